@@ -1,0 +1,35 @@
+# What the build needs from outside: the CUDA driver's header (types only,
+# nothing is linked), and header-only libraries. `make deps` installs them.
+find_package(Threads REQUIRED)
+
+# cuda.h: a toolkit's, or the one that scripts/deps.sh took from NVIDIA's wheel.
+find_path(HEADROOM_CUDA_INCLUDE cuda.h
+  HINTS ${CMAKE_SOURCE_DIR}/build/deps/cuda/include $ENV{CUDA_HOME}/include /usr/local/cuda/include
+  NO_CMAKE_FIND_ROOT_PATH)
+if(NOT HEADROOM_CUDA_INCLUDE)
+  message(FATAL_ERROR "cuda.h (CUDA 13) was not found; run 'make deps', or set HEADROOM_CUDA_INCLUDE")
+endif()
+add_library(cuda_header INTERFACE)
+file(STRINGS ${HEADROOM_CUDA_INCLUDE}/cuda.h cuda_version_line REGEX "#define CUDA_VERSION [0-9]+")
+if(NOT cuda_version_line MATCHES "CUDA_VERSION 1[3-9]")
+  message(FATAL_ERROR "${HEADROOM_CUDA_INCLUDE}/cuda.h is older than CUDA 13 (${cuda_version_line}); "
+    "run 'make deps' and configure with -DHEADROOM_CUDA_INCLUDE=build/deps/cuda/include")
+endif()
+
+# Header-only libraries are reached through links of their own, so that a cross
+# build does not see the rest of the build machine's /usr/include.
+set(header_links ${CMAKE_BINARY_DIR}/headers)
+file(MAKE_DIRECTORY ${header_links})
+foreach(library fmt nlohmann CLI)
+  find_path(HEADROOM_${library}_DIR ${library} HINTS /usr/include /usr/local/include NO_CMAKE_FIND_ROOT_PATH)
+  if(NOT HEADROOM_${library}_DIR)
+    message(FATAL_ERROR "the headers of ${library} were not found; run 'make deps'")
+  endif()
+  file(CREATE_LINK ${HEADROOM_${library}_DIR}/${library} ${header_links}/${library} SYMBOLIC)
+endforeach()
+file(CREATE_LINK ${HEADROOM_CUDA_INCLUDE}/cuda.h ${header_links}/cuda.h SYMBOLIC)
+target_include_directories(cuda_header SYSTEM INTERFACE ${header_links})
+
+add_library(headroom_cli_libraries INTERFACE)
+target_include_directories(headroom_cli_libraries SYSTEM INTERFACE ${header_links})
+target_compile_definitions(headroom_cli_libraries INTERFACE FMT_HEADER_ONLY)

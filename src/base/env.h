@@ -1,0 +1,19 @@
+// The environment variables by which `headroom run` speaks to the preloaded
+// shim, in every process below it. Sizes are plain decimal bytes there; the
+// command line's units are resolved before. README lists those meant for users.
+#pragma once
+
+namespace headroom::env {
+
+inline constexpr char kHbmLimit[] = "HEADROOM_HBM_LIMIT";    // bytes per device; unset: all of it
+inline constexpr char kHostLimit[] = "HEADROOM_HOST_LIMIT";  // bytes for the node's processes together
+inline constexpr char kReserve[] = "HEADROOM_RESERVE";       // HBM bytes kept for small allocations
+inline constexpr char kRangeThreshold[] = "HEADROOM_RANGE_THRESHOLD";  // bytes; below: the driver's own
+inline constexpr char kReport[] = "HEADROOM_REPORT";         // "1": print a report at exit
+inline constexpr char kStatsFile[] = "HEADROOM_STATS_FILE";  // one JSON line per process is appended
+inline constexpr char kLedger[] = "HEADROOM_LEDGER";         // path of the node ledger, for tests
+inline constexpr char kSim[] = "HEADROOM_SIM";               // profile of the simulated driver
+inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";      // order of late stream work
+inline constexpr char kSimFail[] = "HEADROOM_SIM_FAIL";      // which driver calls fail
+
+}  // namespace headroom::env

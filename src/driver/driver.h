@@ -1,0 +1,44 @@
+// The CUDA driver, bound at run time: libcuda.so.1 is opened with dlopen and
+// every function is asked for with cuGetProcAddress at the version that
+// functions.def pins, so nothing links libcuda or libcudart and a newer driver
+// cannot hand us another signature. A machine without a driver is an answer.
+//
+// A Driver is immutable after Bind and may be used from any thread. Calls go
+// straight through its function pointers: driver.MemMap(...).
+#pragma once
+
+#include <cuda.h>
+
+#include "base/status.h"
+
+namespace headroom {
+
+// CUDA 13.0: what this library's signatures are checked against.
+inline constexpr int kMinimumDriverVersion = 13000;
+
+struct Driver {
+#define HEADROOM_DRIVER_FUNCTION(member, name, symbol, version, need) decltype(&::symbol) member = nullptr;
+#include "driver/functions.def"
+  int version = 0;          // as cuDriverGetVersion gives it, 13000 = 13.0
+  void* library = nullptr;  // dlopen handle; never closed, as drivers do not survive that
+};
+
+// How Bind finds symbols. A preloaded library that hooks dlsym passes the real
+// one, or it would find itself.
+using SymbolLookup = void* (*)(void* library, const char* name);
+
+// Opens libcuda.so.1 and binds functions.def. Calls no cuInit. kNotFound: no
+// libcuda.so.1; kUnsupported: too old, native() is its version;
+// kDriver: a required function is missing.
+Result<Driver> BindDriver(SymbolLookup lookup = nullptr);
+
+// "CUDA_ERROR_OUT_OF_MEMORY" for a CUresult; never null.
+const char* ErrorName(CUresult result);
+
+// kOk for CUDA_SUCCESS, kOutOfMemory for lack of memory, else kDriver.
+Status DriverStatus(CUresult result, const char* what);
+
+// The CUresult that a C boundary reports for a Status.
+CUresult ToCuResult(const Status& status);
+
+}  // namespace headroom
