@@ -1,0 +1,137 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "base/log.h"
+
+namespace headroom {
+namespace {
+
+// Standard error goes to a file for as long as one of these lives. A file, not
+// a pipe: a pipe that fills up would stop the writer.
+class CapturedStderr {
+ public:
+  CapturedStderr() : file_(std::tmpfile()), saved_(dup(STDERR_FILENO)) { dup2(fileno(file_), STDERR_FILENO); }
+  ~CapturedStderr() {
+    Restore();
+    std::fclose(file_);
+  }
+
+  std::string Text() {
+    Restore();
+    std::string text;
+    std::rewind(file_);
+    for (int c = std::fgetc(file_); c != EOF; c = std::fgetc(file_)) text += static_cast<char>(c);
+    return text;
+  }
+
+ private:
+  void Restore() {
+    if (saved_ < 0) return;
+    dup2(saved_, STDERR_FILENO);
+    close(saved_);
+    saved_ = -1;
+  }
+
+  FILE* file_;
+  int saved_;
+};
+
+class LogTest : public testing::Test {
+ protected:
+  void SetUp() override { SetLevel(nullptr); }
+  void TearDown() override { SetLevel(nullptr); }
+
+  static void SetLevel(const char* level) {
+    if (level == nullptr) {
+      unsetenv("HEADROOM_LOG");
+    } else {
+      setenv("HEADROOM_LOG", level, 1);
+    }
+    ResetLogForTest();
+  }
+
+  static std::string Prefix() { return "headroom[" + std::to_string(getpid()) + "] "; }
+};
+
+TEST_F(LogTest, WritesOneLineWithThePrefix) {
+  CapturedStderr captured;
+  Log(LogLevel::kWarn, "%s is %d", "answer", 42);
+  EXPECT_EQ(captured.Text(), Prefix() + "answer is 42\n");
+}
+
+TEST_F(LogTest, ShowsWarningsButNotInfoByDefault) {
+  EXPECT_TRUE(LogEnabled(LogLevel::kError));
+  EXPECT_TRUE(LogEnabled(LogLevel::kWarn));
+  EXPECT_FALSE(LogEnabled(LogLevel::kInfo));
+  CapturedStderr captured;
+  Log(LogLevel::kInfo, "quiet");
+  EXPECT_EQ(captured.Text(), "");
+}
+
+TEST_F(LogTest, TakesTheLevelFromTheEnvironment) {
+  SetLevel("off");
+  EXPECT_FALSE(LogEnabled(LogLevel::kError));
+  SetLevel("debug");
+  EXPECT_TRUE(LogEnabled(LogLevel::kDebug));
+  SetLevel("error");
+  EXPECT_FALSE(LogEnabled(LogLevel::kWarn));
+}
+
+TEST_F(LogTest, KeepsTheDefaultWhenTheLevelIsUnknown) {
+  SetLevel("loud");
+  EXPECT_TRUE(LogEnabled(LogLevel::kWarn));
+  EXPECT_FALSE(LogEnabled(LogLevel::kInfo));
+}
+
+TEST_F(LogTest, CutsALongLineAndStillEndsIt) {
+  const std::string body(2000, 'x');
+  CapturedStderr captured;
+  Log(LogLevel::kWarn, "%s", body.c_str());
+  const std::string text = captured.Text();
+  EXPECT_EQ(text.size(), 511u);
+  EXPECT_EQ(text.back(), '\n');
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
+  EXPECT_EQ(text.find('\0'), std::string::npos);
+}
+
+TEST_F(LogTest, WritesNoStrayByteAtTheCut) {
+  for (size_t length = 480; length < 520; ++length) {
+    const std::string body(length, 'y');
+    CapturedStderr captured;
+    Log(LogLevel::kError, "%s", body.c_str());
+    const std::string text = captured.Text();
+    const size_t kept = std::min(length, 510 - Prefix().size());
+    EXPECT_EQ(text, Prefix() + std::string(kept, 'y') + "\n");
+  }
+}
+
+TEST_F(LogTest, DropsWarningsAfterTwoHundredAndSaysSo) {
+  CapturedStderr captured;
+  for (int i = 0; i < 300; ++i) Log(LogLevel::kWarn, "line");
+  const std::string text = captured.Text();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 201);
+  EXPECT_NE(text.find("further messages are dropped"), std::string::npos);
+}
+
+TEST_F(LogTest, NeverDropsErrors) {
+  CapturedStderr captured;
+  for (int i = 0; i < 250; ++i) Log(LogLevel::kError, "line");
+  const std::string text = captured.Text();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 250);
+}
+
+TEST_F(LogTest, KeepsErrno) {
+  CapturedStderr captured;
+  errno = ENOENT;
+  Log(LogLevel::kWarn, "with errno");
+  EXPECT_EQ(errno, ENOENT);
+}
+
+}  // namespace
+}  // namespace headroom
