@@ -1,0 +1,48 @@
+// How much host memory headroom may use on this machine: what is there for the
+// taking (MemAvailable, the cgroup's limit, the NUMA node's free memory), less
+// a reserve that the host keeps. Read from /proc and /sys alone: no CUDA call,
+// no GPU needed, so `headroom run` can decide before the program starts.
+//
+// HBM that the driver onlined as a NUMA node is never counted as host memory.
+// On a machine with EGM the host tier is EGM, which the OS does not see; its
+// size is then an estimate. A snapshot: other processes may take memory at any
+// time after. Stateless; any thread. Reserves nothing (the ledger does that).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+
+namespace headroom {
+
+struct HostModel;  // topology/host_model.h
+
+struct HostBudgetRequest {
+  std::string sysroot = "/";  // every file is read below this directory
+  int node = -1;  // NUMA node to take from; -1: the node of the GPUs, of several the one with least free
+};
+
+struct HostBudget {
+  uint64_t bytes = 0;      // what headroom may use; a multiple of 2 MiB; 0 when nothing can be spared
+  uint64_t available = 0;  // what is there before the reserve
+  uint64_t reserve = 0;    // kept for the host: max(2 GiB, 10% of real RAM), at most half of `available`
+  uint64_t real_ram = 0;   // RAM that the OS has, HBM nodes left out
+  int node = -1;           // the NUMA node that was looked at; -1: the machine as a whole
+  bool egm = false;        // `available` is EGM, not the OS's memory
+  bool estimated = false;  // `available` could not be read, only inferred
+  std::string limited_by;  // what was the tightest, in words: "free memory of NUMA node 0"
+};
+
+// Never fails: where nothing can be read, bytes is 0 and limited_by says so.
+HostBudget AutoHostBudget(const HostBudgetRequest& request = {});
+
+// The same on a model that was read before (see host_model.h).
+HostBudget AutoHostBudget(const HostModel& model, const HostBudgetRequest& request);
+
+// "" when an explicit limit of `requested` bytes is within what is there
+// (`budget.available`; a limit may eat into the reserve), else one sentence
+// for the user that names the fix.
+std::string CheckHostLimit(uint64_t requested, const HostBudget& budget);
+
+}  // namespace headroom
