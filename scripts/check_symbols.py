@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Checks what the preloaded library shows to the programs it is loaded into.
+
+It exports exactly the symbols of src/shim/exports.txt: one more could replace a
+program's own function of that name, one fewer is a call that passes us by. And it
+needs nothing but the C library: a second libstdc++ or an early libcuda would
+change the program that is to stay as it was.
+
+exports.txt holds one name or shell pattern a line; '#' starts a comment. A name
+that stands there must be exported; a pattern must match at least one symbol.
+"""
+
+import argparse
+import fnmatch
+import pathlib
+import re
+import subprocess
+import sys
+
+ALLOWED_NEEDED = re.compile(r"^(libc\.so\.6|libm\.so\.6|libdl\.so\.2|libpthread\.so\.0|librt\.so\.1|libgcc_s\.so\.1"
+                            r"|ld-linux-(x86-64|aarch64)\.so\.[12])$")
+
+
+def readelf(*arguments):
+    done = subprocess.run(["readelf", "-W", *map(str, arguments)], text=True, capture_output=True)
+    if done.returncode != 0:
+        sys.exit(f"check_symbols: readelf failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def exported(library):
+    """Names of the defined dynamic symbols that other objects can bind to."""
+    names = set()
+    for line in readelf("--dyn-syms", library).splitlines():
+        fields = line.split()
+        if len(fields) < 8 or not fields[0].rstrip(":").isdigit():
+            continue
+        kind, bind, visibility, section, name = fields[3], fields[4], fields[5], fields[6], fields[7]
+        if section == "UND" or bind == "LOCAL" or visibility in ("HIDDEN", "INTERNAL"):
+            continue
+        if section == "ABS" and kind == "OBJECT":
+            continue  # the name of a symbol version, not a symbol
+        names.add(name.split("@")[0])
+    return names
+
+
+def needed(library):
+    return re.findall(r"\(NEEDED\).*\[(.+)\]", readelf("-d", library))
+
+
+def read_list(path):
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def check(library, listed):
+    names = exported(library)
+    problems = [f"exports {name}, which the list does not have" for name in sorted(names)
+                if not any(fnmatch.fnmatchcase(name, pattern) for pattern in listed)]
+    problems += [f"does not export {pattern}, which the list has" for pattern in listed
+                 if not fnmatch.filter(names, pattern)]
+    problems += [f"needs {name}; it may need nothing but the C library" for name in needed(library)
+                 if not ALLOWED_NEEDED.match(name)]
+    return problems
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parent.parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--library", type=pathlib.Path, default=root / "build/dev/lib/headroom/libheadroom_shim.so")
+    parser.add_argument("--exports", type=pathlib.Path, default=root / "src/shim/exports.txt")
+    options = parser.parse_args()
+    for path in (options.library, options.exports):
+        if not path.is_file():
+            sys.exit(f"check_symbols: {path} does not exist; build it first, or name it")
+    listed = read_list(options.exports)
+    if not listed:
+        sys.exit(f"check_symbols: {options.exports} lists nothing, so nothing was checked")
+    problems = check(options.library, listed)
+    for problem in problems:
+        print(f"{options.library.name}: {problem}")
+    print(f"check_symbols: {len(listed)} entries, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
