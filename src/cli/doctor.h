@@ -1,0 +1,21 @@
+// `headroom doctor`: what this machine has and what it means for headroom, one
+// line a fact. Reads files below a sysroot and, when that is this machine or a
+// simulated driver was asked for, tries every driver feature rather than
+// believing its attribute. Leaves nothing behind. Prints to standard output.
+#pragma once
+
+#include <string>
+
+namespace headroom {
+
+struct DoctorOptions {
+  bool json = false;
+  std::string sysroot;  // read this tree in place of "/"; no driver then, unless `sim` names one
+  std::string sim;      // profile of the simulated driver
+};
+
+// Returns the exit status: 0 nothing failed (warnings allowed), 1 something
+// did, 2 bad input (no such sysroot or profile), 3 no usable GPU or driver.
+int RunDoctor(const DoctorOptions& options);
+
+}  // namespace headroom

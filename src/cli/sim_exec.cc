@@ -1,0 +1,61 @@
+#include "cli/sim_exec.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+
+#include "base/env.h"
+
+namespace headroom {
+namespace {
+
+constexpr char kLibraryPath[] = "LD_LIBRARY_PATH";
+
+// Loads `directory`/`name` under its soname `name`.
+Status LoadAs(const std::string& directory, const char* name) {
+  void* earlier = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
+  void* library = dlopen((directory + "/" + name).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    return Status(Code::kNotFound,
+                  "the simulated driver was not found in lib/headroom/sim; reinstall headroom");
+  }
+  if (earlier != nullptr && earlier != library) {
+    return Status(Code::kBusy,
+                  "another libcuda.so.1 is already loaded; take it out of LD_PRELOAD to use --sim");
+  }
+  if (dlopen(name, RTLD_NOW | RTLD_NOLOAD) != library) {
+    return Status(Code::kSystem, "the simulated driver has another soname than libcuda.so.1");
+  }
+  return Status();
+}
+
+}  // namespace
+
+std::string LibraryDirectory() {
+  char path[PATH_MAX];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  if (length <= 0 || length == static_cast<ssize_t>(sizeof path)) return "";
+  const std::string executable(path, static_cast<size_t>(length));
+  return executable.substr(0, executable.rfind('/')) + "/../lib/headroom";
+}
+
+Status EnterSim(const std::string& profile) {
+  const std::string library_directory = LibraryDirectory();
+  if (library_directory.empty()) return Status(Code::kSystem, "/proc/self/exe cannot be read", errno);
+  const std::string directory = library_directory + "/sim";
+  const char* current = std::getenv(kLibraryPath);
+  std::string search = directory;
+  if (current != nullptr && *current != '\0') search += std::string(":") + current;
+  if (setenv(kLibraryPath, search.c_str(), 1) != 0 || setenv(env::kSim, profile.c_str(), 1) != 0) {
+    return Status(Code::kSystem, "the environment cannot be changed", errno);
+  }
+  const Status status = LoadAs(directory, "libcuda.so.1");
+  // NVML is asked by some programs only; the driver does without it.
+  if (status.ok()) (void)LoadAs(directory, "libnvidia-ml.so.1").ok();
+  return status;
+}
+
+}  // namespace headroom

@@ -1,0 +1,41 @@
+// Reading the small files of /proc and /sys below a root directory, which tests
+// replace by a fixture. Everything here treats what it reads as untrusted: a
+// missing, empty, truncated or absurd file gives no value, never a crash.
+// Stateless; any thread. Writes nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace headroom {
+
+class Sysroot {
+ public:
+  explicit Sysroot(std::string root) : root_(std::move(root)) {}
+
+  // The file's text, cut at 4 MiB; nullopt when it cannot be opened or read.
+  std::optional<std::string> Read(std::string_view path) const;
+  // The same without white space at both ends.
+  std::optional<std::string> ReadLine(std::string_view path) const;
+  // Names in a directory, sorted; empty when there is none.
+  std::vector<std::string> List(std::string_view path) const;
+  bool IsDirectory(std::string_view path) const;
+  // True for the machine itself, false for a fixture.
+  bool IsMachine() const { return root_.empty() || root_ == "/"; }
+
+ private:
+  std::string Full(std::string_view path) const;
+  std::string root_;
+};
+
+std::string_view Trim(std::string_view text);
+std::vector<std::string_view> SplitLines(std::string_view text);
+// All of `text` as a number; nullopt on anything else and on overflow.
+std::optional<uint64_t> ParseNumber(std::string_view text, int base = 10);
+// "0,2-5" as ids; empty on malformed text and on ids over 4095.
+std::vector<int> ParseIdList(std::string_view text);
+
+}  // namespace headroom
