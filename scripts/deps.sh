@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs and this machine lacks, and nothing else.
 #
-#   scripts/deps.sh [build] [test] [lint] [arm64] [bench]      (default: build)
+#   scripts/deps.sh [build] [test] [lint] [arm64] (default: build)
 #
 # Packages come from the distribution (Debian 12 or newer, Ubuntu 22.04 or
 # newer) through apt-get, as root or through sudo. cuda.h, the only file of CUDA
@@ -89,8 +89,6 @@ need_arm64() {
   need python3 python3
 }
 
-need_bench() { need libbenchmark-dev "$include/benchmark/benchmark.h"; }
-
 install_missing() {
   [[ ${#missing[@]} -gt 0 ]] || return 0
   local family
@@ -140,8 +138,8 @@ PYTHON
 [[ $# -gt 0 ]] || set -- build
 for purpose in "$@"; do
   case $purpose in
-    build | test | lint | arm64 | bench) "need_$purpose" ;;
-    *) fail "unknown purpose '$purpose'; use build, test, lint, arm64 or bench" ;;
+    build | test | lint | arm64) "need_$purpose" ;;
+    *) fail "unknown purpose '$purpose'; use build, test, lint or arm64" ;;
   esac
 done
 install_missing

@@ -1,0 +1,82 @@
+# Thin: each target is a few commands that you can also type. See README.md.
+SHELL := bash
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+CMAKE := cmake
+BUILD := $(CMAKE) --build
+# ThreadSanitizer cannot live with some kernels' wide address randomisation.
+STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test asan tsan test-arm64 lint format bench gpu-test install clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what a build and the tests need (asks apt-get for what is missing)
+	@scripts/deps.sh build test
+
+build: ## build everything, with tests, in build/dev
+	@scripts/deps.sh build test
+	$(CMAKE) --preset dev
+	$(BUILD) --preset dev -j $(JOBS)
+
+# Only what the demonstration needs: no tests, and no test packages. A build
+# folder that `make test` has set up is used as it is.
+demo: ## build what the demonstration needs, and run it
+	@scripts/deps.sh build
+	@test -f build/dev/build.ninja || $(CMAKE) --preset dev -DHEADROOM_TESTS=OFF
+	$(BUILD) build/dev -j $(JOBS) --target headroom_product
+	build/dev/bin/headroom demo
+
+test: ## build and run all tests that need no GPU
+	@scripts/deps.sh build test
+	$(CMAKE) --preset dev
+	$(BUILD) --preset dev -j $(JOBS)
+	ctest --preset dev -j $(JOBS)
+
+asan: ## the same under AddressSanitizer and UBSan
+	@scripts/deps.sh build test
+	$(CMAKE) --preset asan
+	$(BUILD) --preset asan -j $(JOBS)
+	ctest --preset asan -j $(JOBS)
+
+tsan: ## the same under ThreadSanitizer
+	@scripts/deps.sh build test
+	$(CMAKE) --preset tsan
+	$(BUILD) --preset tsan -j $(JOBS)
+	$(STILL) ctest --preset tsan -j $(JOBS)
+
+test-arm64: ## cross-compile for 64-bit Arm and test under qemu-user
+	@scripts/deps.sh build arm64
+	$(CMAKE) --preset arm64
+	$(BUILD) --preset arm64 -j $(JOBS)
+	ctest --preset arm64 -j $(JOBS)
+
+lint: ## run every gate: layers, headers, symbols, words, format, clang
+	@scripts/deps.sh build test lint
+	$(CMAKE) --preset dev
+	$(BUILD) --preset dev -j $(JOBS) --target headroom_product
+	@scripts/lint.sh build/dev
+
+format: ## format all C and C++ sources in place
+	@scripts/deps.sh lint
+	scripts/sources.sh | xargs clang-format -i
+
+bench: ## build the benchmarks (build/gpu/bin/bench_*) and run them through bench/run.sh
+	@scripts/deps.sh build test
+	$(CMAKE) --preset gpu
+	$(BUILD) --preset gpu -j $(JOBS)
+	bench/run.sh build/gpu
+
+gpu-test: ## what needs a real GPU
+	tests/gpu/run.sh
+
+install: ## install a release build below PREFIX (/usr/local)
+	@scripts/deps.sh build
+	$(CMAKE) --preset release
+	$(BUILD) --preset release -j $(JOBS)
+	$(CMAKE) --install build/release --prefix $(PREFIX)
+
+clean: ## remove all builds (fetched dependencies stay)
+	find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +
