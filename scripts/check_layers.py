@@ -17,6 +17,8 @@ import sys
 LAYERS = [["base"], ["driver"], ["topology"], ["tier"], ["range"], ["pool"], ["sleep"], ["capi"],
           ["shim", "cli", "python"]]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+# What these folders hear when they include a layer.
+FORBIDDEN_BELOW = {"sim": "sim/ includes nothing of src/", "include": "public headers include nothing of src/"}
 BESIDE = ["sim", "samples", "tests", "bench"]
 SUFFIXES = {".h", ".cc", ".c", ".def", ".inc"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
@@ -48,11 +50,11 @@ def complaint(layer, target):
     if target is None or target == layer:
         return None
     if target in BESIDE:
-        return f"src/ does not know {target}/"
+        return f"{layer} does not know {target}/"
     if target not in RANK:
         return None
-    if layer == "sim":
-        return "sim/ includes nothing of src/"
+    if layer not in RANK:
+        return FORBIDDEN_BELOW[layer]
     if RANK[target] > RANK[layer]:
         return f"'{target}' is above '{layer}'"
     if RANK[target] == RANK[layer]:
@@ -75,8 +77,6 @@ def check_file(root, path, layer, problems):
     for number, name in includes(path):
         target = target_folder(root, path, name)
         why = complaint(layer, target)
-        if layer == "include" and target in RANK:
-            why = "public headers include nothing of src/"
         if why:
             problems.append(f"{where}:{number}: includes \"{name}\": {why}")
     if layer in RANK:

@@ -1,0 +1,92 @@
+"""The clang gates trip on an unguarded access and on a clang-tidy finding."""
+
+import json
+import shutil
+
+import pytest
+
+from conftest import SOURCE, Gate
+
+gate = Gate("check_clang.py")
+
+COUNTER = """
+#include "base/mutex.h"
+namespace headroom {{
+class Counter {{
+ public:
+  void Add() {{ {lock} ++count_; }}
+ private:
+  Mutex mutex_;
+  int count_ HEADROOM_GUARDED_BY(mutex_) = 0;
+}};
+void Use() {{ Counter counter; counter.Add(); }}
+}}  // namespace headroom
+"""
+
+
+@pytest.fixture
+def project(write, tmp_path):
+    """project(name, text) makes a tree whose only compiled source is that one."""
+
+    def make(name, text):
+        source = write(name, text)
+        write("src/base/mutex.h", (SOURCE / "src/base/mutex.h").read_text())
+        write(".clang-tidy", (SOURCE / ".clang-tidy").read_text())
+        command = f"g++ -I{tmp_path}/src -std=c++20 -Wall -Werror -o x.o -c {source}"
+        write("build/compile_commands.json",
+              json.dumps([{"directory": str(tmp_path), "command": command, "file": str(source)}]))
+        return "--root", tmp_path, "--build", tmp_path / "build"
+
+    return make
+
+
+needs_clang = pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is missing: scripts/deps.sh lint")
+needs_tidy = pytest.mark.skipif(not shutil.which("clang-tidy"), reason="clang-tidy is missing: scripts/deps.sh lint")
+
+
+@needs_clang
+@pytest.mark.parametrize("folder", ["src/tier", "sim"])
+def test_threads_passes_under_the_lock(project, folder):
+    gate.passes("threads", *project(f"{folder}/a.cc", COUNTER.format(lock="MutexLock lock(mutex_);")))
+
+
+@needs_clang
+@pytest.mark.parametrize("folder", ["src/tier", "sim"])
+def test_threads_trips_without_the_lock(project, folder):
+    gate.trips("requires holding mutex 'mutex_'", "threads", *project(f"{folder}/a.cc", COUNTER.format(lock="")))
+
+
+@needs_clang
+def test_threads_trips_on_a_lock_kept(project):
+    text = ('#include "base/mutex.h"\nheadroom::Mutex g_mutex;\n'
+            "void Keep(bool early) { g_mutex.Lock(); if (early) return; g_mutex.Unlock(); }\n")
+    gate.trips("is not held on every path", "threads", *project("src/tier/a.cc", text))
+
+
+@needs_tidy
+def test_tidy_passes_on_sound_code(project):
+    gate.passes("tidy", *project("src/tier/a.cc", "int Twice(int x) { return 2 * x; }\n"))
+
+
+@needs_tidy
+@pytest.mark.parametrize("text, check", [
+    ("#include <string>\n#include <utility>\nsize_t F(std::string s) { std::string t = std::move(s); "
+     "return s.size() + t.size(); }\n", "bugprone-use-after-move"),
+    ("int F(const char* p) { return sizeof(p) / sizeof(p[0]); }\n", "bugprone-sizeof-expression"),
+    ("#include <string>\n#include <vector>\nsize_t F(const std::vector<std::string>& v) { size_t n = 0; "
+     "for (const auto s : v) n += s.size(); return n; }\n", "performance-for-range-copy"),
+])
+def test_tidy_trips_on(project, text, check):
+    gate.trips(check, "tidy", *project("src/tier/a.cc", text))
+
+
+@needs_clang
+def test_trips_when_no_source_is_compiled(project, tmp_path):
+    arguments = project("src/tier/a.cc", "int x;\n")
+    (tmp_path / "src/tier/a.cc").unlink()
+    gate.trips("nothing was checked", "threads", *arguments)
+
+
+@needs_clang
+def test_trips_without_a_compilation_database(tmp_path):
+    gate.trips("configure first", "threads", "--root", tmp_path, "--build", tmp_path)
