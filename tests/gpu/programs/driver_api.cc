@@ -11,6 +11,8 @@
 namespace headroom::bench {
 namespace {
 
+constexpr uint64_t kTolerance = uint64_t{16} << 20;
+
 class DriverApiTest {
  public:
   DriverApiTest(Program& program, Report& report, uint64_t piece_bytes, uint64_t piece_count)
@@ -34,8 +36,9 @@ class DriverApiTest {
     AsyncAllocation();
     for (CUdeviceptr piece : pieces_) HEADROOM_CHECK(api_.MemFree(piece));
     uint64_t free_after = FreeBytes();
+    // Graphs and modules may keep a little; a lost piece would be more.
     report_.Check(
-        "memory_back", free_after == free_before,
+        "memory_back", free_after + kTolerance >= free_before,
         std::to_string(free_before) + " bytes free before, " + std::to_string(free_after) + " after");
   }
 
