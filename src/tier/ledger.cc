@@ -1,0 +1,137 @@
+#include "tier/ledger.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "base/env.h"
+#include "base/log.h"
+
+namespace headroom {
+
+Ledger::Ledger() : pid_(getpid()) {}
+
+Result<std::unique_ptr<Ledger>> Ledger::Open(const char* path) {
+  // Relative to what? Processes that share the file have working directories of their own.
+  if (path[0] != '/') {
+    return Status(Code::kInvalidArgument, "the ledger's path is not absolute; set HEADROOM_LEDGER to one");
+  }
+  if (std::strlen(path) >= sizeof path_) {
+    return Status(Code::kInvalidArgument, "the ledger's path is too long; set HEADROOM_LEDGER to another");
+  }
+  std::unique_ptr<Ledger> ledger(new (std::nothrow) Ledger);
+  if (ledger == nullptr) return Status(Code::kOutOfMemory, "no memory for the ledger");
+  std::strcpy(ledger->path_, path);
+  MutexLock lock(ledger->mutex_);
+  const Status status = ledger->Attach();
+  if (!status.ok()) return status;
+  return ledger;
+}
+
+Result<std::unique_ptr<Ledger>> Ledger::OpenDefault() {
+  const char* chosen = std::getenv(env::kLedger);
+  if (chosen != nullptr && chosen[0] != '\0') return Open(chosen);
+  char path[64];
+  std::snprintf(path, sizeof path, "/dev/shm/headroom-%u.ledger", static_cast<unsigned>(geteuid()));
+  return Open(path);
+}
+
+Ledger::~Ledger() {
+  if (!Mine()) return;
+  MutexLock lock(mutex_);
+  if (file_.Intact()) {
+    // A write that fails here changes nothing: a free slot counts for nothing.
+    static_cast<void>(file_.Publish(0).ok());
+    file_.DropSlot();
+  }
+}
+
+bool Ledger::Mine() const { return pid_ == getpid() && !forgotten_.load(std::memory_order_relaxed); }
+
+// Makes file_ usable: at first, after the program closed our descriptor (a daemon
+// that closes all it finds), and after the file was unlinked (systemd empties
+// /dev/shm when a user logs out). The share moves with us.
+Status Ledger::Attach() {
+  if (file_.Intact()) return Status();
+  const Status opened = file_.Open(path_);
+  if (!opened.ok()) return opened;
+  const uint64_t own = own_.load(std::memory_order_relaxed);
+  return own == 0 ? Status() : file_.Publish(own);
+}
+
+Status Ledger::Claim(uint64_t bytes, uint64_t limit) {
+  if (!Mine()) return Status(Code::kUnsupported, "the ledger belongs to the parent process");
+  MutexLock lock(mutex_);
+  const Status attached = Attach();
+  return attached.ok() ? ClaimLocked(bytes, limit) : attached;
+}
+
+// The new share is published before the others are read. So of two processes that
+// claim at once, even without the table's lock, the later reader sees both: the
+// limit holds whatever the lock does. The lock is there so that two claims of
+// which one fits do not refuse each other.
+Status Ledger::ClaimLocked(uint64_t bytes, uint64_t limit) {
+  const Status none_left(Code::kOutOfMemory, "the host budget of this machine's processes is used up");
+  const uint64_t own = own_.load(std::memory_order_relaxed);
+  if (bytes > kMaxLedgerShare - own || own + bytes > limit) return none_left;
+  const bool table_locked = file_.LockTable();
+  Status status = file_.Publish(own + bytes);
+  if (status.ok()) {
+    __sync_synchronize();  // no read of another share may overtake the write
+    if (!Fits(own + bytes, limit, table_locked)) status = none_left;
+  }
+  if (status.ok()) {
+    own_.store(own + bytes, std::memory_order_relaxed);
+  } else if (!file_.Publish(own).ok()) {
+    Log(LogLevel::kWarn, "the ledger shows more than this process holds until its next claim or release");
+  }
+  if (table_locked) file_.UnlockTable();
+  return status;
+}
+
+// The cheap sum can only err upwards, so it may accept; a refusal is checked.
+bool Ledger::Fits(uint64_t own, uint64_t limit, bool table_locked) {
+  return file_.Others(LedgerFile::Witness::kLocks, table_locked) <= limit - own ||
+         file_.Others(LedgerFile::Witness::kProcesses, table_locked) <= limit - own;
+}
+
+void Ledger::Release(uint64_t bytes) {
+  if (!Mine()) return;
+  MutexLock lock(mutex_);
+  uint64_t own = own_.load(std::memory_order_relaxed);
+  if (bytes > own) {
+    Log(LogLevel::kError, "released %llu bytes of %llu in the ledger", static_cast<unsigned long long>(bytes),
+        static_cast<unsigned long long>(own));
+    bytes = own;
+  }
+  own -= bytes;
+  own_.store(own, std::memory_order_relaxed);
+  // No table lock: this slot has one writer, and either value is right for a reader.
+  if (file_.Intact() && !file_.Publish(own).ok()) {
+    Log(LogLevel::kWarn, "the ledger shows more than this process holds until its next claim or release");
+  }
+}
+
+uint64_t Ledger::Total() {
+  if (!Mine()) return 0;
+  MutexLock lock(mutex_);
+  const uint64_t own = own_.load(std::memory_order_relaxed);
+  if (!Attach().ok()) return own;
+  const bool table_locked = file_.LockTable();
+  const uint64_t others = file_.Others(LedgerFile::Witness::kProcesses, table_locked);
+  if (table_locked) file_.UnlockTable();
+  return own + others;
+}
+
+uint64_t Ledger::Own() const { return Mine() ? own_.load(std::memory_order_relaxed) : 0; }
+
+void Ledger::ForgetAfterFork() HEADROOM_TSA(no_thread_safety_analysis) {
+  forgotten_.store(true, std::memory_order_relaxed);
+  // Without mutex_: a thread that does not exist here may have held it.
+  file_.Close();
+}
+
+}  // namespace headroom

@@ -1,0 +1,78 @@
+// The node ledger: how the processes of one user on one machine keep within one
+// budget of host memory. Each holds a share, the bytes of the host chunks that it
+// has created; the sum of the live shares never passes the limit that they claim
+// against. A process that dies, by kill -9 too, or that execs, gives its share
+// back by that alone, and nobody ever waits for it.
+//
+// It counts; it allocates nothing and knows no driver. A Claim costs some system
+// calls (microseconds, where creating the chunk costs milliseconds), allocates
+// nothing and waits at most 100 ms, and then only for a process that was stopped.
+// Thread-safe. Several ledgers of one file in one process count separately.
+// Processes in other containers share it if they see the same file.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "tier/ledger_file.h"
+
+namespace headroom {
+
+class Ledger {
+ public:
+  // `path` is absolute; a file that is not there is created, mode 0600, and stays.
+  // On failure the text says what to do; the caller then warns and counts for
+  // itself alone. kBusy: all slots taken, or another version uses the file.
+  static Result<std::unique_ptr<Ledger>> Open(const char* path);
+
+  // HEADROOM_LEDGER, or else /dev/shm/headroom-<uid>.ledger.
+  static Result<std::unique_ptr<Ledger>> OpenDefault();
+
+  // Gives the share back.
+  ~Ledger();
+  Ledger(const Ledger&) = delete;
+  Ledger& operator=(const Ledger&) = delete;
+
+  // If the live shares and `bytes` are together at most `limit`, adds `bytes` to
+  // this process's share; if not, kOutOfMemory, and nothing has changed. Any other
+  // code: the ledger cannot be used now (its directory went away, the disk is
+  // full, this is a forked child); nothing has changed either.
+  Status Claim(uint64_t bytes, uint64_t limit) HEADROOM_EXCLUDES(mutex_);
+
+  // Takes back at most what this process holds. Never fails, never waits for
+  // another process.
+  void Release(uint64_t bytes) HEADROOM_EXCLUDES(mutex_);
+
+  // Sum of the live shares, this process's with them. Where the file cannot be
+  // read: this process's alone.
+  uint64_t Total() HEADROOM_EXCLUDES(mutex_);
+
+  // This process's share; 0 in a forked child.
+  uint64_t Own() const;
+
+  // For the child after fork(): the share stays the parent's, the descriptor is
+  // closed, and every later call does nothing (Claim: kUnsupported).
+  // Async-signal-safe. A child that never calls it is refused by its pid.
+  void ForgetAfterFork();
+
+ private:
+  Ledger();
+  Status Attach() HEADROOM_REQUIRES(mutex_);
+  Status ClaimLocked(uint64_t bytes, uint64_t limit) HEADROOM_REQUIRES(mutex_);
+  bool Fits(uint64_t own, uint64_t limit, bool table_locked) HEADROOM_REQUIRES(mutex_);
+  bool Mine() const;
+
+  const pid_t pid_;
+  std::atomic<bool> forgotten_{false};
+  std::atomic<uint64_t> own_{0};  // written under mutex_; the file follows it
+  Mutex mutex_;
+  LedgerFile file_ HEADROOM_GUARDED_BY(mutex_);
+  char path_[4096];
+};
+
+}  // namespace headroom

@@ -1,0 +1,320 @@
+#include "tier/ledger_file.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/log.h"
+
+namespace headroom {
+namespace {
+
+constexpr int kHighDescriptor = 512;
+constexpr int64_t kWaitNs = 100'000'000;
+constexpr int64_t kWaitStuckNs = 1'000'000;
+constexpr uint32_t kWordsPerRead = 512;  // 4 KiB of stack
+
+off_t WordOffset(uint32_t slot) { return kLedgerWords + slot * off_t{sizeof(uint64_t)}; }
+off_t OwnerOffset(uint32_t slot) { return kLedgerOwners + slot * off_t{sizeof(LedgerOwner)}; }
+
+// Reads what is there; the rest of `out`, past the end of the file, becomes zeros.
+void ReadOrZero(int fd, void* out, size_t size, off_t offset) {
+  const ssize_t n = pread(fd, out, size, offset);
+  const size_t got = n < 0 ? 0 : static_cast<size_t>(n);
+  std::memset(static_cast<char*>(out) + got, 0, size - got);
+}
+
+bool WriteWhole(int fd, const void* data, size_t size, off_t offset) {
+  return pwrite(fd, data, size, offset) == static_cast<ssize_t>(size);
+}
+
+// Away from the low numbers: a program with descriptor 1 closed would else print
+// into the ledger, and one that reuses numbers by hand would hit it.
+int MoveUp(int fd) {
+  const int high = fcntl(fd, F_DUPFD_CLOEXEC, kHighDescriptor);
+  const int moved = high >= 0 ? high : fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  close(fd);
+  return moved;
+}
+
+Status OpenError(int error) {
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return Status(Code::kNotFound,
+                    "the ledger's directory does not exist; mount /dev/shm or set HEADROOM_LEDGER", error);
+    case ELOOP: return Status(Code::kInvalidArgument, "the ledger is a symbolic link; remove it", error);
+    case EISDIR:
+      return Status(Code::kInvalidArgument, "the ledger's path is a directory; set HEADROOM_LEDGER", error);
+    case EROFS:
+      return Status(Code::kSystem,
+                    "the ledger's file system is read-only; set HEADROOM_LEDGER to a path on another", error);
+    case EACCES:
+    case EPERM:
+      return Status(Code::kSystem, "no permission to open the ledger; remove it or set HEADROOM_LEDGER",
+                    error);
+    default: return Status(Code::kSystem, "cannot open the ledger", error);
+  }
+}
+
+Status SizeError(int error) {
+  return Status(Code::kSystem, "cannot reserve 44 KiB for the ledger; free space on its file system", error);
+}
+
+// Reserves every page, so that a later write cannot run out of space.
+Status Extend(int fd) {
+  if (fallocate(fd, 0, 0, kLedgerBytes) == 0) return Status();
+  if (errno != EOPNOTSUPP && errno != ENOSYS) return SizeError(errno);
+  return ftruncate(fd, kLedgerBytes) == 0 ? Status() : SizeError(errno);
+}
+
+int64_t NowNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
+}
+
+}  // namespace
+
+uint64_t EncodeShare(uint32_t slot, uint64_t bytes) {
+  if (bytes == 0) return 0;
+  const uint64_t hash = ((bytes ^ (uint64_t{slot + 1} << 40)) * 0x9e3779b97f4a7c15) >> 48;
+  return hash << 48 | bytes;
+}
+
+uint64_t DecodeShare(uint32_t slot, uint64_t word) {
+  const uint64_t bytes = word & kMaxLedgerShare;
+  return EncodeShare(slot, bytes) == word ? bytes : 0;
+}
+
+Status LedgerFile::Open(const char* path) {
+  Close();
+  // Past this limit a write is a signal (SIGXFSZ), which would end the program.
+  rlimit size;
+  if (getrlimit(RLIMIT_FSIZE, &size) == 0 && size.rlim_cur < static_cast<rlim_t>(kLedgerBytes)) {
+    return Status(Code::kUnsupported, "the file size limit is below the ledger's 44 KiB; raise ulimit -f");
+  }
+  // O_NONBLOCK and O_NOCTTY: so that opening something that is no file has no effect.
+  const int low = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+  if (low < 0) return OpenError(errno);
+  fd_ = MoveUp(low);
+  if (fd_ < 0) return Status(Code::kSystem, "no descriptor is left for the ledger; raise ulimit -n", errno);
+  self_ = CurrentOwner();
+  Status status = CheckFile();
+  if (!status.ok()) {
+    close(fd_);
+    fd_ = -1;
+    return status;
+  }
+  const bool locked = LockTable();
+  status = Prepare(locked);
+  if (status.ok()) status = TakeSlot();
+  if (locked) UnlockTable();
+  if (!status.ok()) Close();
+  return status;
+}
+
+Status LedgerFile::CheckFile() {
+  struct stat info;
+  if (fstat(fd_, &info) != 0) return Status(Code::kSystem, "cannot examine the ledger", errno);
+  if (!S_ISREG(info.st_mode)) {
+    return Status(Code::kInvalidArgument, "the ledger is not a regular file; remove it");
+  }
+  if (info.st_uid != geteuid()) {
+    return Status(Code::kInvalidArgument, "the ledger belongs to another user; set HEADROOM_LEDGER");
+  }
+  // Reading is refused too: who can read a file can lock it, and keep us waiting.
+  if ((info.st_mode & 077) != 0) {
+    return Status(Code::kInvalidArgument, "the ledger is open to other users; remove it or chmod it to 600");
+  }
+  if (info.st_nlink > 1) {
+    return Status(Code::kInvalidArgument, "the ledger has a second name (hard link); remove it");
+  }
+  // A umask that takes the owner's own rights would shut out the next process.
+  if ((info.st_mode & 0600) != 0600) fchmod(fd_, 0600);
+  device_ = info.st_dev;
+  inode_ = info.st_ino;
+  return Status();
+}
+
+Status LedgerFile::Prepare(bool table_locked) {
+  struct stat info;
+  if (fstat(fd_, &info) != 0) return Status(Code::kSystem, "cannot examine the ledger", errno);
+  LedgerHeader header;
+  ReadOrZero(fd_, &header, sizeof header, 0);
+  const LedgerHeader blank = {};
+  const bool fresh = std::memcmp(&header, &blank, sizeof header) == 0 && info.st_size <= kLedgerBytes;
+  const bool ours = std::memcmp(header.magic, kLedgerMagic, sizeof kLedgerMagic) == 0;
+  if (!fresh && !ours) {
+    return Status(Code::kInvalidArgument,
+                  "the file is not a headroom ledger; remove it or set HEADROOM_LEDGER to another path");
+  }
+  const bool current = ours && header.version == kLedgerVersion && header.slots == kLedgerSlots;
+  if (current && info.st_size >= kLedgerBytes) return Status();
+  if (!table_locked) return Status(Code::kBusy, "the ledger is being set up by a process that does not run");
+  if (ours && !current) return Rebuild();
+  // New, or cut short. Neither step below disturbs a process that uses the file.
+  const Status extended = Extend(fd_);
+  return extended.ok() ? WriteHeader() : extended;
+}
+
+// Every version locks slot bytes while it uses the file, so a lock on all of them
+// proves that nobody does. Death on the way leaves an empty file: a fresh one.
+Status LedgerFile::Rebuild() {
+  if (!Lock(F_WRLCK, kLedgerSlotLock, 0)) {
+    return Status(Code::kBusy, "another version of headroom uses the ledger; set HEADROOM_LEDGER");
+  }
+  Status status = ftruncate(fd_, 0) == 0 ? Extend(fd_) : SizeError(errno);
+  if (status.ok()) status = WriteHeader();
+  Lock(F_UNLCK, kLedgerSlotLock, 0);
+  return status;
+}
+
+Status LedgerFile::WriteHeader() {
+  LedgerHeader header = {};
+  std::memcpy(header.magic, kLedgerMagic, sizeof kLedgerMagic);
+  header.version = kLedgerVersion;
+  header.slots = kLedgerSlots;
+  return WriteWhole(fd_, &header, sizeof header, 0) ? Status() : SizeError(errno);
+}
+
+Status LedgerFile::TakeSlot() {
+  for (uint32_t slot = 0; slot < kLedgerSlots; ++slot) {
+    if (!Lock(F_WRLCK, kLedgerSlotLock + slot, 1)) {
+      if (errno == EAGAIN || errno == EACCES) continue;
+      return Status(Code::kUnsupported, "the kernel or file system lacks open-file-description locks", errno);
+    }
+    slot_ = slot;
+    // The share first: what a dead owner left there counts from now on.
+    const uint64_t none = 0;
+    if (!WriteWhole(fd_, &none, sizeof none, WordOffset(slot)) ||
+        !WriteWhole(fd_, &self_, sizeof self_, OwnerOffset(slot))) {
+      return SizeError(errno);
+    }
+    return Status();
+  }
+  return Status(Code::kBusy, "all 1024 slots of the ledger are taken");
+}
+
+bool LedgerFile::Intact() const {
+  struct stat info;
+  return fd_ >= 0 && fstat(fd_, &info) == 0 && info.st_dev == device_ && info.st_ino == inode_ &&
+         info.st_nlink > 0;
+}
+
+void LedgerFile::Close() {
+  struct stat info;
+  if (fd_ >= 0 && fstat(fd_, &info) == 0 && info.st_dev == device_ && info.st_ino == inode_) close(fd_);
+  fd_ = -1;
+  slot_ = kLedgerSlots;
+}
+
+void LedgerFile::DropSlot() {
+  if (Intact() && slot_ < kLedgerSlots) Lock(F_UNLCK, kLedgerSlotLock + slot_, 1);
+  slot_ = kLedgerSlots;
+}
+
+bool LedgerFile::Lock(short type, off_t start, off_t length) const {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = start;
+  lock.l_len = length;
+  return fcntl(fd_, F_OFD_SETLK, &lock) == 0;
+}
+
+// Polled, not awaited with F_OFD_SETLKW: that wait has no end if the holder was
+// stopped, or died while a child had a copy of its descriptor.
+bool LedgerFile::LockTable() {
+  const int64_t limit = NowNs() + (holder_stuck_ ? kWaitStuckNs : kWaitNs);
+  for (int tries = 0; !Lock(F_WRLCK, kLedgerTableLock, 1); ++tries) {
+    if (errno != EAGAIN && errno != EACCES) return false;
+    if (NowNs() > limit) {
+      if (!holder_stuck_) {
+        Log(LogLevel::kWarn, "the holder of the ledger's lock does not run; going on without the lock");
+      }
+      holder_stuck_ = true;
+      return false;
+    }
+    const timespec pause = {0, 20'000};
+    if (tries < 20) {
+      sched_yield();
+    } else {
+      nanosleep(&pause, nullptr);
+    }
+  }
+  holder_stuck_ = false;
+  return true;
+}
+
+void LedgerFile::UnlockTable() { Lock(F_UNLCK, kLedgerTableLock, 1); }
+
+Status LedgerFile::Publish(uint64_t bytes) {
+  const uint64_t word = EncodeShare(slot_, bytes);
+  if (!WriteWhole(fd_, &word, sizeof word, WordOffset(slot_))) {
+    return Status(Code::kSystem, "cannot write to the ledger", errno);
+  }
+  return Status();
+}
+
+bool LedgerFile::SlotIsHeld(uint32_t slot) const {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = kLedgerSlotLock + slot;
+  lock.l_len = 1;
+  return fcntl(fd_, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+bool LedgerFile::OwnerEnded(uint32_t slot) const {
+  LedgerOwner owner;
+  ReadOrZero(fd_, &owner, sizeof owner, OwnerOffset(slot));
+  return OwnerHasEnded(owner, self_);
+}
+
+// Only while holding the slot's lock: a new owner may be taking it just now.
+void LedgerFile::ClearSlot(uint32_t slot) {
+  if (!Lock(F_WRLCK, kLedgerSlotLock + slot, 1)) return;
+  const uint64_t none = 0;
+  WriteWhole(fd_, &none, sizeof none, WordOffset(slot));
+  Lock(F_UNLCK, kLedgerSlotLock + slot, 1);
+}
+
+// A word that fails its check may have been read while it was written.
+uint64_t LedgerFile::ReadAgain(uint32_t slot) const {
+  uint64_t bytes = 0;
+  for (int tries = 0; tries < 3 && bytes == 0; ++tries) {
+    uint64_t word;
+    ReadOrZero(fd_, &word, sizeof word, WordOffset(slot));
+    bytes = DecodeShare(slot, word);
+  }
+  return bytes;
+}
+
+uint64_t LedgerFile::Others(Witness witness, bool table_locked) {
+  uint64_t sum = 0;
+  uint64_t words[kWordsPerRead];
+  for (uint32_t first = 0; first < kLedgerSlots; first += kWordsPerRead) {
+    ReadOrZero(fd_, words, sizeof words, WordOffset(first));
+    for (uint32_t i = 0; i < kWordsPerRead; ++i) {
+      const uint32_t slot = first + i;
+      if (words[i] == 0 || slot == slot_) continue;
+      if (!SlotIsHeld(slot)) {
+        if (table_locked) ClearSlot(slot);
+        continue;
+      }
+      if (witness == Witness::kProcesses && OwnerEnded(slot)) continue;
+      const uint64_t bytes = DecodeShare(slot, words[i]);
+      sum += bytes != 0 ? bytes : ReadAgain(slot);
+    }
+  }
+  return sum;
+}
+
+}  // namespace headroom
