@@ -1,0 +1,32 @@
+# What a user gets. The folders are fixed, not the distribution's libdir: the
+# command finds its libraries at <bin>/../lib/headroom, and the loader needs the
+# simulated driver under the driver's own file names.
+set(library_folder lib/headroom)
+
+# headroom_product builds all that is installed; `make demo` needs no more.
+add_custom_target(headroom_product)
+
+if(TARGET headroom_command)
+  add_dependencies(headroom_product headroom_command)
+  install(TARGETS headroom_command RUNTIME DESTINATION bin)
+endif()
+if(TARGET headroom_shim)
+  add_dependencies(headroom_product headroom_shim)
+  install(TARGETS headroom_shim LIBRARY DESTINATION ${library_folder})
+endif()
+if(TARGET headroom_demo)
+  add_dependencies(headroom_product headroom_demo)
+  install(TARGETS headroom_demo RUNTIME DESTINATION ${library_folder})
+endif()
+
+get_property(sim_targets DIRECTORY ${CMAKE_SOURCE_DIR}/sim PROPERTY BUILDSYSTEM_TARGETS)
+foreach(target ${sim_targets})
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "SHARED_LIBRARY")
+    add_dependencies(headroom_product ${target})
+    install(PROGRAMS $<TARGET_FILE:${target}> DESTINATION ${library_folder}/sim
+      RENAME $<TARGET_SONAME_FILE_NAME:${target}>)
+  endif()
+endforeach()
+
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/headroom DESTINATION include FILES_MATCHING PATTERN "*.h")
