@@ -6,7 +6,7 @@
 //
 // It counts; it allocates nothing and knows no driver. A Claim costs some system
 // calls (microseconds, where creating the chunk costs milliseconds), allocates
-// nothing and waits at most 100 ms, and then only for a process that was stopped.
+// nothing and waits at most 500 ms, and then only for a process that was stopped.
 // Thread-safe. Several ledgers of one file in one process count separately.
 // Processes in other containers share it if they see the same file.
 #pragma once
@@ -48,8 +48,9 @@ class Ledger {
   // another process.
   void Release(uint64_t bytes) HEADROOM_EXCLUDES(mutex_);
 
-  // Sum of the live shares, this process's with them. Where the file cannot be
-  // read: this process's alone.
+  // Sum of the live shares, this process's with them; this process's alone where
+  // the file cannot be read. If the lock could not be had it may include, for a
+  // moment, a claim that is about to be refused.
   uint64_t Total() HEADROOM_EXCLUDES(mutex_);
 
   // This process's share; 0 in a forked child.

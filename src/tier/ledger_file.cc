@@ -1,7 +1,6 @@
 #include "tier/ledger_file.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -16,8 +15,9 @@ namespace headroom {
 namespace {
 
 constexpr int kHighDescriptor = 512;
-constexpr int64_t kWaitNs = 100'000'000;
+constexpr int64_t kWaitNs = 500'000'000;
 constexpr int64_t kWaitStuckNs = 1'000'000;
+constexpr int kTriesAtOnce = 4;          // a claim holds the lock for some microseconds
 constexpr uint32_t kWordsPerRead = 512;  // 4 KiB of stack
 
 off_t WordOffset(uint32_t slot) { return kLedgerWords + slot * off_t{sizeof(uint64_t)}; }
@@ -236,18 +236,15 @@ bool LedgerFile::LockTable() {
   for (int tries = 0; !Lock(F_WRLCK, kLedgerTableLock, 1); ++tries) {
     if (errno != EAGAIN && errno != EACCES) return false;
     if (NowNs() > limit) {
-      if (!holder_stuck_) {
-        Log(LogLevel::kWarn, "the holder of the ledger's lock does not run; going on without the lock");
-      }
+      if (!holder_stuck_) Log(LogLevel::kWarn, "waited too long for the ledger's lock; going on without it");
       holder_stuck_ = true;
       return false;
     }
+    // Sleeping, not yielding: on a busy machine a sleeper is soon run again, and
+    // one that yields goes to the end of the queue.
+    if (tries < kTriesAtOnce) continue;
     const timespec pause = {0, 20'000};
-    if (tries < 20) {
-      sched_yield();
-    } else {
-      nanosleep(&pause, nullptr);
-    }
+    nanosleep(&pause, nullptr);
   }
   holder_stuck_ = false;
   return true;

@@ -78,7 +78,7 @@ class LedgerFile {
   // file was unlinked: then nothing may be written, and Open is due.
   bool Intact() const;
 
-  // Waits for the table's lock, but no longer than 100 ms (1 ms while its holder
+  // Waits for the table's lock, but no longer than 500 ms (1 ms while its holder
   // stays stuck: stopped, or a copy of its descriptor in a child). False: go on
   // without; that costs precision, never safety (Ledger::Claim).
   bool LockTable();

@@ -6,10 +6,13 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <memory>
 #include <string>
 #include <utility>
@@ -74,7 +77,9 @@ class Child {
     out_ = pid_ == 0 ? up[1] : down[1];
     close(pid_ == 0 ? down[1] : up[1]);
     close(pid_ == 0 ? up[0] : down[0]);
-    if (pid_ == 0) _exit(body(*this) ? 0 : 1);
+    if (pid_ != 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    _exit(body(*this) ? 0 : 1);
   }
   ~Child() {
     if (pid_ > 0) Kill();
@@ -96,7 +101,7 @@ class Child {
   void KillOnly() {
     kill(pid_, SIGKILL);
     siginfo_t info;
-    waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT);
+    static_cast<void>(waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT));
   }
   void Kill() {
     kill(pid_, SIGKILL);
@@ -106,6 +111,25 @@ class Child {
     int status = -1;
     waitpid(pid_, &status, 0);
     pid_ = -1;
+    return status;
+  }
+  bool Ended() const {
+    siginfo_t info = {};
+    waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
+    return info.si_pid != 0;
+  }
+  // In the child, first: lets the parent count its system calls. False: not here.
+  static bool Traced() { return ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) == 0 && raise(SIGSTOP) == 0; }
+  // Lets a traced child run to its `stop`-th entry to or return from a system call.
+  // Returns its wait status; one that has exited was reaped.
+  int RunToStop(int stop) {
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    for (int i = 0; i < stop && WIFSTOPPED(status); ++i) {
+      if (ptrace(PTRACE_SYSCALL, pid_, nullptr, nullptr) != 0) break;
+      waitpid(pid_, &status, 0);
+    }
+    if (!WIFSTOPPED(status)) pid_ = -1;
     return status;
   }
   pid_t pid() const { return pid_; }
