@@ -11,6 +11,7 @@ inline constexpr char kReserve[] = "HEADROOM_RESERVE";       // HBM bytes kept f
 inline constexpr char kRangeThreshold[] = "HEADROOM_RANGE_THRESHOLD";  // bytes; below: the driver's own
 inline constexpr char kReport[] = "HEADROOM_REPORT";         // "1": print a report at exit
 inline constexpr char kStatsFile[] = "HEADROOM_STATS_FILE";  // one JSON line per process is appended
+inline constexpr char kHostKeep[] = "HEADROOM_HOST_KEEP";    // bytes of released host chunks kept for reuse
 inline constexpr char kLedger[] = "HEADROOM_LEDGER";         // path of the node ledger, for tests
 inline constexpr char kSim[] = "HEADROOM_SIM";               // profile of the simulated driver
 inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";      // order of late stream work

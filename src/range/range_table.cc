@@ -1,0 +1,43 @@
+#include "range/range_table.h"
+
+#include <algorithm>
+#include <mutex>
+
+namespace headroom {
+
+void RangeTable::Insert(std::unique_ptr<Range> range) {
+  std::unique_lock lock(mutex_);
+  const CUdeviceptr va = range->va;
+  const CUdeviceptr end = va + range->bytes;
+  const uint64_t span = span_.load(std::memory_order_relaxed);
+  const CUdeviceptr low = span == 0 ? va : std::min(low_.load(std::memory_order_relaxed), va);
+  const CUdeviceptr high = span == 0 ? end : std::max(low_.load(std::memory_order_relaxed) + span, end);
+  // A reader between the two stores sees a window that is too wide or that lacks
+  // only the range whose address nobody has been told yet.
+  span_.store(high - low, std::memory_order_release);
+  low_.store(low, std::memory_order_release);
+  ranges_.emplace(va, std::move(range));
+}
+
+std::unique_ptr<Range> RangeTable::Take(CUdeviceptr va) {
+  if (!MayHold(va)) return nullptr;
+  std::unique_lock lock(mutex_);
+  const auto found = ranges_.find(va);
+  if (found == ranges_.end()) return nullptr;
+  std::unique_ptr<Range> range = std::move(found->second);
+  ranges_.erase(found);
+  return range;
+}
+
+bool RangeTable::Find(CUdeviceptr address, RangeInfo* out) const {
+  if (!MayHold(address)) return false;
+  std::shared_lock lock(mutex_);
+  auto next = ranges_.upper_bound(address);
+  if (next == ranges_.begin()) return false;
+  const Range& range = *std::prev(next)->second;
+  if (address - range.va >= range.bytes) return false;
+  *out = range;
+  return true;
+}
+
+}  // namespace headroom

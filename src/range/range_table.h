@@ -1,0 +1,49 @@
+// RangeTable: the live ranges of this process by address. Looking an address up
+// costs two comparisons when no range is near it and a shared lock when one is,
+// since pointer queries are frequent. Any thread.
+//
+// A Range stays valid until Take removes it; programs that query memory while
+// they free it are in error with the driver too.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <shared_mutex>
+#include <vector>
+
+#include "range/range.h"
+
+namespace headroom {
+
+class RangeTable {
+ public:
+  void Insert(std::unique_ptr<Range> range);
+  // The range that begins at `va`, removed from the table; null if none does.
+  std::unique_ptr<Range> Take(CUdeviceptr va);
+  // Copies what pointer queries need of the range that holds `address`.
+  bool Find(CUdeviceptr address, RangeInfo* out) const;
+  // Cheap: false means that no range holds `address`.
+  bool MayHold(CUdeviceptr address) const {
+    return address - low_.load(std::memory_order_acquire) < span_.load(std::memory_order_acquire);
+  }
+  // The ranges of a device while `use` runs; none is inserted or removed meanwhile.
+  template <typename Use>
+  void WithRangesOf(CUdevice device, Use use) const {
+    std::shared_lock lock(mutex_);
+    std::vector<Range*> ranges;
+    for (const auto& [va, range] : ranges_) {
+      if (range->device == device) ranges.push_back(range.get());
+    }
+    use(ranges);
+  }
+
+ private:
+  mutable std::shared_mutex mutex_;
+  std::map<CUdeviceptr, std::unique_ptr<Range>> ranges_;
+  // Every range ever inserted lies in [low_, low_ + span_). Grows only.
+  std::atomic<CUdeviceptr> low_{0};
+  std::atomic<uint64_t> span_{0};
+};
+
+}  // namespace headroom

@@ -1,0 +1,126 @@
+#include "shim/alloc.h"
+
+#include "base/undo.h"
+#include "shim/real.h"
+
+namespace headroom::shim {
+namespace {
+
+// Rows begin at multiples of this in what cuMemAllocPitch gives.
+constexpr size_t kPitchAlignment = 512;
+
+Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size_t bytes) {
+  CUcontext context = nullptr;
+  rt.driver.CtxGetCurrent(&context);
+  ReclaimRetired(rt);
+  Result<std::unique_ptr<Range>> range = device.builder.Build(bytes, context);
+  if (range.status().code() != Code::kOutOfMemory || rt.retired.empty() || rt.captures.Any()) return range;
+  rt.retired.Drain();
+  return device.builder.Build(bytes, context);
+}
+
+// Large requests are ranges from the start, small ones only when nothing else is left.
+template <typename Native>
+CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
+  DeviceState* device = rt.CurrentDevice();
+  if (device == nullptr) return native(out);
+  if (bytes < rt.options.range_threshold) {
+    const CUresult result = AllocateNative(rt, *device, bytes, out, native);
+    if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
+  }
+  return AllocateRange(rt, *device, bytes, out);
+}
+
+CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
+  RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
+  if (rt.captures.Any()) {
+    rt.retired.Add({std::move(range), &builder, nullptr});
+    return CUDA_SUCCESS;
+  }
+  // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
+  Status status = SynchronizeContext(rt.driver, range->context);
+  if (status.ok()) status = builder.Unmap(*range);
+  if (!status.ok()) {
+    rt.ranges.Insert(std::move(range));
+    return ToCuResult(status);
+  }
+  if (!builder.Discard(*range).ok()) builder.Scrap(std::move(range));
+  return CUDA_SUCCESS;
+}
+
+Status RecordEvent(const Driver& driver, CUstream stream, CUevent* out) {
+  const CUresult created = driver.EventCreate(out, CU_EVENT_DISABLE_TIMING);
+  if (created != CUDA_SUCCESS) return DriverStatus(created, "cuEventCreate");
+  const CUresult recorded = driver.EventRecord(*out, stream);
+  if (recorded != CUDA_SUCCESS) driver.EventDestroy(*out);
+  return DriverStatus(recorded, "cuEventRecord");
+}
+
+}  // namespace
+
+CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
+  Result<std::unique_ptr<Range>> range = BuildRange(rt, device, bytes);
+  if (!range.ok()) return ToCuResult(range.status());
+  *out = (*range)->va;
+  device.counts.Count(bytes, (*range)->host_bytes > 0);
+  rt.ranges.Insert(std::move(*range));
+  return CUDA_SUCCESS;
+}
+
+CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream) {
+  RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
+  // An event belongs to its stream's context, which need not be the current one.
+  CUcontext context = nullptr;
+  const bool push =
+      rt.driver.StreamGetCtx(stream, &context) == CUDA_SUCCESS && rt.driver.CtxPushCurrent(context) == CUDA_SUCCESS;
+  CUevent event = nullptr;
+  const Status status = RecordEvent(rt.driver, stream, &event);
+  if (push) rt.driver.CtxPopCurrent(&context);
+  if (!status.ok()) {
+    rt.ranges.Insert(std::move(range));
+    return ToCuResult(status);
+  }
+  rt.retired.Add({std::move(range), &builder, event});
+  return CUDA_SUCCESS;
+}
+
+}  // namespace headroom::shim
+
+using namespace headroom::shim;
+using headroom::Range;
+using headroom::RoundUp;
+
+extern "C" {
+
+CUresult cuMemAlloc_v2(CUdeviceptr* out, size_t bytes) {
+  Entry rt;
+  if (!rt || out == nullptr || bytes == 0) return Real().cuMemAlloc_v2(out, bytes);
+  return Allocate(*rt, bytes, out, [bytes](CUdeviceptr* p) { return Real().cuMemAlloc_v2(p, bytes); });
+}
+
+CUresult cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_t height, unsigned element) {
+  Entry rt;
+  const auto native = [&](CUdeviceptr* p) {
+    return Real().cuMemAllocPitch_v2(p, pitch, width, height, element);
+  };
+  size_t bytes = 0;
+  const bool valid = out != nullptr && pitch != nullptr && width != 0 && height != 0 &&
+                     width < SIZE_MAX - kPitchAlignment &&
+                     !__builtin_mul_overflow(RoundUp(width, kPitchAlignment), height, &bytes) &&
+                     (element == 4 || element == 8 || element == 16);
+  if (!rt || !valid) return native(out);
+  const CUresult result = Allocate(*rt, bytes, out, native);
+  headroom::RangeInfo info;
+  if (result == CUDA_SUCCESS && rt->ranges.Find(*out, &info)) *pitch = RoundUp(width, kPitchAlignment);
+  return result;
+}
+
+CUresult cuMemFree_v2(CUdeviceptr address) {
+  Entry rt;
+  if (!rt) return Real().cuMemFree_v2(address);
+  std::unique_ptr<Range> range = rt->ranges.Take(address);
+  if (range != nullptr) return FreeRange(*rt, std::move(range));
+  return FreeNative(*rt, address, [address] { return Real().cuMemFree_v2(address); });
+}
+
+}  // extern "C"

@@ -1,0 +1,52 @@
+// Serving one allocation request: small ones from the driver's own allocator,
+// counted; large ones as ranges; both falling back to the host when HBM is short.
+#pragma once
+
+#include "shim/runtime.h"
+
+namespace headroom::shim {
+
+// A range for `bytes` on `device`, with the memory of freed ranges taken back
+// first where that is needed and nothing is being captured.
+CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out);
+
+// Takes a range out of use that the GPU may still be working on, once `stream`
+// has reached this point (PER_THREAD and legacy handles allowed).
+CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream);
+
+// Takes freed ranges back that the GPU is done with, if that is allowed now.
+inline void ReclaimRetired(Runtime& rt) {
+  if (!rt.retired.empty() && !rt.captures.Any()) rt.retired.Reclaim();
+}
+
+// Runs `native(out)`, the driver's own allocation of `bytes`, and counts it.
+// kOutOfMemory of the budget and of the driver look the same.
+template <typename Native>
+CUresult AllocateNative(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out, Native native) {
+  if (!device.tier.ClaimSmall(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  const CUresult result = native(out);
+  if (result != CUDA_SUCCESS) {
+    device.tier.ReleaseSmall(bytes);
+    return result;
+  }
+  rt.pointers.Insert({*out, bytes, device.tier.device()});
+  device.counts.Count(bytes, false);
+  return result;
+}
+
+// Runs `native()`, the driver's own free of `address`, and takes it off the count.
+template <typename Native>
+CUresult FreeNative(Runtime& rt, CUdeviceptr address, Native native) {
+  PointerRecord record;
+  const bool known = rt.pointers.Take(address, &record);
+  const CUresult result = native();
+  if (!known) return result;
+  if (result == CUDA_SUCCESS) {
+    rt.ExistingDevice(record.device)->tier.ReleaseSmall(record.bytes);
+  } else {
+    rt.pointers.Insert(record);
+  }
+  return result;
+}
+
+}  // namespace headroom::shim

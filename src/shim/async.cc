@@ -1,0 +1,77 @@
+// Stream-ordered allocation. While it fits, a request of any size stays with the
+// driver's pools, whose warm path no range can match (docs/measurements.md); what
+// does not fit becomes a range, freed by an event on the stream that frees it.
+#include "shim/alloc.h"
+#include "shim/real.h"
+
+namespace headroom::shim {
+namespace {
+
+template <typename Native>
+CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, CUstream stream, Native native) {
+  Entry rt;
+  // Within a capture the allocation is a graph node: the driver's business alone.
+  if (!rt || out == nullptr || bytes == 0 || rt->captures.Capturing(stream)) return native(out);
+  DeviceState* device = rt->CurrentDevice();
+  if (device == nullptr) return native(out);
+  ReclaimRetired(*rt);
+  const bool leaves_reserve = bytes < rt->options.range_threshold || bytes <= device->tier.FreeForChunks();
+  if (leaves_reserve) {
+    const CUresult result = AllocateNative(*rt, *device, bytes, out, native);
+    if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
+  }
+  return AllocateRange(*rt, *device, bytes, out);
+}
+
+template <typename Native>
+CUresult FreeAsync(CUdeviceptr address, CUstream stream, Native native) {
+  Entry rt;
+  if (!rt) return native();
+  if (rt->ranges.MayHold(address)) {
+    if (rt->captures.Capturing(stream)) return native();
+    std::unique_ptr<Range> range = rt->ranges.Take(address);
+    if (range != nullptr) return RetireRange(*rt, std::move(range), stream);
+  }
+  return FreeNative(*rt, address, native);
+}
+
+CUstream PerThread(CUstream stream) { return stream == nullptr ? CU_STREAM_PER_THREAD : stream; }
+
+}  // namespace
+}  // namespace headroom::shim
+
+using namespace headroom::shim;
+
+extern "C" {
+
+CUresult cuMemAllocAsync(CUdeviceptr* out, size_t bytes, CUstream stream) {
+  return AllocateAsync(out, bytes, stream,
+                       [=](CUdeviceptr* p) { return Real().cuMemAllocAsync(p, bytes, stream); });
+}
+
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr* out, size_t bytes, CUstream stream) {
+  return AllocateAsync(out, bytes, PerThread(stream),
+                       [=](CUdeviceptr* p) { return Real().cuMemAllocAsync_ptsz(p, bytes, stream); });
+}
+
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
+  return AllocateAsync(out, bytes, stream, [=](CUdeviceptr* p) {
+    return Real().cuMemAllocFromPoolAsync(p, bytes, pool, stream);
+  });
+}
+
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
+  return AllocateAsync(out, bytes, PerThread(stream), [=](CUdeviceptr* p) {
+    return Real().cuMemAllocFromPoolAsync_ptsz(p, bytes, pool, stream);
+  });
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
+  return FreeAsync(address, stream, [=] { return Real().cuMemFreeAsync(address, stream); });
+}
+
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream) {
+  return FreeAsync(address, PerThread(stream), [=] { return Real().cuMemFreeAsync_ptsz(address, stream); });
+}
+
+}  // extern "C"

@@ -1,0 +1,94 @@
+#include "shim/captures.h"
+
+#include <algorithm>
+
+#include "shim/real.h"
+#include "shim/runtime.h"
+
+namespace headroom::shim {
+
+void Captures::Begin(CUstream stream) {
+  MutexLock lock(mutex_);
+  streams_.push_back(stream);
+  count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
+}
+
+void Captures::End(CUstream stream) {
+  if (!Any()) return;
+  MutexLock lock(mutex_);
+  streams_.erase(std::remove(streams_.begin(), streams_.end(), stream), streams_.end());
+  count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
+}
+
+bool Captures::Capturing(CUstream stream) const {
+  if (!Any()) return false;
+  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+  return driver_.StreamIsCapturing(stream, &status) == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+namespace {
+
+// Noted before it begins, so that another thread's free cannot slip in between.
+template <typename Native>
+CUresult Begin(CUstream stream, Native native) {
+  Entry rt;
+  if (!rt) return native();
+  rt->captures.Begin(stream);
+  const CUresult result = native();
+  if (result != CUDA_SUCCESS) rt->captures.End(stream);
+  return result;
+}
+
+// A capture that failed has ended as well.
+CUresult Ended(CUstream stream, CUresult result) {
+  Entry rt;
+  if (rt) rt->captures.End(stream);
+  return result;
+}
+
+// The per-thread default stream has a handle of its own in the _ptsz forms.
+CUstream PerThread(CUstream stream) { return stream == nullptr ? CU_STREAM_PER_THREAD : stream; }
+
+}  // namespace
+}  // namespace headroom::shim
+
+using namespace headroom::shim;
+
+extern "C" {
+
+CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
+  return Begin(stream, [&] { return Real().cuStreamBeginCapture_v2(stream, mode); });
+}
+
+CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode) {
+  return Begin(PerThread(stream), [&] { return Real().cuStreamBeginCapture_v2_ptsz(stream, mode); });
+}
+
+CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph, const CUgraphNode* nodes,
+                                     const CUgraphEdgeData* edges, size_t count, CUstreamCaptureMode mode) {
+  return Begin(stream, [&] {
+    return Real().cuStreamBeginCaptureToGraph(stream, graph, nodes, edges, count, mode);
+  });
+}
+
+CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream stream, CUgraph graph, const CUgraphNode* nodes,
+                                          const CUgraphEdgeData* edges, size_t count, CUstreamCaptureMode mode) {
+  return Begin(PerThread(stream), [&] {
+    return Real().cuStreamBeginCaptureToGraph_ptsz(stream, graph, nodes, edges, count, mode);
+  });
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
+  return Ended(stream, Real().cuStreamEndCapture(stream, graph));
+}
+
+CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph* graph) {
+  return Ended(PerThread(stream), Real().cuStreamEndCapture_ptsz(stream, graph));
+}
+
+CUresult cuStreamDestroy_v2(CUstream stream) {
+  const CUresult result = Real().cuStreamDestroy_v2(stream);
+  return result == CUDA_SUCCESS ? Ended(stream, result) : result;
+}
+
+}  // extern "C"

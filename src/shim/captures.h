@@ -1,0 +1,36 @@
+// Captures: which streams are being captured into CUDA graphs. While any is,
+// the shim neither synchronises nor unmaps anything, since that would invalidate
+// the capture. Any thread; one relaxed load when there is none.
+#pragma once
+
+#include <cuda.h>
+
+#include <atomic>
+#include <vector>
+
+#include "base/mutex.h"
+#include "driver/driver.h"
+
+namespace headroom::shim {
+
+class Captures {
+ public:
+  explicit Captures(const Driver& driver) : driver_(driver) {}
+
+  // Call Begin before the driver begins the capture, so that no free of another
+  // thread synchronises in between.
+  void Begin(CUstream stream);
+  void End(CUstream stream);  // also when the stream is destroyed
+  // Streams that joined by an event count through the one that began it.
+  bool Any() const { return count_.load(std::memory_order_acquire) != 0; }
+  // True while this very stream is captured, by joining, too.
+  bool Capturing(CUstream stream) const;
+
+ private:
+  const Driver& driver_;
+  std::atomic<int> count_{0};
+  Mutex mutex_;
+  std::vector<CUstream> streams_ HEADROOM_GUARDED_BY(mutex_);
+};
+
+}  // namespace headroom::shim

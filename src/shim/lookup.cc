@@ -1,0 +1,115 @@
+// How programs come by the shim's functions: dlsym (dlopen'd libcuda, Python's
+// ctypes, libcudart's own start-up) and cuGetProcAddress (libcudart, everything
+// newer). Programs that link libcuda reach them by symbol interposition.
+#include <cstring>
+
+#include "shim/nvml.h"
+#include "shim/real.h"
+
+namespace headroom::shim {
+namespace {
+
+enum class Stream { kAny, kLegacy, kPerThread };
+
+struct Hook {
+  const char* name;    // as cuGetProcAddress is asked for it
+  const char* symbol;  // as dlsym is asked for it
+  void* address;
+  int since;
+  Stream stream;
+};
+
+const Hook kHooks[] = {
+#define HEADROOM_HOOK(name, symbol, since, stream) \
+  {name, #symbol, reinterpret_cast<void*>(&::symbol), since, Stream::stream},
+#include "shim/hooks.def"
+};
+
+const Hook* FindSymbol(const char* symbol) {
+  for (const Hook& hook : kHooks) {
+    if (std::strcmp(hook.symbol, symbol) == 0) return &hook;
+  }
+  return nullptr;
+}
+
+// The hook for what the driver hands out under `name` at `version`: the newest
+// that is not newer than asked.
+const Hook* FindName(const char* name, int version, cuuint64_t flags) {
+  const bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
+  const Hook* best = nullptr;
+  for (const Hook& hook : kHooks) {
+    if (std::strcmp(hook.name, name) != 0 || hook.since > version) continue;
+    if (hook.stream == (per_thread ? Stream::kLegacy : Stream::kPerThread)) continue;
+    if (best == nullptr || hook.since > best->since) best = &hook;
+  }
+  return best;
+}
+
+// A driver newer than this shim may mean another signature by the same name at a
+// higher version. Then its answer at our version differs, and stays untouched.
+bool SameFunctionAt(const char* name, void* address, int since, cuuint64_t flags) {
+  void* pinned = nullptr;
+  return Real().cuGetProcAddress_v2 != nullptr &&
+         Real().cuGetProcAddress_v2(name, &pinned, since, flags, nullptr) == CUDA_SUCCESS && pinned == address;
+}
+
+void Replace(const char* name, void** address, int version, cuuint64_t flags) {
+  if (name == nullptr || address == nullptr || *address == nullptr) return;
+  const Hook* hook = FindName(name, version, flags);
+  if (hook != nullptr && SameFunctionAt(name, *address, hook->since, flags)) *address = hook->address;
+}
+
+bool StartsWith(const char* text, const char* prefix) {
+  return std::strncmp(text, prefix, std::strlen(prefix)) == 0;
+}
+
+// What to hand out instead of `real`, the symbol `name` of the library that
+// `handle` names; null to leave the lookup alone. RTLD_DEFAULT and RTLD_NEXT are
+// left to the C library: interposition makes the former find the shim first, and
+// whoever asks for the next one wants what lies behind it.
+void* Substitute(void* handle, const char* name, void* hook, void* (*library_symbol)(const char*)) {
+  if (handle == RTLD_NEXT || handle == RTLD_DEFAULT) return nullptr;
+  void* found = RealDlsym()(handle, name);
+  return found != nullptr && found == library_symbol(name) ? hook : nullptr;
+}
+
+}  // namespace
+}  // namespace headroom::shim
+
+using namespace headroom::shim;
+
+extern "C" {
+
+__attribute__((visibility("hidden"))) void* headroom_real_dlsym = nullptr;
+
+// Called by dlsym with its own arguments. Null: go on to the C library's.
+__attribute__((visibility("hidden"))) void* headroom_dlsym_hook(void* handle, const char* name) {
+  if (headroom_real_dlsym == nullptr) headroom_real_dlsym = reinterpret_cast<void*>(RealDlsym());
+  if (name == nullptr) return nullptr;
+  if (StartsWith(name, "cu")) {
+    const Hook* hook = FindSymbol(name);
+    return hook == nullptr ? nullptr : Substitute(handle, name, hook->address, DriverSymbol);
+  }
+  if (StartsWith(name, "nvml")) {
+    void* hook = NvmlHook(name);
+    return hook == nullptr ? nullptr : Substitute(handle, name, hook, NvmlSymbol);
+  }
+  return nullptr;
+}
+
+CUresult cuGetProcAddress(const char* name, void** address, int version, cuuint64_t flags) {
+  if (Real().cuGetProcAddress == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
+  const CUresult result = Real().cuGetProcAddress(name, address, version, flags);
+  if (result == CUDA_SUCCESS) Replace(name, address, version, flags);
+  return result;
+}
+
+CUresult cuGetProcAddress_v2(const char* name, void** address, int version, cuuint64_t flags,
+                             CUdriverProcAddressQueryResult* status) {
+  if (Real().cuGetProcAddress_v2 == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
+  const CUresult result = Real().cuGetProcAddress_v2(name, address, version, flags, status);
+  if (result == CUDA_SUCCESS) Replace(name, address, version, flags);
+  return result;
+}
+
+}  // extern "C"

@@ -1,0 +1,45 @@
+// The functions behind the hooks: the C library's own dlsym, and the driver's
+// and NVML's functions that hooks.def names. Loaded on first use, never at
+// start-up, since most processes below `headroom run` make no CUDA call.
+// Any thread; nothing here allocates after loading.
+#pragma once
+
+#include <cuda.h>
+#include <dlfcn.h>
+
+// cuda.h renames some functions by macro; hooks.def means the exported symbols.
+#undef cuGetProcAddress
+#undef cuStreamBeginCapture
+
+extern "C" {
+CUresult cuGetProcAddress(const char*, void**, int, cuuint64_t);
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr*, size_t, CUstream);
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr*, size_t, CUmemoryPool, CUstream);
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr, CUstream);
+CUresult cuStreamBeginCapture_v2_ptsz(CUstream, CUstreamCaptureMode);
+CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream, CUgraph, const CUgraphNode*, const CUgraphEdgeData*,
+                                          size_t, CUstreamCaptureMode);
+CUresult cuStreamEndCapture_ptsz(CUstream, CUgraph*);
+}
+
+namespace headroom::shim {
+
+struct RealFunctions {
+#define HEADROOM_HOOK(name, symbol, since, stream) decltype(&::symbol) symbol = nullptr;
+#include "shim/hooks.def"
+};
+
+// The driver's own functions. A function that this driver lacks is null, and is
+// then never handed out. Opens libcuda.so.1 on the first call.
+const RealFunctions& Real();
+
+// The C library's dlsym, found without calling dlsym.
+using DlsymFunction = void* (*)(void*, const char*);
+DlsymFunction RealDlsym();
+
+// A symbol of libcuda.so.1 or libnvidia-ml.so.1 if the library is loaded or can
+// be; null otherwise.
+void* DriverSymbol(const char* name);
+void* NvmlSymbol(const char* name);
+
+}  // namespace headroom::shim

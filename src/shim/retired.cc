@@ -1,0 +1,56 @@
+#include "shim/retired.h"
+
+#include <utility>
+
+namespace headroom::shim {
+
+Status SynchronizeContext(const Driver& driver, CUcontext context) {
+  CUcontext current = nullptr;
+  const bool push = driver.CtxGetCurrent(&current) != CUDA_SUCCESS || current != context;
+  if (push && driver.CtxPushCurrent(context) != CUDA_SUCCESS) return Status();
+  const CUresult result = driver.CtxSynchronize();
+  if (push) driver.CtxPopCurrent(&current);
+  return DriverStatus(result, "cuCtxSynchronize");
+}
+
+void Retired::Add(RetiredRange retired) {
+  MutexLock lock(mutex_);
+  ranges_.push_back(std::move(retired));
+  count_.store(ranges_.size(), std::memory_order_release);
+}
+
+// The list is taken out while driver calls run, so that a thread that waits does
+// not hold up others that free.
+void Retired::Sweep(bool wait) {
+  if (empty()) return;
+  std::vector<RetiredRange> ranges;
+  {
+    MutexLock lock(mutex_);
+    ranges.swap(ranges_);
+  }
+  std::vector<RetiredRange> kept;
+  for (RetiredRange& retired : ranges) {
+    if (!Done(retired, wait) || !retired.builder->Unmap(*retired.range).ok()) {
+      kept.push_back(std::move(retired));
+    } else if (!retired.builder->Discard(*retired.range).ok()) {
+      retired.builder->Scrap(std::move(retired.range));
+    }
+  }
+  MutexLock lock(mutex_);
+  for (RetiredRange& retired : kept) ranges_.push_back(std::move(retired));
+  count_.store(ranges_.size(), std::memory_order_release);
+}
+
+bool Retired::Done(RetiredRange& retired, bool wait) {
+  if (retired.event == nullptr) {
+    // Kept over a capture: it takes one synchronise, also where waiting is not asked for.
+    return SynchronizeContext(driver_, retired.range->context).ok();
+  }
+  const CUresult result = wait ? driver_.EventSynchronize(retired.event) : driver_.EventQuery(retired.event);
+  if (result != CUDA_SUCCESS) return false;
+  driver_.EventDestroy(retired.event);
+  retired.event = nullptr;
+  return true;
+}
+
+}  // namespace headroom::shim

@@ -1,0 +1,164 @@
+#include "shim/runtime.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <new>
+
+#include "base/log.h"
+#include "shim/real.h"
+#include "shim/report.h"
+
+namespace headroom::shim {
+namespace {
+
+// Initial-exec: this library is preloaded, so its slot is in the static TLS block
+// and reading it neither calls nor allocates.
+__attribute__((tls_model("initial-exec"))) thread_local int t_depth = 0;
+
+std::atomic<Runtime*> g_runtime{nullptr};
+std::atomic<bool> g_off{false};  // pass everything through, for good
+Mutex g_create_mutex;
+Ledger* g_ledger = nullptr;
+
+void ForkedChild() {
+  g_off.store(true, std::memory_order_relaxed);
+  if (g_ledger != nullptr) g_ledger->ForgetAfterFork();
+}
+
+Ledger* OpenLedger(uint64_t host_limit) {
+  if (host_limit == 0) return nullptr;
+  Result<std::unique_ptr<Ledger>> ledger = Ledger::OpenDefault();
+  if (ledger.ok()) return g_ledger = ledger->release();
+  Log(LogLevel::kWarn, "%s; --host-limit holds for this process alone", ledger.status().what());
+  return nullptr;
+}
+
+uint64_t RealTotal(const Driver& driver, CUdevice device) {
+  size_t bytes = 0;
+  return driver.DeviceTotalMem(&bytes, device) == CUDA_SUCCESS ? bytes : 0;
+}
+
+uint64_t HbmLimit(const Driver& driver, CUdevice device, const Options& options) {
+  // A limit beyond what is there is none: the driver's own answers then hold.
+  return options.hbm_limit < RealTotal(driver, device) ? options.hbm_limit : Budget::kUnlimited;
+}
+
+}  // namespace
+
+void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (is_spilled) spilled.fetch_add(1, std::memory_order_relaxed);
+  uint64_t seen = largest.load(std::memory_order_relaxed);
+  while (bytes > seen && !largest.compare_exchange_weak(seen, bytes, std::memory_order_relaxed)) {
+  }
+}
+
+DeviceState::DeviceState(const Driver& driver, CUdevice device, const Options& options, HostTier& host_tier)
+    : tier(driver, device, HbmLimit(driver, device, options), options.reserve),
+      host(host_tier),
+      builder(driver, tier, host),
+      host_limit(options.host_limit) {
+  driver.DeviceGetUuid(&uuid, device);
+}
+
+uint64_t DeviceState::VisibleTotal(uint64_t driver_total) const {
+  return (tier.budget().limited() ? tier.budget().limit() : driver_total) + host_limit;
+}
+
+uint64_t DeviceState::VisibleFree(uint64_t driver_free) const {
+  return std::min(tier.budget().free(), driver_free) + host.Free();
+}
+
+Runtime::Runtime(const Driver& bound, const Options& read)
+    : driver(bound),
+      options(read),
+      retired(driver),
+      captures(driver),
+      share_(read.host_limit, read.host_keep, OpenLedger(read.host_limit)) {}
+
+Runtime* Runtime::Existing() { return g_runtime.load(std::memory_order_acquire); }
+
+Runtime* Runtime::Get() {
+  if (g_off.load(std::memory_order_relaxed)) return nullptr;
+  Runtime* runtime = Existing();
+  return runtime != nullptr ? runtime : Create();
+}
+
+Runtime* Runtime::Create() {
+  MutexLock lock(g_create_mutex);
+  if (Existing() != nullptr || g_off.load()) return Existing();
+  const Options options = ReadOptions();
+  const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0;
+  const Result<Driver> driver = idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set"))
+                                     : BindDriver(RealDlsym());
+  if (!driver.ok()) {
+    if (!idle) Log(LogLevel::kWarn, "%s; the program runs without headroom", driver.status().what());
+    g_off.store(true);
+    return nullptr;
+  }
+  pthread_atfork(nullptr, nullptr, ForkedChild);
+  Runtime* runtime = new (std::nothrow) Runtime(*driver, options);
+  g_runtime.store(runtime, std::memory_order_release);
+  if (runtime == nullptr) g_off.store(true);
+  return runtime;
+}
+
+DeviceState* Runtime::Device(CUdevice device) {
+  if (device < 0 || device >= kMaxDevices) return nullptr;
+  DeviceState* state = ExistingDevice(device);
+  return state != nullptr ? state : MakeDevice(device);
+}
+
+DeviceState* Runtime::CurrentDevice() {
+  CUdevice device = 0;
+  return driver.CtxGetDevice(&device) == CUDA_SUCCESS ? Device(device) : nullptr;
+}
+
+DeviceState* Runtime::MakeDevice(CUdevice device) {
+  MutexLock lock(mutex_);
+  if (DeviceState* state = ExistingDevice(device)) return state;
+  int node = -1;
+  if (driver.DeviceGetAttribute(&node, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID, device) != CUDA_SUCCESS) return nullptr;
+  // A machine without NUMA reports -1; its memory is node 0.
+  DeviceState* state = new DeviceState(driver, device, options, *Host(std::max(node, 0)));
+  devices_[device].store(state, std::memory_order_release);
+  return state;
+}
+
+HostTier* Runtime::Host(int numa_node) {
+  for (const auto& host : hosts_) {
+    if (host->numa_node() == numa_node) return host.get();
+  }
+  hosts_.push_back(std::make_unique<HostTier>(driver, numa_node, share_));
+  return hosts_.back().get();
+}
+
+Entry::Entry() {
+  if (t_depth > 0) return;
+  ++t_depth;  // making the runtime calls the driver, too
+  runtime_ = Runtime::Get();
+  if (runtime_ == nullptr) {
+    --t_depth;
+  } else if (runtime_->options.report || runtime_->options.stats_file != nullptr) {
+    start_ = NowNanoseconds();
+  }
+}
+
+Entry::~Entry() {
+  if (runtime_ == nullptr) return;
+  --t_depth;
+  if (start_ != 0) runtime_->nanoseconds.fetch_add(NowNanoseconds() - start_, std::memory_order_relaxed);
+}
+
+namespace {
+
+// The report comes when the program's own destructors have run or are about to;
+// the state stays usable for those that follow.
+__attribute__((destructor)) void ReportAtExit() {
+  const Runtime* runtime = Runtime::Existing();
+  if (runtime != nullptr && !g_off.load()) WriteReport(*runtime);
+}
+
+}  // namespace
+}  // namespace headroom::shim

@@ -1,0 +1,105 @@
+// Runtime: the shim's state in this process, made on the first driver call that
+// concerns it and never destroyed, since programs free memory in their own
+// destructors. Entry is how every hook gets at it.
+//
+// A hook passes its call through untouched when Entry is empty: no limits were
+// set, the driver could not be bound, the process is a forked child (CUDA does
+// not survive fork), or the call comes from inside another hook.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "base/clock.h"
+#include "driver/driver.h"
+#include "range/range_table.h"
+#include "shim/captures.h"
+#include "shim/handle_table.h"
+#include "shim/options.h"
+#include "shim/pointer_table.h"
+#include "shim/retired.h"
+
+namespace headroom::shim {
+
+struct AllocationCounts {
+  std::atomic<uint64_t> allocations{0};
+  std::atomic<uint64_t> spilled{0};  // of these, with bytes outside HBM
+  std::atomic<uint64_t> largest{0};  // bytes
+
+  void Count(uint64_t bytes, bool is_spilled);
+};
+
+// One device as the shim manages it.
+struct DeviceState {
+  DeviceState(const Driver& driver, CUdevice device, const Options& options, HostTier& host_tier);
+
+  // Bytes that a program may be told of: total and, of the driver's own figures,
+  // what is free.
+  uint64_t VisibleTotal(uint64_t driver_total) const;
+  uint64_t VisibleFree(uint64_t driver_free) const;
+
+  DeviceTier tier;
+  HostTier& host;
+  RangeBuilder builder;
+  AllocationCounts counts;
+  CUuuid uuid{};
+  const uint64_t host_limit;
+};
+
+class Runtime {
+ public:
+  static constexpr int kMaxDevices = 64;
+
+  // Null where calls pass through.
+  static Runtime* Get();
+  // The same without making it: null before the first use.
+  static Runtime* Existing();
+
+  // Null for an ordinal that the driver does not have.
+  DeviceState* Device(CUdevice device);
+  // Of the current context; null without one.
+  DeviceState* CurrentDevice();
+  // Host bytes that no process on this node has claimed.
+  uint64_t HostUnclaimed() { return share_.Unclaimed(); }
+  // Null until Device() was called for it.
+  DeviceState* ExistingDevice(CUdevice device) const { return devices_[device].load(std::memory_order_acquire); }
+
+  const Driver driver;
+  const Options options;
+  RangeTable ranges;
+  PointerTable pointers;
+  HandleTable handles;
+  Retired retired;
+  Captures captures;
+  std::atomic<uint64_t> nanoseconds{0};  // spent in hooks, while options.report or stats_file ask for it
+
+ private:
+  Runtime(const Driver& bound, const Options& read);
+  static Runtime* Create();
+  HostTier* Host(int numa_node) HEADROOM_REQUIRES(mutex_);
+  DeviceState* MakeDevice(CUdevice device);
+
+  Mutex mutex_;
+  HostShare share_;
+  std::vector<std::unique_ptr<HostTier>> hosts_ HEADROOM_GUARDED_BY(mutex_);
+  std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
+};
+
+class Entry {
+ public:
+  Entry();
+  ~Entry();
+  Entry(const Entry&) = delete;
+  Entry& operator=(const Entry&) = delete;
+
+  explicit operator bool() const { return runtime_ != nullptr; }
+  Runtime& operator*() const { return *runtime_; }
+  Runtime* operator->() const { return runtime_; }
+
+ private:
+  Runtime* runtime_ = nullptr;
+  uint64_t start_ = 0;
+};
+
+}  // namespace headroom::shim

@@ -1,0 +1,57 @@
+#include "tier/device_tier.h"
+
+#include "base/undo.h"
+
+namespace headroom {
+
+DeviceTier::DeviceTier(const Driver& driver, CUdevice device, uint64_t limit, uint64_t reserve)
+    : driver_(driver), device_(device), reserve_(reserve), budget_(limit) {
+  properties_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  properties_.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  properties_.location.id = device;
+  // cudaMalloc's memory can be registered for RDMA; a range should not lose that.
+  int rdma = 0;
+  driver_.DeviceGetAttribute(&rdma, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, device);
+  properties_.allocFlags.gpuDirectRDMACapable = rdma != 0 ? 1 : 0;
+}
+
+Result<Chunk> DeviceTier::Create(uint64_t bytes) {
+  if (!ClaimChunk(bytes)) return Status(Code::kOutOfMemory, "the device's budget is used up");
+  Undo give_back([&] { ReleaseChunk(bytes); });
+  Chunk chunk{0, bytes, Tier::kDevice};
+  const CUresult result = driver_.MemCreate(&chunk.handle, bytes, &properties_, 0);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemCreate on the device");
+  give_back.Dismiss();
+  return chunk;
+}
+
+Status DeviceTier::Release(const Chunk& chunk) {
+  const CUresult result = driver_.MemRelease(chunk.handle);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemRelease of a device chunk");
+  ReleaseChunk(chunk.bytes);
+  return Status();
+}
+
+bool DeviceTier::ClaimSmall(uint64_t bytes) {
+  if (!budget_.Claim(bytes)) return false;
+  small_used_.fetch_add(bytes, std::memory_order_relaxed);
+  return true;
+}
+
+void DeviceTier::ReleaseSmall(uint64_t bytes) {
+  small_used_.fetch_sub(bytes, std::memory_order_relaxed);
+  budget_.Release(bytes);
+}
+
+uint64_t DeviceTier::ReserveLeft() const {
+  const uint64_t small = small_used_.load(std::memory_order_relaxed);
+  return small < reserve_ ? reserve_ - small : 0;
+}
+
+uint64_t DeviceTier::FreeForChunks() const {
+  const uint64_t free = budget_.free();
+  const uint64_t keep = ReserveLeft();
+  return free > keep ? free - keep : 0;
+}
+
+}  // namespace headroom

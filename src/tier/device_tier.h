@@ -1,0 +1,51 @@
+// DeviceTier: one GPU's own memory. Chunks are created here against a budget;
+// what the program allocates from the driver directly is counted here too, so
+// that a limit holds over both. Any thread.
+//
+// A reserve of the budget is kept for small allocations: chunks leave it free,
+// small claims use it up.
+#pragma once
+
+#include "base/status.h"
+#include "driver/driver.h"
+#include "tier/budget.h"
+#include "tier/chunk.h"
+
+namespace headroom {
+
+class DeviceTier {
+ public:
+  // `limit` bytes of this device's memory at most (Budget::kUnlimited: the driver
+  // decides), of which `reserve` are for small allocations.
+  DeviceTier(const Driver& driver, CUdevice device, uint64_t limit, uint64_t reserve);
+
+  // A chunk of `bytes` (a multiple of kGranularity). kOutOfMemory when the budget
+  // or the driver has no more.
+  Result<Chunk> Create(uint64_t bytes);
+  // Gives the chunk back to the driver. On failure nothing changed; try again.
+  Status Release(const Chunk& chunk);
+
+  // Counts memory that the program takes from the driver itself. False: no room.
+  bool ClaimSmall(uint64_t bytes);
+  void ReleaseSmall(uint64_t bytes);
+  // Counts physical memory of a program's own cuMemCreate; leaves the reserve free.
+  bool ClaimChunk(uint64_t bytes) { return budget_.Claim(bytes, ReserveLeft()); }
+  void ReleaseChunk(uint64_t bytes) { budget_.Release(bytes); }
+
+  // Bytes that chunks may still take.
+  uint64_t FreeForChunks() const;
+  // Of the reserve, what small allocations have not used.
+  uint64_t ReserveLeft() const;
+  const Budget& budget() const { return budget_; }
+  CUdevice device() const { return device_; }
+
+ private:
+  const Driver& driver_;
+  const CUdevice device_;
+  const uint64_t reserve_;
+  Budget budget_;
+  std::atomic<uint64_t> small_used_{0};
+  CUmemAllocationProp properties_{};
+};
+
+}  // namespace headroom

@@ -1,0 +1,130 @@
+#include "tier/host_tier.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/undo.h"
+
+namespace headroom {
+
+uint64_t HostShare::Unclaimed() {
+  if (ledger == nullptr) return local.free();
+  const uint64_t now = NowNanoseconds();
+  if (now - others_time_.load(std::memory_order_relaxed) > 2000000) {
+    const uint64_t own = ledger->Own();
+    const uint64_t total = ledger->Total();
+    others_.store(total > own ? total - own : 0, std::memory_order_relaxed);
+    others_time_.store(now, std::memory_order_relaxed);
+  }
+  const uint64_t claimed = others_.load(std::memory_order_relaxed) + ledger->Own();
+  return limit > claimed ? limit - claimed : 0;
+}
+
+HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
+    : driver_(driver), numa_node_(numa_node), share_(share) {}
+
+Result<Chunk> HostTier::Create(uint64_t bytes, unsigned shareable) {
+  Chunk chunk;
+  if (!TakeKept(bytes, shareable, &chunk)) {
+    Status status = CreateNew(bytes, shareable, &chunk);
+    if (status.code() == Code::kOutOfMemory) {
+      Trim();  // kept chunks of other sizes may be what is in the way
+      status = CreateNew(bytes, shareable, &chunk);
+    }
+    if (!status.ok()) return status;
+  }
+  in_use_.Claim(bytes);
+  return chunk;
+}
+
+Status HostTier::Release(const Chunk& chunk, unsigned shareable, bool reusable) {
+  bool kept = false;
+  if (reusable) {
+    MutexLock lock(mutex_);
+    if (kept_bytes_ + chunk.bytes <= share_.keep_limit) {
+      kept_.push_back({chunk, shareable});
+      kept_bytes_ += chunk.bytes;
+      kept = true;
+    }
+  }
+  if (!kept) {
+    const Status status = Destroy(chunk);
+    if (!status.ok()) return status;
+  }
+  in_use_.Release(chunk.bytes);
+  return Status();
+}
+
+void HostTier::Trim() {
+  std::vector<Kept> kept;
+  {
+    MutexLock lock(mutex_);
+    kept.swap(kept_);
+    kept_bytes_ = 0;
+  }
+  for (const Kept& item : kept) {
+    if (Destroy(item.chunk).ok()) continue;
+    MutexLock lock(mutex_);  // still ours: keep it for the next try
+    kept_.push_back(item);
+    kept_bytes_ += item.chunk.bytes;
+  }
+}
+
+uint64_t HostTier::Free() const {
+  const uint64_t unclaimed = share_.Unclaimed();
+  MutexLock lock(mutex_);
+  return unclaimed + kept_bytes_;
+}
+
+bool HostTier::TakeKept(uint64_t bytes, unsigned shareable, Chunk* chunk) {
+  MutexLock lock(mutex_);
+  for (size_t i = kept_.size(); i-- > 0;) {
+    if (kept_[i].chunk.bytes != bytes || kept_[i].shareable != shareable) continue;
+    *chunk = kept_[i].chunk;
+    kept_[i] = kept_.back();
+    kept_.pop_back();
+    kept_bytes_ -= bytes;
+    return true;
+  }
+  return false;
+}
+
+Status HostTier::CreateNew(uint64_t bytes, unsigned shareable, Chunk* chunk) {
+  if (!ClaimShare(bytes)) return Status(Code::kOutOfMemory, "the host budget is used up");
+  Undo give_back([&] { ReleaseShare(bytes); });
+  CUmemAllocationProp properties{};
+  properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  properties.location.type = CU_MEM_LOCATION_TYPE_HOST_NUMA;
+  properties.location.id = numa_node_;
+  properties.requestedHandleTypes = static_cast<CUmemAllocationHandleType>(shareable);
+  *chunk = {0, bytes, Tier::kHost};
+  const CUresult result = driver_.MemCreate(&chunk->handle, bytes, &properties, 0);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemCreate on the host");
+  give_back.Dismiss();
+  return Status();
+}
+
+Status HostTier::Destroy(const Chunk& chunk) {
+  const CUresult result = driver_.MemRelease(chunk.handle);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemRelease of a host chunk");
+  ReleaseShare(chunk.bytes);
+  return Status();
+}
+
+bool HostTier::ClaimShare(uint64_t bytes) {
+  if (share_.ledger == nullptr) return share_.local.Claim(bytes);
+  const Status status = share_.ledger->Claim(bytes, share_.limit);
+  if (!status.ok() && status.code() != Code::kOutOfMemory) {
+    Log(LogLevel::kWarn, "the node ledger failed (%s); no more host memory is taken", status.what());
+  }
+  return status.ok();
+}
+
+void HostTier::ReleaseShare(uint64_t bytes) {
+  if (share_.ledger == nullptr) {
+    share_.local.Release(bytes);
+  } else {
+    share_.ledger->Release(bytes);
+  }
+}
+
+}  // namespace headroom

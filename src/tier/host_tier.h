@@ -1,0 +1,81 @@
+// HostTier: host memory on one NUMA node, as physical chunks that the GPU maps.
+// Creating it runs at 2-5 GB/s where copying runs at 55 (docs/measurements.md),
+// so released chunks are kept and handed out again by size. Any thread.
+//
+// The limit is shared by the node's processes through the ledger; without one
+// (no shared memory) it holds for this process alone. Kept chunks stay claimed.
+#pragma once
+
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "driver/driver.h"
+#include "tier/budget.h"
+#include "tier/chunk.h"
+#include "tier/ledger.h"
+
+namespace headroom {
+
+// What the host tiers of this process share. `ledger` is null where there is no
+// shared memory; `local` then stands in for it.
+struct HostShare {
+  HostShare(uint64_t limit_bytes, uint64_t keep_bytes, Ledger* node_ledger)
+      : limit(limit_bytes), keep_limit(keep_bytes), ledger(node_ledger), local(limit_bytes) {}
+
+  const uint64_t limit;       // bytes, of all the node's processes together
+  const uint64_t keep_limit;  // bytes of released chunks that a tier keeps for reuse
+  Ledger* const ledger;
+  Budget local;
+
+  // Bytes of the limit that nobody has claimed. What other processes hold may be
+  // up to 2 ms old: programs ask for it far more often than it changes.
+  uint64_t Unclaimed();
+
+ private:
+  std::atomic<uint64_t> others_{0};  // bytes claimed by other processes, at others_time_
+  std::atomic<uint64_t> others_time_{0};
+};
+
+class HostTier {
+ public:
+  HostTier(const Driver& driver, int numa_node, HostShare& share);
+
+  // A chunk of `bytes` (a multiple of kGranularity), kept or new; with the handle
+  // types in `shareable` (CUmemAllocationHandleType bits). kOutOfMemory when the
+  // limit or the driver has no more. Contents are undefined.
+  Result<Chunk> Create(uint64_t bytes, unsigned shareable = 0);
+  // Takes the chunk back, unmapped by now: keeps it, or gives it to the driver.
+  // `reusable` is false where another process may still hold it. On failure
+  // nothing changed; try again.
+  Status Release(const Chunk& chunk, unsigned shareable = 0, bool reusable = true);
+  // Gives every kept chunk back to the driver.
+  void Trim();
+
+  // Bytes that may still be handed out, kept ones included.
+  uint64_t Free() const;
+  // Bytes handed out now and at most.
+  const Budget& in_use() const { return in_use_; }
+  int numa_node() const { return numa_node_; }
+
+ private:
+  struct Kept {
+    Chunk chunk;
+    unsigned shareable;
+  };
+  bool TakeKept(uint64_t bytes, unsigned shareable, Chunk* chunk);
+  Status CreateNew(uint64_t bytes, unsigned shareable, Chunk* chunk);
+  Status Destroy(const Chunk& chunk);
+  bool ClaimShare(uint64_t bytes);
+  void ReleaseShare(uint64_t bytes);
+
+  const Driver& driver_;
+  const int numa_node_;
+  HostShare& share_;
+  Budget in_use_{Budget::kUnlimited};
+  mutable Mutex mutex_;
+  std::vector<Kept> kept_ HEADROOM_GUARDED_BY(mutex_);
+  uint64_t kept_bytes_ HEADROOM_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace headroom
