@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs the benchmarks of a build directory (default: build/gpu) with and without
+# headroom and prints a table; on the simulated driver where there is no GPU.
+#   bench/run.sh [BUILD] [options of tests/gpu/run.sh]
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+build="${1:-${root}/build/gpu}"
+shift || true
+driver=()
+if ! nvidia-smi > /dev/null 2>&1; then
+  echo "bench: no GPU here; the simulated driver's times say nothing about a GPU" >&2
+  driver=(--sim '6GiB,host=16GiB')
+fi
+exec "${root}/tests/gpu/run.sh" --build "${build}" --only call_overhead,alloc_cost,read_speed,small_step \
+  ${driver[@]+"${driver[@]}"} "$@"

@@ -1,0 +1,151 @@
+"""Steps that measure. Comparisons are interleaved pairs; limits are asserted on a
+real GPU alone, since the simulated driver's times say nothing about one."""
+
+import json
+import select
+import statistics
+
+from context import GIB, MIB, end_session
+from registry import Result, judge, judge_all, step
+
+MOST_NANOSECONDS = 200  # a call may cost this much more than the driver's own
+MOST_STEP_RATIO = 1.01
+LINK_SPEED = 49.0
+
+
+@step("call_overhead", sim=True, alone=True)
+def call_overhead(context):
+    """What the shim adds to a driver call, the median over pairs of fresh processes."""
+    command = [context.binary("bench_call_overhead")]
+    added, own = {}, {}
+    for _ in range(3 if context.quick else 7):
+        bare = context.call(command, 60, bare=True)
+        shim = context.call(context.headroom(command), 60)
+        result = judge_all({"bare": bare, "headroom": shim})
+        if result.status != "PASS":
+            return result
+        if not shim.answer["figures"]["headroom_loaded"] or bare.answer["figures"]["headroom_loaded"]:
+            return Result("FAIL", "headroom_describe was found in the wrong one of the two")
+        for name, value in bare.answer["figures"].items():
+            if name.endswith("_ns"):
+                own.setdefault(name, []).append(value)
+                added.setdefault(name, []).append(shim.answer["figures"][name] - value)
+    figures = {name: {"own": round(statistics.median(own[name]), 1), "added": round(statistics.median(added[name]), 1)}
+               for name in own}
+    slow = [f"{name} +{pair['added']} ns" for name, pair in figures.items() if pair["added"] > MOST_NANOSECONDS]
+    if slow and not context.sim:
+        return Result("FAIL", "; ".join(slow), figures)
+    return Result("PASS", "", figures)
+
+
+@step("alloc_cost", sim=True, alone=True)
+def alloc_cost(context):
+    """cuMemAlloc + cuMemFree by size: the driver's own, through headroom, and spilled."""
+    sizes = [2 * MIB, 16 * MIB, 64 * MIB] if context.sim else [2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, GIB]
+    figures, outcomes = {}, {}
+    for size in sizes:
+        command = [context.binary("bench_alloc_cost"), f"--size={size}"]
+        name = f"{size // MIB} MiB"
+        outcomes[f"{name} bare"] = bare = context.call(command, 60, bare=True)
+        outcomes[f"{name} fitting"] = fitting = context.call(context.headroom(command), 60)
+        spilling = [*command, f"--fill={context.hbm}", "--repeats=5"]
+        outcomes[f"{name} spilled"] = spilled = context.call(context.headroom(spilling), 60)
+        if all(outcome.answer.get("figures") for outcome in (bare, fitting, spilled)):
+            figures[name] = {
+                "bare_us": bare.answer["figures"]["cached_us"],
+                "fitting_us": fitting.answer["figures"]["cached_us"],
+                "spilled_fresh_us": spilled.answer["figures"]["fresh_us"],
+                "spilled_cached_us": spilled.answer["figures"]["cached_us"],
+                "spilled_host_MiB": spilled.answer["figures"]["cached_host_MiB"],
+            }
+    result = judge_all(outcomes)
+    return Result(result.status, result.reason, figures)
+
+
+@step("read_speed", sim=True, alone=True)
+def read_speed(context):
+    """GB/s of one kernel over resident and spilled buffers."""
+    size = GIB if context.total >= 10 * GIB else context.total // 10 // (2 * MIB) * (2 * MIB)
+    repeats = 1 if context.sim else 5
+    command = [context.binary("bench_read_speed"), f"--size={size}", "--buffers=8", f"--repeats={repeats}"]
+    bare_command = [*command[:2], "--buffers=2", command[3]]
+    bare = context.call(bare_command, 60, bare=True)
+    shim = context.call(context.headroom(command), 120)
+    result = judge_all({"bare": bare, "headroom": shim})
+    if result.status != "PASS":
+        return result
+    speed = result.figures.get("headroom.spilled_GBps", 0)
+    if result.figures.get("headroom.spilled_buffers", 0) == 0:
+        return Result("FAIL", "no buffer lies wholly in host memory", result.figures)
+    if speed < LINK_SPEED and not context.sim:
+        return Result("FAIL", f"a spilled buffer is read at {speed} GB/s, less than {LINK_SPEED}", result.figures)
+    return result
+
+
+class PacedLoop:
+    """A small_step.py that runs one round when told."""
+
+    def __init__(self, context, bare):
+        command = context.program("small_step.py", "--paced", 1, "--steps", 1000 if context.quick else 2000)
+        self.child = context.start(command if bare else context.headroom(command), bare=bare)
+
+    def answer(self, limit=90):
+        ready, _, _ = select.select([self.child.stdout], [], [], limit)
+        line = self.child.stdout.readline() if ready else ""
+        if not line:
+            raise RuntimeError(f"a loop gave no answer (status {self.child.poll()})")
+        return json.loads(line)
+
+    def round(self):
+        self.child.stdin.write("go\n")
+        self.child.stdin.flush()
+        return self.answer()["us"]
+
+    def close(self):
+        if self.child.poll() is None:
+            end_session(self.child)
+            self.child.wait()
+
+
+def loop_pair(context, turns):
+    """One pair of fresh processes that take turns: (median us without, with)."""
+    loops = []
+    try:
+        loops = [PacedLoop(context, bare=True), PacedLoop(context, bare=False)]
+        for loop in loops:
+            first = loop.answer()
+            if "skip" in first:
+                return first["skip"]
+        times = [[], []]
+        for turn in range(turns):
+            for index in ((0, 1) if turn % 2 == 0 else (1, 0)):
+                times[index].append(loops[index].round())
+        context.log(f"without {times[0]}\nwith    {times[1]}")
+        return statistics.median(times[0]), statistics.median(times[1])
+    finally:
+        for loop in loops:
+            loop.close()
+
+
+@step("small_step", alone=True)
+def small_step(context):
+    """Step time of a small PyTorch loop with and without headroom."""
+    pairs = []
+    try:
+        for _ in range(3 if context.quick else 7):
+            pair = loop_pair(context, 6)
+            if isinstance(pair, str):
+                return Result("SKIP", pair)
+            pairs.append(pair)
+    except (RuntimeError, OSError, ValueError) as error:
+        return Result("FAIL", str(error))
+    ratios = [shim / bare for bare, shim in pairs]
+    figures = {
+        "without_us": round(statistics.median(bare for bare, _ in pairs), 2),
+        "with_us": round(statistics.median(shim for _, shim in pairs), 2),
+        "ratio": round(statistics.median(ratios), 4),
+        "ratios": [round(ratio, 4) for ratio in ratios],
+    }
+    if figures["ratio"] > MOST_STEP_RATIO:
+        return Result("FAIL", f"the step takes {figures['ratio']} times as long", figures)
+    return Result("PASS", "", figures)
