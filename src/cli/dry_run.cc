@@ -1,0 +1,106 @@
+#include "cli/dry_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/size.h"
+#include "cli/gpu_preview.h"
+#include "cli/sim_exec.h"
+
+namespace headroom {
+namespace {
+
+uint64_t OfferedHbm(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
+  return plan.limits.hbm ? std::min(*plan.limits.hbm, gpu.hbm) : gpu.hbm;
+}
+
+std::string DescribeHost(const RunPlan& plan) {
+  const std::string amount = FormatSize(plan.limits.host.value_or(0));
+  if (!plan.host_auto) return fmt::format("{} in all", amount);
+  return fmt::format("{} in all (auto: {} there{}, {} kept for the host; limited by {})", amount,
+                     FormatSize(plan.budget.available), plan.budget.estimated ? ", an estimate" : "",
+                     FormatSize(plan.budget.reserve), plan.budget.limited_by);
+}
+
+// As a shell would need it typed.
+std::string Quoted(const std::string& word) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+void PrintText(const RunPlan& plan, const GpuPreview& preview) {
+  fmt::print("would offer:\n");
+  for (size_t i = 0; i < preview.gpus.size(); ++i) {
+    const GpuPreview::Gpu& gpu = preview.gpus[i];
+    const uint64_t hbm = OfferedHbm(plan, gpu);
+    fmt::print("  GPU {} ({}): {} of {} HBM, with the host {}\n", i, gpu.name, FormatSize(hbm),
+               FormatSize(gpu.hbm), FormatSize(hbm + plan.limits.host.value_or(0)));
+  }
+  if (preview.failure.failed()) fmt::print("  GPU: not known here: {}\n", preview.failure.text);
+  fmt::print("  host memory: {}\n", DescribeHost(plan));
+  fmt::print("would set:\n");
+  for (const auto& [name, value] : plan.variables) fmt::print("  {}={}\n", name, Quoted(value));
+  fmt::print("would run:\n  {}", Quoted(plan.program.path));
+  for (size_t i = 1; i < plan.command.size(); ++i) fmt::print(" {}", Quoted(plan.command[i]));
+  fmt::print("\n");
+}
+
+nlohmann::ordered_json Bytes(const std::optional<uint64_t>& bytes) {
+  return bytes ? nlohmann::ordered_json(*bytes) : nlohmann::ordered_json(nullptr);
+}
+
+void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
+  using Json = nlohmann::ordered_json;
+  Json gpus = Json::array();
+  for (const GpuPreview::Gpu& gpu : preview.gpus) {
+    const uint64_t hbm = OfferedHbm(plan, gpu);
+    gpus.push_back(Json{{"device", gpus.size()},
+                        {"name", gpu.name},
+                        {"hbm_bytes", gpu.hbm},
+                        {"offered_hbm_bytes", hbm},
+                        {"offered_bytes", hbm + plan.limits.host.value_or(0)}});
+  }
+  Json out;
+  out["simulated"] = !plan.limits.sim.empty();
+  out["driver_version"] = preview.version != 0 ? Json(preview.version) : Json(nullptr);
+  out["driver_problem"] = preview.failure.failed() ? Json(preview.failure.text) : Json(nullptr);
+  out["devices"] = gpus;
+  out["limits"] = {{"hbm_bytes", Bytes(plan.limits.hbm)},
+                   {"host_bytes", Bytes(plan.limits.host)},
+                   {"host_auto", plan.host_auto},
+                   {"reserve_bytes", Bytes(plan.limits.reserve)}};
+  if (plan.host_auto) {
+    out["host"] = {{"available_bytes", plan.budget.available},
+                   {"reserve_bytes", plan.budget.reserve},
+                   {"node", plan.budget.node},
+                   {"estimated", plan.budget.estimated},
+                   {"limited_by", plan.budget.limited_by}};
+  }
+  out["environment"] = plan.variables;
+  out["program"] = plan.program.path;
+  out["command"] = plan.command;
+  // File names and arguments need not be UTF-8; JSON must be.
+  fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+}  // namespace
+
+int DryRun(const RunPlan& plan, bool json) {
+  if (!plan.limits.sim.empty()) {
+    const Status entered = EnterSim(plan.limits.sim);
+    if (!entered.ok()) return Report({kExitNoDriver, entered.what()});
+  }
+  const GpuPreview preview = PreviewGpus();
+  // A machine without a GPU is an answer; a profile that does not exist is a mistake.
+  if (!plan.limits.sim.empty() && preview.failure.failed()) return Report(preview.failure);
+  json ? PrintJson(plan, preview) : PrintText(plan, preview);
+  return kExitOk;
+}
+
+}  // namespace headroom

@@ -1,0 +1,45 @@
+// What `headroom run` adds to CMD's environment. Pure functions over strings;
+// nothing here changes this process's environment.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/installation.h"
+
+namespace headroom {
+
+// What the user asked for, resolved to bytes. An empty optional leaves the
+// variable as it is, so that an outer run's choice, or the shim's default, stands.
+struct Limits {
+  std::optional<uint64_t> hbm;
+  std::optional<uint64_t> host;
+  std::optional<uint64_t> reserve;
+  bool report = false;
+  std::string stats_file;  // absolute; empty: none
+  std::string sim;         // profile; empty: the driver that is there
+};
+
+// LD_PRELOAD with our shim first, once, and all other entries kept in order.
+std::string PrependPreload(std::string_view current, std::string_view shim);
+
+// LD_PRELOAD without any shim of ours (the entry of an outer run).
+std::string RemovePreload(std::string_view current);
+
+// A colon-separated search path with `folder` first, once.
+std::string PrependPath(std::string_view current, std::string_view folder);
+
+// This process's LD_LIBRARY_PATH with the simulated driver's folder first.
+std::string SimLibraryPath(const Installation& installation);
+
+// The variables to set for CMD, over those of this process.
+std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation);
+
+// This process's environment as execve wants it, with `variables` set.
+std::vector<std::string> MergedEnvironment(const std::map<std::string, std::string>& variables);
+
+}  // namespace headroom

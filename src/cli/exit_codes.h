@@ -1,0 +1,28 @@
+// What the command's exit status means (docs/cli.md has the same table), and
+// the one way errors are told: `headroom: <sentence>` on standard error.
+#pragma once
+
+#include <string>
+
+namespace headroom {
+
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFailed = 1;       // a check or the demo failed
+inline constexpr int kExitUsage = 2;        // bad usage or bad input
+inline constexpr int kExitNoDriver = 3;     // no usable GPU or driver
+inline constexpr int kExitCannotRun = 126;  // CMD is there and cannot be run under headroom
+inline constexpr int kExitNotFound = 127;   // CMD was not found
+
+// A command's failure before it has done anything: an exit status and the
+// sentence for it. A default one is success.
+struct Failure {
+  int exit_code = kExitOk;
+  std::string text;
+
+  bool failed() const { return exit_code != kExitOk; }
+};
+
+// Prints `headroom: <text>` to standard error; returns the exit status.
+int Report(const Failure& failure);
+
+}  // namespace headroom

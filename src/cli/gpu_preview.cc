@@ -1,0 +1,137 @@
+#include "cli/gpu_preview.h"
+
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "driver/driver.h"
+
+namespace headroom {
+namespace {
+
+Failure NoDriver(std::string text) { return {kExitNoDriver, std::move(text)}; }
+
+Failure DriverFailure(const Status& status) {
+  switch (status.code()) {
+    case Code::kNotFound: return NoDriver(status.what());
+    case Code::kUnsupported:
+      return NoDriver(fmt::format("{} (this one is for CUDA {}.{})", status.what(), status.native() / 1000,
+                                  status.native() % 1000 / 10));
+    default:
+      return NoDriver(
+          fmt::format("libcuda.so.1 cannot be used ({}); install NVIDIA driver 580 or newer", status.what()));
+  }
+}
+
+Failure InitFailure(CUresult result) {
+  if (result == CUDA_ERROR_NO_DEVICE) {
+    return NoDriver(
+        "the NVIDIA driver finds no GPU; check CUDA_VISIBLE_DEVICES and nvidia-smi, or use --sim");
+  }
+  return NoDriver(fmt::format("the NVIDIA driver does not start ({}); run 'headroom doctor' to see why",
+                              ErrorName(result)));
+}
+
+// Every GPU of an initialised driver.
+Failure ReadGpus(const Driver& driver, std::vector<GpuPreview::Gpu>* gpus) {
+  int count = 0;
+  CUresult result = driver.DeviceGetCount(&count);
+  if (result == CUDA_SUCCESS && count == 0) result = CUDA_ERROR_NO_DEVICE;
+  if (result != CUDA_SUCCESS) return InitFailure(result);
+  for (int i = 0; i < count; ++i) {
+    CUdevice device = 0;
+    size_t bytes = 0;
+    char name[256] = "";
+    result = driver.DeviceGet(&device, i);
+    if (result == CUDA_SUCCESS) result = driver.DeviceTotalMem(&bytes, device);
+    if (result == CUDA_SUCCESS) result = driver.DeviceGetName(name, sizeof name, device);
+    if (result != CUDA_SUCCESS) return InitFailure(result);
+    gpus->push_back({name, bytes});
+  }
+  return {};
+}
+
+nlohmann::json ToJson(const GpuPreview& preview) {
+  nlohmann::json gpus = nlohmann::json::array();
+  for (const GpuPreview::Gpu& gpu : preview.gpus) gpus.push_back({gpu.name, gpu.hbm});
+  return {preview.failure.exit_code, preview.failure.text, preview.version, gpus};
+}
+
+// False for anything but what ToJson writes: the child may have died.
+bool FromJson(const std::string& text, GpuPreview* preview) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_array() || json.size() != 4) return false;
+  preview->failure = {json[0].get<int>(), json[1].get<std::string>()};
+  preview->version = json[2].get<int>();
+  for (const nlohmann::json& gpu : json[3]) {
+    preview->gpus.push_back({gpu[0].get<std::string>(), gpu[1].get<uint64_t>()});
+  }
+  return true;
+}
+
+std::string ReadAll(int fd) {
+  std::string text;
+  char buffer[4096];
+  for (;;) {
+    const ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return text;
+    text.append(buffer, static_cast<size_t>(n));
+  }
+}
+
+}  // namespace
+
+Failure CheckDriver(int* version) {
+  const Result<Driver> driver = BindDriver();
+  *version = driver.ok() ? driver->version : 0;
+  if (driver.ok()) return {};
+  if (driver.status().code() == Code::kUnsupported) *version = driver.status().native();
+  return DriverFailure(driver.status());
+}
+
+GpuPreview PreviewGpus() {
+  GpuPreview preview;
+  preview.failure = CheckDriver(&preview.version);
+  if (preview.failure.failed()) return preview;
+  const Result<Driver> driver = BindDriver();
+  const CUresult result = driver->Init(0);
+  preview.failure = result == CUDA_SUCCESS ? ReadGpus(*driver, &preview.gpus) : InitFailure(result);
+  return preview;
+}
+
+GpuPreview PreviewGpusApart() {
+  GpuPreview preview;
+  int ends[2];
+  if (pipe(ends) != 0) {
+    preview.failure =
+        NoDriver(fmt::format("a pipe cannot be made: {}; close some files", std::strerror(errno)));
+    return preview;
+  }
+  const pid_t child = fork();
+  if (child == 0) {
+    close(ends[0]);
+    const std::string text =
+        ToJson(PreviewGpus()).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    // Less than a pipe holds, so one write takes it all.
+    _exit(write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : 1);
+  }
+  close(ends[1]);
+  const std::string text = child > 0 ? ReadAll(ends[0]) : "";
+  close(ends[0]);
+  if (child > 0) {
+    while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  if (!FromJson(text, &preview)) {
+    preview.failure =
+        NoDriver("the NVIDIA driver stopped the process that asked it; run 'headroom doctor' to see why");
+  }
+  return preview;
+}
+
+}  // namespace headroom

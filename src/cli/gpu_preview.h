@@ -1,0 +1,35 @@
+// What the driver says of this machine's GPUs before any program runs: version,
+// names, memory sizes. Initialises the driver in this process and creates no
+// context, so it takes no GPU memory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/exit_codes.h"
+
+namespace headroom {
+
+struct GpuPreview {
+  struct Gpu {
+    std::string name;
+    uint64_t hbm = 0;  // bytes
+  };
+  Failure failure;  // kExitNoDriver where there is no driver, an old one, or no GPU
+  int version = 0;  // 13000 = 13.0; set even where it is too old
+  std::vector<Gpu> gpus;
+};
+
+// Opens libcuda.so.1 and binds it, no more: what a real run checks, in
+// milliseconds. Does not look for GPUs.
+Failure CheckDriver(int* version);
+
+// CheckDriver, then cuInit and every GPU.
+GpuPreview PreviewGpus();
+
+// The same in a child process, for a command that goes on to exec: no state of
+// the driver is left behind here.
+GpuPreview PreviewGpusApart();
+
+}  // namespace headroom

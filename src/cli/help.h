@@ -1,0 +1,123 @@
+// The help texts, written by hand so that they read the same with every version
+// of the option parser. docs/cli.md repeats them word for word; a test compares.
+#pragma once
+
+#include <string_view>
+
+namespace headroom {
+
+inline constexpr std::string_view kGeneralHelp = R"(headroom: one GPU program, more memory than the GPU has
+
+Usage:
+  headroom run [options] -- CMD ...   run CMD with host memory added to its GPUs' memory
+  headroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
+  headroom doctor [options]           what this machine has, and what it means for headroom
+  headroom help [run|demo|doctor]     explain a command
+  headroom --version                  print the version
+
+Try first:
+  headroom demo
+  headroom doctor
+  headroom run --dry-run -- python train.py
+
+Exit status:
+  0     success
+  1     a check of doctor failed, or the demo found wrong data
+  2     bad usage or bad input
+  3     no usable GPU or driver
+  126   CMD cannot be run (not executable, static, set-uid, 32-bit, ...)
+  127   CMD was not found
+  Otherwise 'headroom run' becomes CMD, so its exit status and signals are CMD's own.
+)";
+
+inline constexpr std::string_view kRunHelp =
+    R"(headroom run: run CMD with host memory added to its GPUs' memory
+
+Usage:
+  headroom run [options] -- CMD ...
+
+CMD and every process it starts see one larger device memory: what fits stays in
+the GPU's own memory (HBM), what does not is mapped from host memory. CMD itself
+is unchanged. headroom replaces itself by CMD, so input, output, signals and the
+exit status are CMD's own.
+
+Options:
+  --hbm-limit SIZE        HBM that CMD may use on each GPU (default: all of it)
+  --host-limit SIZE|auto  host memory that it may use in all (default: auto, what
+                          the machine can spare after a reserve for the host)
+  --reserve SIZE          HBM kept free for small allocations, which never leave it
+                          (default: chosen by GPU size)
+  --report                print to standard error, as each process exits, what lay
+                          where
+  --stats-file FILE       append one line of JSON for each process to FILE
+  --dry-run               print what would be offered and set, and run nothing
+  --json                  with --dry-run: print it as JSON
+  --sim PROFILE           use the simulated driver: a machine's name (h200, gh200,
+                          gh200-egm, gb200, gb10, rtx4090, 8xh200) or sizes such as
+                          2x80GiB,host=256GiB
+  -h, --help              print this text
+
+SIZE is a number with a unit, such as 6GiB, 512MiB or 1.5T; units are powers of
+1024. A limit that is not given here is taken from the environment, so that a run
+inside another keeps the outer one's: HEADROOM_HBM_LIMIT, HEADROOM_HOST_LIMIT,
+HEADROOM_RESERVE.
+
+Examples:
+  headroom run -- python train.py
+  headroom run --hbm-limit 20GiB --report -- python serve.py
+  headroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
+  headroom run --dry-run --json -- python train.py
+  headroom run --sim 1GiB,host=4GiB -- ./my-driver-api-test
+)";
+
+inline constexpr std::string_view kDemoHelp = R"(headroom demo: a sample program that needs 1.75 times the HBM
+
+Usage:
+  headroom demo [options]
+
+Allocates 1.75 times the HBM in one unchanged CUDA program, fills it, verifies
+every word, and prints what lay where and how fast each part was read. Without a
+GPU it runs on the simulated driver and says so; the speeds are then this
+machine's, not a GPU's.
+
+Options:
+  --hbm-limit SIZE  HBM to use (default: 4GiB on a real GPU, so that it takes
+                    seconds; all of it on the simulated driver)
+  --sim PROFILE     use the simulated driver even where there is a GPU (default
+                    without a GPU: 1GiB,host=4GiB)
+  --json            print the result as JSON
+  -h, --help        print this text
+
+Exit status: 0 if every word was right, 1 if not.
+
+Examples:
+  headroom demo
+  headroom demo --hbm-limit 16GiB
+  headroom demo --sim 2GiB,host=4GiB --json
+)";
+
+inline constexpr std::string_view kDoctorHelp =
+    R"(headroom doctor: what this machine has, and what it means for headroom
+
+Usage:
+  headroom doctor [options]
+
+One line a fact, each with ok, warn or fail and the fix: driver, GPUs and their
+links, host memory and NUMA nodes, limits, whether every driver feature works
+(tried, not assumed), and the memory that 'headroom run' would offer.
+
+Options:
+  --json          print the facts as JSON
+  --sysroot DIR   read /proc and /sys below DIR, such as a copy of another machine's
+  --sim PROFILE   look at the simulated driver
+  -h, --help      print this text
+
+Exit status: 0 if nothing failed, 1 if something did, 3 without a usable GPU.
+
+Examples:
+  headroom doctor
+  headroom doctor --json
+  headroom doctor --sim gh200-egm
+)";
+
+}  // namespace headroom

@@ -1,0 +1,27 @@
+// Where this command's libraries lie: beside it, in <exe dir>/../lib/headroom,
+// in an installation and in the build tree alike.
+#pragma once
+
+#include <string>
+
+#include "cli/exit_codes.h"
+
+namespace headroom {
+
+inline constexpr char kShimName[] = "libheadroom_shim.so";
+
+struct Installation {
+  std::string exe;      // this command
+  std::string shim;     // the library to preload
+  std::string sim_dir;  // folder with the simulated libcuda.so.1
+  std::string demo;     // the sample program of `headroom demo`
+};
+
+// Paths only; whether the files are there is for CheckInstallation.
+Installation FindInstallation();
+
+// The shim is there and the loader can be told of it; with `sim`, the simulated
+// driver too.
+Failure CheckInstallation(const Installation& installation, bool sim);
+
+}  // namespace headroom

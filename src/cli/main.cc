@@ -1,0 +1,104 @@
+// headroom's command line: finds the command and hands its arguments over.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "cli/demo.h"
+#include "cli/doctor.h"
+#include "cli/environment.h"
+#include "cli/exit_codes.h"
+#include "cli/help.h"
+#include "cli/installation.h"
+#include "cli/options.h"
+#include "cli/run.h"
+#include "cli/suggest.h"
+
+namespace headroom {
+namespace {
+
+const std::vector<std::string> kCommands = {"run", "demo", "doctor", "help"};
+
+int Print(std::string_view text) {
+  fmt::print("{}", text);
+  return kExitOk;
+}
+
+int DoctorCommand(const std::vector<std::string>& arguments) {
+  DoctorArguments parsed;
+  const Failure failure = ParseDoctor(arguments, &parsed);
+  if (failure.failed()) return Report(failure);
+  if (parsed.help) return Print(kDoctorHelp);
+#ifdef HEADROOM_HAVE_DOCTOR
+  return RunDoctor(parsed.options);
+#else
+  return Report({kExitFailed, "this build has no doctor"});
+#endif
+}
+
+int HelpCommand(const std::vector<std::string>& arguments) {
+  if (arguments.empty()) return Print(kGeneralHelp);
+  const std::string& topic = arguments[0];
+  if (topic == "run") return Print(kRunHelp);
+  if (topic == "demo") return Print(kDemoHelp);
+  if (topic == "doctor") return Print(kDoctorHelp);
+  if (topic == "help") return Print(kGeneralHelp);
+  return Report(
+      {kExitUsage, fmt::format("there is no help on '{}'{}", topic,
+                               DidYouMean(topic, kCommands, "; there is on run, demo and doctor"))});
+}
+
+int UnknownCommand(const std::string& word) {
+  if (!word.empty() && word[0] == '-') {
+    return Report({kExitUsage,
+                   fmt::format("unknown option '{}' before a command; options follow it, as in 'headroom run "
+                               "{} ...'",
+                               word, word)});
+  }
+  return Report({kExitUsage,
+                 fmt::format("'{}' is not a headroom command{}", word,
+                             DidYouMean(word, kCommands, "; the commands are run, demo, doctor and help"))});
+}
+
+int Dispatch(const std::vector<std::string>& words) {
+  if (words.empty())
+    return Report({kExitUsage, "name a command: run, demo, doctor; 'headroom help' explains them"});
+  const std::vector<std::string> arguments(words.begin() + 1, words.end());
+  const std::string& command = words[0];
+  if (command == "run") return RunCommand(arguments);
+  if (command == "demo") return DemoCommand(arguments);
+  if (command == "doctor") return DoctorCommand(arguments);
+  if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
+  if (command == "--version" || command == "-V" || command == "version")
+    return Print("headroom " HEADROOM_VERSION "\n");
+  return UnknownCommand(command);
+}
+
+// Inside another run this command has the shim in front of its own driver calls
+// and would take enlarged sizes for the machine's. It starts again without.
+void LeaveOuterShim(char** argv) {
+  const char* preload = std::getenv("LD_PRELOAD");
+  if (preload == nullptr || std::string_view(preload).find(kShimName) == std::string_view::npos) return;
+  const std::string others = RemovePreload(preload);
+  others.empty() ? unsetenv("LD_PRELOAD") : setenv("LD_PRELOAD", others.c_str(), 1);
+  execv(FindInstallation().exe.c_str(), argv);
+  // Not fatal: sizes may then be the enlarged ones.
+  fmt::print(stderr,
+             "headroom: cannot start again without the outer run's library; sizes may include host memory\n");
+}
+
+}  // namespace
+}  // namespace headroom
+
+int main(int argc, char** argv) {
+  try {
+    headroom::LeaveOuterShim(argv);
+    return headroom::Dispatch({argv + (argc > 0 ? 1 : 0), argv + argc});
+  } catch (const std::exception& error) {
+    return headroom::Report(
+        {headroom::kExitFailed, fmt::format("internal error: {}; please report it", error.what())});
+  }
+}

@@ -1,0 +1,47 @@
+// The options of each command, parsed and checked word by word: unknown
+// options, malformed sizes and missing values become a Failure with one
+// sentence. Looks at arguments and environment only, never at the machine.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/doctor.h"
+#include "cli/exit_codes.h"
+
+namespace headroom {
+
+struct RunOptions {
+  std::optional<uint64_t> hbm_limit;
+  std::optional<uint64_t> host_limit;  // empty: auto
+  bool host_limit_inherited = false;   // host_limit is an outer run's, which checked it
+  std::optional<uint64_t> reserve;
+  bool report = false;
+  std::string stats_file;
+  bool dry_run = false;
+  bool json = false;
+  std::string sim;
+  bool help = false;
+  std::vector<std::string> command;  // CMD and its arguments
+};
+
+struct DemoOptions {
+  std::optional<uint64_t> hbm_limit;
+  std::string sim;
+  bool json = false;
+  bool help = false;
+};
+
+struct DoctorArguments {
+  DoctorOptions options;
+  bool help = false;
+};
+
+// `arguments` is what follows the command's name.
+Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options);
+Failure ParseDemo(const std::vector<std::string>& arguments, DemoOptions* options);
+Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* options);
+
+}  // namespace headroom

@@ -1,0 +1,146 @@
+#include "cli/run.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "base/size.h"
+#include "cli/dry_run.h"
+#include "cli/gpu_preview.h"
+#include "cli/help.h"
+#include "cli/sim_exec.h"
+
+namespace headroom {
+namespace {
+
+Failure ResolveHostLimit(const RunOptions& options, RunPlan* plan) {
+  plan->host_auto = !options.host_limit.has_value();
+  plan->limits.host = options.host_limit;
+  if (options.host_limit_inherited) return {};
+  plan->budget = AutoHostBudget();
+  if (plan->host_auto) {
+    plan->limits.host = plan->budget.bytes;
+    return {};
+  }
+  // A simulated machine's host memory is its profile's, and the simulated driver guards it.
+  if (!options.sim.empty()) return {};
+  const std::string complaint = CheckHostLimit(*options.host_limit, plan->budget);
+  return complaint.empty() ? Failure{} : Failure{kExitUsage, complaint};
+}
+
+// Opens the stats file as the shim will. A dry run leaves no file behind.
+Failure CheckStatsFile(const std::string& path, bool dry_run) {
+  struct stat info = {};
+  const bool present = stat(path.c_str(), &info) == 0;
+  int result = 0;
+  if (dry_run && !present) {
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    result = access(folder.c_str(), W_OK | X_OK);
+  } else {
+    // Not blocking, or a FIFO without a reader would hold us here.
+    result = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666);
+    if (result >= 0) close(result);
+  }
+  if (result >= 0) return {};
+  return {kExitUsage, fmt::format("--stats-file '{}' cannot be written: {}; name a file in a writable folder",
+                                  path, std::strerror(errno))};
+}
+
+Failure ResolveStatsFile(const RunOptions& options, RunPlan* plan) {
+  if (options.stats_file.empty()) return {};
+  // Absolute, since CMD may change its directory.
+  std::error_code error;
+  plan->limits.stats_file = std::filesystem::absolute(options.stats_file, error).string();
+  if (error)
+    return {kExitUsage, fmt::format("--stats-file '{}': {}; write an absolute path", options.stats_file,
+                                    error.message())};
+  return CheckStatsFile(plan->limits.stats_file, options.dry_run);
+}
+
+void WarnOfNothingToSpare(const RunPlan& plan) {
+  if (!plan.host_auto || *plan.limits.host > 0) return;
+  fmt::print(
+      stderr,
+      "headroom: no host memory can be spared now (limited by {}), so CMD gets HBM alone; free some, or "
+      "give --host-limit\n",
+      plan.budget.limited_by);
+}
+
+std::vector<char*> Pointers(std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  for (std::string& text : strings) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+}  // namespace
+
+Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
+  plan->installation = FindInstallation();
+  plan->limits.hbm = options.hbm_limit;
+  plan->limits.reserve = options.reserve;
+  plan->limits.report = options.report;
+  plan->limits.sim = options.sim;
+  plan->command = options.command;
+  Failure failure = ResolveHostLimit(options, plan);
+  if (failure.failed()) return failure;
+  plan->program = CheckProgram(options.command);
+  if (plan->program.failure.failed()) return plan->program.failure;
+  failure = CheckInstallation(plan->installation, !options.sim.empty());
+  if (failure.failed()) return failure;
+  failure = ResolveStatsFile(options, plan);
+  if (failure.failed()) return failure;
+  plan->variables = RunVariables(plan->limits, plan->installation);
+  return {};
+}
+
+Failure CheckRunDriver(const RunPlan& plan) {
+  int version = 0;
+  if (plan.limits.sim.empty()) return CheckDriver(&version);
+  const Status entered = EnterSim(plan.limits.sim);
+  if (!entered.ok()) return {kExitNoDriver, entered.what()};
+  return PreviewGpus().failure;
+}
+
+Failure Execute(const RunPlan& plan) {
+  std::vector<std::string> command = plan.command;
+  std::string path = plan.program.path;
+  if (plan.program.through_shell) {
+    command[0] = path;
+    path = "/bin/sh";
+    command.insert(command.begin(), "sh");
+  }
+  std::vector<std::string> environment = MergedEnvironment(plan.variables);
+  std::fflush(nullptr);
+  execve(path.c_str(), Pointers(command).data(), Pointers(environment).data());
+  const int error = errno;
+  return {error == ENOENT ? kExitNotFound : kExitCannotRun,
+          fmt::format("'{}' cannot be run: {}; check the file", plan.program.path, std::strerror(error))};
+}
+
+int RunCommand(const std::vector<std::string>& arguments) {
+  RunOptions options;
+  RunPlan plan;
+  Failure failure = ParseRun(arguments, &options);
+  if (failure.failed()) return Report(failure);
+  if (options.help) {
+    fmt::print("{}", kRunHelp);
+    return kExitOk;
+  }
+  failure = MakeRunPlan(options, &plan);
+  if (failure.failed()) return Report(failure);
+  if (options.dry_run) return DryRun(plan, options.json);
+  failure = CheckRunDriver(plan);
+  if (failure.failed()) return Report(failure);
+  WarnOfNothingToSpare(plan);
+  return Report(Execute(plan));
+}
+
+}  // namespace headroom

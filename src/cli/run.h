@@ -1,0 +1,44 @@
+// `headroom run`: resolves the limits, checks what can be known to fail, and
+// becomes CMD with the shim preloaded. There is no supervisor: exit status,
+// signals and terminal are CMD's own.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cli/environment.h"
+#include "cli/exit_codes.h"
+#include "cli/options.h"
+#include "cli/program_check.h"
+#include "topology/host_budget.h"
+
+namespace headroom {
+
+// Everything that is decided before CMD starts.
+struct RunPlan {
+  Installation installation;
+  Limits limits;
+  HostBudget budget;  // of this machine; filled in where the host limit is to be chosen or checked
+  bool host_auto = false;
+  ProgramCheck program;
+  std::vector<std::string> command;
+  std::map<std::string, std::string> variables;  // to set for CMD
+};
+
+// Checks all but the driver. Changes nothing, but for creating an absent stats
+// file when this is not a dry run.
+Failure MakeRunPlan(const RunOptions& options, RunPlan* plan);
+
+// Checks the driver, and the profile of a simulated one, without creating a
+// context. Loads the simulated driver into this process.
+Failure CheckRunDriver(const RunPlan& plan);
+
+// Becomes CMD. Returns only when exec failed.
+Failure Execute(const RunPlan& plan);
+
+// The command: `arguments` follow the word run. Returns an exit status, or does
+// not return.
+int RunCommand(const std::vector<std::string>& arguments);
+
+}  // namespace headroom
