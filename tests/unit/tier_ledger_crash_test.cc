@@ -244,6 +244,39 @@ TEST_F(LedgerTest, KilledAtEverySystemCallOfTheFirstOpen) {
   EXPECT_GT(stop, 20);
 }
 
+// Two processes claim 60 of 100 each, the second while the first stands still at
+// each of its system calls in turn, the table's lock in hand at most of them.
+TEST_F(LedgerTest, ClaimsThatCrossAtAnySystemCallAreNotBothGranted) {
+  auto ledger = OpenLedger();
+  int granted_here = 0;
+  int granted_there = 0;
+  int stop = 0;
+  for (bool finished = false; !finished && stop < 1000; ++stop) {
+    Child child([&](Child&) {
+      auto own = Ledger::Open(path_.c_str());
+      if (!own.ok()) _exit(2);
+      if (!Child::Traced()) _exit(kNoTrace);
+      const bool granted = (*own)->Claim(60, 100).ok();
+      static_cast<void>((*own).release());  // keeps the share until the process has ended
+      return granted;
+    });
+    int status = child.RunToStop(stop);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == kNoTrace) GTEST_SKIP() << "ptrace is not available here";
+    finished = WIFEXITED(status);
+    const bool here = !finished && ledger->Claim(60, 100).ok();
+    if (!finished) status = child.RunOut();
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) <= 1) << "stop " << stop;
+    const bool there = WEXITSTATUS(status) == 0;
+    ASSERT_FALSE(here && there) << "stop " << stop;
+    granted_here += here;
+    granted_there += there;
+    if (here) ledger->Release(60);
+  }
+  EXPECT_GT(granted_here, 0);
+  EXPECT_GT(granted_there, 0);
+  EXPECT_GT(stop, 10) << "the sweep did not reach the claim";
+}
+
 // One worker of the stress: claims and releases at random until it is paused or killed.
 struct Worker {
   std::atomic<uint64_t> steps{0};

@@ -132,6 +132,11 @@ class Child {
     if (!WIFSTOPPED(status)) pid_ = -1;
     return status;
   }
+  // Lets it run on to its end. Returns its wait status.
+  int RunOut() {
+    ptrace(PTRACE_CONT, pid_, nullptr, nullptr);
+    return Wait();
+  }
   pid_t pid() const { return pid_; }
   int in() const { return in_; }
 
