@@ -1,5 +1,5 @@
 // Range: a reserved span of device addresses with chunks mapped side by side.
-// RangeBuilder makes and dismantles ranges of one device; it owns nothing else.
+// RangeBuilder makes and dismantles the ranges of one device.
 //
 // A range is built all or nothing: what was done is undone when a step fails.
 // Dismantling goes step by step and remembers how far it came, so that a driver
@@ -13,9 +13,7 @@
 #include <memory>
 
 #include "base/mutex.h"
-#include "range/plan.h"
-#include "tier/device_tier.h"
-#include "tier/host_tier.h"
+#include "range/chunk_source.h"
 
 namespace headroom {
 
@@ -36,33 +34,31 @@ struct Range : RangeInfo {
 
 class RangeBuilder {
  public:
-  RangeBuilder(const Driver& driver, DeviceTier& device, HostTier& host);
+  RangeBuilder(const Driver& driver, ChunkSource& source, CUdevice device);
 
   // A mapped, accessible range for `requested` bytes (more than zero), placed by
-  // MakePlan. Does not synchronise. Blocks while host chunks are created (5 GB/s).
+  // MakePlan. Does not synchronise.
   Result<std::unique_ptr<Range>> Build(uint64_t requested, CUcontext context);
 
   // Takes away the addresses. No work on the GPU may use them any more: the caller
   // has waited. On failure the range is whole and usable as before.
   Status Unmap(Range& range);
-  // Gives chunks and addresses of an unmapped range back. On failure call again.
-  Status Discard(Range& range);
-  // Discards later what could not be discarded now. Called again by every Build.
-  void Scrap(std::unique_ptr<Range> range);
-  void RetryScrapped();
+  // Gives chunks and addresses of an unmapped range back; what fails is kept and
+  // tried again by every later Build.
+  void Discard(std::unique_ptr<Range> range);
 
   // Lets `peer` access this device's ranges, those in `existing` and later ones.
   Status AllowPeer(CUdevice peer, const std::vector<Range*>& existing);
 
  private:
-  Status Fill(Range& range, const Plan& plan);
-  Status AddChunk(Range& range, Tier tier, uint64_t bytes);
+  Status Fill(Range& range);
   Status SetAccess(const Range& range);
-  TierStates States() const;
+  bool GiveBack(Range& range);
+  void RetryScrapped();
 
   const Driver& driver_;
-  DeviceTier& device_;
-  HostTier& host_;
+  ChunkSource& source_;
+  const CUdevice device_;
   std::atomic<uint64_t> accessors_;  // bit per CUdevice
   Mutex scrap_mutex_;
   std::vector<std::unique_ptr<Range>> scrap_ HEADROOM_GUARDED_BY(scrap_mutex_);

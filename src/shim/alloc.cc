@@ -44,7 +44,7 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);
   }
-  if (!builder.Discard(*range).ok()) builder.Scrap(std::move(range));
+  builder.Discard(std::move(range));
   return CUDA_SUCCESS;
 }
 

@@ -4,8 +4,13 @@ namespace headroom::shim {
 
 void HandleTable::Insert(const HandleRecord& record) {
   MutexLock lock(mutex_);
-  records_[record.chunk.handle] = record;
-  if (record.chunk.tier == Tier::kHost) spilled_.fetch_add(1, std::memory_order_relaxed);
+  records_[record.handle] = record;
+  if (record.spilled()) spilled_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void HandleTable::Erase(std::unordered_map<Handle, HandleRecord>::iterator record) {
+  if (record->second.spilled()) spilled_.fetch_sub(1, std::memory_order_relaxed);
+  records_.erase(record);
 }
 
 bool HandleTable::Find(Handle handle, HandleRecord* out) {
@@ -37,8 +42,7 @@ HandleTable::Released HandleTable::Release(Handle handle, HandleRecord* out) {
   --record.references;
   if (record.references > 0 || record.mappings > 0) return Released::kStillUsed;
   *out = record;
-  if (record.chunk.tier == Tier::kHost) spilled_.fetch_sub(1, std::memory_order_relaxed);
-  records_.erase(found);
+  Erase(found);
   return Released::kDead;
 }
 
@@ -67,22 +71,20 @@ std::vector<HandleRecord> HandleTable::RemoveMappings(CUdeviceptr va, uint64_t b
     HandleRecord& record = found->second;
     if (--record.mappings > 0 || record.references > 0) continue;
     dead.push_back(record);
-    if (record.chunk.tier == Tier::kHost) spilled_.fetch_sub(1, std::memory_order_relaxed);
-    records_.erase(found);
+    Erase(found);
   }
   return dead;
 }
 
-bool HandleTable::FindSpilledMapping(CUdeviceptr address, HandleRecord* out) {
-  if (spilled_.load(std::memory_order_relaxed) == 0) return false;
+bool HandleTable::FindMapping(CUdeviceptr address, MappingInfo* out) {
   MutexLock lock(mutex_);
   auto next = mappings_.upper_bound(address);
   if (next == mappings_.begin()) return false;
   const auto& [va, mapping] = *std::prev(next);
   if (address - va >= mapping.bytes) return false;
   const auto found = records_.find(mapping.handle);
-  if (found == records_.end() || found->second.chunk.tier != Tier::kHost) return false;
-  *out = found->second;
+  if (found == records_.end()) return false;
+  *out = {va, mapping.bytes, mapping.handle, found->second.device, found->second.spilled()};
   return true;
 }
 

@@ -1,10 +1,11 @@
-// HandleTable: the physical chunks that the program itself creates with
-// cuMemCreate and maps where it likes (PyTorch's expandable segments do). The
-// shim serves such a request from the host when HBM is short; the handle is then
-// a host chunk's, and the table remembers what it stands for.
+// HandleTable: the physical memory that the program itself creates with
+// cuMemCreate and maps where it likes (PyTorch's expandable segments and XLA do).
+// The shim serves such a request from the host when HBM is short: its handle is
+// then a host chunk's, or, where no tier could hold it whole, a number of the
+// shim's own that stands for several chunks.
 //
-// A chunk's memory is in use until its last handle reference and its last mapping
-// are gone, in either order, as in the driver. Any thread; driver calls are the
+// The memory is in use until its last handle reference and its last mapping are
+// gone, in either order, as in the driver. Any thread; driver calls are the
 // caller's business.
 #pragma once
 
@@ -16,14 +17,19 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "tier/chunk.h"
+#include "range/chunk_source.h"
 
 namespace headroom::shim {
 
 struct HandleRecord {
-  Chunk chunk;
-  CUdevice device = 0;     // that the program asked for
+  bool spilled() const { return BytesIn(Tier::kHost, chunks) > 0; }
+
+  CUmemGenericAllocationHandle handle = 0;  // what the program holds
+  uint64_t bytes = 0;
+  std::vector<Chunk> chunks;  // one, of that handle, or several
+  CUdevice device = 0;        // that the program asked for
   unsigned shareable = 0;  // CUmemAllocationHandleType bits
+  bool composite = false;  // the handle is the shim's own number
   bool small = false;      // counted as a small allocation
   bool exported = false;   // another process may hold it: never reused
   int references = 1;      // of the program
@@ -52,8 +58,19 @@ class HandleTable {
   void AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle);
   // Forgets the mappings in [va, va + bytes); returns the chunks that die by it.
   std::vector<HandleRecord> RemoveMappings(CUdeviceptr va, uint64_t bytes);
-  // The host chunk mapped at `address`, if the program mapped one there.
-  bool FindSpilledMapping(CUdeviceptr address, HandleRecord* out);
+  // What the program mapped at `address`, if it is of this table.
+  struct MappingInfo {
+    CUdeviceptr va = 0;
+    uint64_t bytes = 0;
+    Handle handle = 0;
+    CUdevice device = 0;
+    bool spilled = false;
+  };
+  bool FindMapping(CUdeviceptr address, MappingInfo* out);
+  // The same for spilled memory only; cheap where there is none.
+  bool FindSpilledMapping(CUdeviceptr address, MappingInfo* out) {
+    return spilled_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) && out->spilled;
+  }
 
  private:
   struct Mapping {
@@ -61,7 +78,9 @@ class HandleTable {
     Handle handle;
   };
 
-  std::atomic<size_t> spilled_{0};  // host chunks in the table
+  void Erase(std::unordered_map<Handle, HandleRecord>::iterator record) HEADROOM_REQUIRES(mutex_);
+
+  std::atomic<size_t> spilled_{0};  // records with host chunks
   Mutex mutex_;
   std::unordered_map<Handle, HandleRecord> records_ HEADROOM_GUARDED_BY(mutex_);
   std::map<CUdeviceptr, Mapping> mappings_ HEADROOM_GUARDED_BY(mutex_);

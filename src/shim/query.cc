@@ -34,14 +34,16 @@ CUresult RangeAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr a
   }
 }
 
-// Where the program mapped a host chunk that it takes for device memory, only
-// what gives the host away is answered here.
+// Where the program mapped spilled memory that it takes for a device chunk, only
+// what gives the host, or several chunks, away is answered here.
 CUresult SpilledMappingAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address,
-                                 const HandleRecord& record) {
+                                 const HandleTable::MappingInfo& mapping) {
   switch (attribute) {
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return Answer(data, static_cast<unsigned>(CU_MEMORYTYPE_DEVICE));
     case CU_POINTER_ATTRIBUTE_HOST_POINTER: return CUDA_ERROR_INVALID_VALUE;
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return Answer(data, static_cast<int>(record.device));
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return Answer(data, static_cast<int>(mapping.device));
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return Answer(data, mapping.va);
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return Answer(data, static_cast<size_t>(mapping.bytes));
     default: return Real().cuPointerGetAttribute(data, attribute, address);
   }
 }
@@ -90,20 +92,26 @@ CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice ordinal) {
 CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr address) {
   Entry rt;
   RangeInfo range;
-  if (!rt || !rt->ranges.Find(address, &range)) return Real().cuMemGetAddressRange_v2(base, bytes, address);
-  if (base != nullptr) *base = range.va;
-  if (bytes != nullptr) *bytes = range.requested;
+  HandleTable::MappingInfo mapping;
+  if (rt && rt->ranges.Find(address, &range)) {
+    mapping.va = range.va;
+    mapping.bytes = range.requested;
+  } else if (!rt || !rt->handles.FindSpilledMapping(address, &mapping)) {
+    return Real().cuMemGetAddressRange_v2(base, bytes, address);
+  }
+  if (base != nullptr) *base = mapping.va;
+  if (bytes != nullptr) *bytes = mapping.bytes;
   return CUDA_SUCCESS;
 }
 
 CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address) {
   Entry rt;
   RangeInfo range;
-  HandleRecord record;
+  HandleTable::MappingInfo mapping;
   if (!rt || data == nullptr) return Real().cuPointerGetAttribute(data, attribute, address);
   if (rt->ranges.Find(address, &range)) return RangeAttribute(data, attribute, address, range);
-  if (rt->handles.FindSpilledMapping(address, &record)) {
-    return SpilledMappingAttribute(data, attribute, address, record);
+  if (rt->handles.FindSpilledMapping(address, &mapping)) {
+    return SpilledMappingAttribute(data, attribute, address, mapping);
   }
   return Real().cuPointerGetAttribute(data, attribute, address);
 }
@@ -112,16 +120,16 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
   const CUresult result = Real().cuPointerGetAttributes(count, attributes, data, address);
   Entry rt;
   RangeInfo range;
-  HandleRecord record;
+  HandleTable::MappingInfo mapping;
   if (!rt || result != CUDA_SUCCESS) return result;
   if (rt->ranges.Find(address, &range)) {
     return Overwrite(count, attributes, data, [&](void* out, CUpointer_attribute attribute) {
       return RangeAttribute(out, attribute, address, range);
     });
   }
-  if (rt->handles.FindSpilledMapping(address, &record)) {
+  if (rt->handles.FindSpilledMapping(address, &mapping)) {
     return Overwrite(count, attributes, data, [&](void* out, CUpointer_attribute attribute) {
-      return SpilledMappingAttribute(out, attribute, address, record);
+      return SpilledMappingAttribute(out, attribute, address, mapping);
     });
   }
   return result;

@@ -32,8 +32,8 @@ void Retired::Sweep(bool wait) {
   for (RetiredRange& retired : ranges) {
     if (!Done(retired, wait) || !retired.builder->Unmap(*retired.range).ok()) {
       kept.push_back(std::move(retired));
-    } else if (!retired.builder->Discard(*retired.range).ok()) {
-      retired.builder->Scrap(std::move(retired.range));
+    } else {
+      retired.builder->Discard(std::move(retired.range));
     }
   }
   MutexLock lock(mutex_);

@@ -57,7 +57,8 @@ void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
 DeviceState::DeviceState(const Driver& driver, CUdevice device, const Options& options, HostTier& host_tier)
     : tier(driver, device, HbmLimit(driver, device, options), options.reserve),
       host(host_tier),
-      builder(driver, tier, host),
+      source(driver, tier, host),
+      builder(driver, source, device),
       host_limit(options.host_limit) {
   driver.DeviceGetUuid(&uuid, device);
 }

@@ -41,6 +41,7 @@ struct DeviceState {
 
   DeviceTier tier;
   HostTier& host;
+  ChunkSource source;
   RangeBuilder builder;
   AllocationCounts counts;
   CUuuid uuid{};

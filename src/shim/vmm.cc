@@ -1,14 +1,13 @@
 // The program's own cuMemCreate: a chunk in HBM while that has room, on the host
-// when it has not. The program maps it as it maps any other; PyTorch's expandable
-// segments reach the host tier this way.
+// when it has not, and in several chunks where neither can hold it whole. The
+// program maps it as it maps any other; PyTorch's expandable segments and XLA's
+// allocator reach the host tier this way.
 #include "base/log.h"
 #include "shim/real.h"
 #include "shim/runtime.h"
 
 namespace headroom::shim {
 namespace {
-
-using Handle = CUmemGenericAllocationHandle;
 
 bool WantsDeviceMemory(const CUmemAllocationProp* prop) {
   return prop != nullptr && prop->type == CU_MEM_ALLOCATION_TYPE_PINNED &&
@@ -27,56 +26,91 @@ bool LeavesReserve(const Runtime& rt, const DeviceState& device, size_t bytes) {
 
 void GiveBackClaim(DeviceState& device, const HandleRecord& record) {
   if (record.small) {
-    device.tier.ReleaseSmall(record.chunk.bytes);
+    device.tier.ReleaseSmall(record.bytes);
   } else {
-    device.tier.ReleaseChunk(record.chunk.bytes);
+    device.tier.ReleaseChunk(record.bytes);
   }
 }
 
 CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record, const CUmemAllocationProp* prop,
                         unsigned long long flags) {
-  record.small = record.chunk.bytes < rt.options.range_threshold;
-  const bool claimed = record.small ? device.tier.ClaimSmall(record.chunk.bytes)
-                                    : LeavesReserve(rt, device, record.chunk.bytes) &&
-                                          device.tier.ClaimChunk(record.chunk.bytes);
+  record.small = record.bytes < rt.options.range_threshold;
+  const bool claimed = record.small ? device.tier.ClaimSmall(record.bytes)
+                                    : LeavesReserve(rt, device, record.bytes) && device.tier.ClaimChunk(record.bytes);
   if (!claimed) return CUDA_ERROR_OUT_OF_MEMORY;
-  const CUresult result = Real().cuMemCreate(&record.chunk.handle, record.chunk.bytes, prop, flags);
-  if (result != CUDA_SUCCESS) GiveBackClaim(device, record);
-  return result;
-}
-
-CUresult CreateOnHost(DeviceState& device, HandleRecord& record) {
-  if (!IsMultiple(record.chunk.bytes, kGranularity)) return CUDA_ERROR_OUT_OF_MEMORY;
-  Result<Chunk> chunk = device.host.Create(record.chunk.bytes, record.shareable);
-  if (!chunk.ok()) {
-    // Whatever kept the host from helping, what the program met is a full device.
-    if (chunk.status().code() != Code::kOutOfMemory) {
-      Log(LogLevel::kWarn, "%s failed: %s", chunk.status().what(),
-          ErrorName(static_cast<CUresult>(chunk.status().native())));
-    }
-    return CUDA_ERROR_OUT_OF_MEMORY;
-  }
-  record.chunk = *chunk;
-  record.small = false;
-  return CUDA_SUCCESS;
-}
-
-// The last use of the chunk is gone. On failure it stays in the table, with one
-// reference, so that the program may release it again.
-CUresult GiveBack(Runtime& rt, const HandleRecord& record) {
-  DeviceState& device = *rt.ExistingDevice(record.device);
-  if (record.chunk.tier == Tier::kHost) {
-    const Status status = device.host.Release(record.chunk, record.shareable, !record.exported);
-    if (!status.ok()) rt.handles.Revive(record);
-    return ToCuResult(status);
-  }
-  const CUresult result = Real().cuMemRelease(record.chunk.handle);
-  if (result == CUDA_SUCCESS) {
+  const CUresult result = Real().cuMemCreate(&record.handle, record.bytes, prop, flags);
+  if (result != CUDA_SUCCESS) {
     GiveBackClaim(device, record);
-  } else {
-    rt.handles.Revive(record);
+    return result;
   }
+  record.chunks = {{record.handle, record.bytes, Tier::kDevice}};
   return result;
+}
+
+Status CreateOnHost(DeviceState& device, HandleRecord& record) {
+  if (!IsMultiple(record.bytes, kGranularity)) return Status(Code::kOutOfMemory, "not a multiple of 2 MiB");
+  const Result<Chunk> chunk = device.host.Create(record.bytes, record.shareable);
+  if (!chunk.ok()) return chunk.status();
+  record.chunks = {*chunk};
+  record.handle = chunk->handle;
+  return Status();
+}
+
+// Handles of the driver's are heap addresses or small numbers; these are neither.
+CUmemGenericAllocationHandle NewCompositeHandle() {
+  static std::atomic<uint64_t> next{0};
+  return 0xead0000000000000u + (next.fetch_add(1, std::memory_order_relaxed) << 4);
+}
+
+Status CreateComposite(DeviceState& device, HandleRecord& record) {
+  if (!IsMultiple(record.bytes, kGranularity)) return Status(Code::kOutOfMemory, "not a multiple of 2 MiB");
+  const Status status = device.source.Create(record.bytes, &record.chunks);
+  if (status.ok()) {
+    record.handle = NewCompositeHandle();
+    record.composite = true;
+  } else {
+    auto rest = std::make_unique<Range>();
+    rest->chunks.swap(record.chunks);
+    device.builder.Discard(std::move(rest));
+  }
+  return status;
+}
+
+// A chunk of the whole size keeps the driver's own handle, which can be exported;
+// several chunks are the last resort.
+CUresult CreateSpilled(DeviceState& device, HandleRecord& record) {
+  record.small = false;
+  Status status = CreateOnHost(device, record);
+  if (status.code() == Code::kOutOfMemory) status = CreateComposite(device, record);
+  if (status.code() == Code::kDriver) {
+    Log(LogLevel::kWarn, "%s failed: %s", status.what(), ErrorName(static_cast<CUresult>(status.native())));
+  }
+  // Whatever kept the other tiers from helping, what the program met is a full device.
+  return status.ok() ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+Status Release(DeviceState& device, HandleRecord& record) {
+  if (record.composite) return device.source.Release(&record.chunks);
+  if (record.spilled()) return device.host.Release(record.chunks[0], record.shareable, !record.exported);
+  const CUresult result = Real().cuMemRelease(record.handle);
+  if (result == CUDA_SUCCESS) GiveBackClaim(device, record);
+  return DriverStatus(result, "cuMemRelease");
+}
+
+// The last use is gone. On failure the record stays in the table, with one
+// reference, so that the program may release it again.
+CUresult GiveBack(Runtime& rt, HandleRecord record) {
+  const Status status = Release(*rt.ExistingDevice(record.device), record);
+  if (!status.ok()) rt.handles.Revive(record);
+  return ToCuResult(status);
+}
+
+CUresult MapComposite(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, const HandleRecord& record) {
+  if (offset != 0 || bytes != record.bytes) return CUDA_ERROR_INVALID_VALUE;
+  uint64_t mapped = 0;
+  const Status status = MapChunks(rt.driver, va, record.chunks, &mapped);
+  if (!status.ok() && mapped > 0) (void)rt.driver.MemUnmap(va, mapped);
+  return ToCuResult(status);
 }
 
 }  // namespace
@@ -94,15 +128,15 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
       rt && out != nullptr && bytes != 0 && WantsDeviceMemory(prop) ? rt->Device(prop->location.id) : nullptr;
   if (device == nullptr) return Real().cuMemCreate(out, bytes, prop, flags);
   HandleRecord record;
-  record.chunk.bytes = bytes;
+  record.bytes = bytes;
   record.device = prop->location.id;
   record.shareable = static_cast<unsigned>(prop->requestedHandleTypes);
   CUresult result = CreateOnDevice(*rt, *device, record, prop, flags);
-  if (result == CUDA_ERROR_OUT_OF_MEMORY) result = CreateOnHost(*device, record);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) result = CreateSpilled(*device, record);
   if (result != CUDA_SUCCESS) return result;
   rt->handles.Insert(record);
-  device->counts.Count(bytes, record.chunk.tier == Tier::kHost);
-  *out = record.chunk.handle;
+  device->counts.Count(bytes, record.spilled());
+  *out = record.handle;
   return result;
 }
 
@@ -116,46 +150,62 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
     case HandleTable::Released::kInvalid: return CUDA_ERROR_INVALID_VALUE;
     case HandleTable::Released::kDead: break;
   }
-  return GiveBack(*rt, record);
+  return GiveBack(*rt, std::move(record));
 }
 
 CUresult cuMemMap(CUdeviceptr va, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                   unsigned long long flags) {
-  const CUresult result = Real().cuMemMap(va, bytes, offset, handle, flags);
   Entry rt;
-  if (rt && result == CUDA_SUCCESS) rt->handles.AddMapping(va, bytes, handle);
+  HandleRecord record;
+  const bool known = rt && rt->handles.Find(handle, &record);
+  const CUresult result = known && record.composite ? MapComposite(*rt, va, bytes, offset, record)
+                                                      : Real().cuMemMap(va, bytes, offset, handle, flags);
+  if (known && result == CUDA_SUCCESS) rt->handles.AddMapping(va, bytes, handle);
   return result;
 }
 
 CUresult cuMemUnmap(CUdeviceptr va, size_t bytes) {
-  const CUresult result = Real().cuMemUnmap(va, bytes);
   Entry rt;
+  const CUresult result = Real().cuMemUnmap(va, bytes);
   if (!rt || result != CUDA_SUCCESS) return result;
-  for (const HandleRecord& record : rt->handles.RemoveMappings(va, bytes)) GiveBack(*rt, record);
+  for (HandleRecord& record : rt->handles.RemoveMappings(va, bytes)) (void)GiveBack(*rt, std::move(record));
   return result;
 }
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* out, void* address) {
-  const CUresult result = Real().cuMemRetainAllocationHandle(out, address);
   Entry rt;
-  if (rt && result == CUDA_SUCCESS) rt->handles.AddReference(*out);
-  return result;
+  HandleTable::MappingInfo mapping;
+  // References are counted here: the driver sees the memory's first and last only.
+  if (rt && out != nullptr && rt->handles.FindMapping(reinterpret_cast<CUdeviceptr>(address), &mapping)) {
+    rt->handles.AddReference(mapping.handle);
+    *out = mapping.handle;
+    return CUDA_SUCCESS;
+  }
+  return Real().cuMemRetainAllocationHandle(out, address);
 }
 
 CUresult cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle handle,
                                       CUmemAllocationHandleType type, unsigned long long flags) {
   Entry rt;
-  if (rt) rt->handles.MarkExported(handle);
+  HandleRecord record;
+  if (rt && rt->handles.Find(handle, &record)) {
+    if (record.composite) {
+      Log(LogLevel::kWarn, "a cuMemCreate of %llu MiB lies in several chunks and cannot be exported",
+          static_cast<unsigned long long>(record.bytes / kMiB));
+      return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    rt->handles.MarkExported(handle);
+  }
   return Real().cuMemExportToShareableHandle(out, handle, type, flags);
 }
 
 CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop, CUmemGenericAllocationHandle handle) {
-  const CUresult result = Real().cuMemGetAllocationPropertiesFromHandle(prop, handle);
   Entry rt;
   HandleRecord record;
-  if (rt && result == CUDA_SUCCESS && rt->handles.Find(handle, &record) && record.chunk.tier == Tier::kHost) {
-    prop->location = {CU_MEM_LOCATION_TYPE_DEVICE, {record.device}};
-  }
+  const bool spilled = rt && rt->handles.Find(handle, &record) && record.spilled();
+  const CUresult result =
+      Real().cuMemGetAllocationPropertiesFromHandle(prop, spilled ? record.chunks[0].handle : handle);
+  if (spilled && result == CUDA_SUCCESS) prop->location = {CU_MEM_LOCATION_TYPE_DEVICE, {record.device}};
   return result;
 }
 
