@@ -1,0 +1,28 @@
+#include "cuda_api.h"
+
+#include <dlfcn.h>
+
+namespace headroom::conformance {
+
+Result<Cuda> BindCuda() {
+  Result<Driver> driver = BindDriver();
+  if (!driver.ok()) return driver.status();
+  Cuda cuda;
+  static_cast<Driver&>(cuda) = *driver;
+  const auto get_address =
+      reinterpret_cast<decltype(&cuGetProcAddress_v2)>(dlsym(cuda.library, "cuGetProcAddress_v2"));
+  if (get_address == nullptr) return Status(Code::kDriver, "libcuda.so.1 has no cuGetProcAddress_v2");
+  const auto bind = [&](const char* name, const char* symbol, int version) {
+    void* address = nullptr;
+    if (get_address(name, &address, version, CU_GET_PROC_ADDRESS_LEGACY_STREAM, nullptr) != CUDA_SUCCESS) {
+      address = nullptr;
+    }
+    return address != nullptr ? address : dlsym(cuda.library, symbol);
+  };
+#define HEADROOM_CUDA_FUNCTION(member, name, symbol, version) \
+  cuda.member = reinterpret_cast<decltype(cuda.member)>(bind(name, #symbol, version));
+#include "cuda_functions.def"
+  return cuda;
+}
+
+}  // namespace headroom::conformance

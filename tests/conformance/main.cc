@@ -1,0 +1,106 @@
+// headroom_conformance: how the CUDA driver behaves where headroom depends on it.
+//   headroom_conformance             each probe is a test against expectations.txt
+//   headroom_conformance --observe [TOPIC]   prints each answer in that file's form
+//   headroom_conformance --probe P   runs one probe in this process, for a debugger
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <string_view>
+
+#include "probe.h"
+#include "runner.h"
+
+namespace headroom::conformance {
+namespace {
+
+ProbeList g_probes;
+std::map<std::string, std::string> g_expectations;
+
+Runner& TheRunner() {
+  static Runner runner(g_probes);
+  return runner;
+}
+
+// Where the driver is free to choose, an expectation lists the answers: "a | b".
+bool IsOneOf(const std::string& answer, const std::string& expected) {
+  constexpr std::string_view kOr = " | ";
+  for (size_t start = 0; start <= expected.size();) {
+    const size_t end = std::min(expected.find(kOr, start), expected.size());
+    if (expected.compare(start, end - start, answer) == 0) return true;
+    start = end + kOr.size();
+  }
+  return false;
+}
+
+class ProbeTest : public testing::Test {
+ public:
+  explicit ProbeTest(size_t index) : index_(index) {}
+  void TestBody() override {
+    const std::string& name = g_probes[index_].name;
+    const auto expected = g_expectations.find(name);
+    ASSERT_NE(expected, g_expectations.end()) << "expectations.txt has no line for " << name;
+    if (expected->second == "unobserved") GTEST_SKIP() << "no real driver has been asked yet";
+    const std::string answer = TheRunner().Answer(index_);
+    if (answer.rfind(kNotHere, 0) == 0) GTEST_SKIP() << answer;
+    EXPECT_TRUE(IsOneOf(answer, expected->second))
+        << name << " answers\n  " << answer << "\nexpected\n  " << expected->second;
+  }
+
+ private:
+  size_t index_;
+};
+
+TEST(Expectations, EachNamesAProbe) {
+  std::map<std::string, int> names;
+  for (const Probe& probe : g_probes) EXPECT_EQ(++names[probe.name], 1) << probe.name << " is there twice";
+  for (const auto& [name, answer] : g_expectations) EXPECT_EQ(names.count(name), 1u) << name;
+}
+
+void RegisterTests() {
+  for (size_t i = 0; i < g_probes.size(); ++i) {
+    const std::string& name = g_probes[i].name;
+    const size_t dot = name.find('.');
+    std::string test = name.substr(dot + 1);
+    for (char& c : test) c = c == '.' ? '_' : c;
+    testing::RegisterTest(name.substr(0, dot).c_str(), test.c_str(), nullptr, nullptr, __FILE__, __LINE__,
+                          [i]() -> testing::Test* { return new ProbeTest(i); });
+  }
+}
+
+int Observe(const std::string& topic) {
+  for (size_t i = 0; i < g_probes.size(); ++i) {
+    if (g_probes[i].name.rfind(topic, 0) != 0) continue;
+    std::printf("%s = %s\n", g_probes[i].name.c_str(), TheRunner().Answer(i).c_str());
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+int RunHere(const char* name) {
+  for (const Probe& probe : g_probes) {
+    if (probe.name != name) continue;
+    Session session;
+    std::printf("%s = %s\n", name, Ask(probe, session).c_str());
+    return 0;
+  }
+  std::fprintf(stderr, "no probe is named %s; --observe lists them\n", name);
+  return 2;
+}
+
+}  // namespace
+}  // namespace headroom::conformance
+
+int main(int argc, char** argv) {
+  using namespace headroom::conformance;
+  signal(SIGPIPE, SIG_IGN);
+  g_probes = AllProbes();
+  g_expectations = Expectations();
+  if (argc >= 2 && std::strcmp(argv[1], "--observe") == 0) return Observe(argc > 2 ? argv[2] : "");
+  if (argc == 3 && std::strcmp(argv[1], "--probe") == 0) return RunHere(argv[2]);
+  RegisterTests();
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
