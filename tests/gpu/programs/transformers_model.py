@@ -58,7 +58,7 @@ def generate(report, options, device):
 def train(report, options, device):
     model = build("train", device, options.scale).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, foreach=False)
-    words = (torch.arange(2 * 512, device=device) * 7919 % 32000).view(2, 512)
+    words = (torch.arange(2 * options.length, device=device) * 7919 % 32000).view(2, options.length)
     losses = []
     for _ in range(2):
         loss = model(input_ids=words, labels=words).loss
@@ -73,12 +73,12 @@ def train(report, options, device):
 
 
 def main():
-    options = common.arguments(mode="generate", scale=1.0, cpu=0)
+    options = common.arguments(mode="generate", scale=1.0, length=512, cpu=0)
     if not options.cpu and not torch.cuda.is_available():
         common.skip("PyTorch finds no GPU")
     device = torch.device("cpu") if options.cpu else torch.device("cuda", options.device)
     torch.manual_seed(1)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     report = common.Report("transformers_model")
     report.figure("mode", options.mode)
     report.run(generate if options.mode == "generate" else train, options, device)
