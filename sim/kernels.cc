@@ -1,0 +1,97 @@
+#include "kernels.h"
+
+#include <cstring>
+
+#include "copy.h"
+
+namespace headroom::sim {
+namespace {
+
+// Runs `piece` over the contiguous pieces of `words` 64-bit words.
+template <typename Piece>
+CUresult EachPiece(CUdeviceptr start, uint64_t words, int device, Access access, Piece piece) {
+  if (start % 8 != 0) return CUDA_ERROR_MISALIGNED_ADDRESS;
+  if (words == 0) return CUDA_SUCCESS;
+  const bool pageable = GetState().profile.coherent && !IsKnown(start);
+  uint64_t first = 0;
+  return Visit(start, words * 8, Actor{device, true}, access, pageable, [&](char* bytes, uint64_t size) {
+    piece(reinterpret_cast<uint64_t*>(bytes), size / 8, first);
+    first += size / 8;
+    return CUDA_SUCCESS;
+  });
+}
+
+CUresult AddTo(CUdeviceptr out, uint64_t amount, int device) {
+  return EachPiece(out, 1, device, Access::kWrite, [&](uint64_t* word, uint64_t, uint64_t) { *word += amount; });
+}
+
+Operation Work(std::function<CUresult()> work) {
+  Operation operation;
+  operation.kind = CU_GRAPH_NODE_TYPE_KERNEL;
+  operation.work = std::move(work);
+  return operation;
+}
+
+Operation Fill(const uint64_t* a, int device) {
+  return Work([p = a[0], words = a[1], seed = a[2], device] {
+    return EachPiece(p, words, device, Access::kWrite, [&](uint64_t* out, uint64_t count, uint64_t first) {
+      for (uint64_t i = 0; i < count; ++i) out[i] = Mix(seed + first + i);
+    });
+  });
+}
+
+Operation Sum(const uint64_t* a, int device) {
+  return Work([p = a[0], words = a[1], out = a[2], device] {
+    uint64_t sum = 0;
+    const CUresult result =
+        EachPiece(p, words, device, Access::kRead, [&](const uint64_t* in, uint64_t count, uint64_t) {
+          for (uint64_t i = 0; i < count; ++i) sum += in[i];
+        });
+    return result == CUDA_SUCCESS ? AddTo(out, sum, device) : result;
+  });
+}
+
+Operation Verify(const uint64_t* a, int device) {
+  return Work([p = a[0], words = a[1], seed = a[2], bad_out = a[3], device] {
+    uint64_t bad = 0;
+    const CUresult result =
+        EachPiece(p, words, device, Access::kRead, [&](const uint64_t* in, uint64_t count, uint64_t first) {
+          for (uint64_t i = 0; i < count; ++i) bad += in[i] != Mix(seed + first + i);
+        });
+    return result == CUDA_SUCCESS ? AddTo(bad_out, bad, device) : result;
+  });
+}
+
+Operation Spin(const uint64_t* a, int) {
+  Operation operation = Work(nullptr);
+  operation.spin_ns = a[0];
+  return operation;
+}
+
+constexpr Kernel kKernels[] = {
+    {"headroom_fill", 3, Fill},
+    {"headroom_sum", 3, Sum},
+    {"headroom_verify", 4, Verify},
+    {"headroom_spin", 1, Spin},
+};
+
+}  // namespace
+
+uint64_t Mix(uint64_t x) {
+  uint64_t z = x + 0x9e3779b97f4a7c15ULL;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return z ^ (z >> 31);
+}
+
+const Kernel* FindKernel(const char* name) {
+  for (const Kernel& kernel : kKernels) {
+    if (std::strcmp(kernel.name, name) == 0) return &kernel;
+  }
+  return nullptr;
+}
+
+size_t KernelCount() { return std::size(kKernels); }
+const Kernel* KernelAt(size_t index) { return &kKernels[index]; }
+
+}  // namespace headroom::sim

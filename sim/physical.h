@@ -1,0 +1,60 @@
+// Physical memory: chunks of real bytes in memory files, charged to a budget.
+//
+// A chunk lies in a slab: a sparse memory file, mapped once (the alias) for the
+// executor's own use. Nothing is touched before the program touches it, so a
+// profile may be far larger than this machine. A chunk lives while a handle or
+// a mapping holds its shared_ptr; its destructor punches the bytes out (so the
+// next holder sees zeros) and returns the budget. All under the State's lock.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+namespace headroom::sim {
+
+// Where memory is: a device ordinal, or host node n as -1 - n.
+struct Place {
+  int index = 0;
+  bool is_device() const { return index >= 0; }
+  int node() const { return -1 - index; }
+  static Place Device(int ordinal) { return {ordinal}; }
+  static Place Node(int node) { return {-1 - node}; }
+  bool operator==(const Place&) const = default;
+};
+
+class Slab;
+
+struct Chunk {
+  Chunk() = default;
+  ~Chunk();
+  Chunk(const Chunk&) = delete;
+  Chunk& operator=(const Chunk&) = delete;
+
+  uint64_t id = 0;
+  Place place;
+  uint64_t bytes = 0;
+  char* alias = nullptr;
+  int fd = -1;          // the slab's memory file
+  uint64_t offset = 0;  // of this chunk in it
+  bool shareable = false;
+  int location_type = 0;  // CUmemLocationType and id, as cuMemCreate was asked
+  int location_id = 0;
+  bool rdma = false;
+  bool charged = true;  // an imported chunk is its exporter's
+  std::shared_ptr<Slab> slab;
+};
+using ChunkPtr = std::shared_ptr<Chunk>;
+
+// Null: the budget or this machine has no more.
+ChunkPtr CreateChunk(Place place, uint64_t bytes, bool shareable);
+
+// A chunk of another process (or of this one) behind a descriptor that
+// ExportChunk gave; null where it is no such descriptor. Keeps its own copy.
+ChunkPtr ImportChunk(int fd);
+
+// A new descriptor for a shareable chunk, or -1.
+int ExportChunk(const Chunk& chunk);
+
+}  // namespace headroom::sim

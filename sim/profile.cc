@@ -1,0 +1,151 @@
+#include "profile.h"
+
+#include <charconv>
+#include <strings.h>
+
+namespace headroom::sim {
+namespace {
+
+struct Named {
+  const char* name;
+  Profile profile;
+};
+
+Profile Make(const char* name, uint64_t hbm, uint64_t host, int nodes) {
+  Profile p;
+  p.name = name;
+  p.hbm = hbm;
+  p.host = host;
+  p.nodes = nodes;
+  return p;
+}
+
+Profile H200() { return Make("NVIDIA H200", 143167 * kMiB, 1024 * kGiB, 2); }
+
+Profile Grace(const char* name, uint64_t hbm, uint64_t host) {
+  Profile p = Make(name, hbm, host, 1);
+  p.coherent = true;
+  return p;
+}
+
+std::vector<Named> NamedProfiles() {
+  Profile eight = H200();
+  eight.devices = 8;
+  Profile gb200 = Grace("NVIDIA GB200", 189471 * kMiB, 480 * kGiB);
+  gb200.devices = 2;
+  gb200.compute_major = 10;
+  gb200.multiprocessors = 152;
+  Profile gb10 = Grace("NVIDIA GB10", 122570 * kMiB, 122570 * kMiB);
+  gb10.integrated = true;
+  gb10.peer = PeerLink::kNone;
+  gb10.compute_major = 12;
+  gb10.compute_minor = 1;
+  gb10.multiprocessors = 48;
+  Profile ada = Make("NVIDIA GeForce RTX 4090", 24082 * kMiB, 64 * kGiB, 1);
+  ada.peer = PeerLink::kNone;
+  ada.compute_major = 8;
+  ada.compute_minor = 9;
+  ada.multiprocessors = 128;
+  ada.pcie_generation = 4;
+  return {
+      {"h200", H200()},
+      {"8xh200", eight},
+      {"gh200", Grace("NVIDIA GH200 480GB", 96768 * kMiB, 480 * kGiB)},
+      {"gh200-egm", Grace("NVIDIA GH200 480GB", 96768 * kMiB, 472 * kGiB)},
+      {"gb200", gb200},
+      {"gb10", gb10},
+      {"rtx4090", ada},
+  };
+}
+
+bool ParseInt(std::string_view text, int* out) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  return error == std::errc() && end == text.data() + text.size() && *out >= 0;
+}
+
+bool ParseBytes(std::string_view text, uint64_t* out) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || number < 0) return false;
+  const std::string unit(end, text.data() + text.size());
+  static constexpr struct {
+    const char* name;
+    int shift;
+  } kUnits[] = {{"", 0},    {"B", 0},    {"K", 10},   {"KB", 10},  {"KiB", 10}, {"M", 20}, {"MB", 20},
+                {"MiB", 20}, {"G", 30},  {"GB", 30},  {"GiB", 30}, {"T", 40},   {"TB", 40}, {"TiB", 40}};
+  for (const auto& known : kUnits) {
+    if (strcasecmp(unit.c_str(), known.name) == 0) {
+      *out = static_cast<uint64_t>(number * static_cast<double>(uint64_t{1} << known.shift));
+      return true;
+    }
+  }
+  return false;
+}
+
+bool ParsePeer(std::string_view text, PeerLink* out) {
+  if (text == "nvlink") *out = PeerLink::kNvlink;
+  else if (text == "pcie") *out = PeerLink::kPcie;
+  else if (text == "none") *out = PeerLink::kNone;
+  else return false;
+  return true;
+}
+
+// "[Nx]SIZE" or a profile's name.
+bool ParseHead(std::string_view head, Profile* out) {
+  for (const Named& named : NamedProfiles()) {
+    if (head == named.name) {
+      *out = named.profile;
+      return true;
+    }
+  }
+  const size_t x = head.find('x');
+  if (x != std::string_view::npos) {
+    if (!ParseInt(head.substr(0, x), &out->devices) || out->devices > 16) return false;
+    head.remove_prefix(x + 1);
+  }
+  return ParseBytes(head, &out->hbm) && out->hbm % kGranularity == 0 && out->hbm > 0;
+}
+
+bool ParseOption(std::string_view option, Profile* out) {
+  const size_t equals = option.find('=');
+  const std::string_view key = option.substr(0, equals);
+  const std::string_view value = equals == std::string_view::npos ? "" : option.substr(equals + 1);
+  if (key == "host") return ParseBytes(value, &out->host);
+  if (key == "nodes") return ParseInt(value, &out->nodes) && out->nodes >= 1 && out->nodes <= 16;
+  if (key == "coherent") return out->coherent = true;
+  if (key == "integrated") return out->integrated = true;
+  if (key == "peer") return ParsePeer(value, &out->peer);
+  if (key == "driver") return ParseInt(value, &out->driver);
+  if (key == "name") {
+    out->name = std::string(value);
+    return !value.empty();
+  }
+  return false;
+}
+
+}  // namespace
+
+uint64_t Profile::NodeCapacity(int node) const {
+  if (node < 0 || node >= nodes) return 0;
+  return host / static_cast<uint64_t>(nodes) / kGranularity * kGranularity;
+}
+
+bool ParseProfile(std::string_view text, Profile* out, std::string* error) {
+  *out = Make("Simulated GPU", 16 * kGiB, 64 * kGiB, 1);
+  bool first = true;
+  while (!text.empty()) {
+    const size_t comma = text.find(',');
+    const std::string_view part = text.substr(0, comma);
+    if (first ? !ParseHead(part, out) : !ParseOption(part, out)) {
+      *error = "HEADROOM_SIM: '" + std::string(part) +
+               "' is not understood; write a name (h200, gh200, gh200-egm, gb200, gb10, rtx4090, 8xh200) or "
+               "[Nx]SIZE[,host=SIZE][,nodes=N][,coherent][,peer=nvlink|pcie|none][,driver=N][,name=...]";
+      return false;
+    }
+    first = false;
+    text = comma == std::string_view::npos ? "" : text.substr(comma + 1);
+  }
+  return true;
+}
+
+}  // namespace headroom::sim

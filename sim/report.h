@@ -1,0 +1,18 @@
+// Strictness: misuse that was seen, leaks that are left, and the report at exit
+// (HEADROOM_SIM_STRICT=1), which ends the process with status 86 where there
+// was either. Under the State's lock.
+#pragma once
+
+#include <cuda.h>
+
+#include <string>
+
+namespace headroom::sim {
+
+inline constexpr int kStrictExitCode = 86;
+
+// Records one misuse; the first hundred keep their text.
+void NoteMisuse(std::string text);
+const char* ResultNameOr(CUresult result);
+
+}  // namespace headroom::sim

@@ -1,0 +1,79 @@
+#include "state.h"
+
+#include <pthread.h>
+
+#include <cstdlib>
+
+#include "inject.h"
+#include "report.h"
+
+namespace headroom::sim {
+namespace {
+
+uint64_t EnvNumber(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr && *text != 0 ? std::strtoull(text, nullptr, 0) : otherwise;
+}
+
+}  // namespace
+
+State::State() {
+  const char* text = std::getenv("HEADROOM_SIM");
+  if (!ParseProfile(text != nullptr && *text != 0 ? text : "h200", &profile, &profile_error)) {
+    profile.devices = 0;
+  }
+  const char* strict_text = std::getenv("HEADROOM_SIM_STRICT");
+  strict = strict_text != nullptr && *strict_text == '1';
+  random.seed(EnvNumber("HEADROOM_SIM_SEED", 1));
+  devices.resize(static_cast<size_t>(profile.devices));
+  device_used_.resize(devices.size());
+  node_used_.resize(static_cast<size_t>(profile.nodes));
+  SetFailureRules(std::getenv("HEADROOM_SIM_FAIL"));
+}
+
+bool State::Charge(Place place, uint64_t bytes) {
+  const uint64_t capacity = Capacity(place);
+  if (bytes > capacity || Used(place) > capacity - bytes) return false;
+  if (place.is_device()) {
+    device_used_[static_cast<size_t>(place.index)] += bytes;
+  } else {
+    node_used_[static_cast<size_t>(place.node())] += bytes;
+  }
+  return true;
+}
+
+void State::Credit(Place place, uint64_t bytes) {
+  if (place.is_device()) {
+    device_used_[static_cast<size_t>(place.index)] -= bytes;
+  } else {
+    node_used_[static_cast<size_t>(place.node())] -= bytes;
+  }
+}
+
+uint64_t State::Used(Place place) const {
+  const auto& used = place.is_device() ? device_used_ : node_used_;
+  const auto index = static_cast<size_t>(place.is_device() ? place.index : place.node());
+  return index < used.size() ? used[index] : 0;
+}
+
+uint64_t State::Capacity(Place place) const {
+  if (!place.is_device()) return profile.NodeCapacity(place.node());
+  return profile.hbm - profile.ContextOverhead();
+}
+
+State& GetState() {
+  static State* state = [] {
+    auto* made = new State;
+    pthread_atfork(nullptr, nullptr, [] { GetState().forked = true; });
+    return made;
+  }();
+  return *state;
+}
+
+ThreadState& GetThread() {
+  static std::atomic<uint64_t> next{0};
+  static thread_local ThreadState thread{{}, false, false, CU_STREAM_CAPTURE_MODE_GLOBAL, ++next};
+  return thread;
+}
+
+}  // namespace headroom::sim

@@ -1,0 +1,110 @@
+// What the simulated driver knows: the machine, contexts, memory, handles. One
+// State per process, never destroyed (threads may outlive main), one lock for
+// all of it. Every entry point takes the lock through Guard (entry.h); nothing
+// here locks.
+#pragma once
+
+#include <cuda.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <random>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "physical.h"
+#include "profile.h"
+#include "va_table.h"
+
+namespace headroom::sim {
+
+using Lock = std::unique_lock<std::mutex>;
+
+struct HandleRecord {
+  ChunkPtr chunk;
+  int references = 1;  // cuMemCreate and cuMemRetainAllocationHandle
+};
+
+struct Device {
+  CUcontext primary = nullptr;
+  int primary_references = 0;
+  unsigned primary_flags = 0;
+  CUmemoryPool default_pool = nullptr;
+  CUmemoryPool current_pool = nullptr;
+};
+
+struct State {
+  std::mutex mutex;
+  std::condition_variable progress;  // an operation finished, or a new one came
+
+  Profile profile;
+  std::string profile_error;
+  std::vector<Device> devices;
+  bool initialized = false;
+  std::atomic<bool> forked{false};
+  bool strict = false;
+  std::mt19937_64 random;
+
+  VaTable va;
+  std::unordered_map<CUmemGenericAllocationHandle, HandleRecord> handles;
+  // Live objects; a handle that is not here is refused.
+  std::unordered_set<CUcontext> contexts;
+  std::unordered_set<CUstream> streams;
+  std::unordered_set<CUevent> events;
+  std::unordered_set<CUgraph> graphs;
+  std::unordered_set<CUgraphExec> graph_execs;
+  std::unordered_set<CUmemoryPool> pools;
+
+  // Budgets. Charge refuses what would exceed the capacity.
+  bool Charge(Place place, uint64_t bytes);
+  void Credit(Place place, uint64_t bytes);
+  uint64_t Used(Place place) const;
+  uint64_t Capacity(Place place) const;
+  uint64_t pinned = 0;  // cuMemAllocHost and friends, against the host's total
+
+  uint64_t NextId() { return ++next_id_; }
+  // cuCtxEnablePeerAccess: what kernels of one device may reach of another's
+  // ordinary allocations.
+  bool peer_enabled[kMaxDevices][kMaxDevices] = {};
+  bool Linked(int from, int to) const { return from == to || profile.peer != PeerLink::kNone; }
+
+ private:
+  friend State& GetState();
+  State();
+  std::vector<uint64_t> device_used_;
+  std::vector<uint64_t> node_used_;
+  uint64_t next_id_ = 0;
+};
+
+State& GetState();
+
+// Per thread.
+struct ThreadState {
+  std::vector<CUcontext> contexts;  // the stack; the current one is last
+  bool per_thread_default = false;  // inside a _ptsz or _ptds call
+  bool in_host_function = false;
+  CUstreamCaptureMode capture_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+  uint64_t id = 0;
+};
+ThreadState& GetThread();
+
+}  // namespace headroom::sim
+
+// What the driver's opaque context handle points to.
+struct CUstream_st;
+struct CUctx_st {
+  int device = 0;
+  unsigned flags = 0;
+  bool primary = false;
+  CUresult sticky = CUDA_SUCCESS;
+  CUstream legacy = nullptr;
+  std::map<uint64_t, CUstream> per_thread;  // by thread id
+  std::set<int> peers;                      // cuCtxEnablePeerAccess
+  std::map<int, size_t> limits;
+};

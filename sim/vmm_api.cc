@@ -1,0 +1,320 @@
+// Virtual memory management: reserve, create, map, set access, and back.
+#include <sys/mman.h>
+
+#include <cstring>
+
+#include "entry.h"
+#include "report.h"
+
+namespace headroom::sim {
+namespace {
+
+bool Aligned(uint64_t value) { return value % kGranularity == 0; }
+
+CUresult Misuse(CUresult result, const char* what) {
+  NoteMisuse(what);
+  return result;
+}
+
+// Where a location's memory lies; CUDA_ERROR_* for one that is not there.
+CUresult ResolveLocation(State& state, const CUmemLocation& location, Place* place) {
+  switch (location.type) {
+    case CU_MEM_LOCATION_TYPE_DEVICE:
+      if (location.id < 0 || location.id >= state.profile.devices) return behaviour::kNoSuchDevice;
+      *place = Place::Device(location.id);
+      return CUDA_SUCCESS;
+    case CU_MEM_LOCATION_TYPE_HOST_NUMA:
+      if (location.id < 0 || location.id >= state.profile.nodes) return behaviour::kNoSuchNode;
+      *place = Place::Node(location.id);
+      return CUDA_SUCCESS;
+    case CU_MEM_LOCATION_TYPE_HOST: {
+      *place = Place::Node(0);  // the node with most room
+      for (int node = 1; node < state.profile.nodes; ++node) {
+        if (state.Used(Place::Node(node)) < state.Used(*place)) *place = Place::Node(node);
+      }
+      return CUDA_SUCCESS;
+    }
+    default: return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+CUresult CheckProperties(const CUmemAllocationProp* prop) {
+  if (prop == nullptr || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
+  if ((prop->requestedHandleTypes & CU_MEM_HANDLE_TYPE_FABRIC) != 0) return behaviour::kNoFabric;
+  if ((prop->requestedHandleTypes & ~CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0) return CUDA_ERROR_NOT_SUPPORTED;
+  if (prop->location.type == CU_MEM_LOCATION_TYPE_HOST && prop->requestedHandleTypes != 0) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUmemGenericAllocationHandle AddHandle(State& state, ChunkPtr chunk) {
+  const CUmemGenericAllocationHandle handle = 0x7000'0000'0000 + state.NextId() * 16;
+  state.handles.emplace(handle, HandleRecord{std::move(chunk)});
+  return handle;
+}
+
+HandleRecord* FindHandle(State& state, CUmemGenericAllocationHandle handle) {
+  const auto it = state.handles.find(handle);
+  return it != state.handles.end() ? &it->second : nullptr;
+}
+
+// Makes the program's view of a mapping agree with the host's right to it.
+bool ShowToHost(const Region& region, unsigned rights) {
+  void* at = reinterpret_cast<void*>(region.start);
+  if (rights == CU_MEM_ACCESS_FLAGS_PROT_NONE) {
+    return mmap(at, region.bytes, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == at;
+  }
+  const int protection = rights == CU_MEM_ACCESS_FLAGS_PROT_READ ? PROT_READ : PROT_READ | PROT_WRITE;
+  return mmap(at, region.bytes, protection, MAP_FIXED | MAP_SHARED | MAP_NORESERVE, region.chunk->fd,
+              static_cast<off_t>(region.chunk->offset)) == at;
+}
+
+CUresult CheckAccess(State& state, const CUmemAccessDesc& desc, const Region& region) {
+  if (desc.flags != CU_MEM_ACCESS_FLAGS_PROT_NONE && desc.flags != CU_MEM_ACCESS_FLAGS_PROT_READ &&
+      desc.flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const Place home = region.chunk->place;
+  if (desc.location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
+    if (desc.location.id < 0 || desc.location.id >= state.profile.devices) return behaviour::kNoSuchDevice;
+    if (home.is_device() && !state.Linked(desc.location.id, home.index)) return CUDA_ERROR_INVALID_DEVICE;
+    return CUDA_SUCCESS;
+  }
+  const bool host = desc.location.type == CU_MEM_LOCATION_TYPE_HOST ||
+                    (desc.location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA && desc.location.id >= 0 &&
+                     desc.location.id < state.profile.nodes);
+  // The host reaches HBM only over a coherent link.
+  return host && (!home.is_device() || state.profile.coherent) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+void ApplyAccess(const CUmemAccessDesc& desc, Region& region) {
+  if (desc.location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
+    region.access.device[static_cast<size_t>(desc.location.id)] = static_cast<uint8_t>(desc.flags);
+  } else if (ShowToHost(region, desc.flags)) {
+    region.access.host = static_cast<uint8_t>(desc.flags);
+  }
+}
+
+// Mappings cover the span exactly, from the start of one to the end of another.
+bool WholeMappings(State& state, CUdeviceptr address, size_t bytes) {
+  if (bytes == 0 || !state.va.Covered(address, bytes)) return false;
+  bool whole = true;
+  state.va.ForEach(address, bytes, [&](Region& region) {
+    if (region.kind != RegionKind::kVmm || region.start < address || region.end() > address + bytes) whole = false;
+  });
+  return whole;
+}
+
+void DescribeChunk(const Chunk& chunk, CUmemAllocationProp* prop) {
+  std::memset(prop, 0, sizeof *prop);
+  prop->type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  prop->requestedHandleTypes =
+      chunk.shareable ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : CU_MEM_HANDLE_TYPE_NONE;
+  prop->location.type = static_cast<CUmemLocationType>(chunk.location_type);
+  prop->location.id = chunk.location_id;
+  prop->allocFlags.gpuDirectRDMACapable = chunk.rdma;
+}
+
+}  // namespace
+}  // namespace headroom::sim
+
+namespace sim = headroom::sim;
+namespace behaviour = headroom::sim::behaviour;
+
+SIM_API cuMemGetAllocationGranularity(size_t* granularity, const CUmemAllocationProp* prop,
+                                      CUmemAllocationGranularity_flags option) {
+  SIM_ENTER(cuMemGetAllocationGranularity, kInit);
+  if (granularity == nullptr || option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) return CUDA_ERROR_INVALID_VALUE;
+  CUresult result = sim::CheckProperties(prop);
+  sim::Place place;
+  if (result == CUDA_SUCCESS) result = sim::ResolveLocation(guard.state(), prop->location, &place);
+  if (result == CUDA_SUCCESS) *granularity = sim::kGranularity;
+  return result;
+}
+
+SIM_API cuMemAddressReserve(CUdeviceptr* out, size_t bytes, size_t alignment, CUdeviceptr hint,
+                            unsigned long long flags) {
+  SIM_ENTER(cuMemAddressReserve, kInit);
+  if (out == nullptr || flags != 0 || (alignment & (alignment - 1)) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (bytes == 0 || !sim::Aligned(bytes)) {
+    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemAddressReserve: the size is no multiple of the granularity");
+  }
+  const CUdeviceptr start = sim::VaTable::ReserveSpan(bytes, alignment, hint);
+  if (start == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  guard.state().va.reservations().emplace(start, sim::Reservation{start, bytes});
+  *out = start;
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemAddressFree(CUdeviceptr address, size_t bytes) {
+  SIM_ENTER(cuMemAddressFree, kInit);
+  auto& va = guard.state().va;
+  const auto it = va.reservations().find(address);
+  if (it == va.reservations().end() || it->second.bytes != bytes) {
+    return sim::Misuse(behaviour::kBadAddressFree, "cuMemAddressFree of what is not reserved so");
+  }
+  if (va.Overlaps(address, bytes)) {
+    return sim::Misuse(behaviour::kStillMapped, "cuMemAddressFree of a reservation that has mappings");
+  }
+  va.reservations().erase(it);
+  sim::VaTable::FreeSpan(address, bytes);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes, const CUmemAllocationProp* prop,
+                    unsigned long long flags) {
+  SIM_ENTER(cuMemCreate, kInit);
+  if (handle == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  CUresult result = sim::CheckProperties(prop);
+  sim::Place place;
+  if (result == CUDA_SUCCESS) result = sim::ResolveLocation(guard.state(), prop->location, &place);
+  if (result != CUDA_SUCCESS) return result;
+  if (bytes == 0 || !sim::Aligned(bytes)) {
+    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemCreate: the size is no multiple of the granularity");
+  }
+  sim::ChunkPtr chunk = sim::CreateChunk(place, bytes, prop->requestedHandleTypes != 0);
+  if (chunk == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
+  chunk->location_type = prop->location.type;
+  chunk->location_id = prop->location.type == CU_MEM_LOCATION_TYPE_HOST ? 0 : prop->location.id;
+  chunk->rdma = prop->allocFlags.gpuDirectRDMACapable != 0;
+  *handle = sim::AddHandle(guard.state(), std::move(chunk));
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemRelease(CUmemGenericAllocationHandle handle) {
+  SIM_ENTER(cuMemRelease, kInit);
+  auto* record = sim::FindHandle(guard.state(), handle);
+  if (record == nullptr) return sim::Misuse(behaviour::kBadRelease, "cuMemRelease of a handle that is not live");
+  if (--record->references == 0) guard.state().handles.erase(handle);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* address) {
+  SIM_ENTER(cuMemRetainAllocationHandle, kInit);
+  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  auto* region = guard.state().va.Find(reinterpret_cast<CUdeviceptr>(address));
+  if (region == nullptr || region->kind != sim::RegionKind::kVmm) return CUDA_ERROR_INVALID_VALUE;
+  for (auto& [known, record] : guard.state().handles) {
+    if (record.chunk != region->chunk) continue;
+    ++record.references;
+    *handle = known;
+    return CUDA_SUCCESS;
+  }
+  *handle = sim::AddHandle(guard.state(), region->chunk);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop, CUmemGenericAllocationHandle handle) {
+  SIM_ENTER(cuMemGetAllocationPropertiesFromHandle, kInit);
+  auto* record = sim::FindHandle(guard.state(), handle);
+  if (prop == nullptr || record == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  sim::DescribeChunk(*record->chunk, prop);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+                 unsigned long long flags) {
+  SIM_ENTER(cuMemMap, kInit);
+  auto& state = guard.state();
+  auto* record = sim::FindHandle(state, handle);
+  if (flags != 0 || record == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (offset != 0 || bytes != record->chunk->bytes || !sim::Aligned(address)) {
+    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemMap: not the whole handle at an aligned address");
+  }
+  if (state.va.FindReservation(address, bytes) == nullptr) {
+    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemMap outside any reservation");
+  }
+  if (state.va.Overlaps(address, bytes)) return sim::Misuse(behaviour::kAlreadyMapped, "cuMemMap over a mapping");
+  sim::Region region;
+  region.start = address;
+  region.bytes = bytes;
+  region.requested = bytes;
+  region.kind = sim::RegionKind::kVmm;
+  region.chunk = record->chunk;
+  region.data = record->chunk->alias;
+  region.device = record->chunk->place.is_device() ? record->chunk->place.index : 0;
+  region.context = sim::CurrentContext();
+  region.id = state.NextId();
+  state.va.Add(std::move(region));
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemUnmap(CUdeviceptr address, size_t bytes) {
+  SIM_ENTER(cuMemUnmap, kInit);
+  auto& va = guard.state().va;
+  if (!sim::WholeMappings(guard.state(), address, bytes)) {
+    return sim::Misuse(behaviour::kBadUnmap, "cuMemUnmap of what is not mapped, or of a part of a mapping");
+  }
+  const CUdeviceptr end = address + bytes;
+  while (address < end) {
+    sim::Region* region = va.Find(address);
+    if (region->access.host != 0) sim::ShowToHost(*region, CU_MEM_ACCESS_FLAGS_PROT_NONE);
+    const CUdeviceptr next = region->end();
+    va.Remove(address);
+    address = next;
+  }
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc* descs, size_t count) {
+  SIM_ENTER(cuMemSetAccess, kInit);
+  auto& state = guard.state();
+  if (descs == nullptr || count == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (!sim::WholeMappings(state, address, bytes)) {
+    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemSetAccess of what is not mapped, or of a part of a mapping");
+  }
+  CUresult result = CUDA_SUCCESS;
+  for (size_t i = 0; i < count; ++i) {
+    state.va.ForEach(address, bytes, [&](sim::Region& region) {
+      if (result == CUDA_SUCCESS) result = sim::CheckAccess(state, descs[i], region);
+    });
+  }
+  if (result != CUDA_SUCCESS) return result;
+  for (size_t i = 0; i < count; ++i) {
+    state.va.ForEach(address, bytes, [&](sim::Region& region) { sim::ApplyAccess(descs[i], region); });
+  }
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location, CUdeviceptr address) {
+  SIM_ENTER(cuMemGetAccess, kInit);
+  if (flags == nullptr || location == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  auto* region = guard.state().va.Find(address);
+  if (region == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (location->type == CU_MEM_LOCATION_TYPE_DEVICE) {
+    if (location->id < 0 || location->id >= guard.state().profile.devices) return behaviour::kNoSuchDevice;
+    *flags = region->access.device[static_cast<size_t>(location->id)];
+  } else {
+    *flags = region->access.host;
+  }
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
+                                     unsigned long long flags) {
+  SIM_ENTER(cuMemExportToShareableHandle, kInit);
+  auto* record = sim::FindHandle(guard.state(), handle);
+  if (out == nullptr || flags != 0 || record == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (type == CU_MEM_HANDLE_TYPE_FABRIC) return CUDA_ERROR_NOT_SUPPORTED;
+  if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || !record->chunk->shareable) return CUDA_ERROR_INVALID_VALUE;
+  const int fd = sim::ExportChunk(*record->chunk);
+  if (fd < 0) return CUDA_ERROR_OPERATING_SYSTEM;
+  *static_cast<int*>(out) = fd;
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, void* shareable,
+                                       CUmemAllocationHandleType type) {
+  SIM_ENTER(cuMemImportFromShareableHandle, kInit);
+  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (type == CU_MEM_HANDLE_TYPE_FABRIC) return CUDA_ERROR_NOT_SUPPORTED;
+  if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_INVALID_VALUE;
+  sim::ChunkPtr chunk = sim::ImportChunk(static_cast<int>(reinterpret_cast<intptr_t>(shareable)));
+  if (chunk == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const bool device = chunk->place.is_device();
+  chunk->location_type = device ? CU_MEM_LOCATION_TYPE_DEVICE : CU_MEM_LOCATION_TYPE_HOST_NUMA;
+  chunk->location_id = device ? chunk->place.index : chunk->place.node();
+  *handle = sim::AddHandle(guard.state(), std::move(chunk));
+  return CUDA_SUCCESS;
+}
