@@ -1,13 +1,12 @@
 #include "cli/sim_exec.h"
 
 #include <dlfcn.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <climits>
 #include <cstdlib>
 
 #include "base/env.h"
+#include "cli/installation.h"
 
 namespace headroom {
 namespace {
@@ -34,18 +33,8 @@ Status LoadAs(const std::string& directory, const char* name) {
 
 }  // namespace
 
-std::string LibraryDirectory() {
-  char path[PATH_MAX];
-  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
-  if (length <= 0 || length == static_cast<ssize_t>(sizeof path)) return "";
-  const std::string executable(path, static_cast<size_t>(length));
-  return executable.substr(0, executable.rfind('/')) + "/../lib/headroom";
-}
-
 Status EnterSim(const std::string& profile) {
-  const std::string library_directory = LibraryDirectory();
-  if (library_directory.empty()) return Status(Code::kSystem, "/proc/self/exe cannot be read", errno);
-  const std::string directory = library_directory + "/sim";
+  const std::string directory = FindInstallation().sim_dir;
   const char* current = std::getenv(kLibraryPath);
   std::string search = directory;
   if (current != nullptr && *current != '\0') search += std::string(":") + current;

@@ -18,8 +18,4 @@ namespace headroom {
 // exists: the simulated driver does, at cuInit.
 Status EnterSim(const std::string& profile);
 
-// <directory of this command>/../lib/headroom, with no check that it exists.
-// Empty when /proc/self/exe cannot be read.
-std::string LibraryDirectory();
-
 }  // namespace headroom

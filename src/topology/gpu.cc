@@ -89,6 +89,27 @@ void ReadPeers(const Driver& driver, std::vector<Gpu>* gpus) {
   }
 }
 
+HostLink LinkOf(bool integrated, bool coherent, const std::string& pci_address, const Sysroot& root) {
+  HostLink link;
+  if (integrated) {
+    link.kind = HostLinkKind::kUnified;
+    link.gigabytes_per_second = kUnifiedGigabytesPerSecond;
+    return link;
+  }
+  if (coherent) {
+    link.kind = HostLinkKind::kC2c;
+    link.gigabytes_per_second = kC2cGigabytesPerSecond;
+    return link;
+  }
+  const PciGpu pci = ReadPciGpu(root, pci_address);
+  link.current = pci.current;
+  link.maximum = pci.maximum;
+  if (!pci.current.known) return link;
+  link.kind = HostLinkKind::kPcie;
+  link.gigabytes_per_second = pci.current.GigabytesPerSecond();
+  return link;
+}
+
 Status StartDriver(const Driver& driver, int* count) {
   CUresult result = driver.Init(0);
   if (result == CUDA_ERROR_NO_DEVICE) return Status(Code::kNotFound, "the driver finds no GPU", result);
@@ -102,24 +123,12 @@ Status StartDriver(const Driver& driver, int* count) {
 }  // namespace
 
 HostLink ReadHostLink(const Gpu& gpu, const Sysroot& root) {
-  HostLink link;
-  if (gpu.integrated) {
-    link.kind = HostLinkKind::kUnified;
-    link.gigabytes_per_second = kUnifiedGigabytesPerSecond;
-    return link;
-  }
-  if (gpu.uses_host_page_tables) {
-    link.kind = HostLinkKind::kC2c;
-    link.gigabytes_per_second = kC2cGigabytesPerSecond;
-    return link;
-  }
-  const PciGpu pci = ReadPciGpu(root, gpu.pci_address);
-  link.current = pci.current;
-  link.maximum = pci.maximum;
-  if (!pci.current.known) return link;
-  link.kind = HostLinkKind::kPcie;
-  link.gigabytes_per_second = pci.current.GigabytesPerSecond();
-  return link;
+  return LinkOf(gpu.integrated, gpu.uses_host_page_tables, gpu.pci_address, root);
+}
+
+HostLink ReadHostLink(const GpuHint& hint, const Sysroot& root) {
+  const bool coherent = hint.coherence_known ? hint.coherent : IsGraceProduct(hint.name);
+  return LinkOf(hint.integrated, coherent, hint.pci_address, root);
 }
 
 Result<std::vector<Gpu>> ReadGpus(const Driver& driver, const Sysroot& root) {

@@ -68,5 +68,7 @@ Result<std::vector<Gpu>> ReadGpus(const Driver& driver, const Sysroot& root);
 std::vector<GpuHint> HintsOf(const std::vector<Gpu>& gpus);
 
 HostLink ReadHostLink(const Gpu& gpu, const Sysroot& root);
+// The same from a name and an address alone.
+HostLink ReadHostLink(const GpuHint& hint, const Sysroot& root);
 
 }  // namespace headroom

@@ -128,11 +128,7 @@ bool IsGrace(const HostModel& model) {
   if (model.hbm_as_ram > 0) return true;
   return std::any_of(model.gpus.begin(), model.gpus.end(), [](const GpuHint& gpu) {
     if (gpu.integrated) return false;
-    if (gpu.coherence_known && gpu.coherent) return true;
-    for (const char* product : {"GH200", "GB200", "GB300"}) {
-      if (gpu.name.find(product) != std::string::npos) return true;
-    }
-    return false;
+    return gpu.coherence_known ? gpu.coherent : IsGraceProduct(gpu.name);
   });
 }
 

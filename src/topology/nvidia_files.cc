@@ -9,6 +9,9 @@ namespace {
 
 constexpr uint64_t kMostPlausibleMiB = uint64_t{1} << 30;  // 1 PiB
 
+// GB10's GPU has the host's memory for its own; nvidia-smi shows no size then.
+bool IsIntegrated(std::string_view name) { return name.find("GB10") != std::string_view::npos; }
+
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 // "14920MiB /  97871MiB" as 97871 MiB.
@@ -36,10 +39,18 @@ bool ParseNameRow(std::string_view line, GpuHint* hint) {
   const size_t gap = name.rfind("  ");  // the persistence column stands apart
   hint->name = std::string(Trim(name.substr(0, gap)));
   hint->pci_address = std::string(address.substr(0, address.find(' ')));
+  hint->integrated = IsIntegrated(hint->name);
   return !hint->name.empty();
 }
 
 }  // namespace
+
+bool IsGraceProduct(std::string_view name) {
+  for (const char* product : {"GH200", "GB200", "GB300"}) {
+    if (name.find(product) != std::string_view::npos) return true;
+  }
+  return false;
+}
 
 std::string ParseNvidiaVersion(std::string_view text) {
   // "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build ..."
@@ -115,6 +126,7 @@ std::vector<GpuHint> ReadGpuHints(const Sysroot& root) {
     for (const std::string_view line : SplitLines(text.value_or(""))) {
       if (line.starts_with("Model:")) hint.name = std::string(Trim(line.substr(6)));
     }
+    hint.integrated = IsIntegrated(hint.name);
     hints.push_back(hint);
   }
   return hints;

@@ -38,6 +38,9 @@ struct GpuHint {
   bool integrated = false;  // has no memory but the host's (GB10)
 };
 
+// GH200, GB200, GB300: an HBM GPU beside a Grace CPU, linked by NVLink-C2C.
+bool IsGraceProduct(std::string_view name);
+
 // From nvidia-smi.txt in a fixture, else names alone from /proc/driver/nvidia/gpus.
 std::vector<GpuHint> ReadGpuHints(const Sysroot& root);
 // The table that plain `nvidia-smi` prints.

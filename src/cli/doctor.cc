@@ -1,0 +1,121 @@
+#include "cli/doctor.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <vector>
+
+#include "base/env.h"
+#include "cli/doctor_gpu.h"
+#include "cli/doctor_host.h"
+#include "cli/doctor_probe.h"
+#include "cli/doctor_report.h"
+#include "cli/exit_codes.h"
+#include "cli/sim_exec.h"
+#include "driver/driver.h"
+#include "topology/gpu.h"
+#include "topology/host_budget.h"
+#include "topology/host_model.h"
+
+namespace headroom {
+namespace {
+
+// The profile in use, whether this command's option or the environment chose it.
+std::string ActiveSim() {
+  const char* profile = std::getenv(env::kSim);
+  return profile == nullptr ? "" : profile;
+}
+
+std::string Sentence(const Status& status) {
+  if (status.code() == Code::kUnsupported && status.native() >= 1000) {
+    return fmt::format("{} (this one serves CUDA {}.{})", status.what(), status.native() / 1000,
+                       status.native() % 1000 / 10);
+  }
+  if (status.native() == 0) return status.what();
+  return fmt::format("{}: {}", status.what(), ErrorName(static_cast<CUresult>(status.native())));
+}
+
+std::string FixFor(const Status& status) {
+  if (!ActiveSim().empty()) return fmt::format("check the profile '{}' of the simulated driver", ActiveSim());
+  if (status.code() == Code::kUnsupported) return "install driver 580 or newer";
+  return "install the NVIDIA driver 580 or newer, give the container its GPUs (--gpus all), or try --sim "
+         "h200";
+}
+
+struct Driven {
+  bool usable = false;
+  std::vector<Gpu> gpus;
+};
+
+// Binds and starts the driver; what prevents that becomes a fact.
+Driven AskDriver(const Sysroot& root, Driver* driver, DoctorReport* report) {
+  const auto refuse = [report](const Status& status) {
+    report->Add(
+        {"driver", "cuda", FactStatus::kFail, "not usable", Sentence(status) + ".", FixFor(status), {}});
+    return Driven{};
+  };
+  const Result<Driver> bound = BindDriver();
+  if (!bound.ok()) return refuse(bound.status());
+  *driver = *bound;
+  AddCudaFact(*driver, report);
+  Result<std::vector<Gpu>> gpus = ReadGpus(*driver, root);
+  if (!gpus.ok()) return refuse(gpus.status());
+  return {true, std::move(*gpus)};
+}
+
+// Tries the features first: a GPU at work shows its link at full speed.
+void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus, DoctorReport* report) {
+  std::vector<ProbeResult> probes;
+  for (Gpu& gpu : *gpus) {
+    probes.push_back(ProbeGpu(driver, gpu));
+    gpu.link = ReadHostLink(gpu, root);
+  }
+  for (size_t i = 0; i < gpus->size(); ++i) AddGpuFacts((*gpus)[i], probes[i], report);
+  for (size_t i = 0; i < gpus->size(); ++i) AddFeatureFacts((*gpus)[i], probes[i], report);
+}
+
+void AddHost(const Sysroot& root, const std::string& path, const Driven& driven, DoctorReport* report) {
+  const HostModel model = ReadHostModel(root, HintsOf(driven.gpus));
+  if (!driven.usable) {
+    for (size_t i = 0; i < model.gpus.size(); ++i) {
+      AddHintFact(static_cast<int>(i), model.gpus[i], root, report);
+    }
+  }
+  HostBudgetRequest request;
+  request.sysroot = path;
+  const HostBudget budget = AutoHostBudget(model, request);
+  AddHostFacts(model, budget, report);
+  AddPool(model, budget, report);
+}
+
+}  // namespace
+
+int RunDoctor(const DoctorOptions& options) {
+  const bool files_only = !options.sysroot.empty() && options.sim.empty();
+  const std::string path = options.sysroot.empty() ? "/" : options.sysroot;
+  const Sysroot root(path);
+  if (!root.IsDirectory("/")) {
+    return Report(
+        {kExitUsage, fmt::format("the sysroot '{}' is not a directory; give one that holds proc and sys",
+                                 options.sysroot)});
+  }
+  if (!options.sim.empty()) {
+    const Status entered = EnterSim(options.sim);
+    if (!entered.ok()) return Report({kExitNoDriver, entered.what()});
+  }
+  DoctorReport report;
+  const bool simulated = !files_only && !ActiveSim().empty();
+  if (simulated) AddSimFact(ActiveSim(), &report);
+  const NvidiaFiles files = ReadNvidiaFiles(root);
+  if (!simulated || !files.version.empty()) AddKernelDriverFact(files, files_only, &report);
+  Driver driver;
+  Driven driven;
+  if (!files_only) driven = AskDriver(root, &driver, &report);
+  if (driven.usable) AddDriven(driver, root, &driven.gpus, &report);
+  AddHost(root, path, driven, &report);
+  fmt::print("{}", options.json ? report.Json() : report.Text());
+  if (!files_only && !driven.usable) return kExitNoDriver;
+  return report.Count(FactStatus::kFail) == 0 ? kExitOk : kExitFailed;
+}
+
+}  // namespace headroom

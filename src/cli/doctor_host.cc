@@ -1,0 +1,293 @@
+#include "cli/doctor_host.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/size.h"
+
+namespace headroom {
+namespace {
+
+constexpr char kGroup[] = "memory";
+
+std::string Names(const std::vector<int>& ids) {
+  return fmt::format("{} {}", ids.size() == 1 ? "node" : "nodes", fmt::join(ids, ", "));
+}
+
+std::string Mebibytes(uint64_t bytes) { return fmt::format("{} MiB", bytes / kMiB); }
+
+// Binding to RAM is no help where EGM leaves the OS next to none.
+std::string HbmNodeFix(const HostModel& model) {
+  if (model.egm.present) {
+    return fmt::format(
+        "let the driver keep its memory (CDMM, see cdmm) and keep programs' own host memory within {}",
+        FormatSize(model.real_ram));
+  }
+  return fmt::format(
+      "start programs with 'numactl --membind={}', or let the driver keep its memory (CDMM, see cdmm)",
+      fmt::join(model.NodesOf(NodeKind::kRam), ","));
+}
+
+Fact NodeFact(const HostModel& model, const NumaNode& node) {
+  Fact fact{kGroup, fmt::format("node{}", node.id), FactStatus::kOk, "", "", "", node.total};
+  fact.value = fmt::format("{}, {} ({}), {} free", NodeKindName(node.kind), FormatSize(node.total),
+                           Mebibytes(node.total), FormatSize(node.free));
+  if (node.kind == NodeKind::kRam) {
+    fact.meaning = fmt::format("Host memory with CPUs {}.", node.cpus);
+  } else if (node.kind == NodeKind::kHbm) {
+    const std::string gpu =
+        node.gpu >= 0 ? fmt::format("GPU {} ({})", node.gpu, model.gpus[static_cast<size_t>(node.gpu)].name)
+                      : "a GPU";
+    fact.status = FactStatus::kWarn;
+    fact.meaning = fmt::format(
+        "This is the HBM of {} and not RAM: {}. Page cache, pinned buffers and ordinary heaps that the OS "
+        "puts "
+        "here take GPU memory.",
+        gpu, node.evidence);
+    fact.fix = HbmNodeFix(model);
+  } else {
+    fact.meaning = "No CPUs and no GPU that explains it (CXL, for one); not used for the host tier.";
+  }
+  return fact;
+}
+
+void AddNodes(const HostModel& model, DoctorReport* report) {
+  for (const NumaNode& node : model.nodes) {
+    if (node.kind != NodeKind::kEmpty) report->Add(NodeFact(model, node));
+  }
+  const std::vector<int> empty = model.NodesOf(NodeKind::kEmpty);
+  if (!empty.empty()) {
+    report->Add({kGroup,
+                 "empty_nodes",
+                 FactStatus::kOk,
+                 Names(empty),
+                 "No memory there; Grace machines keep such nodes for MIG instances.",
+                 "",
+                 {}});
+  }
+  if (model.nodes.empty()) {
+    report->Add({kGroup,
+                 "nodes",
+                 FactStatus::kOk,
+                 "none shown",
+                 "The kernel has no NUMA nodes to tell apart.",
+                 "",
+                 {}});
+  }
+}
+
+Fact IomemFact(const HostModel& model) {
+  Fact fact{kGroup, "iomem", FactStatus::kOk, "", "", "", {}};
+  if (!model.iomem.readable) {
+    fact.value = "not readable";
+    fact.meaning = "/proc/iomem would say by name which memory is HBM; sizes decide instead.";
+  } else if (model.iomem.addresses_hidden) {
+    fact.value = "addresses hidden (all zeros)";
+    fact.meaning = "Only root sees the addresses in /proc/iomem; names are shown, sizes are not.";
+    if (model.grace) {
+      fact.status = FactStatus::kWarn;
+      fact.fix = "run doctor as root to have the sizes confirmed";
+    }
+  } else {
+    fact.value = fmt::format("System RAM {}, System RAM (NVIDIA) {}", FormatSize(model.iomem.RamBytes()),
+                             FormatSize(model.iomem.NvidiaBytes()));
+    fact.meaning = "The NVIDIA entries are HBM that the driver brought online.";
+    if (!model.iomem.nvidia_named) fact.meaning = "No HBM is online as RAM.";
+  }
+  return fact;
+}
+
+Fact RealRamFact(const HostModel& model) {
+  Fact fact{kGroup, "real_ram", FactStatus::kOk, FormatSize(model.real_ram), "", "", model.real_ram};
+  if (model.real_ram == 0) {
+    fact.status = FactStatus::kWarn;
+    fact.value = "unknown";
+    fact.meaning = "Neither /proc/meminfo nor the NUMA nodes can be read.";
+    fact.fix = "mount /proc and /sys";
+  } else if (model.hbm_as_ram > 0) {
+    fact.status = FactStatus::kWarn;
+    fact.value += fmt::format(" ({})", Mebibytes(model.real_ram));
+    fact.meaning = fmt::format(
+        "This is all the real memory that the OS has. `free` shows {}, but {} of that is HBM onlined as {}.",
+        FormatSize(model.os_total), FormatSize(model.hbm_as_ram), Names(model.NodesOf(NodeKind::kHbm)));
+    fact.fix = "do not size page cache, pinned buffers or data loaders by what `free` shows";
+  } else {
+    fact.meaning = "All of what `free` shows is real memory.";
+  }
+  return fact;
+}
+
+std::string EgmMeaning(const HostModel& model) {
+  const EgmEstimate& egm = model.egm;
+  std::string text = fmt::format(
+      "EGM is on: of {} of LPDDR ({}) the firmware gave the OS {} ({}), and the rest is for the GPU. This is "
+      "an "
+      "estimate: no file or driver call gives EGM's size, the firmware and the driver keep some of it for "
+      "themselves, and the installed size is a rounded figure.",
+      FormatSize(egm.installed), egm.installed_source, FormatSize(egm.os_share), egm.os_share_source);
+  if (model.hbm_as_ram > 0 && egm.installed > model.os_total) {
+    text += fmt::format(
+        " Taking all that `free` shows ({}) from the installed size gives {} and is wrong: {} is HBM, not "
+        "left-over "
+        "LPDDR.",
+        FormatSize(model.os_total), FormatSize(egm.installed - model.os_total),
+        Names(model.NodesOf(NodeKind::kHbm)));
+  }
+  return text;
+}
+
+Fact EgmFact(const HostModel& model) {
+  Fact fact{kGroup, "egm", FactStatus::kOk, "", "", "", {}};
+  if (model.egm.present) {
+    fact.value = fmt::format("about {} (estimated)", FormatSize(model.egm.bytes));
+    fact.meaning = EgmMeaning(model);
+    fact.bytes = model.egm.bytes;
+  } else if (!model.grace) {
+    fact.value = "not applicable";
+    fact.meaning = "Only Grace machines have Extended GPU Memory.";
+  } else if (model.egm.installed == 0 && model.real_ram < 32 * kGiB) {
+    fact.status = FactStatus::kWarn;
+    fact.value = "unknown";
+    fact.meaning = fmt::format(
+        "The OS has only {} of real memory, which suggests that EGM is on, but how much LPDDR is installed "
+        "cannot "
+        "be read.",
+        FormatSize(model.real_ram));
+    fact.fix = "run as root, or give --host-limit yourself";
+  } else {
+    fact.value = "off";
+    fact.meaning = "The OS has the LPDDR itself; the host tier is ordinary memory of its NUMA node.";
+  }
+  return fact;
+}
+
+Fact CdmmFact(const HostModel& model) {
+  Fact fact{kGroup, "cdmm", FactStatus::kOk, "", "", "", {}};
+  const CoherentMode asked = model.nvidia.coherent;
+  if (!model.grace) {
+    fact.value = "not applicable";
+    fact.meaning = "Only coherent GPUs (Grace machines) can be NUMA nodes.";
+  } else if (model.hbm_as_ram > 0) {
+    fact.status = FactStatus::kWarn;
+    fact.value = "off (HBM is a NUMA node)";
+    fact.meaning = "The OS uses HBM as if it were RAM.";
+    fact.fix =
+        "with driver 580 or newer set 'options nvidia NVreg_CoherentGPUMemoryMode=driver' in /etc/modprobe.d "
+        "and "
+        "reload the driver";
+    if (asked == CoherentMode::kDriver) {
+      fact.meaning += " The module parameter asks for CDMM, but the node is online.";
+      fact.fix = "reload the driver or reboot";
+    }
+  } else {
+    fact.value = "on (the driver manages HBM)";
+    fact.meaning = asked == CoherentMode::kDriver ? "NVreg_CoherentGPUMemoryMode=driver is set."
+                   : model.nvidia.major >= 615    ? "It is the default from driver 615 on."
+                                                  : "Inferred: no HBM is online as a NUMA node.";
+    fact.meaning += " HBM is no NUMA node, and what the OS shows is real memory.";
+  }
+  return fact;
+}
+
+Fact CgroupFact(const HostModel& model, const HostBudget& budget) {
+  Fact fact{kGroup, "cgroup", FactStatus::kOk, "no limit", "", "", {}};
+  const CgroupMemory& cgroup = model.cgroup;
+  if (!cgroup.limited) {
+    fact.meaning = "No control group limits this process's memory.";
+    return fact;
+  }
+  fact.bytes = cgroup.limit;
+  fact.value = fmt::format("{}, {} in use, {} left", FormatSize(cgroup.limit), FormatSize(cgroup.used),
+                           FormatSize(cgroup.remaining));
+  fact.meaning = fmt::format("{} (version {}).", cgroup.file, cgroup.version);
+  if (budget.limited_by.find("cgroup") != std::string::npos) {
+    fact.status = FactStatus::kWarn;
+    fact.meaning += " It is what limits the host tier: host chunks count against it.";
+    fact.fix = "raise the container's memory limit (docker run --memory, a pod's resources.limits.memory)";
+  }
+  return fact;
+}
+
+Fact HugePagesFact(const HostModel& model) {
+  const uint64_t count = model.meminfo.GetOr("HugePages_Total", 0);
+  const uint64_t size = model.meminfo.GetOr("Hugepagesize", 0);
+  Fact fact{kGroup, "hugepages", FactStatus::kOk, "none reserved", "", "", {}};
+  fact.meaning = "headroom does not need reserved huge pages; the driver's chunks are 2 MiB by themselves.";
+  if (count == 0 || size == 0 || count > model.os_total / size) return fact;
+  fact.status = FactStatus::kWarn;
+  fact.bytes = count * size;
+  fact.value = fmt::format("{} of {} ({})", count, FormatSize(size), FormatSize(count * size));
+  fact.meaning =
+      "Reserved huge pages are set aside for programs that ask for them; the host tier cannot use them.";
+  fact.fix = "lower vm.nr_hugepages if nothing uses them";
+  return fact;
+}
+
+}  // namespace
+
+void AddHostFacts(const HostModel& model, const HostBudget& budget, DoctorReport* report) {
+  AddNodes(model, report);
+  report->Add(RealRamFact(model));
+  report->Add(IomemFact(model));
+  report->Add(EgmFact(model));
+  report->Add(CdmmFact(model));
+  report->Add(CgroupFact(model, budget));
+  report->Add(HugePagesFact(model));
+}
+
+namespace {
+
+Fact HostPoolFact(const HostBudget& budget) {
+  Fact fact{"pool", "host", FactStatus::kOk, FormatSize(budget.bytes), "", "", budget.bytes};
+  if (budget.available == 0) {
+    fact.status = FactStatus::kWarn;
+    fact.value = "nothing";
+    fact.meaning = fmt::format("No host memory can be offered; the limit is {}.", budget.limited_by);
+    fact.fix = "free memory or raise that limit";
+    return fact;
+  }
+  fact.meaning = fmt::format("{} available (limited by {}) less a reserve of {}.",
+                             FormatSize(budget.available), budget.limited_by, FormatSize(budget.reserve));
+  if (budget.estimated) fact.value = "about " + fact.value;
+  if (!budget.egm && budget.node >= 0) fact.meaning += fmt::format(" Sized by NUMA node {}.", budget.node);
+  return fact;
+}
+
+Fact GpuPoolFact(const GpuPool& pool, bool integrated, bool estimated) {
+  const uint64_t total = pool.device_bytes + pool.host_bytes;
+  Fact fact{"pool", fmt::format("gpu{}", pool.ordinal), FactStatus::kOk, "", "", "", total};
+  fact.value = fmt::format("{}{}", estimated ? "about " : "", FormatSize(total));
+  if (integrated) {
+    fact.status = FactStatus::kWarn;
+    fact.meaning = "This GPU's memory is the host's memory: there is no second tier to add.";
+    fact.fix = "nothing to do; free host memory instead";
+    return fact;
+  }
+  fact.meaning = fmt::format("What `headroom run` offers: {} of HBM and {} of host memory.",
+                             FormatSize(pool.device_bytes), FormatSize(pool.host_bytes));
+  return fact;
+}
+
+}  // namespace
+
+void AddPool(const HostModel& model, const HostBudget& budget, DoctorReport* report) {
+  Pool pool{
+      budget.bytes, budget.available, budget.reserve, budget.limited_by, budget.egm, budget.estimated, {}};
+  report->Add(HostPoolFact(budget));
+  for (size_t i = 0; i < model.gpus.size(); ++i) {
+    const GpuHint& gpu = model.gpus[i];
+    const uint64_t own = gpu.integrated && gpu.bytes == 0 ? model.real_ram : gpu.bytes;
+    if (own == 0) continue;
+    const GpuPool offered{static_cast<int>(i), gpu.name, own, gpu.integrated ? 0 : budget.bytes};
+    report->Add(GpuPoolFact(offered, gpu.integrated, budget.estimated));
+    pool.gpus.push_back(offered);
+  }
+  if (pool.gpus.size() > 1) {
+    report->Add({"pool", "shared", FactStatus::kOk, FormatSize(budget.bytes),
+                 "The GPUs share this host memory: it is there once, not once for each.", "", budget.bytes});
+  }
+  report->SetPool(std::move(pool));
+}
+
+}  // namespace headroom

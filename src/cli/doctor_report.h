@@ -1,0 +1,61 @@
+// What doctor has to say: facts in groups, printed as text or as one JSON
+// object (docs/doctor.md documents names and fields; tests hold them stable).
+// One thread. Knows nothing of machines.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace headroom {
+
+enum class FactStatus { kOk, kWarn, kFail };
+
+struct Fact {
+  std::string group;  // "driver", "gpu", "memory", "features", "pool"
+  std::string name;   // "gpu0.memory": stable
+  FactStatus status = FactStatus::kOk;
+  std::string value;              // short: "8.0 GiB"
+  std::string meaning;            // whole sentences; may be empty
+  std::string fix;                // what to do; empty when there is nothing to do
+  std::optional<uint64_t> bytes;  // the value as a number, where it is a size
+};
+
+struct GpuPool {
+  int ordinal = 0;
+  std::string name;
+  uint64_t device_bytes = 0;
+  uint64_t host_bytes = 0;
+};
+
+// What `headroom run` would offer.
+struct Pool {
+  uint64_t host_bytes = 0;
+  uint64_t host_available = 0;
+  uint64_t host_reserve = 0;
+  std::string limited_by;
+  bool egm = false;
+  bool estimated = false;
+  std::vector<GpuPool> gpus;
+};
+
+class DoctorReport {
+ public:
+  void Add(Fact fact) { facts_.push_back(std::move(fact)); }
+  void SetPool(Pool pool) { pool_ = std::move(pool); }
+  int Count(FactStatus status) const;
+  const std::vector<Fact>& facts() const { return facts_; }
+  const Pool& pool() const { return pool_; }
+
+  // "ok    name: value. Meaning. Fix: ...", one line a fact, a heading a group.
+  std::string Text() const;
+  std::string Json() const;
+
+ private:
+  std::string Summary() const;
+  std::vector<Fact> facts_;
+  Pool pool_;
+};
+
+}  // namespace headroom
