@@ -1,6 +1,7 @@
 // How programs come by the shim's functions: dlsym (dlopen'd libcuda, Python's
 // ctypes, libcudart's own start-up) and cuGetProcAddress (libcudart, everything
 // newer). Programs that link libcuda reach them by symbol interposition.
+#include <climits>
 #include <cstring>
 
 #include "shim/nvml.h"
@@ -36,6 +37,7 @@ const Hook* FindSymbol(const char* symbol) {
 // that is not newer than asked.
 const Hook* FindName(const char* name, int version, cuuint64_t flags) {
   const bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
+  if (version < 0) version = INT_MAX;  // the driver reads it as unsigned
   const Hook* best = nullptr;
   for (const Hook& hook : kHooks) {
     if (std::strcmp(hook.name, name) != 0 || hook.since > version) continue;
