@@ -1,0 +1,90 @@
+"""Shared by the tests of the command line: the built command, run in a clean environment."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+SOURCE = pathlib.Path(os.environ.get("HEADROOM_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
+BUILD = pathlib.Path(os.environ.get("HEADROOM_BUILD_DIR", SOURCE / "build" / "dev"))
+BINARY = pathlib.Path(os.environ.get("HEADROOM_BIN", BUILD / "bin" / "headroom"))
+LIBRARIES = BINARY.resolve().parent.parent / "lib" / "headroom"
+SIM = ("--sim", "1GiB,host=4GiB")
+
+
+def clean_environment(**variables):
+    """This process's environment without headroom's variables, and with those given."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HEADROOM_") and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH")
+    }
+    kept.update(variables)
+    return kept
+
+
+class Headroom:
+    """The command. Called with its arguments; keyword `env` adds variables."""
+
+    binary = BINARY
+    shim = LIBRARIES / "libheadroom_shim.so"
+    sim_folder = LIBRARIES / "sim"
+
+    def __call__(self, *arguments, env=None, **options):
+        options.setdefault("timeout", 120)
+        options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
+        if "input" in options:
+            options.pop("stdin")
+        return subprocess.run(
+            [str(BINARY), *map(str, arguments)],
+            env=clean_environment(**(env or {})),
+            text=True,
+            capture_output=True,
+            **options,
+        )
+
+    def start(self, *arguments, env=None, **options):
+        return subprocess.Popen(
+            [str(BINARY), *map(str, arguments)], env=clean_environment(**(env or {})), text=True, **options
+        )
+
+    def refuses(self, status, *words, arguments, **options):
+        """The command ends with `status` and one sentence that has all `words`."""
+        done = self(*arguments, **options)
+        assert done.returncode == status, done
+        assert done.stdout == ""
+        lines = done.stderr.splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("headroom: ")
+        for word in words:
+            assert word in lines[0]
+        return lines[0]
+
+    def plan(self, *arguments, **options):
+        """What `run --dry-run --json` says of these arguments."""
+        done = self("run", "--dry-run", "--json", *arguments, **options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def headroom():
+    return Headroom()
+
+
+@pytest.fixture
+def script(tmp_path):
+    """script("name", "text") writes an executable file and returns its path."""
+
+    def write(name, text, mode=0o755):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+        return path
+
+    return write

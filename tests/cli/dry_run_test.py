@@ -1,0 +1,88 @@
+"""`headroom run --dry-run`: says what would be done, and does nothing."""
+
+import json
+
+from conftest import SIM
+
+GIB = 1 << 30
+
+
+def test_offer_on_a_simulated_machine(headroom):
+    plan = headroom.plan("--sim", "2x8GiB,host=16GiB", "--hbm-limit", "6GiB", "--host-limit", "8GiB", "--", "true")
+    assert plan["simulated"] is True
+    assert plan["driver_version"] >= 13000
+    assert plan["driver_problem"] is None
+    assert [gpu["device"] for gpu in plan["devices"]] == [0, 1]
+    for gpu in plan["devices"]:
+        assert gpu["hbm_bytes"] == 8 * GIB
+        assert gpu["offered_hbm_bytes"] == 6 * GIB
+        assert gpu["offered_bytes"] == 14 * GIB
+    assert plan["limits"] == {
+        "hbm_bytes": 6 * GIB, "host_bytes": 8 * GIB, "host_auto": False, "reserve_bytes": None,
+    }  # fmt: skip
+
+
+def test_limit_beyond_the_gpu_offers_the_gpu(headroom):
+    plan = headroom.plan(*SIM, "--hbm-limit", "6GiB", "--host-limit", "1GiB", "--", "true")
+    assert plan["devices"][0]["offered_hbm_bytes"] == GIB
+    assert plan["devices"][0]["offered_bytes"] == 2 * GIB
+
+
+def test_auto_host_limit_says_where_it_comes_from(headroom):
+    plan = headroom.plan("--", "true")
+    assert plan["limits"]["host_auto"] is True
+    host = plan["host"]
+    assert 0 <= plan["limits"]["host_bytes"] <= host["available_bytes"]
+    assert host["limited_by"]
+
+
+def test_no_gpu_is_a_sentence(headroom):
+    """With or without a driver here, the plan stands; what is not known has its reason."""
+    plan = headroom.plan("--", "true")
+    assert (plan["devices"] == []) == (plan["driver_problem"] is not None)
+    text = headroom("run", "--dry-run", "--", "true")
+    assert text.returncode == 0
+    assert ("GPU: not known here: " in text.stdout) == (plan["driver_problem"] is not None)
+
+
+def test_program_and_command(headroom, tmp_path):
+    plan = headroom.plan("--", "sh", "-c", "exit 3")
+    assert plan["command"] == ["sh", "-c", "exit 3"]
+    assert plan["program"].endswith("/sh")
+
+
+def test_environment_is_what_a_run_sets(headroom):
+    options = (*SIM, "--hbm-limit", "512MiB", "--host-limit", "1GiB", "--report", "--stats-file", "/dev/null")
+    planned = headroom.plan(*options, "--", "env")["environment"]
+    assert planned["HEADROOM_REPORT"] == "1"
+    assert planned["HEADROOM_STATS_FILE"] == "/dev/null"
+    done = headroom("run", *options, "--", "env")
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    for name, value in planned.items():
+        assert found[name] == value
+
+
+def test_nothing_runs_and_nothing_is_left(headroom, tmp_path):
+    mark, stats = tmp_path / "mark", tmp_path / "stats.jsonl"
+    done = headroom("run", *SIM, "--dry-run", "--stats-file", stats, "--", "touch", mark)
+    assert done.returncode == 0, done.stderr
+    assert not mark.exists()
+    assert not stats.exists()
+    for part in ("would offer:", "1.0 GiB HBM", "would set:", f"HEADROOM_STATS_FILE={stats}", "would run:", f"touch {mark}"):
+        assert part in done.stdout
+
+
+def test_output_can_be_typed_into_a_shell(headroom):
+    done = headroom("run", "--dry-run", "--", "echo", "it's", "$HOME", "")
+    assert done.stdout.splitlines()[-1].endswith("echo 'it'\\''s' '$HOME' ''")
+
+
+def test_arguments_that_are_not_utf8(headroom):
+    done = headroom("run", "--dry-run", "--json", "--", "echo", b"\xff\xfe".decode(errors="surrogateescape"))
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["command"][0] == "echo"
+
+
+def test_dry_run_refuses_what_a_run_refuses(headroom, tmp_path):
+    headroom.refuses(126, "directory", arguments=["run", "--dry-run", "--", tmp_path])
+    headroom.refuses(3, "older than CUDA 13.0", arguments=["run", "--dry-run", "--sim", "1GiB,driver=12040", "--", "true"])

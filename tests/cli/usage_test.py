@@ -1,0 +1,144 @@
+"""Bad usage and bad input: one sentence each, exit status 2; help and version."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], ["run", "demo", "doctor", "headroom help"]),
+        (["rum"], ["'rum'", "did you mean 'run'"]),
+        (["docter"], ["did you mean 'doctor'"]),
+        (["xyzzy"], ["'xyzzy'", "run, demo, doctor and help"]),
+        (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "headroom run --hbm-limit"]),
+        (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
+        (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
+        (["run", "--hbm-limt=6GiB", "--", "true"], ["did you mean '--hbm-limit'"]),
+        (["run", "-q", "--", "true"], ["unknown option '-q'", "headroom help run"]),
+        (["run"], ["no command", "--"]),
+        (["run", "--"], ["no command", "--"]),
+        (["run", "--report", "--"], ["no command"]),
+        (["run", "python3", "x.py"], ["put '--' before the command"]),
+        (["run", "stray", "--", "true"], ["'stray' is not an option"]),
+        (["run", "--json", "--", "true"], ["--json", "--dry-run"]),
+        (["run", "--report=perhaps", "--", "true"], ["--report", "headroom help run"]),
+        (["run", "--stats-file", "--", "true"], ["--stats-file needs a value"]),
+        (["run", "--sim=", "--", "true"], ["--sim needs a value"]),
+        (["demo", "--report"], ["unknown option '--report'"]),
+        (["demo", "fast"], ["'fast' is not an option of 'demo'"]),
+        (["demo", "--hbm-limit", "-1GiB"], ["negative"]),
+        (["demo", "--hbm-limit", "4MiB", "--sim", "1GiB,host=4GiB"], ["raise --hbm-limit"]),
+        (["doctor", "--jsn"], ["did you mean '--json'"]),
+        (["doctor", "--sysroot"], ["--sysroot needs a value"]),
+    ],
+)
+def test_bad_usage(headroom, arguments, words):
+    headroom.refuses(2, *words, arguments=arguments)
+
+
+@pytest.mark.parametrize("option", ["--hbm-limit", "--host-limit", "--reserve"])
+@pytest.mark.parametrize(
+    "size, words",
+    [
+        ("six", ["'six' is not a size", "6GiB"]),
+        ("6XB", ["'6XB' is not a size"]),
+        ("6GiB6", ["is not a size"]),
+        ("1e9", ["is not a size"]),
+        ("0x10", ["is not a size"]),
+        ("1.2.3GiB", ["is not a size"]),
+        ("", ["needs a value"]),
+        ("-5GiB", ["'-5GiB' is negative"]),
+        ("-0", ["negative"]),
+        ("0", ["'0' is zero"]),
+        ("0GiB", ["zero"]),
+        ("8388608TiB", ["too large"]),
+        ("99999999999999999999", ["too large"]),
+        ("9" * 100, ["too large"]),
+    ],
+)
+def test_bad_size(headroom, option, size, words):
+    headroom.refuses(2, option, *words, arguments=["run", f"{option}={size}", "--", "true"])
+
+
+def test_negative_size_as_a_word_of_its_own(headroom):
+    headroom.refuses(2, "--hbm-limit '-5GiB' is negative", arguments=["run", "--hbm-limit", "-5GiB", "--", "true"])
+
+
+@pytest.mark.parametrize("arguments", [["run", "--hbm-limit"], ["run", "--hbm-limit", "--report", "--", "true"]])
+def test_missing_value(headroom, arguments):
+    headroom.refuses(2, "--hbm-limit needs a value", arguments=arguments)
+
+
+@pytest.mark.parametrize("option", ["--hbm-limit", "--host-limit"])
+def test_a_limit_below_one_chunk_is_a_forgotten_unit(headroom, option):
+    headroom.refuses(2, option, "add a unit", arguments=["run", option, "6", "--", "true"])
+
+
+def test_auto_is_for_the_host_limit_alone(headroom):
+    headroom.refuses(2, "'auto' is not a size", arguments=["run", "--hbm-limit", "auto", "--", "true"])
+
+
+def test_reserve_beyond_the_limit(headroom):
+    headroom.refuses(
+        2, "--reserve", "leaves nothing", arguments=["run", "--reserve", "6GiB", "--hbm-limit", "6GiB", "--", "true"]
+    )
+
+
+def test_host_limit_beyond_what_is_there(headroom):
+    headroom.refuses(2, "900 TiB", "--host-limit", arguments=["run", "--host-limit", "900TiB", "--", "true"])
+
+
+def test_malformed_size_in_the_environment(headroom):
+    headroom.refuses(
+        2,
+        "HEADROOM_HBM_LIMIT 'lots' is not a size",
+        arguments=["run", "--dry-run", "--", "true"],
+        env={"HEADROOM_HBM_LIMIT": "lots"},
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])
+def test_general_help(headroom, arguments):
+    done = headroom(*arguments)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for word in ("headroom run", "headroom demo", "headroom doctor", "126", "127"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "doctor"])
+def test_help_of_a_command(headroom, command):
+    by_option = headroom(command, "--help")
+    by_short_option = headroom(command, "-h")
+    by_command = headroom("help", command)
+    assert by_option.returncode == 0
+    assert by_option.stdout == by_command.stdout == by_short_option.stdout
+    assert f"headroom {command}" in by_option.stdout
+    assert "Examples:" in by_option.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "doctor"])
+def test_help_names_every_option_that_is_accepted(headroom, command):
+    """An option of the help text is known to the parser: asking for help with it works."""
+    text = headroom("help", command).stdout
+    options = {word.split("=")[0] for line in text.splitlines() if line.startswith("  --") for word in line.split()[:1]}
+    assert options
+    for option in options:
+        flag = [option] if option in ("--report", "--dry-run", "--json") else [option, "1GiB"]
+        done = headroom(command, *flag, "--help")
+        assert done.returncode == 0, (option, done.stderr)
+
+
+def test_help_of_the_program_is_not_ours(headroom):
+    """What follows -- is CMD's, --help too."""
+    plan = headroom.plan("--", "true", "--help", "--", "--hbm-limit")
+    assert plan["command"] == ["true", "--help", "--", "--hbm-limit"]
+
+
+@pytest.mark.parametrize("word", ["--version", "version"])
+def test_version(headroom, word):
+    done = headroom(word)
+    assert done.returncode == 0
+    name, number = done.stdout.split()
+    assert name == "headroom"
+    assert all(part.isdigit() for part in number.split("."))
