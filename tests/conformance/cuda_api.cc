@@ -3,6 +3,21 @@
 #include <dlfcn.h>
 
 namespace headroom::conformance {
+namespace {
+
+// Stands in for a function that the driver lacks.
+template <typename... Arguments>
+CUresult Missing(Arguments...) {
+  return CUDA_ERROR_NOT_FOUND;
+}
+
+template <typename... Arguments>
+void Set(CUresult (*&member)(Arguments...), void* address) {
+  member =
+      address == nullptr ? &Missing<Arguments...> : reinterpret_cast<CUresult (*)(Arguments...)>(address);
+}
+
+}  // namespace
 
 Result<Cuda> BindCuda() {
   Result<Driver> driver = BindDriver();
@@ -19,8 +34,7 @@ Result<Cuda> BindCuda() {
     }
     return address != nullptr ? address : dlsym(cuda.library, symbol);
   };
-#define HEADROOM_CUDA_FUNCTION(member, name, symbol, version) \
-  cuda.member = reinterpret_cast<decltype(cuda.member)>(bind(name, #symbol, version));
+#define HEADROOM_CUDA_FUNCTION(member, name, symbol, version) Set(cuda.member, bind(name, #symbol, version));
 #include "cuda_functions.def"
   return cuda;
 }

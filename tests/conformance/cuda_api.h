@@ -1,7 +1,7 @@
 // The driver as the suite sees it: everything src/driver binds, and further
 // functions bound the same way (cuGetProcAddress at a pinned version). A
-// function that the driver lacks stays null; calling it through Call() fails
-// the probe with its name instead of crashing.
+// function that the driver lacks answers CUDA_ERROR_NOT_FOUND, so that only the
+// probes which need it fail.
 #pragma once
 
 #include "driver/driver.h"

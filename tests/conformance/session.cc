@@ -41,9 +41,6 @@ Session::Session() {
   if (!bound.ok()) throw ProbeFailure(bound.status().what());
   cu_ = *bound;
   g_cuda = &cu_;
-#define HEADROOM_CUDA_FUNCTION(member, name, symbol, version) \
-  if (cu_.member == nullptr) throw ProbeFailure("libcuda.so.1 has no " #symbol);
-#include "cuda_functions.def"
 }
 
 void Session::Start() {
