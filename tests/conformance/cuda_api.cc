@@ -34,6 +34,10 @@ Result<Cuda> BindCuda() {
     }
     return address != nullptr ? address : dlsym(cuda.library, symbol);
   };
+  // Optional ones of the binding may be null as well.
+#define HEADROOM_DRIVER_FUNCTION(member, name, symbol, version, need) \
+  if (cuda.member == nullptr) Set(cuda.member, nullptr);
+#include "driver/functions.def"
 #define HEADROOM_CUDA_FUNCTION(member, name, symbol, version) Set(cuda.member, bind(name, #symbol, version));
 #include "cuda_functions.def"
   return cuda;
