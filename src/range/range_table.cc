@@ -29,6 +29,20 @@ std::unique_ptr<Range> RangeTable::Take(CUdeviceptr va) {
   return range;
 }
 
+std::vector<std::unique_ptr<Range>> RangeTable::TakeAll(CUdevice device) {
+  std::vector<std::unique_ptr<Range>> taken;
+  std::unique_lock lock(mutex_);
+  for (auto next = ranges_.begin(); next != ranges_.end();) {
+    if (next->second->device != device) {
+      ++next;
+      continue;
+    }
+    taken.push_back(std::move(next->second));
+    next = ranges_.erase(next);
+  }
+  return taken;
+}
+
 bool RangeTable::Find(CUdeviceptr address, RangeInfo* out) const {
   if (!MayHold(address)) return false;
   std::shared_lock lock(mutex_);

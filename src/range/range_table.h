@@ -21,6 +21,8 @@ class RangeTable {
   void Insert(std::unique_ptr<Range> range);
   // The range that begins at `va`, removed from the table; null if none does.
   std::unique_ptr<Range> Take(CUdeviceptr va);
+  // All ranges of a device, removed from the table.
+  std::vector<std::unique_ptr<Range>> TakeAll(CUdevice device);
   // Copies what pointer queries need of the range that holds `address`.
   bool Find(CUdeviceptr address, RangeInfo* out) const;
   // Cheap: false means that no range holds `address`.

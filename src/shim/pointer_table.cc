@@ -27,6 +27,26 @@ bool PointerTable::Take(CUdeviceptr address, PointerRecord* out) {
   return false;
 }
 
+uint64_t PointerTable::TakeAll(CUdevice device) {
+  uint64_t bytes = 0;
+  for (Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    std::vector<PointerRecord> kept(shard.slots.size());
+    shard.used = 0;
+    for (const PointerRecord& record : shard.slots) {
+      if (record.address == 0) continue;
+      if (record.device == device) {
+        bytes += record.bytes;
+      } else {
+        Place(kept, record);
+        ++shard.used;
+      }
+    }
+    shard.slots.swap(kept);
+  }
+  return bytes;
+}
+
 void PointerTable::Place(std::vector<PointerRecord>& slots, const PointerRecord& record) {
   const size_t mask = slots.size() - 1;
   size_t at = Home(Hash(record.address), mask);

@@ -25,6 +25,8 @@ class PointerTable {
   void Insert(const PointerRecord& record);
   // Removes and returns the record of `address`; false if there is none.
   bool Take(CUdeviceptr address, PointerRecord* out);
+  // Removes all records of a device; returns their bytes together. Slow.
+  uint64_t TakeAll(CUdevice device);
 
  private:
   struct alignas(64) Shard {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <mutex>
 #include <new>
 
 #include "base/log.h"
@@ -18,12 +19,20 @@ __attribute__((tls_model("initial-exec"))) thread_local int t_depth = 0;
 
 std::atomic<Runtime*> g_runtime{nullptr};
 std::atomic<bool> g_off{false};  // pass everything through, for good
-Mutex g_create_mutex;
+std::mutex g_create_mutex;       // plain: fork takes it in one handler and leaves it in another
 Ledger* g_ledger = nullptr;
 
-void ForkedChild() {
-  g_off.store(true, std::memory_order_relaxed);
+// CUDA does not survive fork: a child of a process that used a device passes its
+// calls through. A child of one that only asked around (vLLM's parent asks NVML
+// before it forks its workers) starts afresh; what it inherits is left alone.
+void BeforeFork() { g_create_mutex.lock(); }
+void AfterForkInParent() { g_create_mutex.unlock(); }
+void AfterForkInChild() {
   if (g_ledger != nullptr) g_ledger->ForgetAfterFork();
+  g_ledger = nullptr;
+  const Runtime* inherited = g_runtime.exchange(nullptr);
+  if (inherited != nullptr && inherited->UsedDevices()) g_off.store(true);
+  g_create_mutex.unlock();
 }
 
 Ledger* OpenLedger(uint64_t host_limit) {
@@ -87,7 +96,7 @@ Runtime* Runtime::Get() {
 }
 
 Runtime* Runtime::Create() {
-  MutexLock lock(g_create_mutex);
+  std::lock_guard lock(g_create_mutex);
   if (Existing() != nullptr || g_off.load()) return Existing();
   const Options options = ReadOptions();
   const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0;
@@ -98,7 +107,8 @@ Runtime* Runtime::Create() {
     g_off.store(true);
     return nullptr;
   }
-  pthread_atfork(nullptr, nullptr, ForkedChild);
+  static const int registered = pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
+  (void)registered;
   Runtime* runtime = new (std::nothrow) Runtime(*driver, options);
   g_runtime.store(runtime, std::memory_order_release);
   if (runtime == nullptr) g_off.store(true);
@@ -109,6 +119,17 @@ DeviceState* Runtime::Device(CUdevice device) {
   if (device < 0 || device >= kMaxDevices) return nullptr;
   DeviceState* state = ExistingDevice(device);
   return state != nullptr ? state : MakeDevice(device);
+}
+
+bool Runtime::UsedDevices() const {
+  return std::any_of(devices_.begin(), devices_.end(), [](const auto& device) { return device.load() != nullptr; });
+}
+
+void Runtime::ForgetDevice(CUdevice device) {
+  DeviceState* state = ExistingDevice(device);
+  if (state == nullptr) return;
+  state->tier.ReleaseSmall(pointers.TakeAll(device));
+  for (std::unique_ptr<Range>& range : ranges.TakeAll(device)) state->builder.Discard(std::move(range));
 }
 
 DeviceState* Runtime::CurrentDevice() {
@@ -163,3 +184,10 @@ __attribute__((destructor)) void ReportAtExit() {
 
 }  // namespace
 }  // namespace headroom::shim
+
+extern "C" CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
+  headroom::shim::Entry rt;
+  const CUresult result = headroom::shim::Real().cuDevicePrimaryCtxReset_v2(device);
+  if (rt && result == CUDA_SUCCESS) rt->ForgetDevice(device);
+  return result;
+}

@@ -3,8 +3,8 @@
 // destructors. Entry is how every hook gets at it.
 //
 // A hook passes its call through untouched when Entry is empty: no limits were
-// set, the driver could not be bound, the process is a forked child (CUDA does
-// not survive fork), or the call comes from inside another hook.
+// set, the driver could not be bound, the process was forked from one that used
+// CUDA, or the call comes from inside another hook.
 #pragma once
 
 #include <array>
@@ -59,6 +59,11 @@ class Runtime {
 
   // Null for an ordinal that the driver does not have.
   DeviceState* Device(CUdevice device);
+  // True once a device has been used, after which CUDA does not survive a fork.
+  bool UsedDevices() const;
+  // The device's primary context was reset: the driver has freed what it gave out,
+  // and nothing runs there any more, so the ranges go as well.
+  void ForgetDevice(CUdevice device);
   // Of the current context; null without one.
   DeviceState* CurrentDevice();
   // Host bytes that no process on this node has claimed.
