@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Checks what the preloaded library shows to the programs it is loaded into.
 
-It exports exactly the symbols of src/shim/exports.txt: one more could replace a
-program's own function of that name, one fewer is a call that passes us by. And it
-needs nothing but the C library: a second libstdc++ or an early libcuda would
-change the program that is to stay as it was.
+It exports exactly the driver functions of src/shim/hooks.def and the few names
+below: one more could replace a program's own function of that name, one fewer is
+a call that passes us by. And it needs nothing but the C library: a second
+libstdc++ or an early libcuda would change the program that is to stay as it was.
 
-exports.txt holds one name or shell pattern a line; '#' starts a comment. A name
-that stands there must be exported; a pattern must match at least one symbol.
+Another list (--exports) holds one name or shell pattern a line; '#' starts a
+comment. A name must be exported; a pattern must match at least one symbol.
 """
 
 import argparse
@@ -17,6 +17,10 @@ import re
 import subprocess
 import sys
 
+# Exported beside the hooks: what finds the driver's functions, NVML's memory
+# queries, and our own interface (include/headroom/headroom.h).
+BESIDE_HOOKS = ["dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "headroom_describe"]
+HOOK = re.compile(r'^HEADROOM_HOOK\("\w+", (\w+),', re.M)
 ALLOWED_NEEDED = re.compile(r"^(libc\.so\.6|libm\.so\.6|libdl\.so\.2|libpthread\.so\.0|librt\.so\.1|libgcc_s\.so\.1"
                             r"|ld-linux-(x86-64|aarch64)\.so\.[12])$")
 
@@ -49,6 +53,9 @@ def needed(library):
 
 
 def read_list(path):
+    if path.suffix == ".def":
+        hooks = sorted(set(HOOK.findall(path.read_text())))
+        return hooks and hooks + BESIDE_HOOKS
     lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
     return [line for line in lines if line]
 
@@ -68,7 +75,7 @@ def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", type=pathlib.Path, default=root / "build/dev/lib/headroom/libheadroom_shim.so")
-    parser.add_argument("--exports", type=pathlib.Path, default=root / "src/shim/exports.txt")
+    parser.add_argument("--exports", type=pathlib.Path, default=root / "src/shim/hooks.def")
     options = parser.parse_args()
     for path in (options.library, options.exports):
         if not path.is_file():

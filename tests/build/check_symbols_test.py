@@ -67,6 +67,20 @@ def test_trips_on_the_cuda_driver(library, tmp_path, write):
     gate.trips("needs libcuda.so.1", *library(LISTED, "-Wl,--no-as-needed", str(tmp_path / "libcuda.so.1")))
 
 
+BESIDE = "".join(f"int {name}(void) {{ return 0; }}\n" for name in
+                 ("dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "headroom_describe"))
+
+
+def test_takes_the_list_of_hooks(library, write, tmp_path):
+    write("hooks.def", '// HEADROOM_HOOK("name", symbol, 1, kAny)\nHEADROOM_HOOK("cuInit", cuInit, 2000, kAny)\n')
+    arguments = library("int cuInit(void) { return 0; }\n" + BESIDE)
+    gate.passes(*arguments[:3], tmp_path / "hooks.def")
+    arguments = library(LISTED + BESIDE)
+    gate.trips("exports cuMemAlloc, which the list does not have", *arguments[:3], tmp_path / "hooks.def")
+    arguments = library(BESIDE)
+    gate.trips("does not export cuInit", *arguments[:3], tmp_path / "hooks.def")
+
+
 def test_trips_when_the_list_is_empty(library, write):
     arguments = library(LISTED)
     write("exports.txt", "# nothing\n")
