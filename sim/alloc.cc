@@ -18,7 +18,7 @@ constexpr uint64_t kSmallUnit = 512;
 struct Block {
   CUdeviceptr start = 0;
   ChunkPtr chunk;
-  CUcontext context = nullptr;
+  const void* owner = nullptr;  // a context or a pool
   std::map<uint64_t, uint64_t> free;  // offset to bytes
 };
 
@@ -57,37 +57,42 @@ void GiveBack(Block& block, uint64_t offset, uint64_t bytes) {
   }
 }
 
-bool NewSpan(int device, uint64_t bytes, CUdeviceptr* start, ChunkPtr* chunk) {
-  *chunk = CreateChunk(Place::Device(device), bytes, false);
+bool NewSpan(Place place, uint64_t bytes, CUdeviceptr* start, ChunkPtr* chunk) {
+  *chunk = CreateChunk(place, bytes, false);
   if (*chunk == nullptr) return false;
   *start = VaTable::ReserveSpan(bytes, kGranularity, 0);
   return *start != 0;
 }
 
-Region MakeRegion(CUcontext context, int device, uint64_t bytes, RegionKind kind) {
+Region MakeRegion(const Request& request) {
   Region region;
-  region.requested = bytes;
-  region.kind = kind;
-  region.device = device;
-  region.context = context;
-  region.access = DeviceAccess(device);
+  region.requested = request.bytes;
+  region.kind = request.kind;
+  region.device = request.device;
+  region.context = request.context;
+  region.access = DeviceAccess(request.device);
+  region.pool = request.pool;
   region.id = GetState().NextId();
   return region;
 }
 
-bool PlaceSmall(CUcontext context, int device, Region* region) {
-  region->bytes = RoundUp(region->requested, kSmallUnit);
+const void* Owner(const Request& request) {
+  if (request.pool != nullptr) return request.pool;
+  return request.context;
+}
+
+bool PlaceSmall(const Request& request, Region* region) {
   uint64_t offset = 0;
   for (auto& [start, block] : Blocks()) {
-    if (block.context != context || !TakeFirstFit(block, region->bytes, &offset)) continue;
+    if (block.owner != Owner(request) || !TakeFirstFit(block, region->bytes, &offset)) continue;
     region->start = start + offset;
     region->chunk = block.chunk;
     region->chunk_offset = offset;
     return true;
   }
   Block block;
-  if (!NewSpan(device, kGranularity, &block.start, &block.chunk)) return false;
-  block.context = context;
+  if (!NewSpan(request.place, kGranularity, &block.start, &block.chunk)) return false;
+  block.owner = Owner(request);
   block.free.emplace(0, kGranularity);
   TakeFirstFit(block, region->bytes, &offset);
   region->start = block.start;
@@ -111,16 +116,20 @@ AccessSet EveryAccess() {
   return access;
 }
 
-CUresult AllocateDevice(CUcontext context, int device, uint64_t bytes, RegionKind kind, CUdeviceptr* out) {
-  Region region = MakeRegion(context, device, bytes, kind);
-  if (bytes <= kSmallLimit && kind == RegionKind::kAlloc) {
-    if (!PlaceSmall(context, device, &region)) return CUDA_ERROR_OUT_OF_MEMORY;
-  } else {
-    region.bytes = RoundUp(bytes, kGranularity);
-    if (region.bytes < bytes || !NewSpan(device, region.bytes, &region.start, &region.chunk)) {
-      return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-  }
+Request OrdinaryRequest(CUcontext context, uint64_t bytes) {
+  return {context, context->device, Place::Device(context->device), bytes, RegionKind::kAlloc, nullptr};
+}
+
+uint64_t RoundedSize(uint64_t bytes) { return RoundUp(bytes, bytes <= kSmallLimit ? kSmallUnit : kGranularity); }
+
+CUresult AllocateDevice(const Request& request, CUdeviceptr* out) {
+  Region region = MakeRegion(request);
+  region.bytes = RoundedSize(request.bytes);
+  if (region.bytes < request.bytes) return CUDA_ERROR_OUT_OF_MEMORY;
+  const bool placed = request.bytes <= kSmallLimit
+                          ? PlaceSmall(request, &region)
+                          : NewSpan(request.place, region.bytes, &region.start, &region.chunk);
+  if (!placed) return CUDA_ERROR_OUT_OF_MEMORY;
   region.data = region.chunk->alias + region.chunk_offset;
   *out = region.start;
   GetState().va.Add(std::move(region));
@@ -147,7 +156,9 @@ void FreeDevice(Region* region) {
 }
 
 Region* AddHostRegion(CUcontext context, void* data, uint64_t bytes, RegionKind kind, unsigned flags) {
-  Region region = MakeRegion(context, context->device, bytes, kind);
+  Request request = OrdinaryRequest(context, bytes);
+  request.kind = kind;
+  Region region = MakeRegion(request);
   region.start = reinterpret_cast<CUdeviceptr>(data);
   region.bytes = bytes;
   region.data = static_cast<char*>(data);

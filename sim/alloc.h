@@ -11,9 +11,20 @@
 
 namespace headroom::sim {
 
-// Adds a region of `kind` with read and write rights for `device`. Fails with
-// CUDA_ERROR_OUT_OF_MEMORY.
-CUresult AllocateDevice(CUcontext context, int device, uint64_t bytes, RegionKind kind, CUdeviceptr* out);
+// Adds a region of `kind` (kAlloc, or kPool with its pool) in `place`, with read
+// and write rights for `device`. Fails with CUDA_ERROR_OUT_OF_MEMORY.
+struct Request {
+  CUcontext context = nullptr;
+  int device = 0;
+  Place place;
+  uint64_t bytes = 0;
+  RegionKind kind = RegionKind::kAlloc;
+  CUmemoryPool pool = nullptr;
+};
+Request OrdinaryRequest(CUcontext context, uint64_t bytes);
+CUresult AllocateDevice(const Request& request, CUdeviceptr* out);
+// How much AllocateDevice makes of a request.
+uint64_t RoundedSize(uint64_t bytes);
 // Takes a region that AllocateDevice made away, with its memory.
 void FreeDevice(Region* region);
 

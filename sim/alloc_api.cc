@@ -5,6 +5,7 @@
 
 #include "alloc.h"
 #include "entry.h"
+#include "pool.h"
 #include "report.h"
 #include "stream.h"
 
@@ -55,7 +56,7 @@ void FreeManaged(State& state, Region* region) {
 Region* FreeableRegion(State& state, CUdeviceptr address) {
   for (const RegionKind kind : {RegionKind::kAlloc, RegionKind::kManaged, RegionKind::kPool}) {
     Region* region = OwnRegion(state, address, kind);
-    if (region != nullptr && !region->freed) return region;
+    if (region != nullptr && !region->freed && !region->free_pending) return region;
   }
   return nullptr;
 }
@@ -78,7 +79,7 @@ SIM_API cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
 SIM_API cuMemAlloc_v2(CUdeviceptr* out, size_t bytes) {
   SIM_ENTER(cuMemAlloc, kUnsafe);
   if (out == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
-  return headroom::sim::AllocateDevice(&guard.context(), guard.context().device, bytes, RegionKind::kAlloc, out);
+  return headroom::sim::AllocateDevice(headroom::sim::OrdinaryRequest(&guard.context(), bytes), out);
 }
 
 SIM_API cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_t height, unsigned int element) {
@@ -87,8 +88,7 @@ SIM_API cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_t
   if (element != 4 && element != 8 && element != 16) return CUDA_ERROR_INVALID_VALUE;
   const size_t row = (width + 511) / 512 * 512;
   if (row < width || row > SIZE_MAX / height) return CUDA_ERROR_OUT_OF_MEMORY;
-  const CUresult result = headroom::sim::AllocateDevice(&guard.context(), guard.context().device, row * height,
-                                                        RegionKind::kAlloc, out);
+  const CUresult result = headroom::sim::AllocateDevice(headroom::sim::OrdinaryRequest(&guard.context(), row * height), out);
   if (result == CUDA_SUCCESS) *pitch = row;
   return result;
 }
@@ -102,7 +102,7 @@ SIM_API cuMemFree_v2(CUdeviceptr address) {
     NoteMisuse("cuMemFree of an address that is not allocated");
     return headroom::sim::behaviour::kBadFree;
   }
-  if (headroom::sim::behaviour::kFreeSynchronizes) {
+  if (headroom::sim::behaviour::kFreeSynchronizes) {  // also ends a cuMemFreeAsync under way
     const CUresult result = headroom::sim::DrainContext(guard.lock(), region->context);
     if (result != CUDA_SUCCESS) return result;
     region = headroom::sim::FreeableRegion(state, address);  // the lock was open meanwhile
@@ -110,6 +110,9 @@ SIM_API cuMemFree_v2(CUdeviceptr address) {
   }
   if (region->kind == RegionKind::kManaged) {
     headroom::sim::FreeManaged(state, region);
+  } else if (region->kind == RegionKind::kPool) {
+    headroom::sim::ReleaseToPool(region);
+    headroom::sim::TrimPools();
   } else {
     headroom::sim::FreeDevice(region);
   }

@@ -54,6 +54,7 @@ void Finish(Capture* capture) {
 
 void DestroyOwnGraph(Capture* capture) {
   if (!capture->own_graph) return;
+  capture->graph->incomplete = true;
   delete capture->graph;
   capture->graph = nullptr;
 }

@@ -20,6 +20,14 @@ struct CUgraphNode_st {
 
 struct CUgraph_st {
   std::vector<std::unique_ptr<CUgraphNode_st>> nodes;
+  // Memory that was allocated, or freed, by captured operations.
+  std::vector<CUdeviceptr> allocated;
+  std::vector<CUdeviceptr> freed;
+  bool incomplete = false;  // its capture failed: all of that memory ends with it
+  CUgraph_st() = default;
+  ~CUgraph_st();
+  CUgraph_st(const CUgraph_st&) = delete;
+  CUgraph_st& operator=(const CUgraph_st&) = delete;
   CUgraphNode Add(headroom::sim::Operation operation, std::vector<CUgraphNode> dependencies);
 };
 

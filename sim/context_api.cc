@@ -2,6 +2,7 @@
 #include "context.h"
 #include "capture.h"
 #include "entry.h"
+#include "pool.h"
 #include "stream.h"
 
 namespace headroom::sim {
@@ -203,7 +204,9 @@ SIM_API cuCtxSynchronize() {
   SIM_ENTER(cuCtxSynchronize, kContext);
   const CUresult refused = headroom::sim::RefuseCapturing(&guard.context());
   if (refused != CUDA_SUCCESS) return refused;
-  return headroom::sim::DrainContext(guard.lock(), &guard.context());
+  const CUresult result = headroom::sim::DrainContext(guard.lock(), &guard.context());
+  headroom::sim::TrimPools();
+  return result;
 }
 
 SIM_API cuCtxGetStreamPriorityRange(int* least, int* greatest) {

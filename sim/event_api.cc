@@ -1,6 +1,7 @@
 // Events: marks in streams.
 #include "capture.h"
 #include "entry.h"
+#include "pool.h"
 #include "stream.h"
 
 namespace headroom::sim {
@@ -85,6 +86,7 @@ SIM_API cuEventSynchronize(CUevent event) {
   if (event->capture_id != 0) return CUDA_ERROR_CAPTURED_EVENT;
   const sim::MarkPtr mark = event->mark;
   if (mark != nullptr) sim::WaitForMark(guard.lock(), mark);
+  sim::TrimPools();
   return guard.context().sticky;
 }
 

@@ -180,3 +180,50 @@ SIM_API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction func
   *blocks = block_size > 1024 ? 0 : 2048 / ((block_size + 31) / 32 * 32);
   return CUDA_SUCCESS;
 }
+
+// A library is a module that belongs to no context; its kernels are functions.
+SIM_API cuLibraryLoadData(CUlibrary* out, const void* image, CUjit_option*, void**, unsigned int, CUlibraryOption*,
+                          void**, unsigned int) {
+  SIM_ENTER(cuLibraryLoadData, kInit);
+  if (out == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  auto* module = new CUmod_st{nullptr};
+  sim::Modules().insert(module);
+  *out = reinterpret_cast<CUlibrary>(module);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuLibraryUnload(CUlibrary library) {
+  SIM_ENTER(cuLibraryUnload, kInit);
+  auto* module = reinterpret_cast<CUmodule>(library);
+  if (sim::Modules().erase(module) == 0) return CUDA_ERROR_INVALID_HANDLE;
+  delete module;
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuLibraryGetModule(CUmodule* out, CUlibrary library) {
+  SIM_ENTER(cuLibraryGetModule, kContext);
+  auto* module = reinterpret_cast<CUmodule>(library);
+  if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (!sim::Modules().contains(module)) return CUDA_ERROR_INVALID_HANDLE;
+  *out = module;
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuLibraryGetKernel(CUkernel* out, CUlibrary library, const char* name) {
+  SIM_ENTER(cuLibraryGetKernel, kInit);
+  if (out == nullptr || name == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (!sim::Modules().contains(reinterpret_cast<CUmodule>(library))) return CUDA_ERROR_INVALID_HANDLE;
+  const sim::Kernel* kernel = sim::FindKernel(name);
+  if (kernel == nullptr) return CUDA_ERROR_NOT_FOUND;
+  *out = reinterpret_cast<CUkernel>(sim::AsFunction(kernel));
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuKernelGetFunction(CUfunction* out, CUkernel kernel) {
+  SIM_ENTER(cuKernelGetFunction, kContext);
+  auto function = reinterpret_cast<CUfunction>(kernel);
+  if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (sim::AsKernel(function) == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  *out = function;
+  return CUDA_SUCCESS;
+}

@@ -152,6 +152,26 @@ ChunkPtr CreateChunk(Place place, uint64_t bytes, bool shareable) {
 
 int ExportChunk(const Chunk& chunk) { return fcntl(chunk.fd, F_DUPFD_CLOEXEC, 0); }
 
+ChunkPtr AdoptFile(int fd, Place place) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) {
+    close(fd);
+    return nullptr;
+  }
+  auto slab = Slab::Adopt(fd, static_cast<uint64_t>(info.st_size));
+  if (slab == nullptr) return nullptr;
+  auto chunk = std::make_shared<Chunk>();
+  chunk->id = GetState().NextId();
+  chunk->place = place;
+  chunk->bytes = slab->bytes();
+  chunk->shareable = true;
+  chunk->charged = false;
+  chunk->fd = fd;
+  chunk->alias = slab->alias();
+  chunk->slab = std::move(slab);
+  return chunk;
+}
+
 ChunkPtr ImportChunk(int fd) {
   char path[64];
   char name[128] = {};
@@ -159,24 +179,12 @@ ChunkPtr ImportChunk(int fd) {
   if (readlink(path, name, sizeof name - 1) <= 0) return nullptr;
   const char* start = std::strstr(name, kNamePrefix);
   int place = 0;
-  struct stat info;
-  if (start == nullptr || std::sscanf(start + std::strlen(kNamePrefix), "%d", &place) != 1 || fstat(fd, &info) != 0) {
+  if (start == nullptr || std::sscanf(start + std::strlen(kNamePrefix), "%d", &place) != 1) {
     return nullptr;
   }
   const int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (own < 0) return nullptr;
-  auto slab = Slab::Adopt(own, static_cast<uint64_t>(info.st_size));
-  if (slab == nullptr) return nullptr;
-  auto chunk = std::make_shared<Chunk>();
-  chunk->id = GetState().NextId();
-  chunk->place = Place{place};
-  chunk->bytes = slab->bytes();
-  chunk->shareable = true;
-  chunk->charged = false;
-  chunk->fd = own;
-  chunk->alias = slab->alias();
-  chunk->slab = std::move(slab);
-  return chunk;
+  return AdoptFile(own, Place{place});
 }
 
 }  // namespace headroom::sim

@@ -54,6 +54,9 @@ ChunkPtr CreateChunk(Place place, uint64_t bytes, bool shareable);
 // ExportChunk gave; null where it is no such descriptor. Keeps its own copy.
 ChunkPtr ImportChunk(int fd);
 
+// The whole of a memory file that is another process's; takes `fd` over.
+ChunkPtr AdoptFile(int fd, Place place);
+
 // A new descriptor for a shareable chunk, or -1.
 int ExportChunk(const Chunk& chunk);
 

@@ -3,6 +3,7 @@
 
 #include "capture.h"
 #include "entry.h"
+#include "pool.h"
 
 namespace headroom::sim {
 namespace {
@@ -82,7 +83,9 @@ SIM_API cuStreamSynchronize(CUstream handle) {
   SIM_RESOLVE(handle);
   const CUresult refused = sim::RefuseCapturing(stream);
   if (refused != CUDA_SUCCESS) return refused;
-  return sim::DrainStream(guard.lock(), stream);
+  const CUresult result = sim::DrainStream(guard.lock(), stream);
+  sim::TrimPools();
+  return result;
 }
 
 // The first question about pending work is answered "not ready"; each one lets

@@ -43,6 +43,7 @@ struct Region {
   unsigned flags = 0;       // of cuMemHostAlloc, cuMemHostRegister, cuMemAllocManaged
   bool registered = false;  // host memory that the program brought
   bool freed = false;       // a pool block given back in stream order
+  bool free_pending = false;  // the same, but the stream is not there yet
   CUmemoryPool pool = nullptr;
   CUmemLocation preferred{CU_MEM_LOCATION_TYPE_INVALID, 0};  // managed advice
   CUmemLocation last_prefetch{CU_MEM_LOCATION_TYPE_INVALID, 0};

@@ -1,0 +1,136 @@
+#include "pool.h"
+
+#include "alloc.h"
+#include "behaviour.h"
+#include "capture.h"
+#include "report.h"
+
+namespace headroom::sim {
+namespace {
+
+void AddReserved(CUmemoryPool pool, uint64_t bytes) {
+  pool->reserved += bytes;
+  pool->reserved_high = std::max(pool->reserved_high, pool->reserved);
+}
+
+void AddUsed(CUmemoryPool pool, uint64_t bytes) {
+  pool->used += bytes;
+  pool->used_high = std::max(pool->used_high, pool->used);
+}
+
+bool Reuse(CUmemoryPool pool, uint64_t bytes, CUdeviceptr* out) {
+  for (const CUdeviceptr start : pool->cached) {
+    Region* region = GetState().va.Find(start);
+    if (region->bytes != RoundedSize(bytes)) continue;
+    pool->cached.erase(start);
+    region->freed = false;
+    region->requested = bytes;
+    region->id = GetState().NextId();
+    *out = start;
+    return true;
+  }
+  return false;
+}
+
+CUresult Try(CUmemoryPool pool, CUstream stream, uint64_t bytes, CUdeviceptr* out) {
+  if (Reuse(pool, bytes, out)) return CUDA_SUCCESS;
+  const Request request{stream->context, pool->device, pool->place, bytes, RegionKind::kPool, pool};
+  const CUresult result = AllocateDevice(request, out);
+  if (result != CUDA_SUCCESS) return result;
+  Region* region = GetState().va.Find(*out);
+  region->access = pool->access;
+  AddReserved(pool, region->bytes);
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUmemoryPool NewPool(Place place, int device) {
+  auto* pool = new CUmemPoolHandle_st;
+  pool->place = place;
+  pool->device = device;
+  pool->access = DeviceAccess(device);
+  GetState().pools.insert(pool);
+  return pool;
+}
+
+CUmemoryPool DefaultPool(int device) {
+  Device& owner = GetState().devices[static_cast<size_t>(device)];
+  if (owner.default_pool == nullptr) {
+    owner.default_pool = NewPool(Place::Device(device), device);
+    owner.default_pool->is_default = true;
+  }
+  return owner.default_pool;
+}
+
+CUmemoryPool CurrentPool(int device) {
+  Device& owner = GetState().devices[static_cast<size_t>(device)];
+  return owner.current_pool != nullptr ? owner.current_pool : DefaultPool(device);
+}
+
+void TrimPool(CUmemoryPool pool, uint64_t keep) {
+  while (pool->reserved > keep && !pool->cached.empty()) {
+    Region* region = GetState().va.Find(*pool->cached.begin());
+    pool->cached.erase(pool->cached.begin());
+    pool->reserved -= region->bytes;
+    FreeDevice(region);
+  }
+}
+
+void TrimPools() {
+  for (const CUmemoryPool pool : GetState().pools) {
+    if (!pool->cached.empty()) TrimPool(pool, pool->threshold);
+  }
+}
+
+CUresult AllocateFromPool(Lock& lock, CUmemoryPool pool, CUstream stream, uint64_t bytes, CUdeviceptr* out) {
+  CUresult result = Try(pool, stream, bytes, out);
+  if (result != CUDA_SUCCESS && stream->capture == nullptr) {
+    // Frees may still be on their way, and other sizes lie in the pools.
+    DrainContext(lock, stream->context);
+    result = Try(pool, stream, bytes, out);
+  }
+  if (result != CUDA_SUCCESS) {
+    for (const CUmemoryPool other : GetState().pools) TrimPool(other, 0);
+    result = Try(pool, stream, bytes, out);
+  }
+  if (result != CUDA_SUCCESS) return result;
+  AddUsed(pool, GetState().va.Find(*out)->bytes);
+  if (stream->capture == nullptr) return CUDA_SUCCESS;
+  Operation operation;
+  operation.kind = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
+  stream->capture->graph->allocated.push_back(*out);
+  return Submit(stream, std::move(operation));
+}
+
+void ReleaseToPool(Region* region) {
+  region->pool->used -= region->bytes;
+  region->freed = true;
+  region->free_pending = false;
+  region->pool->cached.insert(region->start);
+}
+
+CUresult FreeInStream(CUdeviceptr address, CUstream stream) {
+  Region* region = GetState().va.Find(address);
+  if (region == nullptr || region->start != address || region->kind != RegionKind::kPool || region->freed ||
+      region->free_pending) {
+    NoteMisuse("cuMemFreeAsync of memory that a pool has not given, or that is freed");
+    return behaviour::kBadFree;
+  }
+  Operation operation;
+  operation.kind = CU_GRAPH_NODE_TYPE_MEM_FREE;
+  if (stream->capture != nullptr) {  // it ends with the graph
+    stream->capture->graph->freed.push_back(address);
+    return Submit(stream, std::move(operation));
+  }
+  operation.work = [address, id = region->id] {
+    Region* found = GetState().va.Find(address);
+    if (found != nullptr && found->id == id) ReleaseToPool(found);
+    return CUDA_SUCCESS;
+  };
+  const CUresult result = Submit(stream, std::move(operation));
+  if (result == CUDA_SUCCESS) region->free_pending = true;
+  return result;
+}
+
+}  // namespace headroom::sim

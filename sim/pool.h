@@ -1,0 +1,40 @@
+// Stream-ordered pools. A free takes effect when its stream reaches it; the
+// block then stays in the pool for the next request of its size, until a
+// synchronisation trims the pool to its release threshold. Under the lock.
+#pragma once
+
+#include <cuda.h>
+
+#include <set>
+
+#include "stream.h"
+#include "va_table.h"
+
+struct CUmemPoolHandle_st {
+  headroom::sim::Place place;
+  int device = 0;  // whose rights its memory has from the start
+  bool is_default = false;
+  headroom::sim::AccessSet access;
+  uint64_t threshold = 0;
+  uint64_t reserved = 0, reserved_high = 0;
+  uint64_t used = 0, used_high = 0;
+  int reuse[4] = {0, 1, 1, 1};         // by attribute number, 1 to 3
+  std::set<CUdeviceptr> cached;        // freed blocks
+};
+
+namespace headroom::sim {
+
+CUmemoryPool NewPool(Place place, int device);
+CUmemoryPool DefaultPool(int device);
+CUmemoryPool CurrentPool(int device);
+// Gives cached blocks back until no more than `keep` bytes are reserved.
+void TrimPool(CUmemoryPool pool, uint64_t keep);
+// What a synchronisation does to every pool.
+void TrimPools();
+
+CUresult AllocateFromPool(Lock& lock, CUmemoryPool pool, CUstream stream, uint64_t bytes, CUdeviceptr* out);
+// Frees a region of a pool at once.
+void ReleaseToPool(Region* region);
+CUresult FreeInStream(CUdeviceptr address, CUstream stream);
+
+}  // namespace headroom::sim

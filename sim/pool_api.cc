@@ -1,0 +1,189 @@
+// cuMemAllocAsync and memory pools.
+#include "pool.h"
+
+#include "entry.h"
+#include "report.h"
+
+namespace headroom::sim {
+namespace {
+
+bool IsDevice(const State& state, int device) {
+  return device >= 0 && device < static_cast<int>(state.devices.size());
+}
+
+CUresult Allocate(Guard& guard, CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream handle) {
+  CUstream stream = nullptr;
+  const CUresult result = ResolveStream(handle, &stream);
+  if (result != CUDA_SUCCESS) return result;
+  if (out == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (pool == nullptr) pool = CurrentPool(stream->context->device);
+  if (!guard.state().pools.contains(pool)) return CUDA_ERROR_INVALID_VALUE;
+  return AllocateFromPool(guard.lock(), pool, stream, bytes, out);
+}
+
+CUresult PoolPlace(const State& state, const CUmemLocation& location, Place* place) {
+  switch (location.type) {
+    case CU_MEM_LOCATION_TYPE_DEVICE:
+      *place = Place::Device(location.id);
+      return IsDevice(state, location.id) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    case CU_MEM_LOCATION_TYPE_HOST: *place = Place::Node(0); return CUDA_SUCCESS;
+    case CU_MEM_LOCATION_TYPE_HOST_NUMA:
+      *place = Place::Node(location.id);
+      return location.id >= 0 && location.id < state.profile.nodes ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    default: return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+uint64_t* Counter(CUmemoryPool pool, CUmemPool_attribute attribute) {
+  switch (attribute) {
+    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: return &pool->threshold;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: return &pool->reserved;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH: return &pool->reserved_high;
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: return &pool->used;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: return &pool->used_high;
+    default: return nullptr;
+  }
+}
+
+CUresult SetCounter(CUmemoryPool pool, CUmemPool_attribute attribute, uint64_t value) {
+  if (attribute == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD) {
+    pool->threshold = value;
+    return CUDA_SUCCESS;
+  }
+  if (value != 0) return CUDA_ERROR_INVALID_VALUE;  // a high-water mark can only be reset
+  if (attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH) pool->reserved_high = pool->reserved;
+  else if (attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH) pool->used_high = pool->used;
+  else return CUDA_ERROR_INVALID_VALUE;
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+}  // namespace headroom::sim
+
+namespace sim = headroom::sim;
+
+SIM_API cuMemAllocAsync(CUdeviceptr* out, size_t bytes, CUstream stream) {
+  SIM_ENTER(cuMemAllocAsync, kContext);
+  return sim::Allocate(guard, out, bytes, nullptr, stream);
+}
+
+SIM_API cuMemAllocFromPoolAsync(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
+  SIM_ENTER(cuMemAllocFromPoolAsync, kContext);
+  if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return sim::Allocate(guard, out, bytes, pool, stream);
+}
+
+SIM_API cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
+  SIM_ENTER(cuMemFreeAsync, kContext);
+  CUstream stream = nullptr;
+  const CUresult result = sim::ResolveStream(handle, &stream);
+  if (result != CUDA_SUCCESS) return result;
+  if (address == 0) return CUDA_ERROR_INVALID_VALUE;
+  return sim::FreeInStream(address, stream);
+}
+
+SIM_API cuDeviceGetDefaultMemPool(CUmemoryPool* pool, CUdevice device) {
+  SIM_ENTER(cuDeviceGetDefaultMemPool, kInit);
+  if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (!sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  *pool = sim::DefaultPool(device);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice device) {
+  SIM_ENTER(cuDeviceGetMemPool, kInit);
+  if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (!sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  *pool = sim::CurrentPool(device);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool) {
+  SIM_ENTER(cuDeviceSetMemPool, kInit);
+  if (!sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().pools.contains(pool) || pool->place != sim::Place::Device(device)) return CUDA_ERROR_INVALID_VALUE;
+  guard.state().devices[static_cast<size_t>(device)].current_pool = pool;
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemPoolCreate(CUmemoryPool* out, const CUmemPoolProps* props) {
+  SIM_ENTER(cuMemPoolCreate, kInit);
+  if (out == nullptr || props == nullptr || props->allocType != CU_MEM_ALLOCATION_TYPE_PINNED) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  if ((props->handleTypes & ~CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0) return CUDA_ERROR_NOT_SUPPORTED;
+  sim::Place place;
+  const CUresult result = sim::PoolPlace(guard.state(), props->location, &place);
+  if (result != CUDA_SUCCESS) return result;
+  const CUcontext current = sim::CurrentContext();
+  *out = sim::NewPool(place, place.is_device() ? place.index : current != nullptr ? current->device : 0);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemPoolDestroy(CUmemoryPool pool) {
+  SIM_ENTER(cuMemPoolDestroy, kInit);
+  if (!guard.state().pools.contains(pool) || pool->is_default) return CUDA_ERROR_INVALID_VALUE;
+  sim::TrimPool(pool, 0);
+  for (auto& device : guard.state().devices) {
+    if (device.current_pool == pool) device.current_pool = nullptr;
+  }
+  guard.state().pools.erase(pool);
+  if (pool->used == 0) delete pool;  // else its memory still points to it
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemPoolTrimTo(CUmemoryPool pool, size_t keep) {
+  SIM_ENTER(cuMemPoolTrimTo, kInit);
+  if (!guard.state().pools.contains(pool)) return CUDA_ERROR_INVALID_VALUE;
+  sim::TrimPool(pool, keep);
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value) {
+  SIM_ENTER(cuMemPoolSetAttribute, kInit);
+  if (!guard.state().pools.contains(pool) || value == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (attribute >= CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES &&
+      attribute <= CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES) {
+    pool->reuse[attribute] = *static_cast<int*>(value);
+    return CUDA_SUCCESS;
+  }
+  return sim::SetCounter(pool, attribute, *static_cast<cuuint64_t*>(value));
+}
+
+SIM_API cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value) {
+  SIM_ENTER(cuMemPoolGetAttribute, kInit);
+  if (!guard.state().pools.contains(pool) || value == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (attribute >= CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES &&
+      attribute <= CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES) {
+    *static_cast<int*>(value) = pool->reuse[attribute];
+    return CUDA_SUCCESS;
+  }
+  const uint64_t* counter = sim::Counter(pool, attribute);
+  if (counter == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *static_cast<cuuint64_t*>(value) = *counter;
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* descs, size_t count) {
+  SIM_ENTER(cuMemPoolSetAccess, kInit);
+  auto& state = guard.state();
+  if (!state.pools.contains(pool) || descs == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  for (size_t i = 0; i < count; ++i) {
+    const int device = descs[i].location.id;
+    if (descs[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || !sim::IsDevice(state, device)) return CUDA_ERROR_INVALID_VALUE;
+    if (pool->place.is_device() && !state.Linked(device, pool->place.index)) return CUDA_ERROR_INVALID_DEVICE;
+    pool->access.device[static_cast<size_t>(device)] = static_cast<uint8_t>(descs[i].flags);
+  }
+  for (auto& [start, region] : state.va.regions()) {
+    if (region.pool == pool) region.access = pool->access;
+  }
+  return CUDA_SUCCESS;
+}
+
+SIM_API cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemoryPool pool, CUmemLocation* location) {
+  SIM_ENTER(cuMemPoolGetAccess, kInit);
+  if (flags == nullptr || location == nullptr || !guard.state().pools.contains(pool)) return CUDA_ERROR_INVALID_VALUE;
+  if (location->type != CU_MEM_LOCATION_TYPE_DEVICE || !sim::IsDevice(guard.state(), location->id)) return CUDA_ERROR_INVALID_VALUE;
+  *flags = static_cast<CUmemAccess_flags>(pool->access.device[static_cast<size_t>(location->id)]);
+  return CUDA_SUCCESS;
+}
