@@ -25,8 +25,7 @@ class CallOverhead {
 
   void Run() {
     AllocateAndFree();
-    KeepPoolMemory();
-    AllocateAndFreeAsync();
+    if (api_.MemAllocAsync != nullptr && api_.MemFreeAsync != nullptr) AllocateAndFreeAsync();
     Ask("MemGetInfo", [this](int) {
       size_t free_bytes = 0, total = 0;
       return api_.MemGetInfo(&free_bytes, &total);
@@ -81,6 +80,7 @@ class CallOverhead {
   }
 
   void AllocateAndFreeAsync() {
+    KeepPoolMemory();
     std::vector<CUdeviceptr> pointers(calls_);
     AskPair(
         "MemAllocAsync_4KiB", [&](int i) { return api_.MemAllocAsync(&pointers[i], kSmallBytes, stream_); },
@@ -89,6 +89,7 @@ class CallOverhead {
 
   // The default pool gives memory back at every synchronise unless told to keep it.
   void KeepPoolMemory() {
+    if (api_.DeviceGetMemPool == nullptr || api_.MemPoolSetAttribute == nullptr) return;
     CUmemoryPool pool = nullptr;
     HEADROOM_CHECK(api_.DeviceGetMemPool(&pool, device_));
     cuuint64_t threshold = UINT64_MAX;

@@ -133,7 +133,7 @@ int64_t HostBytes(CUdeviceptr address) {
 
 void Report::Figure(const std::string& name, double value) {
   char number[32];
-  std::snprintf(number, sizeof number, "%.6g", value);
+  std::snprintf(number, sizeof number, "%.12g", value);
   figures_ += (figures_.empty() ? "" : ", ") + Quoted(name) + ": " + number;
 }
 
