@@ -44,6 +44,7 @@ std::string FixFor(const Status& status) {
 
 struct Driven {
   bool usable = false;
+  bool no_device = false;  // the driver is there and finds no GPU
   std::vector<Gpu> gpus;
 };
 
@@ -52,7 +53,7 @@ Driven AskDriver(const Sysroot& root, Driver* driver, DoctorReport* report) {
   const auto refuse = [report](const Status& status) {
     report->Add(
         {"driver", "cuda", FactStatus::kFail, "not usable", Sentence(status) + ".", FixFor(status), {}});
-    return Driven{};
+    return Driven{false, status.native() == CUDA_ERROR_NO_DEVICE, {}};
   };
   const Result<Driver> bound = BindDriver();
   if (!bound.ok()) return refuse(bound.status());
@@ -60,7 +61,7 @@ Driven AskDriver(const Sysroot& root, Driver* driver, DoctorReport* report) {
   AddCudaFact(*driver, report);
   Result<std::vector<Gpu>> gpus = ReadGpus(*driver, root);
   if (!gpus.ok()) return refuse(gpus.status());
-  return {true, std::move(*gpus)};
+  return {true, false, std::move(*gpus)};
 }
 
 // Tries the features first: a GPU at work shows its link at full speed.
@@ -70,12 +71,21 @@ void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus
     probes.push_back(ProbeGpu(driver, gpu));
     gpu.link = ReadHostLink(gpu, root);
   }
-  for (size_t i = 0; i < gpus->size(); ++i) AddGpuFacts((*gpus)[i], probes[i], report);
+  for (size_t i = 0; i < gpus->size(); ++i) AddGpuFacts((*gpus)[i], probes[i], !ActiveSim().empty(), report);
   for (size_t i = 0; i < gpus->size(); ++i) AddFeatureFacts((*gpus)[i], probes[i], report);
 }
 
+// A simulated GPU says nothing of the memory of the machine that it runs on;
+// only a sysroot that was named beside it is meant to be its machine.
+HostModel ModelFor(const Sysroot& root, const Driven& driven) {
+  const bool apart = !ActiveSim().empty() && root.IsMachine();
+  HostModel model = ReadHostModel(root, apart ? std::vector<GpuHint>() : HintsOf(driven.gpus));
+  if (apart && driven.usable) model.gpus = HintsOf(driven.gpus);
+  return model;
+}
+
 void AddHost(const Sysroot& root, const std::string& path, const Driven& driven, DoctorReport* report) {
-  const HostModel model = ReadHostModel(root, HintsOf(driven.gpus));
+  const HostModel model = ModelFor(root, driven);
   if (!driven.usable) {
     for (size_t i = 0; i < model.gpus.size(); ++i) {
       AddHintFact(static_cast<int>(i), model.gpus[i], root, report);
@@ -111,6 +121,12 @@ int RunDoctor(const DoctorOptions& options) {
   Driver driver;
   Driven driven;
   if (!files_only) driven = AskDriver(root, &driver, &report);
+  if (driven.no_device && !options.sim.empty()) {
+    return Report(
+        {kExitUsage, fmt::format("the simulated driver has no profile '{}'; take h200, gh200, 8xh200 or "
+                                 "a size such as 1GiB,host=4GiB",
+                                 options.sim)});
+  }
   if (driven.usable) AddDriven(driver, root, &driven.gpus, &report);
   AddHost(root, path, driven, &report);
   fmt::print("{}", options.json ? report.Json() : report.Text());

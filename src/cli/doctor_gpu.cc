@@ -191,7 +191,7 @@ void AddHintFact(int ordinal, const GpuHint& hint, const Sysroot& root, DoctorRe
   if (link.kind != HostLinkKind::kUnknown) report->Add(LinkFact(ordinal, link));
 }
 
-void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* report) {
+void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, bool simulated, DoctorReport* report) {
   report->Add({kGroup,
                Named(gpu.ordinal, "model"),
                FactStatus::kOk,
@@ -201,7 +201,17 @@ void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* report)
                "",
                {}});
   report->Add(MemoryFact(gpu, probe.free_bytes));
-  report->Add(LinkFact(gpu.ordinal, gpu.link));
+  if (simulated && gpu.link.kind == HostLinkKind::kUnknown) {
+    report->Add({kGroup,
+                 Named(gpu.ordinal, "link"),
+                 FactStatus::kOk,
+                 "none",
+                 "A simulated GPU has no link.",
+                 "",
+                 {}});
+  } else {
+    report->Add(LinkFact(gpu.ordinal, gpu.link));
+  }
   report->Add(HostNodeFact(gpu));
   report->Add(AttributesFact(gpu));
   if (!gpu.peers.empty()) report->Add(PeersFact(gpu));

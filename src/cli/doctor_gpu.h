@@ -17,7 +17,7 @@ void AddKernelDriverFact(const NvidiaFiles& files, bool files_only, DoctorReport
 void AddCudaFact(const Driver& driver, DoctorReport* report);
 // A GPU of which only files tell (a sysroot without a driver).
 void AddHintFact(int ordinal, const GpuHint& hint, const Sysroot& root, DoctorReport* report);
-void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* report);
+void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, bool simulated, DoctorReport* report);
 void AddFeatureFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* report);
 
 }  // namespace headroom

@@ -44,10 +44,13 @@ NumaNode ReadNode(const Sysroot& root, int id) {
   return node;
 }
 
-// The kernel's own tables take up to 1.6% of onlined memory and the driver
-// keeps a little of a GPU's back, so sizes match within a few percent.
-bool Near(uint64_t part, uint64_t whole) {
-  return whole > 0 && part <= whole && part >= whole - whole / 100 * 4;
+// The kernel's own tables take up to 1.6% of onlined memory, the driver keeps a
+// little of a GPU's back, and CUDA reports less than nvidia-smi: one GPU's sizes
+// match within a few percent, in either direction.
+bool Near(uint64_t one, uint64_t other) {
+  const uint64_t larger = std::max(one, other);
+  const uint64_t smaller = std::min(one, other);
+  return smaller > 0 && larger - smaller <= larger / 100 * 4;
 }
 
 int MatchingGpu(const HostModel& model, const NumaNode& node) {
