@@ -27,14 +27,14 @@ Cost Measure(const Api& api, uint64_t bytes) {
   return {seconds * 1e6, host_bytes < 0 ? 0 : static_cast<double>(host_bytes) / (1 << 20)};
 }
 
-// Takes device memory in pieces until `bytes` are held.
+// Takes device memory in pieces until `bytes` are held or a piece went to the
+// host, which is when there is no room on the device for the next one either.
 void FillDevice(const Api& api, uint64_t bytes) {
-  constexpr uint64_t kPiece = uint64_t{256} << 20;
-  for (uint64_t held = 0; held < bytes;) {
-    uint64_t piece = bytes - held < kPiece ? bytes - held : kPiece;
+  constexpr uint64_t kPiece = uint64_t{16} << 20;
+  for (uint64_t held = 0; held + kPiece <= bytes; held += kPiece) {
     CUdeviceptr pointer = 0;
-    HEADROOM_CHECK(api.MemAlloc(&pointer, piece));
-    held += piece;
+    HEADROOM_CHECK(api.MemAlloc(&pointer, kPiece));
+    if (HostBytes(pointer) == static_cast<int64_t>(kPiece)) return;
   }
 }
 
