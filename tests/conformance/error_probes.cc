@@ -112,6 +112,8 @@ void AddCreate(ProbeList& list) {
   // Not asked of a host node: a driver that tried would take the machine down.
   Add(list, "create_device_beyond_memory",
       [](Session& s, Scope&) { return TryCreate(s, s.Prop(Place::kDevice), size_t{1} << 50); });
+  Add(list, "create_device_8TiB",
+      [](Session& s, Scope&) { return TryCreate(s, s.Prop(Place::kDevice), size_t{8} << 40); });
   Add(list, "create_null_out", [](Session& s, Scope&) {
     const CUmemAllocationProp prop = s.Prop(Place::kDevice);
     return s.cu().MemCreate(nullptr, kChunk, &prop, 0);
@@ -157,6 +159,28 @@ void AddCreate(ProbeList& list) {
     CUmemAllocationProp prop = s.Prop(Place::kNode);
     prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
     return TryCreate(s, prop, kChunk);
+  });
+  const auto node = [&](const char* name, void (*change)(CUmemAllocationProp&)) {
+    Add(list, name, [change](Session& s, Scope&) {
+      CUmemAllocationProp prop = s.Prop(Place::kNode);
+      change(prop);
+      return TryCreate(s, prop, kChunk);
+    });
+  };
+  node("create_node_rdma", [](CUmemAllocationProp& p) { p.allocFlags.gpuDirectRDMACapable = 1; });
+  node("create_node_posix_rdma", [](CUmemAllocationProp& p) {
+    p.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    p.allocFlags.gpuDirectRDMACapable = 1;
+  });
+  node("create_node_fabric",
+       [](CUmemAllocationProp& p) { p.requestedHandleTypes = CU_MEM_HANDLE_TYPE_FABRIC; });
+  node("create_node_compressible",
+       [](CUmemAllocationProp& p) { p.allocFlags.compressionType = CU_MEM_ALLOCATION_COMP_GENERIC; });
+  changed("create_fabric",
+          [](CUmemAllocationProp& p) { p.requestedHandleTypes = CU_MEM_HANDLE_TYPE_FABRIC; });
+  changed("create_posix_and_fabric", [](CUmemAllocationProp& p) {
+    p.requestedHandleTypes = static_cast<CUmemAllocationHandleType>(CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR |
+                                                                    CU_MEM_HANDLE_TYPE_FABRIC);
   });
   Add(list, "release_zero", [](Session& s, Scope&) { return s.cu().MemRelease(0); });
   Add(

@@ -17,6 +17,9 @@ ProbeList AllProbes() {
   AddCaptureProbes(list);
   AddOrderingProbes(list);
   AddAsyncProbes(list);
+  AddResetProbes(list);
+  AddPeerProbes(list);
+  AddPeerLegacyProbes(list);
   return list;
 }
 

@@ -38,6 +38,9 @@ void AddPointerProbes(ProbeList& list);
 void AddCaptureProbes(ProbeList& list);
 void AddOrderingProbes(ProbeList& list);
 void AddAsyncProbes(ProbeList& list);
+void AddResetProbes(ProbeList& list);
+void AddPeerProbes(ProbeList& list);
+void AddPeerLegacyProbes(ProbeList& list);
 ProbeList AllProbes();
 
 // Starts the session unless the probe is bare, and runs the body; a

@@ -11,6 +11,7 @@
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/size.h"
@@ -45,6 +46,8 @@ class Session {
   int device_count() const { return device_count_; }
   int host_node() const { return host_node_; }
   CUfunction Kernel(const char* name);
+  // Kernels come from `module` from now on; returns the one before. For another context.
+  CUmodule ExchangeModule(CUmodule module) { return std::exchange(module_, module); }
   CUmemLocation Location(Place place) const;
   CUmemAllocationProp Prop(Place place) const;
 

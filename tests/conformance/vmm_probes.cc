@@ -57,6 +57,21 @@ void AddGranularity(ProbeList& list) {
     Add(list, std::string("placement.") + name,
         [where](Session& s, Scope& scope) { return Describe(s, scope.Create(where)); });
   }
+  for (const auto& [name, place] :
+       {std::pair{"device_posix", Place::kDevice}, {"node_posix", Place::kNode}}) {
+    const Place where = place;
+    Add(list, std::string("placement.") + name, [where](Session& s, Scope& scope) {
+      CUmemAllocationProp prop = s.Prop(where);
+      prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+      prop.allocFlags.gpuDirectRDMACapable = where == Place::kDevice ? 1 : 0;
+      CUmemGenericAllocationHandle handle = 0;
+      Need(s.cu().MemCreate(&handle, kChunk, &prop, 0), "cuMemCreate");
+      scope.AtEnd([&s, handle] { s.cu().MemRelease(handle); });
+      CUmemAllocationProp seen = {};
+      Need(s.cu().MemGetAllocationPropertiesFromHandle(&seen, handle), "properties");
+      return Describe(s, handle) + ", rdma " + std::to_string(seen.allocFlags.gpuDirectRDMACapable);
+    });
+  }
   Add(list, "granularity.null_out", [](Session& s, Scope&) {
     const CUmemAllocationProp prop = s.Prop(Place::kDevice);
     return Name(s.cu().MemGetAllocationGranularity(nullptr, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
@@ -119,6 +134,45 @@ void AddLifetimes(ProbeList& list) {
     std::string text = Name(result) + ", the same handle: " + (retained == handle ? "yes" : "no");
     if (result == CUDA_SUCCESS) text += ", release " + Name(s.cu().MemRelease(retained));
     return text + ", still described: " + Describe(s, handle);
+  });
+  Add(
+      list, "handle.retained_and_released_by_count",
+      [](Session& s, Scope& scope) {
+        const CUdeviceptr va = scope.Reserve(kChunk);
+        const auto handle = scope.Create(Place::kDevice);
+        scope.Map(va, kChunk, handle);
+        CUmemGenericAllocationHandle retained = 0;
+        Need(s.cu().MemRetainAllocationHandle(&retained, reinterpret_cast<void*>(va)), "retain");
+        const CUresult first = scope.Release(handle);
+        const std::string described = Describe(s, retained);
+        const CUresult second = s.cu().MemRelease(retained);
+        return Name(first) + ", " + described + ", " + Name(second) + ", " +
+               Name(s.cu().MemRelease(retained));
+      },
+      Isolation::kIsolated);
+  // The map of one range taken down in one call, whatever the tiers.
+  Add(list, "unmap.three_tiers_in_one_call", [](Session& s, Scope& scope) {
+    const CUdeviceptr va = scope.Range({Place::kDevice, Place::kNode, Place::kDevice});
+    const CUresult result = s.cu().MemUnmap(va, 3 * kChunk);
+    std::string text = Name(result);
+    for (size_t i = 0; i < 3; ++i) {
+      int type = 0;
+      text +=
+          ", " + Name(s.cu().PointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, va + i * kChunk));
+    }
+    return text;
+  });
+  Add(list, "unmap.one_mapping_and_half_of_the_next", [](Session& s, Scope& scope) {
+    const CUdeviceptr va = scope.Reserve(3 * kChunk);
+    scope.Map(va, kChunk, scope.Create(Place::kDevice));
+    scope.Map(va + kChunk, 2 * kChunk, scope.Create(Place::kDevice, 2 * kChunk));
+    scope.Access(va, 3 * kChunk);
+    const CUresult result = s.cu().MemUnmap(va, 2 * kChunk);
+    int type = 0;
+    const auto at = [&](CUdeviceptr p) {
+      return Name(s.cu().PointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, p));
+    };
+    return Name(result) + ", first " + at(va) + ", second " + at(va + kChunk);
   });
   const auto retain = [&](const char* name, std::function<CUdeviceptr(Session&, Scope&)> make) {
     Add(list, std::string("handle.retain_of_") + name, [make](Session& s, Scope& scope) {
