@@ -9,7 +9,7 @@ REQUIRED = ["context", "device_chunk", "host_chunk", "mixed_range"]
 @pytest.mark.parametrize("profile, count", [("h200", 1), ("gh200", 1), ("gh200-egm", 1), ("gb200", None), ("gb10", 1),
                                             ("rtx4090", 1), ("8xh200", 8), ("2x1GiB,host=4GiB", 2)])
 def test_profiles_work(doctor, profile, count):
-    run = doctor("--json", "--sim", profile)
+    run = doctor("--json", "--sim", profile, HEADROOM_SIM_STRICT="1")  # a leak would fail it
     assert run.status == 0, run.out + run.err
     assert run["simulated"]["value"] == profile
     gpus = run.json["pool"]["gpus"]
@@ -78,8 +78,9 @@ def test_no_driver_is_a_sentence(doctor, tmp_path):
     ("cuMemSetAccess:3", "mixed_range", "host_chunk"),
 ])
 def test_a_feature_that_fails_is_named(doctor, call, feature, others):
-    run = doctor("--json", "--sim", "1GiB,host=4GiB", HEADROOM_SIM_FAIL=call)
+    run = doctor("--json", "--sim", "1GiB,host=4GiB", HEADROOM_SIM_FAIL=call, HEADROOM_SIM_STRICT="1")
     assert run.status == 1
+    assert "leak" not in run.err and "misuse" not in run.err
     failed = run[f"gpu0.{feature}"]
     assert failed["status"] == "fail"
     assert call.split(":")[0] in failed["value"] and "CUDA_ERROR_OUT_OF_MEMORY" in failed["value"]
