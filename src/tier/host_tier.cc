@@ -6,10 +6,16 @@
 
 namespace headroom {
 
+namespace {
+
+constexpr uint64_t kOthersMaxAge = 20000000;  // nanoseconds
+
+}  // namespace
+
 uint64_t HostShare::Unclaimed() {
   if (ledger == nullptr) return local.free();
   const uint64_t now = NowNanoseconds();
-  if (now - others_time_.load(std::memory_order_relaxed) > 2000000) {
+  if (now - others_time_.load(std::memory_order_relaxed) > kOthersMaxAge) {
     const uint64_t own = ledger->Own();
     const uint64_t total = ledger->Total();
     others_.store(total > own ? total - own : 0, std::memory_order_relaxed);
@@ -70,9 +76,7 @@ void HostTier::Trim() {
 }
 
 uint64_t HostTier::Free() const {
-  const uint64_t unclaimed = share_.Unclaimed();
-  MutexLock lock(mutex_);
-  return unclaimed + kept_bytes_;
+  return share_.Unclaimed() + kept_bytes_.load(std::memory_order_relaxed);
 }
 
 bool HostTier::TakeKept(uint64_t bytes, unsigned shareable, Chunk* chunk) {
