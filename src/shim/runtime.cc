@@ -68,7 +68,7 @@ DeviceState::DeviceState(const Driver& driver, CUdevice device, const Options& o
       host(host_tier),
       source(driver, tier, host),
       builder(driver, source, device),
-      host_limit(options.host_limit) {
+      host_limit(host_tier.limit()) {
   driver.DeviceGetUuid(&uuid, device);
 }
 
@@ -85,7 +85,8 @@ Runtime::Runtime(const Driver& bound, const Options& read)
       options(read),
       retired(driver),
       captures(driver),
-      share_(read.host_limit, read.host_keep, OpenLedger(read.host_limit)) {}
+      share_(read.host_limit, read.host_keep, OpenLedger(read.host_limit)),
+      no_host_(driver, 0, no_share_) {}
 
 Runtime* Runtime::Existing() { return g_runtime.load(std::memory_order_acquire); }
 
@@ -142,8 +143,12 @@ DeviceState* Runtime::MakeDevice(CUdevice device) {
   if (DeviceState* state = ExistingDevice(device)) return state;
   int node = -1;
   if (driver.DeviceGetAttribute(&node, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID, device) != CUDA_SUCCESS) return nullptr;
+  // An integrated GPU's own memory is the host's: a host tier would count it twice.
+  int integrated = 0;
+  driver.DeviceGetAttribute(&integrated, CU_DEVICE_ATTRIBUTE_INTEGRATED, device);
   // A machine without NUMA reports -1; its memory is node 0.
-  DeviceState* state = new DeviceState(driver, device, options, *Host(std::max(node, 0)));
+  HostTier& host = integrated != 0 ? no_host_ : *Host(std::max(node, 0));
+  DeviceState* state = new DeviceState(driver, device, options, host);
   devices_[device].store(state, std::memory_order_release);
   return state;
 }

@@ -88,6 +88,8 @@ class Runtime {
 
   Mutex mutex_;
   HostShare share_;
+  HostShare no_share_{0, 0, nullptr};
+  HostTier no_host_;
   std::vector<std::unique_ptr<HostTier>> hosts_ HEADROOM_GUARDED_BY(mutex_);
   std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
 };

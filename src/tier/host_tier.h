@@ -56,6 +56,7 @@ class HostTier {
   uint64_t Free() const;
   // Bytes handed out now and at most.
   const Budget& in_use() const { return in_use_; }
+  uint64_t limit() const { return share_.limit; }
   int numa_node() const { return numa_node_; }
 
  private:
