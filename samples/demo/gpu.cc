@@ -68,7 +68,9 @@ CUresult Gpu::Open() {
   SAMPLE_TRY(Check(calls_.DevicePrimaryCtxRetain(&context_, device_), "cuDevicePrimaryCtxRetain"));
   SAMPLE_TRY(Check(calls_.CtxSetCurrent(context_), "cuCtxSetCurrent"));
   SAMPLE_TRY(LoadKernels());
-  SAMPLE_TRY(Check(calls_.StreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate"));
+  // Not a non-blocking one: SetCell's copy from pageable memory may still be under way when it
+  // returns, and only a stream that follows the default stream waits for it.
+  SAMPLE_TRY(Check(calls_.StreamCreate(&stream_, CU_STREAM_DEFAULT), "cuStreamCreate"));
   SAMPLE_TRY(Check(calls_.EventCreate(&start_, CU_EVENT_DEFAULT), "cuEventCreate"));
   SAMPLE_TRY(Check(calls_.EventCreate(&stop_, CU_EVENT_DEFAULT), "cuEventCreate"));
   SAMPLE_TRY(Allocate(sizeof(uint64_t), &cell_));

@@ -10,7 +10,6 @@
 #include "cli/help.h"
 #include "cli/options.h"
 #include "cli/run.h"
-#include "cli/sim_exec.h"
 
 namespace headroom {
 namespace {
@@ -18,7 +17,7 @@ namespace {
 constexpr char kDefaultProfile[] = "1GiB,host=4GiB";
 constexpr uint64_t kDefaultHbm = 4 * kGiB;    // on a real GPU: seconds, not minutes
 constexpr uint64_t kSmallestHbm = 64 * kMiB;  // below, no buffer is large enough to be spilled
-constexpr uint64_t kSlack = 256 * kMiB;       // HBM that contexts and small allocations take
+constexpr uint64_t kSlack = 768 * kMiB;       // HBM that contexts and the reserve keep from the buffers
 
 // What the demo runs on.
 struct Stage {
@@ -29,7 +28,7 @@ struct Stage {
 
 Failure ChooseStage(const DemoOptions& options, Stage* stage) {
   stage->sim = options.sim;
-  stage->reason = "as --sim asked";
+  stage->reason = "--sim or HEADROOM_SIM asked for it";
   if (options.sim.empty()) {
     const GpuPreview real = PreviewGpusApart();
     if (!real.failure.failed()) {
@@ -39,9 +38,7 @@ Failure ChooseStage(const DemoOptions& options, Stage* stage) {
     stage->sim = kDefaultProfile;
     stage->reason = real.failure.text;
   }
-  const Status entered = EnterSim(stage->sim);
-  if (!entered.ok()) return {kExitNoDriver, entered.what()};
-  const GpuPreview simulated = PreviewGpus();
+  const GpuPreview simulated = PreviewSimulated(stage->sim);
   if (simulated.failure.failed()) return simulated.failure;
   stage->gpu = simulated.gpus[0];
   return {};

@@ -7,7 +7,6 @@
 
 #include "base/size.h"
 #include "cli/gpu_preview.h"
-#include "cli/sim_exec.h"
 
 namespace headroom {
 namespace {
@@ -92,13 +91,10 @@ void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
 }  // namespace
 
 int DryRun(const RunPlan& plan, bool json) {
-  if (!plan.limits.sim.empty()) {
-    const Status entered = EnterSim(plan.limits.sim);
-    if (!entered.ok()) return Report({kExitNoDriver, entered.what()});
-  }
-  const GpuPreview preview = PreviewGpus();
+  const bool simulate = !plan.limits.sim.empty();
+  const GpuPreview preview = simulate ? PreviewSimulated(plan.limits.sim) : PreviewGpus();
   // A machine without a GPU is an answer; a profile that does not exist is a mistake.
-  if (!plan.limits.sim.empty() && preview.failure.failed()) return Report(preview.failure);
+  if (simulate && preview.failure.failed()) return Report(preview.failure);
   json ? PrintJson(plan, preview) : PrintText(plan, preview);
   return kExitOk;
 }

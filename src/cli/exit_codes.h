@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace headroom {
 
@@ -22,7 +23,11 @@ struct Failure {
   bool failed() const { return exit_code != kExitOk; }
 };
 
-// Prints `headroom: <text>` to standard error; returns the exit status.
+// `text` with '?' for control characters and for what is not UTF-8: names come
+// from files and arguments, and must not drive a terminal or break the line.
+std::string Printable(std::string_view text);
+
+// Prints `headroom: <text>`, made printable, to standard error; returns the exit status.
 int Report(const Failure& failure);
 
 }  // namespace headroom

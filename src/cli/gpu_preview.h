@@ -28,7 +28,11 @@ Failure CheckDriver(int* version);
 // CheckDriver, then cuInit and every GPU.
 GpuPreview PreviewGpus();
 
-// The same in a child process, for a command that goes on to exec: no state of
+// Enters the simulated driver (sim_exec.h) and asks it. kExitUsage where it does
+// not know the profile.
+GpuPreview PreviewSimulated(const std::string& profile);
+
+// PreviewGpus in a child process, for a command that goes on to exec: no state of
 // the driver is left behind here.
 GpuPreview PreviewGpusApart();
 

@@ -46,7 +46,7 @@ Options:
   --host-limit SIZE|auto  host memory that it may use in all (default: auto, what
                           the machine can spare after a reserve for the host)
   --reserve SIZE          HBM kept free for small allocations, which never leave it
-                          (default: chosen by GPU size)
+                          (default: 1/16 of the HBM, at most 512MiB)
   --report                print to standard error, as each process exits, what lay
                           where
   --stats-file FILE       append one line of JSON for each process to FILE

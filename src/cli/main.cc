@@ -32,11 +32,7 @@ int DoctorCommand(const std::vector<std::string>& arguments) {
   const Failure failure = ParseDoctor(arguments, &parsed);
   if (failure.failed()) return Report(failure);
   if (parsed.help) return Print(kDoctorHelp);
-#ifdef HEADROOM_HAVE_DOCTOR
   return RunDoctor(parsed.options);
-#else
-  return Report({kExitFailed, "this build has no doctor"});
-#endif
 }
 
 int HelpCommand(const std::vector<std::string>& arguments) {

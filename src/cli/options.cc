@@ -136,6 +136,12 @@ Setting Choose(const char* option, const std::string& text, const char* variable
   return {fmt::format("the environment's {}", variable), inherited, true};
 }
 
+// A run inside another stays on the outer one's simulated driver.
+void InheritSim(std::string* sim) {
+  const char* inherited = std::getenv(env::kSim);
+  if (sim->empty() && inherited != nullptr) *sim = inherited;
+}
+
 Failure ResolveLimits(const std::string& hbm, const std::string& host, const std::string& reserve,
                       RunOptions* options) {
   const Setting hbm_limit = Choose("--hbm-limit", hbm, env::kHbmLimit);
@@ -186,6 +192,7 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
     return Usage("put '--' before the command: headroom run [options] -- CMD ...");
   }
   if (failure.failed() || options->help) return failure;
+  InheritSim(&options->sim);
   failure = ResolveLimits(hbm, host, reserve, options);
   if (failure.failed()) return failure;
   if (options->json && !options->dry_run)
@@ -205,6 +212,7 @@ Failure ParseDemo(const std::vector<std::string>& arguments, DemoOptions* option
   parser.Flag("--json", &options->json);
   parser.Flag("-h,--help", &options->help);
   const Failure failure = parser.Parse(arguments);
+  InheritSim(&options->sim);
   if (failure.failed() || options->help || hbm.empty()) return failure;
   return ParseLimit("--hbm-limit", hbm, kSmallestLimit, &options->hbm_limit);
 }

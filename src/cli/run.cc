@@ -15,7 +15,6 @@
 #include "cli/dry_run.h"
 #include "cli/gpu_preview.h"
 #include "cli/help.h"
-#include "cli/sim_exec.h"
 
 namespace headroom {
 namespace {
@@ -104,9 +103,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
 Failure CheckRunDriver(const RunPlan& plan) {
   int version = 0;
   if (plan.limits.sim.empty()) return CheckDriver(&version);
-  const Status entered = EnterSim(plan.limits.sim);
-  if (!entered.ok()) return {kExitNoDriver, entered.what()};
-  return PreviewGpus().failure;
+  return PreviewSimulated(plan.limits.sim).failure;
 }
 
 Failure Execute(const RunPlan& plan) {

@@ -75,6 +75,13 @@ def test_without_a_gpu_it_simulates_and_says_why(headroom):
     assert f"why: {probe['driver_problem']}" in done.stdout
 
 
+def test_inside_a_simulated_run_it_does_not_claim_a_gpu(headroom):
+    done = headroom("run", "--sim", SMALL, "--", headroom.binary, "demo")
+    assert done.returncode == 0, done.stderr
+    assert f"simulated driver, profile {SMALL}" in done.stdout
+    assert "real GPU" not in done.stdout
+
+
 def test_unknown_profile(headroom):
     headroom.refuses(2, "'no-such-machine' is not a profile", arguments=["demo", "--sim", "no-such-machine"])
 

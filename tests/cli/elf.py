@@ -17,7 +17,7 @@ SEGMENT = 56
 
 
 def segment(kind, offset, size):
-    return struct.pack("<IIQQQQQQ", kind, 5, offset, 0x400000 + offset, 0, size, size, 0x1000)
+    return struct.pack("<IIQQQQQQ", kind, 5, offset, (0x400000 + offset) % 2**64, 0, size, size, 0x1000)
 
 
 def program(interpreter=LOADER, machine=MACHINE, kind=DYN, **fields):

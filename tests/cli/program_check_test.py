@@ -161,6 +161,15 @@ def test_random_damage_is_answered(headroom, script):
         assert done.returncode in (0, 126), (data.hex(), done)
 
 
+def test_names_from_files_do_not_drive_the_terminal(headroom, script):
+    text = refused(headroom, 126, "is not here", command=[script("s", b"#!/no/such/\x1b[31mred\xff\xc2\x9b\xc3\xa9\n")])
+    assert "/no/such/?[31mred??\u00e9'" in text
+
+
+def test_names_from_arguments_do_not_break_the_line(headroom):
+    refused(headroom, 127, "'no?such?[31m'", command=["no\nsuch\x1b[31m"])
+
+
 def test_binary_garbage(headroom, script):
     refused(headroom, 126, "neither an ELF program nor a script", command=[script("p", b"MZ\0\1\2")])
 

@@ -165,7 +165,9 @@ def test_inner_command_sees_the_machine_and_not_the_outer_run(headroom):
         "run", *SIM, "--host-limit", "2GiB", "--", headroom.binary, "run", "--dry-run", "--json", "--", "true"
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["devices"][0]["hbm_bytes"] == 1 << 30
+    plan = json.loads(done.stdout)
+    assert plan["devices"][0]["hbm_bytes"] == 1 << 30
+    assert plan["simulated"] is True
 
 
 def test_unknown_profile(headroom):
