@@ -42,6 +42,7 @@ struct Chunk {
   int location_type = 0;  // CUmemLocationType and id, as cuMemCreate was asked
   int location_id = 0;
   bool rdma = false;
+  uint64_t handle = 0;  // what cuMemCreate or the import returned; kept when all references are gone
   bool charged = true;  // an imported chunk is its exporter's
   std::shared_ptr<Slab> slab;
 };

@@ -49,7 +49,8 @@ CUresult CheckProperties(const CUmemAllocationProp* prop) {
 }
 
 CUmemGenericAllocationHandle AddHandle(State& state, ChunkPtr chunk) {
-  const CUmemGenericAllocationHandle handle = 0x7000'0000'0000 + state.NextId() * 16;
+  if (chunk->handle == 0) chunk->handle = 0x7000'0000'0000 + state.NextId() * 16;
+  const CUmemGenericAllocationHandle handle = chunk->handle;
   state.handles.emplace(handle, HandleRecord{std::move(chunk)});
   return handle;
 }
@@ -195,13 +196,12 @@ SIM_API cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* 
   if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
   auto* region = guard.state().va.Find(reinterpret_cast<CUdeviceptr>(address));
   if (region == nullptr || region->kind != sim::RegionKind::kVmm) return CUDA_ERROR_INVALID_VALUE;
-  for (auto& [known, record] : guard.state().handles) {
-    if (record.chunk != region->chunk) continue;
-    ++record.references;
-    *handle = known;
-    return CUDA_SUCCESS;
+  if (auto* record = sim::FindHandle(guard.state(), region->chunk->handle)) {
+    ++record->references;
+    *handle = region->chunk->handle;
+  } else {
+    *handle = sim::AddHandle(guard.state(), region->chunk);
   }
-  *handle = sim::AddHandle(guard.state(), region->chunk);
   return CUDA_SUCCESS;
 }
 
