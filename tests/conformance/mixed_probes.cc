@@ -215,6 +215,20 @@ void AddUniformAccess(ProbeList& list) {
     std::vector<char> bytes(2 * kChunk);
     return c.s.cu().MemcpyDtoH(bytes.data(), c.va, bytes.size());
   });
+  add("copy_in_pinned_over_both",
+      [](Case& c) { return c.s.cu().MemcpyHtoD(c.va, c.scope.Pinned(2 * kChunk), 2 * kChunk); });
+  add("copy_out_pinned_over_both",
+      [](Case& c) { return c.s.cu().MemcpyDtoH(c.scope.Pinned(2 * kChunk), c.va, 2 * kChunk); });
+  add("copy_out_async_pinned_over_both", [](Case& c) {
+    void* pinned = c.scope.Pinned(2 * kChunk);
+    const CUresult result = c.s.cu().MemcpyDtoHAsync(pinned, c.va, 2 * kChunk, nullptr);
+    Need(c.s.cu().CtxSynchronize(), "cuCtxSynchronize");
+    return result;
+  });
+  add("copy_out_small_across_border", [](Case& c) {
+    std::vector<char> bytes(4096);
+    return c.s.cu().MemcpyDtoH(bytes.data(), c.va + kChunk - 2048, bytes.size());
+  });
   add("copy_device_over_both",
       [](Case& c) { return c.s.cu().MemcpyDtoD(c.scope.Alloc(2 * kChunk), c.va, 2 * kChunk); });
   add("copy_out_host_chunk", [](Case& c) {

@@ -1,6 +1,7 @@
 #include "probe.h"
 
 #include <sstream>
+#include <string_view>
 
 #include "expectations.h"
 
@@ -32,15 +33,18 @@ std::string Ask(const Probe& probe, Session& session) {
   }
 }
 
-std::map<std::string, std::string> Expectations() {
-  std::map<std::string, std::string> expectations;
+Expected Expectations() {
+  constexpr std::string_view kExempt = "simulator-exempt ";
+  Expected expected;
   std::istringstream text(kExpectations);
   for (std::string line; std::getline(text, line);) {
+    const bool exempt = line.rfind(kExempt, 0) == 0;
+    if (exempt) line = line.substr(kExempt.size(), line.find(" because ") - kExempt.size());
     const size_t equals = line.find(" = ");
     if (line.empty() || line[0] == '#' || equals == std::string::npos) continue;
-    expectations[line.substr(0, equals)] = line.substr(equals + 3);
+    (exempt ? expected.exempt : expected.answers)[line.substr(0, equals)] = line.substr(equals + 3);
   }
-  return expectations;
+  return expected;
 }
 
 }  // namespace headroom::conformance

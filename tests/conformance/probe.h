@@ -47,7 +47,12 @@ ProbeList AllProbes();
 // ProbeFailure's text is the answer too.
 std::string Ask(const Probe& probe, Session& session);
 
-// name -> expected answer, from the embedded expectations.txt.
-std::map<std::string, std::string> Expectations();
+// The embedded expectations.txt, by the probe's name. `exempt` is what the
+// simulated driver may answer where it need not do as the real one was seen to.
+struct Expected {
+  std::map<std::string, std::string> answers;
+  std::map<std::string, std::string> exempt;
+};
+Expected Expectations();
 
 }  // namespace headroom::conformance

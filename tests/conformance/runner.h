@@ -12,6 +12,9 @@
 
 namespace headroom::conformance {
 
+// Whether the driver at hand is the simulated one. Asked once, in a process of its own.
+bool OnSimulator();
+
 class Runner {
  public:
   explicit Runner(const ProbeList& probes) : probes_(probes) {}
