@@ -31,7 +31,10 @@ Failure ResolveHostLimit(const RunOptions& options, RunPlan* plan) {
   // A simulated machine's host memory is its profile's, and the simulated driver guards it.
   if (!options.sim.empty()) return {};
   const std::string complaint = CheckHostLimit(*options.host_limit, plan->budget);
-  return complaint.empty() ? Failure{} : Failure{kExitUsage, complaint};
+  if (!complaint.empty()) return {kExitUsage, complaint};
+  const std::string warning = WarnOfHostLimit(*options.host_limit, plan->budget);
+  if (!warning.empty()) fmt::print(stderr, "headroom: {}\n", warning);
+  return {};
 }
 
 // Opens the stats file as the shim will. A dry run leaves no file behind.

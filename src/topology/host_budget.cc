@@ -74,6 +74,7 @@ void ConsiderNodes(const HostModel& model, int node_id, Tightest* tightest) {
 
 void Finish(const HostModel& model, uint64_t available, HostBudget* budget) {
   budget->available = available;
+  budget->ceiling = available;
   budget->reserve = std::min(std::max(kLeastReserve, model.real_ram / 10), available / 2);
   budget->bytes = RoundDown(available - budget->reserve, kGranularity);
 }
@@ -124,6 +125,8 @@ HostBudget AutoHostBudget(const HostModel& model, const HostBudgetRequest& reque
   }
   budget.limited_by = tightest.words();
   Finish(model, tightest.bytes(), &budget);
+  budget.ceiling = std::max(budget.ceiling, budget.real_ram);
+  if (model.cgroup.limited) budget.ceiling = std::min(budget.ceiling, model.cgroup.remaining);
   return budget;
 }
 
@@ -132,12 +135,20 @@ HostBudget AutoHostBudget(const HostBudgetRequest& request) {
 }
 
 std::string CheckHostLimit(uint64_t requested, const HostBudget& budget) {
-  if (requested <= budget.available) return "";
+  if (requested <= budget.ceiling) return "";
+  const bool now = budget.ceiling == budget.available;
   std::string text = "a host limit of " + FormatSize(requested) + " is more than the " +
-                     FormatSize(budget.available) + " that is there (" + budget.limited_by + "); ";
+                     FormatSize(budget.ceiling) + " that is there (" +
+                     (now ? budget.limited_by : "real RAM within the cgroup's limit") + "); ";
   if (budget.bytes == 0) return text + "free memory on the host or raise that limit";
-  return text + "use at most " + FormatSize(budget.available) + ", or --host-limit auto for " +
+  return text + "use at most " + FormatSize(budget.ceiling) + ", or --host-limit auto for " +
          FormatSize(budget.bytes);
+}
+
+std::string WarnOfHostLimit(uint64_t requested, const HostBudget& budget) {
+  if (requested <= budget.available) return "";
+  return "of the host limit of " + FormatSize(requested) + ", " + FormatSize(budget.available) +
+         " is free now (" + budget.limited_by + "); what is beyond that may be refused";
 }
 
 }  // namespace headroom

@@ -26,6 +26,7 @@ struct HostBudgetRequest {
 struct HostBudget {
   uint64_t bytes = 0;      // what headroom may use; a multiple of 2 MiB; 0 when nothing can be spared
   uint64_t available = 0;  // what is there before the reserve
+  uint64_t ceiling = 0;    // what there could be at most: all real RAM, as far as the cgroup allows
   uint64_t reserve = 0;    // kept for the host: max(2 GiB, 10% of real RAM), at most half of `available`
   uint64_t real_ram = 0;   // RAM that the OS has, HBM nodes left out
   int node = -1;           // the NUMA node that was looked at; -1: the machine as a whole
@@ -40,9 +41,12 @@ HostBudget AutoHostBudget(const HostBudgetRequest& request = {});
 // The same on a model that was read before (see host_model.h).
 HostBudget AutoHostBudget(const HostModel& model, const HostBudgetRequest& request);
 
-// "" when an explicit limit of `requested` bytes is within what is there
-// (`budget.available`; a limit may eat into the reserve), else one sentence
-// for the user that names the fix.
+// "" when the machine could hold an explicit limit of `requested` bytes
+// (`budget.ceiling`), else one sentence for the user that names the fix.
 std::string CheckHostLimit(uint64_t requested, const HostBudget& budget);
+
+// "" when that much is there now (`budget.available`; a limit may eat into the
+// reserve), else a warning: page cache may give way, virtual machines grow.
+std::string WarnOfHostLimit(uint64_t requested, const HostBudget& budget);
 
 }  // namespace headroom

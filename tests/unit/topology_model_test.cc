@@ -312,5 +312,23 @@ TEST(CheckHostLimit, SaysWhatIsThereAndWhatToDo) {
   EXPECT_NE(CheckHostLimit(1, HostBudget{}).find("free memory"), std::string::npos);
 }
 
+TEST(CheckHostLimit, WarnsOfWhatIsNotFreeNowAndRefusesWhatCannotBe) {
+  HostBudget budget;
+  budget.available = 6 * kGiB;
+  budget.bytes = 4 * kGiB;
+  budget.ceiling = 250 * kGiB;
+  budget.limited_by = "free memory of NUMA node 0";
+  EXPECT_EQ(WarnOfHostLimit(6 * kGiB, budget), "");
+  EXPECT_EQ(CheckHostLimit(8 * kGiB, budget), "");
+  EXPECT_NE(WarnOfHostLimit(8 * kGiB, budget).find("6.0 GiB is free now"), std::string::npos);
+  EXPECT_NE(CheckHostLimit(251 * kGiB, budget).find("250 GiB"), std::string::npos);
+}
+
+TEST(CheckHostLimit, TheCeilingIsRealRamWithinTheCgroup) {
+  EXPECT_EQ(BudgetOf("container-cgroup2").ceiling, 28 * kGiB);
+  const HostBudget server = BudgetOf("server-8gpu");
+  EXPECT_EQ(server.ceiling, server.real_ram);
+}
+
 }  // namespace
 }  // namespace headroom
