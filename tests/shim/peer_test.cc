@@ -1,0 +1,87 @@
+// Two devices: each has limits of its own, both share the host's; ranges are reachable by a
+// peer exactly when the program enabled that.
+#include "shim_test.h"
+
+namespace headroom::shim_test {
+namespace {
+
+using PeerTest = ShimTest;
+
+TEST_F(PeerTest, TheSecondDeviceHasItsOwnBudgetAndSharesTheHosts) {
+  const CUdeviceptr first = Alloc(kForRanges);
+  const CUcontext second_context = UseDevice(1);
+  EXPECT_EQ(MemInfo().total, kHbm + kHost);
+  EXPECT_EQ(MemInfo().free, kHbm + kHost);
+  const CUdeviceptr second = Alloc(kForRanges);
+  EXPECT_EQ(PlacementOf(second).device_bytes, kForRanges);
+  EXPECT_EQ(GetSim().used(1), kForRanges);
+  const CUdeviceptr spilled = Alloc(kSpilled);
+  EXPECT_EQ(PlacementOf(spilled).host_bytes, kSpilled);
+  int ordinal = -1;
+  EXPECT_CU(Cu().PointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, spilled));
+  EXPECT_EQ(ordinal, 1);
+  CUcontext context = nullptr;
+  EXPECT_CU(Cu().PointerGetAttribute(&context, CU_POINTER_ATTRIBUTE_CONTEXT, spilled));
+  EXPECT_EQ(context, second_context);
+  Fill(spilled, kSpilled, 21);
+  EXPECT_EQ(CountBad(spilled, kSpilled, 21), 0u);
+  UseDevice(0);
+  EXPECT_EQ(MemInfo().free, before_.free - kForRanges - kSpilled);
+  Free(spilled);  // from the other context, too
+  Free(second);
+  Free(first);
+}
+
+TEST_F(PeerTest, CreateForTheSecondDeviceSpillsAndSaysDevice1) {
+  const CUmemAllocationProp prop = DeviceMemory(1);
+  CUmemGenericAllocationHandle handle = 0;
+  ASSERT_CU(Cu().MemCreate(&handle, kSpilled, &prop, 0));
+  CUmemAllocationProp told{};
+  EXPECT_CU(Cu().MemGetAllocationPropertiesFromHandle(&told, handle));
+  EXPECT_EQ(told.location.type, CU_MEM_LOCATION_TYPE_DEVICE);
+  EXPECT_EQ(told.location.id, 1);
+  EXPECT_CU(Cu().MemRelease(handle));
+}
+
+TEST_F(PeerTest, EnablingAccessReachesExistingAndLaterRanges) {
+  const CUdeviceptr spilled = Alloc(kSpilled);
+  const CUdeviceptr device = Alloc(32 * kMiB);
+  Fill(spilled, kSpilled, 1);
+  Fill(device, 32 * kMiB, 2);
+  EXPECT_CU(Cu().CtxSynchronize());
+  const CUcontext owner = UseDevice(0);
+  UseDevice(1);
+  ASSERT_CU(Cu().CtxEnablePeerAccess(owner, 0));
+  EXPECT_EQ(CountBad(spilled, kSpilled, 1), 0u);  // device 1's kernels
+  EXPECT_EQ(CountBad(device, 32 * kMiB, 2), 0u);
+  UseDevice(0);
+  const CUdeviceptr later = Alloc(kThreshold);
+  UseDevice(1);
+  Fill(later, kThreshold, 3);
+  EXPECT_EQ(CountBad(later, kThreshold, 3), 0u);
+  EXPECT_CU_IS(Cu().CtxEnablePeerAccess(owner, 0), CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
+  EXPECT_CU(Cu().CtxDisablePeerAccess(owner));
+  UseDevice(0);
+  Free(later);
+  Free(device);
+  Free(spilled);
+}
+
+TEST_F(PeerTest, ARefusedEnableLeavesTheNextAllocationsAlone) {
+  const CUcontext owner = UseDevice(0);
+  const CUdeviceptr p = Alloc(kSpilled);
+  UseDevice(1);
+  GetSim().fail("cuMemSetAccess:1:CUDA_ERROR_INVALID_DEVICE");
+  EXPECT_CU_IS(Cu().CtxEnablePeerAccess(owner, 0), CUDA_ERROR_INVALID_DEVICE);
+  GetSim().fail("");
+  // The program may try again, and then has it.
+  EXPECT_CU(Cu().CtxEnablePeerAccess(owner, 0));
+  Fill(p, kSpilled, 3);
+  EXPECT_EQ(CountBad(p, kSpilled, 3), 0u);
+  EXPECT_CU(Cu().CtxDisablePeerAccess(owner));
+  UseDevice(0);
+  Free(p);
+}
+
+}  // namespace
+}  // namespace headroom::shim_test

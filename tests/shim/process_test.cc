@@ -1,0 +1,213 @@
+// Processes: fork, exec, a shared host budget, sudden death, and what is reported at exit.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "shim_test.h"
+
+namespace headroom::shim_test {
+namespace {
+
+class ProcessTest : public ShimTest {
+ protected:
+  // Runs this program again: a child process that plays `role`, with `environment` added.
+  // It speaks through its standard output and listens on its standard input.
+  struct Child {
+    pid_t pid = -1;
+    FILE* from = nullptr;
+    int to = -1;
+    std::string ReadLine() const {
+      char text[4096] = {};
+      return std::fgets(text, sizeof text, from) == nullptr ? "" : text;
+    }
+    void Tell(const char* text) const {
+      ASSERT_EQ(write(to, text, strlen(text)), static_cast<ssize_t>(strlen(text)));
+    }
+    int Wait() {
+      close(to);
+      int status = -1;
+      waitpid(pid, &status, 0);
+      std::fclose(from);
+      return status;
+    }
+  };
+  static Child Start(const char* role,
+                     const std::vector<std::pair<std::string, std::string>>& environment = {}) {
+    int out[2];
+    int in[2];
+    if (pipe2(out, O_CLOEXEC) != 0 || pipe2(in, O_CLOEXEC) != 0) return {};
+    Child child;
+    child.pid = fork();
+    if (child.pid == 0) {
+      dup2(out[1], STDOUT_FILENO);
+      dup2(in[0], STDIN_FILENO);
+      for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
+      execl("/proc/self/exe", "headroom_shim_process_tests", role, nullptr);
+      _exit(127);
+    }
+    close(out[1]);
+    close(in[0]);
+    child.from = fdopen(out[0], "r");
+    child.to = in[1];
+    return child;
+  }
+};
+
+TEST_F(ProcessTest, AForkedChildPassesThroughAndKeepsTheParentsShare) {
+  const CUdeviceptr p = Alloc(kSpilled);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    // CUDA does not survive fork; the shim must answer as the driver does, and leave the
+    // parent's books alone.
+    CUdeviceptr q = 0;
+    const CUresult result = Cu().MemAlloc(&q, kSpilled);
+    const bool passed = result != CUDA_SUCCESS || PlacementOf(q).host_bytes == 0;
+    _exit(passed ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_EQ(MemInfo().free, before_.free - kSpilled);
+  // Another process sees the share still taken.
+  Child child = Start("info");
+  EXPECT_EQ(child.ReadLine(), std::to_string(kHbm + kHost - kSpilled) + "\n");
+  EXPECT_EQ(child.Wait(), 0);
+  Fill(p, kMiB, 1);
+  EXPECT_EQ(CountBad(p, kMiB, 1), 0u);
+  Free(p);
+}
+
+TEST_F(ProcessTest, AnExecutedChildWorks) {
+  Child child = Start("spill");
+  EXPECT_EQ(child.ReadLine(), "spilled\n");
+  child.Tell("\n");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+TEST_F(ProcessTest, TogetherProcessesStayWithinTheHostLimit) {
+  Child one = Start("spill");
+  ASSERT_EQ(one.ReadLine(), "spilled\n");  // holds 64 of 96 MiB
+  Child two = Start("spill");
+  EXPECT_EQ(two.ReadLine(), "CUDA_ERROR_OUT_OF_MEMORY\n");
+  EXPECT_EQ(two.Wait(), 0);
+  CUdeviceptr p = 0;
+  EXPECT_CU_IS(Cu().MemAlloc(&p, 96 * kMiB), CUDA_ERROR_OUT_OF_MEMORY);
+  const CUdeviceptr fits = Alloc(80 * kMiB);  // 48 in HBM and the 32 that are left
+  EXPECT_EQ(PlacementOf(fits).host_bytes, 32 * kMiB);
+  Free(fits);
+  one.Tell("\n");
+  EXPECT_EQ(one.Wait(), 0);
+  Free(Alloc(96 * kMiB));
+}
+
+TEST_F(ProcessTest, KillingOneGivesItsShareBack) {
+  Child child = Start("spill");
+  ASSERT_EQ(child.ReadLine(), "spilled\n");
+  CUdeviceptr p = 0;
+  EXPECT_CU_IS(Cu().MemAlloc(&p, 96 * kMiB), CUDA_ERROR_OUT_OF_MEMORY);
+  ASSERT_EQ(kill(child.pid, SIGKILL), 0);
+  EXPECT_TRUE(WIFSIGNALED(child.Wait()));
+  Free(Alloc(96 * kMiB));
+}
+
+TEST_F(ProcessTest, WithoutLimitsEverythingPassesThrough) {
+  Child child = Start("passthrough", {{"HEADROOM_HBM_LIMIT", ""}, {"HEADROOM_HOST_LIMIT", ""}});
+  EXPECT_EQ(child.ReadLine(), "passed\n");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+TEST_F(ProcessTest, WithoutADriverCallsFailAndNothingCrashes) {
+  Child child = Start("nodriver", {{"LD_LIBRARY_PATH", "/nonexistent"}});
+  EXPECT_EQ(child.ReadLine(), "failed\n");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+TEST_F(ProcessTest, StatsAreOneJsonLineAProcess) {
+  const std::string path = testing::TempDir() + "headroom-stats-" + std::to_string(getpid());
+  unlink(path.c_str());
+  for (int i = 0; i < 2; ++i) {
+    Child child = Start("spill", {{"HEADROOM_STATS_FILE", path}});
+    EXPECT_EQ(child.ReadLine(), "spilled\n");
+    child.Tell("\n");
+    EXPECT_EQ(child.Wait(), 0);
+  }
+  std::ifstream file(path);
+  std::string line;
+  int lines = 0;
+  while (std::getline(file, line)) {
+    ++lines;
+    EXPECT_EQ(line.find("{\"pid\":"), 0u) << line;
+    EXPECT_NE(line.find("\"host_bytes\":{\"current\":0,\"peak\":67108864,\"numa_node\":0}"),
+              std::string::npos)
+        << line;
+    EXPECT_NE(line.find("\"hbm_bytes\":{\"current\":0,"), std::string::npos) << line;
+    EXPECT_NE(line.find("\"spilled\":1,\"largest\":67108864"), std::string::npos) << line;
+    EXPECT_NE(line.find("\"shim_seconds\":"), std::string::npos) << line;
+    EXPECT_EQ(line.back(), '}');
+  }
+  EXPECT_EQ(lines, 2);
+  unlink(path.c_str());
+}
+
+TEST_F(ProcessTest, KeptHostChunksServeTheNextRequest) {
+  Child child =
+      Start("keep", {{"HEADROOM_HOST_KEEP", std::to_string(64 * kMiB)}, {"HEADROOM_SIM_STRICT", "0"}});
+  EXPECT_EQ(child.ReadLine(), "1\n");  // one cuMemCreate on the host for three allocations
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+}  // namespace
+
+// What the children do. The exit status is 0 where they did it.
+int Play(const std::string& role) {
+  const auto say = [](const std::string& text) {
+    std::printf("%s\n", text.c_str());
+    std::fflush(stdout);
+  };
+  if (role == "nodriver") {
+    // Found in the global scope, though no driver is there.
+    CUdeviceptr p = 0;
+    const bool failed = ::cuMemAlloc_v2(&p, kSpilled) != CUDA_SUCCESS && ::cuMemFree_v2(0) != CUDA_SUCCESS;
+    say(failed ? "failed" : "succeeded");
+    return 0;
+  }
+  UseDevice(0);
+  if (role == "info") {
+    say(std::to_string(MemInfo().free));
+    return 0;
+  }
+  CUdeviceptr p = 0;
+  if (role == "passthrough") {
+    const CUresult result = Cu().MemAlloc(&p, 512 * kMiB);
+    say(result == CUDA_SUCCESS && PlacementOf(p).device_bytes == 0 && MemInfo().total == kGiB ? "passed"
+                                                                                              : "changed");
+    return Cu().MemFree(p);
+  }
+  if (role == "keep") {
+    const uint64_t before = GetSim().call_count("cuMemCreate");
+    for (int i = 0; i < 3; ++i) {
+      if (Cu().MemAlloc(&p, kSpilled) != CUDA_SUCCESS || Cu().MemFree(p) != CUDA_SUCCESS) return 1;
+    }
+    say(std::to_string(GetSim().call_count("cuMemCreate") - before));
+    return 0;
+  }
+  const CUresult result = Cu().MemAlloc(&p, kSpilled);
+  say(result == CUDA_SUCCESS ? "spilled" : NameOf(result));
+  if (result != CUDA_SUCCESS) return 0;
+  char byte = 0;
+  if (read(STDIN_FILENO, &byte, 1) < 0) return 1;  // until told, or until nobody is there
+  return Cu().MemFree(p);
+}
+
+}  // namespace headroom::shim_test
+
+int main(int argc, char** argv) {
+  if (argc == 2 && argv[1][0] != '-') return headroom::shim_test::Play(argv[1]);
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,59 @@
+// ShimTest: every test begins with device 0's primary context current and must
+// leave the memory as it found it: nothing leaked, the same figures in
+// cuMemGetInfo, no misuse seen by the simulated driver.
+//
+// ctest sets the limits that the tests count on: HBM 64 MiB a device, of which 16
+// are the reserve, and 96 MiB of host memory.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include "program.h"
+
+namespace headroom::shim_test {
+
+inline constexpr uint64_t kHbm = 64 * kMiB;
+inline constexpr uint64_t kReserve = 16 * kMiB;
+inline constexpr uint64_t kHost = 96 * kMiB;
+inline constexpr uint64_t kForRanges = kHbm - kReserve;
+inline constexpr uint64_t kThreshold = 16 * kMiB;
+inline constexpr uint64_t kSpilled = 64 * kMiB;  // more than the ranges' HBM: whole on the host
+inline constexpr uint64_t kMixed = 128 * kMiB;   // more than the host, too: 48 MiB in HBM, 80 on the host
+
+class ShimTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    GetSim().fail("");
+    UseDevice(0);
+    GetSim().clear_strict_errors();
+    Spin(1);  // kernels and contexts are in place
+    ASSERT_CU(Cu().CtxSynchronize());
+    ASSERT_EQ(Leaks(), "");
+    before_ = MemInfo();
+  }
+  void TearDown() override {
+    GetSim().fail("");
+    UseDevice(0);
+    EXPECT_CU(Cu().CtxSynchronize());
+    EXPECT_EQ(MemInfo().free, before_.free);
+    EXPECT_EQ(MemInfo().total, before_.total);
+    EXPECT_EQ(Leaks(), "");
+    EXPECT_EQ(StrictErrors(), "");
+  }
+
+  CUdeviceptr Alloc(uint64_t bytes) {
+    CUdeviceptr p = 0;
+    EXPECT_CU(Cu().MemAlloc(&p, bytes));
+    return p;
+  }
+  void Free(CUdeviceptr p) { EXPECT_CU(Cu().MemFree(p)); }
+  CUstream NewStream(unsigned flags = CU_STREAM_NON_BLOCKING) {
+    CUstream stream = nullptr;
+    EXPECT_CU(Cu().StreamCreate(&stream, flags));
+    return stream;
+  }
+
+  Info before_;
+};
+
+}  // namespace headroom::shim_test

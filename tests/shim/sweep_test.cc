@@ -1,0 +1,316 @@
+// The sweep: every driver call that an operation makes is failed in turn, by lack of memory
+// and by an unknown error. The program must get one of the two or success; afterwards the
+// same operation works, its memory holds what was put there, the figures are as before and
+// nothing has leaked. HEADROOM_HOST_KEEP is 0, so that no host chunk is kept.
+#include <functional>
+#include <memory>
+
+#include "shim_test.h"
+
+namespace headroom::shim_test {
+namespace {
+
+using Results = std::vector<CUresult>;
+
+// An operation as a program performs it: it stops where it is refused memory, and what it
+// could not give back it tries to give back again later.
+class Operation {
+ public:
+  virtual ~Operation() = default;
+  virtual void Run(Results* results) = 0;
+  // Gives back what a failed Run left, with every call working.
+  virtual void Finish() = 0;
+  // All of it with every call working, contents too.
+  virtual void Check() = 0;
+
+ protected:
+  static bool Keep(Results* results, CUresult result) {
+    results->push_back(result);
+    return result == CUDA_SUCCESS;
+  }
+  static void FillAndVerify(CUdeviceptr p, uint64_t bytes) {
+    // Both ends and every border of 16 MiB: contents cost time, placement does not.
+    for (uint64_t at = 0; at < bytes; at += 16 * kMiB) {
+      const uint64_t from = at == 0 ? 0 : at - 4096;
+      Fill(p + from, 8192, at);
+      EXPECT_EQ(CountBad(p + from, 8192, at), 0u);
+    }
+    Fill(p + bytes - 8192, 8192, 99);
+    EXPECT_EQ(CountBad(p + bytes - 8192, 8192, 99), 0u);
+  }
+};
+
+class AllocAndFree : public Operation {
+ public:
+  explicit AllocAndFree(uint64_t bytes) : bytes_(bytes) {}
+  void Run(Results* results) override {
+    if (!Keep(results, Cu().MemAlloc(&p_, bytes_))) {
+      p_ = 0;
+      return;
+    }
+    if (Keep(results, Cu().MemFree(p_))) p_ = 0;
+  }
+  void Finish() override {
+    if (p_ == 0) return;
+    FillAndVerify(p_, bytes_);  // what could not be freed is whole
+    EXPECT_CU(Cu().MemFree(p_));
+    p_ = 0;
+  }
+  void Check() override {
+    CUdeviceptr p = 0;
+    ASSERT_CU(Cu().MemAlloc(&p, bytes_));
+    FillAndVerify(p, bytes_);
+    EXPECT_CU(Cu().MemFree(p));
+  }
+
+ private:
+  const uint64_t bytes_;
+  CUdeviceptr p_ = 0;
+};
+
+// Small ones, with the device's budget used up: the reserve too.
+class SmallSpilled : public Operation {
+ public:
+  SmallSpilled() {
+    EXPECT_CU(Cu().MemAlloc(&large_, kForRanges));
+    EXPECT_CU(Cu().MemAlloc(&small_, kReserve - 1));
+  }
+  ~SmallSpilled() override {
+    EXPECT_CU(Cu().MemFree(large_));
+    EXPECT_CU(Cu().MemFree(small_));
+  }
+  void Run(Results* results) override { inner_.Run(results); }
+  void Finish() override { inner_.Finish(); }
+  void Check() override { inner_.Check(); }
+
+ private:
+  CUdeviceptr large_ = 0;
+  CUdeviceptr small_ = 0;
+  AllocAndFree inner_{2 * kMiB};
+};
+
+class AsyncSpilled : public Operation {
+ public:
+  AsyncSpilled() { EXPECT_CU(Cu().StreamCreate(&stream_, CU_STREAM_NON_BLOCKING)); }
+  ~AsyncSpilled() override { EXPECT_CU(Cu().StreamDestroy(stream_)); }
+  void Run(Results* results) override {
+    if (!Keep(results, Cu().MemAllocAsync(&p_, kBytes, stream_))) {
+      p_ = 0;
+      return;
+    }
+    if (Keep(results, Cu().MemFreeAsync(p_, stream_))) p_ = 0;
+    Keep(results, Cu().StreamSynchronize(stream_));
+    size_t free = 0;
+    size_t total = 0;
+    Keep(results, Cu().MemGetInfo(&free, &total));  // takes the memory back
+  }
+  void Finish() override {
+    if (p_ != 0) {
+      EXPECT_CU(Cu().MemFreeAsync(p_, stream_));
+    }
+    p_ = 0;
+    EXPECT_CU(Cu().StreamSynchronize(stream_));
+  }
+  void Check() override {
+    CUdeviceptr p = 0;
+    ASSERT_CU(Cu().MemAllocAsync(&p, kBytes, stream_));
+    EXPECT_EQ(PlacementOf(p).host_bytes, kBytes);
+    FillAndVerify(p, kBytes);
+    EXPECT_CU(Cu().MemFreeAsync(p, stream_));
+    EXPECT_CU(Cu().StreamSynchronize(stream_));
+    (void)MemInfo();
+  }
+
+ private:
+  static constexpr uint64_t kBytes = 80 * kMiB;
+  CUstream stream_ = nullptr;
+  CUdeviceptr p_ = 0;
+};
+
+enum class Last { kRelease, kUnmap };
+
+class CreateAndMap : public Operation {
+ public:
+  CreateAndMap(uint64_t bytes, Last last) : bytes_(bytes), last_(last) {
+    EXPECT_CU(Cu().MemAddressReserve(&va_, bytes_, 0, 0, 0));
+  }
+  ~CreateAndMap() override { EXPECT_CU(Cu().MemAddressFree(va_, bytes_)); }
+  void Run(Results* results) override {
+    if (!Acquire(results)) return;
+    if (last_ == Last::kUnmap) ReleaseOnce(results);
+    if (Keep(results, Cu().MemUnmap(va_, bytes_))) mapped_ = false;
+    if (last_ == Last::kRelease) ReleaseOnce(results);
+  }
+  void Finish() override {
+    if (mapped_) {
+      EXPECT_CU(Cu().MemUnmap(va_, bytes_));
+    }
+    if (held_) {
+      EXPECT_CU(Cu().MemRelease(handle_));
+    }
+    mapped_ = false;
+    held_ = false;
+  }
+  void Check() override {
+    Results results;
+    ASSERT_TRUE(Acquire(&results)) << NameOf(results.back());
+    FillAndVerify(va_, bytes_);
+    Finish();
+  }
+
+ private:
+  bool Acquire(Results* results) {
+    const CUmemAllocationProp prop = DeviceMemory();
+    const CUmemAccessDesc access = DeviceAccess();
+    held_ = Keep(results, Cu().MemCreate(&handle_, bytes_, &prop, 0));
+    if (!held_) return false;
+    mapped_ = Keep(results, Cu().MemMap(va_, bytes_, 0, handle_, 0));
+    if (!mapped_) return false;
+    return Keep(results, Cu().MemSetAccess(va_, bytes_, &access, 1));
+  }
+  void ReleaseOnce(Results* results) {
+    if (Keep(results, Cu().MemRelease(handle_))) held_ = false;
+  }
+
+  const uint64_t bytes_;
+  const Last last_;
+  CUdeviceptr va_ = 0;
+  CUmemGenericAllocationHandle handle_ = 0;
+  bool held_ = false;
+  bool mapped_ = false;
+};
+
+class EnablePeer : public Operation {
+ public:
+  EnablePeer() : owner_(UseDevice(0)) {
+    EXPECT_CU(Cu().MemAlloc(&device_, kThreshold));
+    EXPECT_CU(Cu().MemAlloc(&spilled_, kSpilled));
+    UseDevice(1);
+  }
+  ~EnablePeer() override {
+    UseDevice(0);
+    EXPECT_CU(Cu().MemFree(spilled_));
+    EXPECT_CU(Cu().MemFree(device_));
+  }
+  void Run(Results* results) override { enabled_ = Keep(results, Cu().CtxEnablePeerAccess(owner_, 0)); }
+  void Finish() override {
+    if (!enabled_) return;
+    Use();
+    EXPECT_CU(Cu().CtxDisablePeerAccess(owner_));
+    enabled_ = false;
+  }
+  void Check() override {
+    ASSERT_CU(Cu().CtxEnablePeerAccess(owner_, 0));
+    enabled_ = true;
+    Finish();
+  }
+
+ private:
+  // Told that it has access, the program uses it.
+  void Use() {
+    FillAndVerify(device_, kThreshold);
+    FillAndVerify(spilled_, kSpilled);
+  }
+
+  const CUcontext owner_;
+  CUdeviceptr device_ = 0;
+  CUdeviceptr spilled_ = 0;
+  bool enabled_ = false;
+};
+
+struct Case {
+  const char* name;
+  std::function<std::unique_ptr<Operation>()> make;
+};
+
+template <typename Kind, auto... kArguments>
+Case MakeCase(const char* name) {
+  return {name, [] { return std::make_unique<Kind>(kArguments...); }};
+}
+
+class SweepTest : public ShimTest, public testing::WithParamInterface<Case> {
+ protected:
+  // Everything that an operation may leave is gone.
+  void ExpectClean(const Info& before) {
+    EXPECT_EQ(MemInfo().free, before.free);
+    EXPECT_EQ(Leaks(), leaks_);
+    EXPECT_EQ(StrictErrors(), "");
+  }
+  void CheckAfter(Operation& operation, const Info& before) {
+    GetSim().fail("");
+    operation.Finish();
+    operation.Check();
+    ExpectClean(before);
+  }
+  std::string leaks_;  // what the operation's own set-up holds
+};
+
+TEST_P(SweepTest, AnyOneCallMayFail) {
+  const std::unique_ptr<Operation> operation = GetParam().make();
+  operation->Check();  // warm
+  leaks_ = Leaks();
+  const Info before = MemInfo();
+  for (const CUresult error : {CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR_UNKNOWN}) {
+    uint64_t k = 0;
+    uint64_t calls = 0;
+    do {
+      const std::string rule = "*:" + std::to_string(++k) + ":" + NameOf(error);
+      SCOPED_TRACE(rule);
+      GetSim().fail(rule.c_str());
+      calls = GetSim().call_count("*");
+      Results results;
+      operation->Run(&results);
+      calls = GetSim().call_count("*") - calls;
+      for (const CUresult result : results) {
+        EXPECT_TRUE(result == CUDA_SUCCESS || result == CUDA_ERROR_OUT_OF_MEMORY || result == error)
+            << NameOf(result);
+      }
+      CheckAfter(*operation, before);
+    } while (k <= calls && !HasFailure());
+    EXPECT_GT(k, 1u);
+  }
+}
+
+TEST_P(SweepTest, AnyCallsMayFail) {
+  const std::unique_ptr<Operation> operation = GetParam().make();
+  operation->Check();
+  leaks_ = Leaks();
+  const Info before = MemInfo();
+  for (int seed = 1; seed <= 60 && !HasFailure(); ++seed) {
+    const std::string rule = "seed:" + std::to_string(seed) + ":" + std::to_string(5 + seed % 30);
+    SCOPED_TRACE(rule);
+    GetSim().fail(rule.c_str());
+    for (int round = 0; round < 3; ++round) {
+      Results results;
+      operation->Run(&results);
+      for (const CUresult result : results) {
+        EXPECT_TRUE(result == CUDA_SUCCESS || result == CUDA_ERROR_OUT_OF_MEMORY) << NameOf(result);
+      }
+      GetSim().fail("");
+      operation->Finish();
+      GetSim().fail(rule.c_str());
+    }
+    CheckAfter(*operation, before);
+  }
+}
+
+std::string CaseName(const testing::TestParamInfo<Case>& test) { return test.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(
+    OneDevice, SweepTest,
+    testing::Values(MakeCase<AllocAndFree, 80 * kMiB>("SpilledAlloc"),
+                    MakeCase<AllocAndFree, 32 * kMiB>("DeviceAlloc"),
+                    MakeCase<AllocAndFree, kMixed>("MixedAlloc"), MakeCase<AllocAndFree, 4096>("SmallAlloc"),
+                    MakeCase<SmallSpilled>("SmallSpilledAlloc"), MakeCase<AsyncSpilled>("SpilledAllocAsync"),
+                    MakeCase<CreateAndMap, 32 * kMiB, Last::kRelease>("DeviceCreate"),
+                    MakeCase<CreateAndMap, kSpilled, Last::kRelease>("SpilledCreate"),
+                    MakeCase<CreateAndMap, kMixed, Last::kRelease>("CompositeCreate"),
+                    MakeCase<CreateAndMap, 32 * kMiB, Last::kUnmap>("DeviceCreateUnmappedLast"),
+                    MakeCase<CreateAndMap, kSpilled, Last::kUnmap>("SpilledCreateUnmappedLast"),
+                    MakeCase<CreateAndMap, kMixed, Last::kUnmap>("CompositeCreateUnmappedLast")),
+    CaseName);
+INSTANTIATE_TEST_SUITE_P(TwoDevices, SweepTest, testing::Values(MakeCase<EnablePeer>("EnablePeerAccess")),
+                         CaseName);
+
+}  // namespace
+}  // namespace headroom::shim_test

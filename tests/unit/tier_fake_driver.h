@@ -1,0 +1,71 @@
+// A Driver for unit tests: cuMemCreate and its family as counters, with a capacity for the
+// device and for the host. No memory is behind it. One test at a time.
+#pragma once
+
+#include <cuda.h>
+
+#include <map>
+
+#include "driver/driver.h"
+
+namespace headroom {
+
+struct FakeMemory {
+  uint64_t device_capacity = UINT64_MAX;
+  uint64_t host_capacity = UINT64_MAX;
+  uint64_t device_used = 0;
+  uint64_t host_used = 0;
+  int fail_releases = 0;  // as many cuMemRelease calls fail
+  int creates = 0;
+  int releases = 0;
+  std::map<CUmemGenericAllocationHandle, std::pair<bool, uint64_t>> live;  // host?, bytes
+  CUmemAllocationProp last{};
+};
+
+inline FakeMemory& Fake() {
+  static FakeMemory memory;
+  return memory;
+}
+
+inline Driver FakeDriver() {
+  Fake() = FakeMemory();
+  Driver driver;
+  driver.DeviceGetAttribute = [](int* value, CUdevice_attribute, CUdevice) {
+    *value = 0;
+    return CUDA_SUCCESS;
+  };
+  driver.MemGetInfo = [](size_t* free, size_t* total) {
+    *total = Fake().device_capacity;
+    *free = Fake().device_capacity - Fake().device_used;
+    return CUDA_SUCCESS;
+  };
+  driver.MemCreate = [](CUmemGenericAllocationHandle* out, size_t bytes, const CUmemAllocationProp* prop,
+                        unsigned long long) {
+    FakeMemory& fake = Fake();
+    const bool host = prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE;
+    uint64_t& used = host ? fake.host_used : fake.device_used;
+    const uint64_t capacity = host ? fake.host_capacity : fake.device_capacity;
+    if (bytes > capacity - used) return CUDA_ERROR_OUT_OF_MEMORY;
+    used += bytes;
+    fake.last = *prop;
+    *out = static_cast<CUmemGenericAllocationHandle>(++fake.creates);
+    fake.live[*out] = {host, bytes};
+    return CUDA_SUCCESS;
+  };
+  driver.MemRelease = [](CUmemGenericAllocationHandle handle) {
+    FakeMemory& fake = Fake();
+    if (fake.fail_releases > 0) {
+      --fake.fail_releases;
+      return CUDA_ERROR_UNKNOWN;
+    }
+    const auto found = fake.live.find(handle);
+    if (found == fake.live.end()) return CUDA_ERROR_INVALID_VALUE;
+    (found->second.first ? fake.host_used : fake.device_used) -= found->second.second;
+    fake.live.erase(found);
+    ++fake.releases;
+    return CUDA_SUCCESS;
+  };
+  return driver;
+}
+
+}  // namespace headroom

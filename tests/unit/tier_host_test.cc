@@ -1,0 +1,148 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <optional>
+#include <string>
+
+#include "tier/host_tier.h"
+#include "tier_fake_driver.h"
+
+namespace headroom {
+namespace {
+
+constexpr uint64_t kLimit = 100 * kMiB;
+constexpr uint64_t kKeep = 30 * kMiB;
+
+// With a node ledger, and without one.
+class HostTierTest : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    if (GetParam()) {
+      path_ = testing::TempDir() + "headroom-host-tier-" + std::to_string(getpid());
+      auto ledger = Ledger::Open(path_.c_str());
+      ASSERT_TRUE(ledger.ok()) << ledger.status().what();
+      ledger_ = std::move(*ledger);
+    }
+    share_.emplace(kLimit, kKeep, ledger_.get());
+    tier_.emplace(driver_, 1, *share_);
+  }
+  void TearDown() override {
+    if (!path_.empty()) unlink(path_.c_str());
+  }
+  uint64_t Claimed() { return ledger_ != nullptr ? ledger_->Own() : share_->local.used(); }
+
+  const Driver driver_ = FakeDriver();
+  std::string path_;
+  std::unique_ptr<Ledger> ledger_;
+  std::optional<HostShare> share_;
+  std::optional<HostTier> tier_;
+};
+
+TEST_P(HostTierTest, CreatesOnItsNodeWithinTheLimit) {
+  const Result<Chunk> chunk = tier_->Create(60 * kMiB);
+  ASSERT_TRUE(chunk.ok());
+  EXPECT_EQ(chunk->tier, Tier::kHost);
+  EXPECT_EQ(Fake().last.location.type, CU_MEM_LOCATION_TYPE_HOST_NUMA);
+  EXPECT_EQ(Fake().last.location.id, 1);
+  EXPECT_EQ(tier_->Free(), 40 * kMiB);
+  EXPECT_EQ(tier_->in_use().used(), 60 * kMiB);
+  EXPECT_EQ(tier_->Create(42 * kMiB).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(Fake().creates, 1);
+  EXPECT_EQ(tier_->in_use().used(), 60 * kMiB);
+  ASSERT_TRUE(tier_->Release(*chunk).ok());
+  EXPECT_EQ(Claimed(), 0u);
+  EXPECT_TRUE(Fake().live.empty());
+}
+
+TEST_P(HostTierTest, KeepsSmallEnoughChunksAndHandsThemOutAgain) {
+  const Result<Chunk> chunk = tier_->Create(20 * kMiB);
+  ASSERT_TRUE(chunk.ok());
+  ASSERT_TRUE(tier_->Release(*chunk).ok());
+  EXPECT_EQ(Claimed(), 20 * kMiB);  // kept chunks stay claimed
+  EXPECT_EQ(tier_->in_use().used(), 0u);
+  EXPECT_EQ(tier_->Free(), kLimit);
+  const Result<Chunk> again = tier_->Create(20 * kMiB);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->handle, chunk->handle);
+  EXPECT_EQ(Fake().creates, 1);
+  EXPECT_TRUE(tier_->Release(*again).ok());
+}
+
+TEST_P(HostTierTest, KeepsNoMoreThanItsShareOfChunks) {
+  std::vector<Chunk> chunks;
+  for (int i = 0; i < 4; ++i) chunks.push_back(*tier_->Create(20 * kMiB));
+  for (const Chunk& chunk : chunks) EXPECT_TRUE(tier_->Release(chunk).ok());
+  EXPECT_EQ(Fake().live.size(), 1u);
+  EXPECT_EQ(Claimed(), 20 * kMiB);
+}
+
+TEST_P(HostTierTest, KeptChunksOfOtherSizesMakeRoom) {
+  const Chunk kept = *tier_->Create(24 * kMiB);
+  ASSERT_TRUE(tier_->Release(kept).ok());
+  const Result<Chunk> large = tier_->Create(90 * kMiB);
+  ASSERT_TRUE(large.ok());
+  EXPECT_EQ(Claimed(), 90 * kMiB);
+  EXPECT_EQ(Fake().live.size(), 1u);
+  EXPECT_TRUE(tier_->Release(*large).ok());
+}
+
+TEST_P(HostTierTest, ShareableAndOrdinaryChunksAreNotMixedUp) {
+  const Chunk kept = *tier_->Create(4 * kMiB, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+  ASSERT_TRUE(tier_->Release(kept, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR).ok());
+  const Chunk ordinary = *tier_->Create(4 * kMiB);
+  EXPECT_NE(ordinary.handle, kept.handle);
+  const Chunk shareable = *tier_->Create(4 * kMiB, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+  EXPECT_EQ(shareable.handle, kept.handle);
+  // What another process may still hold is never kept.
+  ASSERT_TRUE(tier_->Release(shareable, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, false).ok());
+  ASSERT_TRUE(tier_->Release(ordinary, 0, false).ok());
+  EXPECT_TRUE(Fake().live.empty());
+}
+
+TEST_P(HostTierTest, TrimGivesAllKeptChunksBackAndRetriesWhatFailed) {
+  const Chunk one = *tier_->Create(10 * kMiB);
+  const Chunk two = *tier_->Create(12 * kMiB);
+  ASSERT_TRUE(tier_->Release(one).ok());
+  ASSERT_TRUE(tier_->Release(two).ok());
+  Fake().fail_releases = 1;
+  tier_->Trim();
+  EXPECT_EQ(Fake().live.size(), 1u);
+  EXPECT_EQ(tier_->Free(), kLimit);
+  tier_->Trim();
+  EXPECT_TRUE(Fake().live.empty());
+  EXPECT_EQ(Claimed(), 0u);
+}
+
+TEST_P(HostTierTest, AReleaseThatFailsChangesNothing) {
+  const Chunk chunk = *tier_->Create(50 * kMiB);
+  Fake().fail_releases = 1;
+  EXPECT_EQ(tier_->Release(chunk).code(), Code::kDriver);
+  EXPECT_EQ(tier_->in_use().used(), 50 * kMiB);
+  EXPECT_EQ(Claimed(), 50 * kMiB);
+  EXPECT_TRUE(tier_->Release(chunk).ok());
+  EXPECT_EQ(tier_->in_use().used(), 0u);
+}
+
+TEST_P(HostTierTest, WhatTheDriverRefusesIsNotClaimed) {
+  Fake().host_capacity = 10 * kMiB;
+  EXPECT_EQ(tier_->Create(20 * kMiB).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(Claimed(), 0u);
+  EXPECT_EQ(tier_->in_use().used(), 0u);
+}
+
+TEST_P(HostTierTest, TiersOfOneShareHaveOneLimit) {
+  HostTier other(driver_, 0, *share_);
+  const Chunk here = *tier_->Create(60 * kMiB);
+  EXPECT_FALSE(other.Create(50 * kMiB).ok());
+  const Result<Chunk> there = other.Create(40 * kMiB);
+  ASSERT_TRUE(there.ok());
+  EXPECT_EQ(other.Free(), 0u);
+  EXPECT_TRUE(other.Release(*there).ok());
+  EXPECT_TRUE(tier_->Release(here).ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(Sharing, HostTierTest, testing::Bool(),
+                         [](const auto& test) { return test.param ? "Ledger" : "Alone"; });
+
+}  // namespace
+}  // namespace headroom
