@@ -42,12 +42,12 @@ class ProbeTest : public testing::Test {
     const std::string& name = g_probes[index_].name;
     const auto line = g_expected.answers.find(name);
     ASSERT_NE(line, g_expected.answers.end()) << "expectations.txt has no line for " << name;
-    std::string expected = line->second;
+    const std::string& expected = line->second;
     if (expected == "unobserved") GTEST_SKIP() << "no real driver has been asked yet";
-    const auto exempt = g_expected.exempt.find(name);
-    if (exempt != g_expected.exempt.end() && OnSimulator()) expected = exempt->second;
     const std::string answer = TheRunner().Answer(index_);
     if (answer.rfind(kNotHere, 0) == 0) GTEST_SKIP() << answer;
+    const auto exempt = g_expected.exempt.find(name);
+    if (exempt != g_expected.exempt.end() && answer == exempt->second && OnSimulator()) return;
     EXPECT_TRUE(IsOneOf(answer, expected))
         << name << " answers\n  " << answer << "\nexpected\n  " << expected;
   }
