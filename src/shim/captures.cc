@@ -16,7 +16,9 @@ void Captures::Begin(CUstream stream) {
 void Captures::End(CUstream stream) {
   if (!Any()) return;
   MutexLock lock(mutex_);
-  streams_.erase(std::remove(streams_.begin(), streams_.end(), stream), streams_.end());
+  // One only: two threads' per-thread default streams have the same handle.
+  const auto found = std::find(streams_.begin(), streams_.end(), stream);
+  if (found != streams_.end()) streams_.erase(found);
   count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
 }
 
@@ -39,10 +41,10 @@ CUresult Begin(CUstream stream, Native native) {
   return result;
 }
 
-// A capture that failed has ended as well.
+// A capture that failed has ended as well; one that this call may not end goes on.
 CUresult Ended(CUstream stream, CUresult result) {
   Entry rt;
-  if (rt) rt->captures.End(stream);
+  if (rt && (result == CUDA_SUCCESS || !rt->captures.Capturing(stream))) rt->captures.End(stream);
   return result;
 }
 
