@@ -27,7 +27,9 @@ class RangeTable {
   bool Find(CUdeviceptr address, RangeInfo* out) const;
   // Cheap: false means that no range holds `address`.
   bool MayHold(CUdeviceptr address) const {
-    return address - low_.load(std::memory_order_acquire) < span_.load(std::memory_order_acquire);
+    // In this order: a new low_ with an old span_ would leave out the highest ranges.
+    const CUdeviceptr low = low_.load(std::memory_order_acquire);
+    return address - low < span_.load(std::memory_order_acquire);
   }
   // The ranges of a device while `use` runs; none is inserted or removed meanwhile.
   template <typename Use>
