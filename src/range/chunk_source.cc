@@ -3,7 +3,11 @@
 namespace headroom {
 
 Status ChunkSource::Create(uint64_t bytes, std::vector<Chunk>* out) {
-  const Result<Plan> plan = MakePlan(bytes, States());
+  Result<Plan> plan = MakePlan(bytes, States());
+  if (!plan.ok()) {
+    host_.Refresh();  // another process may have given memory back since the last look
+    plan = MakePlan(bytes, States());
+  }
   if (!plan.ok()) return plan.status();
   for (const Piece& piece : *plan) {
     const uint64_t before = BytesIn(piece.tier, *out);

@@ -31,6 +31,8 @@ struct HostShare {
   // Bytes of the limit that nobody has claimed. What other processes hold may be
   // up to 20 ms old: reading it costs 5-100 us, and programs ask in loops.
   uint64_t Unclaimed();
+  // Has the next Unclaimed() look again.
+  void Refresh() { others_time_.store(0, std::memory_order_relaxed); }
 
  private:
   std::atomic<uint64_t> others_{0};  // bytes claimed by other processes, at others_time_
@@ -54,6 +56,8 @@ class HostTier {
 
   // Bytes that may still be handed out, kept ones included.
   uint64_t Free() const;
+  // Has the next Free() look again at what other processes hold.
+  void Refresh() { share_.Refresh(); }
   // Bytes handed out now and at most.
   const Budget& in_use() const { return in_use_; }
   uint64_t limit() const { return share_.limit; }
