@@ -51,8 +51,7 @@ const Hook* FindName(const char* name, int version, cuuint64_t flags) {
 // higher version. Then its answer at our version differs, and stays untouched.
 bool SameFunctionAt(const char* name, void* address, int since, cuuint64_t flags) {
   void* pinned = nullptr;
-  return Real().cuGetProcAddress_v2 != nullptr &&
-         Real().cuGetProcAddress_v2(name, &pinned, since, flags, nullptr) == CUDA_SUCCESS && pinned == address;
+  return Real().cuGetProcAddress_v2(name, &pinned, since, flags, nullptr) == CUDA_SUCCESS && pinned == address;
 }
 
 void Replace(const char* name, void** address, int version, cuuint64_t flags) {
@@ -100,7 +99,6 @@ __attribute__((visibility("hidden"))) void* headroom_dlsym_hook(void* handle, co
 }
 
 CUresult cuGetProcAddress(const char* name, void** address, int version, cuuint64_t flags) {
-  if (Real().cuGetProcAddress == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   const CUresult result = Real().cuGetProcAddress(name, address, version, flags);
   if (result == CUDA_SUCCESS) Replace(name, address, version, flags);
   return result;
@@ -108,7 +106,6 @@ CUresult cuGetProcAddress(const char* name, void** address, int version, cuuint6
 
 CUresult cuGetProcAddress_v2(const char* name, void** address, int version, cuuint64_t flags,
                              CUdriverProcAddressQueryResult* status) {
-  if (Real().cuGetProcAddress_v2 == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   const CUresult result = Real().cuGetProcAddress_v2(name, address, version, flags, status);
   if (result == CUDA_SUCCESS) Replace(name, address, version, flags);
   return result;

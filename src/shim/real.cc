@@ -43,11 +43,20 @@ void* NvmlSymbol(const char* name) {
   return OpenOnce("libnvidia-ml.so.1", once, library) == nullptr ? nullptr : RealDlsym()(library, name);
 }
 
+namespace {
+
+template <typename... Arguments>
+void Bind(CUresult (*&function)(Arguments...), const char* symbol) {
+  function = reinterpret_cast<CUresult (*)(Arguments...)>(DriverSymbol(symbol));
+  if (function == nullptr) function = [](Arguments...) { return CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND; };
+}
+
+}  // namespace
+
 const RealFunctions& Real() {
   static const RealFunctions real = [] {
     RealFunctions functions;
-#define HEADROOM_HOOK(name, symbol, since, stream) \
-  functions.symbol = reinterpret_cast<decltype(functions.symbol)>(DriverSymbol(#symbol));
+#define HEADROOM_HOOK(name, symbol, since, stream) Bind(functions.symbol, #symbol);
 #include "shim/hooks.def"
     return functions;
   }();

@@ -29,8 +29,10 @@ struct RealFunctions {
 #include "shim/hooks.def"
 };
 
-// The driver's own functions. A function that this driver lacks is null, and is
-// then never handed out. Opens libcuda.so.1 on the first call.
+// The driver's own functions. One that this driver lacks, or all where there is no
+// driver, answers CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND: lookups never hand it
+// out, but a program may find the shim's in the global scope. Opens libcuda.so.1 on
+// the first call.
 const RealFunctions& Real();
 
 // The C library's dlsym, found without calling dlsym.
