@@ -84,7 +84,9 @@ Status RangeBuilder::AllowPeer(CUdevice peer, const std::vector<Range*>& existin
   accessors_.fetch_or(uint64_t{1} << peer, std::memory_order_acq_rel);
   for (const Range* range : existing) {
     const Status status = SetAccess(*range);
-    if (!status.ok()) return status;
+    if (status.ok()) continue;
+    accessors_.fetch_and(~(uint64_t{1} << peer), std::memory_order_acq_rel);
+    return status;
   }
   return Status();
 }

@@ -47,14 +47,17 @@ class RangeBuilder {
   // tried again by every later Build.
   void Discard(std::unique_ptr<Range> range);
 
-  // Lets `peer` access this device's ranges, those in `existing` and later ones.
+  // Lets `peer` access this device's ranges, those in `existing` and later ones. On
+  // failure later ones stay out of its reach.
   Status AllowPeer(CUdevice peer, const std::vector<Range*>& existing);
+
+  // Tries again what Discard could not give back.
+  void RetryScrapped();
 
  private:
   Status Fill(Range& range);
   Status SetAccess(const Range& range);
   bool GiveBack(Range& range);
-  void RetryScrapped();
 
   const Driver& driver_;
   ChunkSource& source_;

@@ -7,26 +7,31 @@
 namespace headroom::shim {
 namespace {
 
-CUdevice DeviceOf(const Driver& driver, CUcontext context) {
+Result<CUdevice> DeviceOf(const Driver& driver, CUcontext context) {
   CUdevice device = -1;
-  if (driver.CtxPushCurrent(context) != CUDA_SUCCESS) return device;
-  if (driver.CtxGetDevice(&device) != CUDA_SUCCESS) device = -1;
-  driver.CtxPopCurrent(&context);
+  CUresult result = driver.CtxPushCurrent(context);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxPushCurrent");
+  result = driver.CtxGetDevice(&device);
+  // Left on the stack, it would be the program's current context: try twice.
+  if (driver.CtxPopCurrent(&context) != CUDA_SUCCESS) driver.CtxPopCurrent(&context);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetDevice");
   return device;
 }
 
-// The current device may now reach the memory of `owner`: its ranges, too.
-void AllowAccess(Runtime& rt, CUdevice owner) {
+// The current device may now reach the memory of the owner's context: its ranges, too.
+Status AllowAccess(Runtime& rt, CUcontext peer) {
+  const Result<CUdevice> owner = DeviceOf(rt.driver, peer);
+  if (!owner.ok()) return owner.status();
   CUdevice accessor = -1;
-  DeviceState* device = rt.Device(owner);
-  if (device == nullptr || rt.driver.CtxGetDevice(&accessor) != CUDA_SUCCESS) return;
-  rt.ranges.WithRangesOf(owner, [&](const std::vector<Range*>& ranges) {
-    const Status status = device->builder.AllowPeer(accessor, ranges);
-    if (!status.ok()) {
-      Log(LogLevel::kWarn, "device %d cannot reach the large allocations of device %d: %s", accessor, owner,
-          ErrorName(static_cast<CUresult>(status.native())));
-    }
+  const CUresult result = rt.driver.CtxGetDevice(&accessor);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetDevice");
+  DeviceState* device = rt.Device(*owner);
+  if (device == nullptr) return Status();  // nothing of ours there
+  Status status;
+  rt.ranges.WithRangesOf(*owner, [&](const std::vector<Range*>& ranges) {
+    status = device->builder.AllowPeer(accessor, ranges);
   });
+  return status;
 }
 
 }  // namespace
@@ -54,11 +59,14 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
 CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
   const CUresult result = Real().cuCtxEnablePeerAccess(peer, flags);
   Entry rt;
-  if (rt && result == CUDA_SUCCESS) {
-    const CUdevice owner = DeviceOf(rt->driver, peer);
-    if (owner >= 0) AllowAccess(*rt, owner);
-  }
-  return result;
+  if (!rt || result != CUDA_SUCCESS) return result;
+  const Status status = AllowAccess(*rt, peer);
+  if (status.ok()) return result;
+  // Access to a part of the memory is no access; the program may ask again.
+  Log(LogLevel::kWarn, "peer access to large allocations failed in %s: %s", status.what(),
+      ErrorName(static_cast<CUresult>(status.native())));
+  rt->driver.CtxDisablePeerAccess(peer);
+  return ToCuResult(status);
 }
 
 }  // extern "C"
