@@ -1,5 +1,7 @@
 #include "shim/handle_table.h"
 
+#include <utility>
+
 namespace headroom::shim {
 
 void HandleTable::Insert(const HandleRecord& record) {
@@ -50,6 +52,16 @@ void HandleTable::Revive(const HandleRecord& record) {
   HandleRecord revived = record;
   revived.references = 1;
   Insert(revived);
+}
+
+void HandleTable::Bury(const HandleRecord& record) {
+  MutexLock lock(mutex_);
+  buried_.push_back(record);
+}
+
+std::vector<HandleRecord> HandleTable::TakeBuried() {
+  MutexLock lock(mutex_);
+  return std::exchange(buried_, {});
 }
 
 void HandleTable::AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle) {

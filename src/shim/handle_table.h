@@ -54,6 +54,9 @@ class HandleTable {
   Released Release(Handle handle, HandleRecord* out);
   // Puts a dead record back whose memory could not be given back.
   void Revive(const HandleRecord& record);
+  // Keeps a dead record that the program no longer knows; TakeBuried hands all out.
+  void Bury(const HandleRecord& record);
+  std::vector<HandleRecord> TakeBuried();
 
   void AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle);
   // Forgets the mappings in [va, va + bytes); returns the chunks that die by it.
@@ -84,6 +87,7 @@ class HandleTable {
   Mutex mutex_;
   std::unordered_map<Handle, HandleRecord> records_ HEADROOM_GUARDED_BY(mutex_);
   std::map<CUdeviceptr, Mapping> mappings_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<HandleRecord> buried_ HEADROOM_GUARDED_BY(mutex_);
 };
 
 }  // namespace headroom::shim

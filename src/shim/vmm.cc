@@ -3,8 +3,8 @@
 // program maps it as it maps any other; PyTorch's expandable segments and XLA's
 // allocator reach the host tier this way.
 #include "base/log.h"
+#include "shim/alloc.h"
 #include "shim/real.h"
-#include "shim/runtime.h"
 
 namespace headroom::shim {
 namespace {
@@ -32,11 +32,12 @@ void GiveBackClaim(DeviceState& device, const HandleRecord& record) {
   }
 }
 
-CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record, const CUmemAllocationProp* prop,
-                        unsigned long long flags) {
+CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record,
+                        const CUmemAllocationProp* prop, unsigned long long flags) {
   record.small = record.bytes < rt.options.range_threshold;
-  const bool claimed = record.small ? device.tier.ClaimSmall(record.bytes)
-                                    : LeavesReserve(rt, device, record.bytes) && device.tier.ClaimChunk(record.bytes);
+  const bool claimed = record.small
+                           ? device.tier.ClaimSmall(record.bytes)
+                           : LeavesReserve(rt, device, record.bytes) && device.tier.ClaimChunk(record.bytes);
   if (!claimed) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = Real().cuMemCreate(&record.handle, record.bytes, prop, flags);
   if (result != CUDA_SUCCESS) {
@@ -97,12 +98,31 @@ Status Release(DeviceState& device, HandleRecord& record) {
   return DriverStatus(result, "cuMemRelease");
 }
 
-// The last use is gone. On failure the record stays in the table, with one
+// The last reference is gone. On failure the record stays in the table, with one
 // reference, so that the program may release it again.
 CUresult GiveBack(Runtime& rt, HandleRecord record) {
   const Status status = Release(*rt.ExistingDevice(record.device), record);
   if (!status.ok()) rt.handles.Revive(record);
   return ToCuResult(status);
+}
+
+// The last mapping is gone, and no reference was left: what cannot be given back
+// now is nobody's business but ours.
+void GiveBackLater(Runtime& rt, HandleRecord record) {
+  if (!Release(*rt.ExistingDevice(record.device), record).ok()) rt.handles.Bury(record);
+}
+
+// Memory that other requests have left to be given back.
+void Reclaim(Runtime& rt, DeviceState& device) {
+  ReclaimRetired(rt);
+  device.builder.RetryScrapped();
+  for (HandleRecord& record : rt.handles.TakeBuried()) GiveBackLater(rt, std::move(record));
+}
+
+CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CUmemAllocationProp* prop,
+                unsigned long long flags) {
+  const CUresult result = CreateOnDevice(rt, device, record, prop, flags);
+  return result == CUDA_ERROR_OUT_OF_MEMORY ? CreateSpilled(device, record) : result;
 }
 
 CUresult MapComposite(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, const HandleRecord& record) {
@@ -131,8 +151,12 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.bytes = bytes;
   record.device = prop->location.id;
   record.shareable = static_cast<unsigned>(prop->requestedHandleTypes);
-  CUresult result = CreateOnDevice(*rt, *device, record, prop, flags);
-  if (result == CUDA_ERROR_OUT_OF_MEMORY) result = CreateSpilled(*device, record);
+  Reclaim(*rt, *device);
+  CUresult result = Create(*rt, *device, record, prop, flags);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY && !rt->retired.empty() && !rt->captures.Any()) {
+    rt->retired.Drain();
+    result = Create(*rt, *device, record, prop, flags);
+  }
   if (result != CUDA_SUCCESS) return result;
   rt->handles.Insert(record);
   device->counts.Count(bytes, record.spilled());
@@ -159,7 +183,7 @@ CUresult cuMemMap(CUdeviceptr va, size_t bytes, size_t offset, CUmemGenericAlloc
   HandleRecord record;
   const bool known = rt && rt->handles.Find(handle, &record);
   const CUresult result = known && record.composite ? MapComposite(*rt, va, bytes, offset, record)
-                                                      : Real().cuMemMap(va, bytes, offset, handle, flags);
+                                                    : Real().cuMemMap(va, bytes, offset, handle, flags);
   if (known && result == CUDA_SUCCESS) rt->handles.AddMapping(va, bytes, handle);
   return result;
 }
@@ -168,7 +192,7 @@ CUresult cuMemUnmap(CUdeviceptr va, size_t bytes) {
   Entry rt;
   const CUresult result = Real().cuMemUnmap(va, bytes);
   if (!rt || result != CUDA_SUCCESS) return result;
-  for (HandleRecord& record : rt->handles.RemoveMappings(va, bytes)) (void)GiveBack(*rt, std::move(record));
+  for (HandleRecord& record : rt->handles.RemoveMappings(va, bytes)) GiveBackLater(*rt, std::move(record));
   return result;
 }
 
@@ -199,7 +223,8 @@ CUresult cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle ha
   return Real().cuMemExportToShareableHandle(out, handle, type, flags);
 }
 
-CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop, CUmemGenericAllocationHandle handle) {
+CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
+                                                CUmemGenericAllocationHandle handle) {
   Entry rt;
   HandleRecord record;
   const bool spilled = rt && rt->handles.Find(handle, &record) && record.spilled();
