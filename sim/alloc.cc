@@ -18,7 +18,7 @@ constexpr uint64_t kSmallUnit = 512;
 struct Block {
   CUdeviceptr start = 0;
   ChunkPtr chunk;
-  const void* owner = nullptr;  // a context or a pool
+  const void* owner = nullptr;        // a context or a pool
   std::map<uint64_t, uint64_t> free;  // offset to bytes
 };
 
@@ -120,7 +120,9 @@ Request OrdinaryRequest(CUcontext context, uint64_t bytes) {
   return {context, context->device, Place::Device(context->device), bytes, RegionKind::kAlloc, nullptr};
 }
 
-uint64_t RoundedSize(uint64_t bytes) { return RoundUp(bytes, bytes <= kSmallLimit ? kSmallUnit : kGranularity); }
+uint64_t RoundedSize(uint64_t bytes) {
+  return RoundUp(bytes, bytes <= kSmallLimit ? kSmallUnit : kGranularity);
+}
 
 CUresult AllocateDevice(const Request& request, CUdeviceptr* out) {
   Region region = MakeRegion(request);

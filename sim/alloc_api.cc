@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "alloc.h"
+#include "capture.h"
 #include "entry.h"
 #include "pool.h"
 #include "report.h"
@@ -29,7 +30,8 @@ CUresult AllocateHost(Guard& guard, void** out, size_t bytes, unsigned flags) {
   if (bytes == 0) return CUDA_SUCCESS;
   const uint64_t rounded = (bytes + kPage - 1) / kPage * kPage;
   if (rounded < bytes || !ChargeHost(guard.state(), rounded)) return CUDA_ERROR_OUT_OF_MEMORY;
-  void* data = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data =
+      mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     guard.state().pinned -= rounded;
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -44,6 +46,21 @@ CUresult AllocateHost(Guard& guard, void** out, size_t bytes, unsigned flags) {
 Region* OwnRegion(State& state, CUdeviceptr address, RegionKind kind) {
   Region* region = state.va.Find(address);
   return region != nullptr && region->start == address && region->kind == kind ? region : nullptr;
+}
+
+CUresult RefuseUnsafe(Guard& guard) {
+  const CUresult result = guard.RequireContext();
+  return result == CUDA_SUCCESS ? RefuseUnsafeCall() : result;
+}
+
+// A VMM mapping that the current device has no access to is in no range.
+CUresult AddressRange(Region& region, CUdeviceptr* base, size_t* size, int device) {
+  const bool mapping = region.kind == RegionKind::kVmm;
+  if (mapping && region.access.device[static_cast<size_t>(device)] == 0) return behaviour::kRangeUnknown;
+  const bool host_chunk = mapping && !region.chunk->place.is_device();
+  if (base != nullptr) *base = host_chunk ? 0 : region.start;  // as the driver does
+  if (size != nullptr) *size = region.requested;
+  return CUDA_SUCCESS;
 }
 
 void FreeManaged(State& state, Region* region) {
@@ -69,40 +86,50 @@ using headroom::sim::RegionKind;
 
 SIM_API cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   SIM_ENTER(cuMemGetInfo, kContext);
-  if (free_bytes == nullptr || total == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto place = headroom::sim::Place::Device(guard.context().device);
-  *total = guard.state().profile.hbm;
-  *free_bytes = guard.state().Capacity(place) - guard.state().Used(place);
+  if (total != nullptr) *total = guard.state().profile.hbm;
+  if (free_bytes != nullptr) *free_bytes = guard.state().Capacity(place) - guard.state().Used(place);
   return CUDA_SUCCESS;
 }
 
 SIM_API cuMemAlloc_v2(CUdeviceptr* out, size_t bytes) {
   SIM_ENTER(cuMemAlloc, kUnsafe);
   if (out == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  *out = 0;
   return headroom::sim::AllocateDevice(headroom::sim::OrdinaryRequest(&guard.context(), bytes), out);
 }
 
-SIM_API cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_t height, unsigned int element) {
+// The form with 32-bit addresses exists to be found; no such address is ever free.
+SIM_API cuMemAlloc(CUdeviceptr_v1*, unsigned int) {
+  SIM_ENTER(cuMemAlloc, kUnsafe);
+  return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+SIM_API cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_t height,
+                           unsigned int element) {
   SIM_ENTER(cuMemAllocPitch, kUnsafe);
   if (out == nullptr || pitch == nullptr || width == 0 || height == 0) return CUDA_ERROR_INVALID_VALUE;
   if (element != 4 && element != 8 && element != 16) return CUDA_ERROR_INVALID_VALUE;
   const size_t row = (width + 511) / 512 * 512;
   if (row < width || row > SIZE_MAX / height) return CUDA_ERROR_OUT_OF_MEMORY;
-  const CUresult result = headroom::sim::AllocateDevice(headroom::sim::OrdinaryRequest(&guard.context(), row * height), out);
+  const CUresult result =
+      headroom::sim::AllocateDevice(headroom::sim::OrdinaryRequest(&guard.context(), row * height), out);
   if (result == CUDA_SUCCESS) *pitch = row;
   return result;
 }
 
 SIM_API cuMemFree_v2(CUdeviceptr address) {
-  SIM_ENTER(cuMemFree, kUnsafe);
+  SIM_ENTER(cuMemFree, kInit);
   if (address == 0) return CUDA_SUCCESS;
+  const CUresult refused = headroom::sim::RefuseUnsafe(guard);
+  if (refused != CUDA_SUCCESS) return refused;
   auto& state = guard.state();
   auto* region = headroom::sim::FreeableRegion(state, address);
   if (region == nullptr) {
     NoteMisuse("cuMemFree of an address that is not allocated");
     return headroom::sim::behaviour::kBadFree;
   }
-  if (headroom::sim::behaviour::kFreeSynchronizes) {  // also ends a cuMemFreeAsync under way
+  if (headroom::sim::behaviour::kFreeSynchronizes && region->kind != RegionKind::kPool) {
     const CUresult result = headroom::sim::DrainContext(guard.lock(), region->context);
     if (result != CUDA_SUCCESS) return result;
     region = headroom::sim::FreeableRegion(state, address);  // the lock was open meanwhile
@@ -112,7 +139,6 @@ SIM_API cuMemFree_v2(CUdeviceptr address) {
     headroom::sim::FreeManaged(state, region);
   } else if (region->kind == RegionKind::kPool) {
     headroom::sim::ReleaseToPool(region);
-    headroom::sim::TrimPools();
   } else {
     headroom::sim::FreeDevice(region);
   }
@@ -126,7 +152,8 @@ SIM_API cuMemAllocHost_v2(void** out, size_t bytes) {
 
 SIM_API cuMemHostAlloc(void** out, size_t bytes, unsigned int flags) {
   SIM_ENTER(cuMemHostAlloc, kUnsafe);
-  constexpr unsigned kKnown = CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
+  constexpr unsigned kKnown =
+      CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
   if ((flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
   return headroom::sim::AllocateHost(guard, out, bytes, flags);
 }
@@ -192,7 +219,5 @@ SIM_API cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr add
   SIM_ENTER(cuMemGetAddressRange, kContext);
   auto* region = guard.state().va.Find(address);
   if (region == nullptr || region->freed) return headroom::sim::behaviour::kRangeUnknown;
-  if (base != nullptr) *base = region->start;
-  if (size != nullptr) *size = region->requested;
-  return CUDA_SUCCESS;
+  return headroom::sim::AddressRange(*region, base, size, guard.context().device);
 }

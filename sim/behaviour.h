@@ -7,7 +7,9 @@
 
 namespace headroom::sim::behaviour {
 
-// A memset or copy over regions whose access sets differ (facts: invalid argument).
+// A memset over regions whose access sets differ. Copies over them work on the
+// device alone; with pageable memory on the other side the driver copies on the
+// host where some of them is open to it, and faults (CrashAsDriver).
 inline constexpr CUresult kMixedAccess = CUDA_ERROR_INVALID_VALUE;
 // A memset or copy whose device address is not mapped when it is called.
 inline constexpr CUresult kUnknownAddress = CUDA_ERROR_INVALID_VALUE;
@@ -37,7 +39,13 @@ inline constexpr CUresult kPointerUnknown = CUDA_ERROR_INVALID_VALUE;
 inline constexpr CUresult kRangeUnknown = CUDA_ERROR_NOT_FOUND;
 // cuMemFree and cuMemFreeHost wait for the context's work.
 inline constexpr bool kFreeSynchronizes = true;
-// Calls of the VMM family count as unsafe during a global-mode capture.
-inline constexpr bool kVmmUnsafeInCapture = false;
+// cuMemMap of less, or more, than the whole handle, or from an offset.
+inline constexpr CUresult kPartialMap = CUDA_ERROR_NOT_SUPPORTED;
+// cuMemUnmap of a span of a reservation in which nothing, or not all, is mapped.
+inline constexpr CUresult kNothingToUnmap = CUDA_SUCCESS;
+// Host access to a device chunk without a coherent link.
+inline constexpr CUresult kNoHostAccess = CUDA_ERROR_NOT_SUPPORTED;
+// An import of what is no descriptor of the driver's.
+inline constexpr CUresult kBadImport = CUDA_ERROR_UNKNOWN;
 
 }  // namespace headroom::sim::behaviour

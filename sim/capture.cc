@@ -59,6 +59,11 @@ void DestroyOwnGraph(Capture* capture) {
   capture->graph = nullptr;
 }
 
+bool HasBlocking(const Capture& capture, CUcontext context) {
+  return std::any_of(capture.streams.begin(), capture.streams.end(),
+                     [&](CUstream stream) { return stream->blocking() && stream->context == context; });
+}
+
 void MergeTail(std::vector<CUgraphNode>& tail, const std::vector<CUgraphNode>& more) {
   for (const CUgraphNode node : more) {
     if (std::find(tail.begin(), tail.end(), node) == tail.end()) tail.push_back(node);
@@ -66,6 +71,11 @@ void MergeTail(std::vector<CUgraphNode>& tail, const std::vector<CUgraphNode>& m
 }
 
 }  // namespace
+
+bool BlockingCapture(CUcontext context) {
+  return std::any_of(Captures().begin(), Captures().end(),
+                     [&](const Capture* capture) { return HasBlocking(*capture, context); });
+}
 
 CUresult CaptureOperation(CUstream stream, const Operation& operation, bool* captured) {
   if (Captures().empty()) return CUDA_SUCCESS;
@@ -78,10 +88,7 @@ CUresult CaptureOperation(CUstream stream, const Operation& operation, bool* cap
   if (!stream->legacy) return CUDA_SUCCESS;
   CUresult result = CUDA_SUCCESS;
   for (Capture* capture : Captures()) {
-    const bool concerned = std::any_of(capture->streams.begin(), capture->streams.end(), [&](CUstream other) {
-      return other->blocking() && other->context == stream->context;
-    });
-    if (!concerned) continue;
+    if (!HasBlocking(*capture, stream->context)) continue;
     capture->invalid = true;
     result = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
   }
@@ -122,6 +129,12 @@ CUresult RefuseCapturing(CUcontext context) {
     result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   }
   return result;
+}
+
+CUresult RefuseCapturedEvent(CUevent event) {
+  if (event->capture_id == 0) return CUDA_SUCCESS;
+  if (Capture* capture = FindCapture(event->capture_id)) capture->invalid = true;
+  return CUDA_ERROR_CAPTURED_EVENT;
 }
 
 CUresult CaptureRecord(CUstream stream, CUevent event, bool* handled) {
@@ -186,6 +199,8 @@ CUresult EndCapture(CUstream stream, CUgraph* graph) {
   if (capture == nullptr) return CUDA_ERROR_ILLEGAL_STATE;
   if (graph != nullptr) *graph = nullptr;
   if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != GetThread().id) {
+    DestroyOwnGraph(capture);  // the driver ends it all the same
+    Finish(capture);
     return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
   }
   CUresult result = CUDA_SUCCESS;

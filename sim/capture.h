@@ -62,9 +62,15 @@ CUresult CaptureOperation(CUstream stream, const Operation& operation, bool* cap
 // where a capture in progress forbids an unsafe call of this thread.
 CUresult RefuseUnsafeCall();
 
+// Whether a blocking stream of the context is capturing.
+bool BlockingCapture(CUcontext context);
+
 // For calls that wait for or ask about a stream or a whole context.
 CUresult RefuseCapturing(CUstream stream);
 CUresult RefuseCapturing(CUcontext context);
+
+// CUDA_ERROR_CAPTURED_EVENT, and its capture is invalid, where the last record was captured.
+CUresult RefuseCapturedEvent(CUevent event);
 
 // Event record and wait where a capture takes part; *handled: nothing is left to do.
 CUresult CaptureRecord(CUstream stream, CUevent event, bool* handled);

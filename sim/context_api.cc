@@ -1,6 +1,6 @@
 // Primary and ordinary contexts, and each thread's stack of them.
-#include "context.h"
 #include "capture.h"
+#include "context.h"
 #include "entry.h"
 #include "pool.h"
 #include "stream.h"
@@ -237,7 +237,8 @@ SIM_API cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags) {
   if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
   if (!guard.state().contexts.contains(peer) || peer == &guard.context()) return CUDA_ERROR_INVALID_CONTEXT;
   const int from = guard.context().device;
-  if (from == peer->device || !guard.state().Linked(from, peer->device)) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+  if (from == peer->device || !guard.state().Linked(from, peer->device))
+    return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
   bool& enabled = guard.state().peer_enabled[from][peer->device];
   if (enabled) return CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
   enabled = true;

@@ -48,11 +48,12 @@ CUdeviceptr RowStart(const Box& box, uint64_t z, uint64_t y) {
 
 CUresult CopyRow(const Box& to, CUdeviceptr target, const Box& from, CUdeviceptr source, Actor actor) {
   return Visit(target, to.width, actor, Access::kWrite, to.pageable, [&](char* out, uint64_t size) {
-    const CUresult result = Visit(source, size, actor, Access::kRead, from.pageable, [&](char* in, uint64_t piece) {
-      std::memmove(out, in, piece);
-      out += piece;
-      return CUDA_SUCCESS;
-    });
+    const CUresult result =
+        Visit(source, size, actor, Access::kRead, from.pageable, [&](char* in, uint64_t piece) {
+          std::memmove(out, in, piece);
+          out += piece;
+          return CUDA_SUCCESS;
+        });
     source += size;
     return result;
   });
@@ -77,7 +78,7 @@ bool IsKnown(CUdeviceptr address) {
   return va.Find(address) != nullptr || va.FindReservation(address, 1) != nullptr;
 }
 
-CUresult CheckSpan(CUdeviceptr start, uint64_t bytes, Actor actor, Access access) {
+CUresult CheckSpan(CUdeviceptr start, uint64_t bytes, Actor actor, Access access, Mixed mixed) {
   if (bytes == 0) return CUDA_SUCCESS;
   VaTable& va = GetState().va;
   if (Region* region = va.Find(start); region != nullptr && region->end() >= start + bytes) {
@@ -94,16 +95,19 @@ CUresult CheckSpan(CUdeviceptr start, uint64_t bytes, Actor actor, Access access
     }
     // Only mappings can be neighbours of one range; allocations end where they end.
     if (region.kind != owner->kind || region.kind != RegionKind::kVmm) result = behaviour::kUnknownAddress;
-    if (region.access != *first) result = behaviour::kMixedAccess;
+    if (region.access != *first && mixed == Mixed::kRefuse) result = behaviour::kMixedAccess;
+    if (region.access.host != first->host && mixed == Mixed::kHostFaults) {
+      CrashAsDriver("a copy over memory that is open to the host in part");
+    }
     if (!Allowed(region, actor, access)) result = behaviour::kNoAccess;
   });
   return result;
 }
 
-CUresult CheckBox(const Box& box, Actor actor, Access access) {
+CUresult CheckBox(const Box& box, Actor actor, Access access, Mixed mixed) {
   if (box.pageable) return CUDA_SUCCESS;
   for (uint64_t z = 0; z < box.depth; ++z) {
-    const CUresult result = CheckSpan(box.start + z * box.slice, Hull(box), actor, access);
+    const CUresult result = CheckSpan(box.start + z * box.slice, Hull(box), actor, access, mixed);
     if (result != CUDA_SUCCESS) return result;
   }
   return CUDA_SUCCESS;

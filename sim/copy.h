@@ -14,6 +14,8 @@
 namespace headroom::sim {
 
 enum class Access { kRead, kWrite };
+// What may be done to a span whose regions' access sets differ.
+enum class Mixed { kRefuse, kAllow, kHostFaults };
 
 // A rectangle of bytes: `height` rows of `width`, `pitch` apart, `depth` slices
 // of `slice` bytes. One row: a plain span.
@@ -38,9 +40,9 @@ Box Span(CUdeviceptr start, uint64_t bytes);
 bool IsKnown(CUdeviceptr address);
 
 // The span may be used by `device` in a memset or copy called now.
-CUresult CheckSpan(CUdeviceptr start, uint64_t bytes, Actor actor, Access access);
+CUresult CheckSpan(CUdeviceptr start, uint64_t bytes, Actor actor, Access access, Mixed mixed);
 // The same for each slice's hull; a pageable box is not checked.
-CUresult CheckBox(const Box& box, Actor actor, Access access);
+CUresult CheckBox(const Box& box, Actor actor, Access access, Mixed mixed);
 
 // Visits the span's pieces as plain memory, in order; kFault where the device
 // may not. Pageable host memory is one piece where `pageable` says so.

@@ -34,8 +34,9 @@ CUresult Run(Guard& guard, const Transfer& transfer, CUstream handle, Wait wait)
   CUstream stream = nullptr;
   CUresult result = ResolveStream(handle, &stream);
   const Actor actor{guard.context().device};
-  if (result == CUDA_SUCCESS) result = CheckBox(transfer.to, actor, Access::kWrite);
-  if (result == CUDA_SUCCESS) result = CheckBox(transfer.from, actor, Access::kRead);
+  const Mixed mixed = transfer.to.pageable || transfer.from.pageable ? Mixed::kHostFaults : Mixed::kAllow;
+  if (result == CUDA_SUCCESS) result = CheckBox(transfer.to, actor, Access::kWrite, mixed);
+  if (result == CUDA_SUCCESS) result = CheckBox(transfer.from, actor, Access::kRead, mixed);
   if (result != CUDA_SUCCESS || transfer.to.width == 0) return result;
   Operation operation;
   operation.kind = CU_GRAPH_NODE_TYPE_MEMCPY;
@@ -58,8 +59,8 @@ CUresult Run(Guard& guard, const Transfer& transfer, CUstream handle, Wait wait)
 }
 
 // A device address that the driver does not know is refused, not taken for the host's.
-CUresult RunSpans(Guard& guard, CUdeviceptr to, bool to_device, CUdeviceptr from, bool from_device, size_t bytes,
-                  CUstream stream, Wait wait) {
+CUresult RunSpans(Guard& guard, CUdeviceptr to, bool to_device, CUdeviceptr from, bool from_device,
+                  size_t bytes, CUstream stream, Wait wait) {
   if (bytes == 0) return CUDA_SUCCESS;
   Transfer transfer{Span(to, bytes), Span(from, bytes)};
   if (to == 0 || from == 0) return CUDA_ERROR_INVALID_VALUE;
@@ -77,7 +78,8 @@ bool Side(CUmemorytype type, const void* host, CUdeviceptr device, size_t pitch,
   box->start = type == CU_MEMORYTYPE_HOST ? Address(host) : device;
   box->pitch = pitch;
   box->slice = pitch * rows;
-  return box->start != 0 && (type == CU_MEMORYTYPE_HOST || type == CU_MEMORYTYPE_DEVICE || type == CU_MEMORYTYPE_UNIFIED);
+  return box->start != 0 &&
+         (type == CU_MEMORYTYPE_HOST || type == CU_MEMORYTYPE_DEVICE || type == CU_MEMORYTYPE_UNIFIED);
 }
 
 void Shape(Box* box, size_t width, size_t height, size_t depth, size_t x, size_t y, size_t z) {
@@ -98,7 +100,8 @@ CUresult Run2D(Guard& guard, const CUDA_MEMCPY2D* copy, CUstream stream, Wait wa
       !Side(copy->srcMemoryType, copy->srcHost, copy->srcDevice, copy->srcPitch, copy->Height, &t.from)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  if ((t.to.pitch != 0 && t.to.pitch < copy->WidthInBytes) || (t.from.pitch != 0 && t.from.pitch < copy->WidthInBytes)) {
+  if ((t.to.pitch != 0 && t.to.pitch < copy->WidthInBytes) ||
+      (t.from.pitch != 0 && t.from.pitch < copy->WidthInBytes)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   Shape(&t.to, copy->WidthInBytes, copy->Height, 1, copy->dstXInBytes, copy->dstY, 0);
@@ -126,7 +129,7 @@ namespace sim = headroom::sim;
 using sim::Wait;
 
 SIM_API cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-  SIM_ENTER(cuMemcpy, kUnsafe);
+  SIM_ENTER(cuMemcpy, kContext);
   return sim::RunSpans(guard, to, false, from, false, bytes, nullptr, Wait::kYes);
 }
 
@@ -136,7 +139,7 @@ SIM_API cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream s
 }
 
 SIM_API cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t bytes) {
-  SIM_ENTER(cuMemcpyHtoD, kUnsafe);
+  SIM_ENTER(cuMemcpyHtoD, kContext);
   return sim::RunSpans(guard, to, true, sim::Address(from), false, bytes, nullptr, Wait::kYes);
 }
 
@@ -146,7 +149,7 @@ SIM_API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUs
 }
 
 SIM_API cuMemcpyDtoH_v2(void* to, CUdeviceptr from, size_t bytes) {
-  SIM_ENTER(cuMemcpyDtoH, kUnsafe);
+  SIM_ENTER(cuMemcpyDtoH, kContext);
   return sim::RunSpans(guard, sim::Address(to), false, from, true, bytes, nullptr, Wait::kYes);
 }
 
@@ -157,7 +160,7 @@ SIM_API cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream 
 
 // Device to device: ordered on the default stream, but the host does not wait.
 SIM_API cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-  SIM_ENTER(cuMemcpyDtoD, kUnsafe);
+  SIM_ENTER(cuMemcpyDtoD, kContext);
   return sim::RunSpans(guard, to, true, from, true, bytes, nullptr, Wait::kNo);
 }
 
@@ -167,22 +170,23 @@ SIM_API cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUs
 }
 
 SIM_API cuMemcpyPeer(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t bytes) {
-  SIM_ENTER(cuMemcpyPeer, kUnsafe);
+  SIM_ENTER(cuMemcpyPeer, kContext);
   return sim::RunSpans(guard, to, true, from, true, bytes, nullptr, Wait::kYes);
 }
 
-SIM_API cuMemcpyPeerAsync(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t bytes, CUstream stream) {
+SIM_API cuMemcpyPeerAsync(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t bytes,
+                          CUstream stream) {
   SIM_ENTER(cuMemcpyPeerAsync, kContext);
   return sim::RunSpans(guard, to, true, from, true, bytes, stream, Wait::kNo);
 }
 
 SIM_API cuMemcpy2D_v2(const CUDA_MEMCPY2D* copy) {
-  SIM_ENTER(cuMemcpy2D, kUnsafe);
+  SIM_ENTER(cuMemcpy2D, kContext);
   return sim::Run2D(guard, copy, nullptr, Wait::kYes);
 }
 
 SIM_API cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D* copy) {
-  SIM_ENTER(cuMemcpy2DUnaligned, kUnsafe);
+  SIM_ENTER(cuMemcpy2DUnaligned, kContext);
   return sim::Run2D(guard, copy, nullptr, Wait::kYes);
 }
 
@@ -192,7 +196,7 @@ SIM_API cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* copy, CUstream stream) {
 }
 
 SIM_API cuMemcpy3D_v2(const CUDA_MEMCPY3D* copy) {
-  SIM_ENTER(cuMemcpy3D, kUnsafe);
+  SIM_ENTER(cuMemcpy3D, kContext);
   return sim::Run3D(guard, copy, nullptr, Wait::kYes);
 }
 

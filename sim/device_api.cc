@@ -174,7 +174,8 @@ SIM_API cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
 
 SIM_API cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice device) {
   SIM_ENTER(cuDeviceGetAttribute, kInit);
-  if (value == nullptr || attribute <= 0 || attribute >= CU_DEVICE_ATTRIBUTE_MAX) return CUDA_ERROR_INVALID_VALUE;
+  if (value == nullptr || attribute <= 0 || attribute >= CU_DEVICE_ATTRIBUTE_MAX)
+    return CUDA_ERROR_INVALID_VALUE;
   if (!headroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
   *value = headroom::sim::Attribute(guard.state().profile, attribute, device);
   return CUDA_SUCCESS;
@@ -204,7 +205,8 @@ SIM_API cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
   SIM_ENTER(cuDeviceCanAccessPeer, kInit);
   auto& state = guard.state();
   if (can == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(state, device) || !headroom::sim::IsDevice(state, peer)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!headroom::sim::IsDevice(state, device) || !headroom::sim::IsDevice(state, peer))
+    return CUDA_ERROR_INVALID_DEVICE;
   *can = device != peer && state.Linked(device, peer);
   return CUDA_SUCCESS;
 }

@@ -25,14 +25,17 @@ CUresult Guard::Check(const CallSite& site, Need need) {
   if (thread_.in_host_function) return CUDA_ERROR_NOT_PERMITTED;
   const CUresult injected = InjectedFailure(site.name);
   if (injected != CUDA_SUCCESS) return injected;
+  CUresult result = CUDA_SUCCESS;
+  if (need == Need::kContext || need == Need::kUnsafe) result = RequireContext();
+  if (result == CUDA_SUCCESS && need == Need::kUnsafe) result = RefuseUnsafeCall();
+  return result;
+}
+
+CUresult Guard::RequireContext() {
   context_ = CurrentContext();
-  if (need == Need::kContext || need == Need::kUnsafe) {
-    if (context_ == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
-    if (!state_.contexts.contains(context_)) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
-    if (context_->sticky != CUDA_SUCCESS) return context_->sticky;
-  }
-  if (need == Need::kUnsafe || need == Need::kUnsafeInit) return RefuseUnsafeCall();
-  return CUDA_SUCCESS;
+  if (context_ == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+  if (!state_.contexts.contains(context_)) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  return context_->sticky;
 }
 
 }  // namespace headroom::sim

@@ -12,9 +12,9 @@
 
 #define SIM_API extern "C" __attribute__((visibility("default"))) CUresult CUDAAPI
 
-#define SIM_ENTER(function, need)                                                             \
-  static ::headroom::sim::CallSite call_site(#function);                                      \
-  ::headroom::sim::Guard guard(call_site, ::headroom::sim::Need::need);                       \
+#define SIM_ENTER(function, need)                                       \
+  static ::headroom::sim::CallSite call_site(#function);                \
+  ::headroom::sim::Guard guard(call_site, ::headroom::sim::Need::need); \
   if (guard.result() != CUDA_SUCCESS) return guard.result()
 
 namespace headroom::sim {
@@ -22,9 +22,8 @@ namespace headroom::sim {
 enum class Need {
   kNothing,  // not even cuInit
   kInit,
-  kContext,        // and a healthy current context
-  kUnsafe,         // kContext, and refused by captures in progress
-  kUnsafeInit,     // kInit, and refused by captures in progress
+  kContext,  // and a healthy current context
+  kUnsafe,   // kContext, and refused by captures in progress
 };
 
 class Guard {
@@ -33,6 +32,8 @@ class Guard {
   CUresult result() const { return result_; }
   Lock& lock() { return lock_; }
   State& state() { return state_; }
+  // For functions that look at their arguments before the context.
+  CUresult RequireContext();
   CUctx_st& context() { return *context_; }  // only after kContext or kUnsafe
   ThreadState& thread() { return thread_; }
 

@@ -29,7 +29,8 @@ CUresult Elapsed(State& state, float* milliseconds, CUevent start, CUevent end) 
   if (milliseconds == nullptr) return CUDA_ERROR_INVALID_VALUE;
   for (const CUevent event : {start, end}) {
     if (!state.events.contains(event)) return CUDA_ERROR_INVALID_HANDLE;
-    if ((event->flags & CU_EVENT_DISABLE_TIMING) != 0 || event->mark == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+    if ((event->flags & CU_EVENT_DISABLE_TIMING) != 0 || event->mark == nullptr)
+      return CUDA_ERROR_INVALID_HANDLE;
   }
   if (!start->mark->done || !end->mark->done) return CUDA_ERROR_NOT_READY;
   *milliseconds = std::chrono::duration<float, std::milli>(end->mark->when - start->mark->when).count();
@@ -45,7 +46,8 @@ SIM_API cuEventCreate(CUevent* out, unsigned int flags) {
   SIM_ENTER(cuEventCreate, kContext);
   constexpr unsigned kKnown = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
   if (out == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
-  if ((flags & CU_EVENT_INTERPROCESS) != 0 && (flags & CU_EVENT_DISABLE_TIMING) == 0) return CUDA_ERROR_INVALID_VALUE;
+  if ((flags & CU_EVENT_INTERPROCESS) != 0 && (flags & CU_EVENT_DISABLE_TIMING) == 0)
+    return CUDA_ERROR_INVALID_VALUE;
   *out = new CUevent_st;
   (*out)->context = &guard.context();
   (*out)->flags = flags;
@@ -72,18 +74,22 @@ SIM_API cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned int flag
 }
 
 SIM_API cuEventQuery(CUevent event) {
-  SIM_ENTER(cuEventQuery, kUnsafe);
+  SIM_ENTER(cuEventQuery, kContext);
   if (!guard.state().events.contains(event)) return CUDA_ERROR_INVALID_HANDLE;
-  if (event->capture_id != 0) return CUDA_ERROR_CAPTURED_EVENT;
+  CUresult refused = sim::RefuseCapturedEvent(event);
+  if (refused == CUDA_SUCCESS) refused = sim::RefuseUnsafeCall();
+  if (refused != CUDA_SUCCESS) return refused;
   if (event->mark == nullptr || event->mark->done) return CUDA_SUCCESS;
   sim::StepOne(guard.lock());
   return guard.context().sticky != CUDA_SUCCESS ? guard.context().sticky : CUDA_ERROR_NOT_READY;
 }
 
 SIM_API cuEventSynchronize(CUevent event) {
-  SIM_ENTER(cuEventSynchronize, kUnsafe);
+  SIM_ENTER(cuEventSynchronize, kContext);
   if (!guard.state().events.contains(event)) return CUDA_ERROR_INVALID_HANDLE;
-  if (event->capture_id != 0) return CUDA_ERROR_CAPTURED_EVENT;
+  CUresult refused = sim::RefuseCapturedEvent(event);
+  if (refused == CUDA_SUCCESS) refused = sim::RefuseUnsafeCall();
+  if (refused != CUDA_SUCCESS) return refused;
   const sim::MarkPtr mark = event->mark;
   if (mark != nullptr) sim::WaitForMark(guard.lock(), mark);
   sim::TrimPools();

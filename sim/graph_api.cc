@@ -37,7 +37,8 @@ std::vector<size_t> PickOrder(const CUgraphExec_st& exec) {
     ready.clear();
     for (size_t i = 0; i < exec.steps.size(); ++i) {
       const auto& after = exec.steps[i].after;
-      if (!done[i] && std::all_of(after.begin(), after.end(), [&](size_t j) { return done[j]; })) ready.push_back(i);
+      if (!done[i] && std::all_of(after.begin(), after.end(), [&](size_t j) { return done[j]; }))
+        ready.push_back(i);
     }
     const size_t pick = ready[GetState().random() % ready.size()];
     done[pick] = true;
@@ -163,7 +164,8 @@ SIM_API cuGraphGetNodes(CUgraph graph, CUgraphNode* nodes, size_t* count) {
 SIM_API cuGraphGetRootNodes(CUgraph graph, CUgraphNode* nodes, size_t* count) {
   SIM_ENTER(cuGraphGetRootNodes, kInit);
   if (!guard.state().graphs.contains(graph)) return CUDA_ERROR_INVALID_VALUE;
-  return sim::ListNodes(*graph, nodes, count, [](const CUgraphNode_st& node) { return node.dependencies.empty(); });
+  return sim::ListNodes(*graph, nodes, count,
+                        [](const CUgraphNode_st& node) { return node.dependencies.empty(); });
 }
 
 SIM_API cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {

@@ -56,7 +56,8 @@ bool ParseRule(const std::string& text, Rule* rule) {
   if (parts.size() < 2 || parts.size() > 3) return false;
   if (parts[0] == "seed") {
     uint64_t seed = 0;
-    if (parts.size() != 3 || !ParseNumber(parts[1], &seed) || !ParseNumber(parts[2], &rule->percent)) return false;
+    if (parts.size() != 3 || !ParseNumber(parts[1], &seed) || !ParseNumber(parts[2], &rule->percent))
+      return false;
     rule->random.seed(seed);
     return rule->percent <= 100;
   }

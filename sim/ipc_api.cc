@@ -43,7 +43,8 @@ ChunkPtr OpenTicket(const Ticket& ticket) {
 CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
   Ticket ticket;
   std::memcpy(&ticket, &handle, sizeof ticket);
-  if (out == nullptr || std::memcmp(ticket.magic, kMagic, sizeof kMagic) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (out == nullptr || std::memcmp(ticket.magic, kMagic, sizeof kMagic) != 0)
+    return CUDA_ERROR_INVALID_VALUE;
   if (ticket.process == getpid()) return CUDA_ERROR_INVALID_CONTEXT;  // not in the exporter itself
   Region region;
   region.chunk = OpenTicket(ticket);

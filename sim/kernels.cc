@@ -22,7 +22,8 @@ CUresult EachPiece(CUdeviceptr start, uint64_t words, int device, Access access,
 }
 
 CUresult AddTo(CUdeviceptr out, uint64_t amount, int device) {
-  return EachPiece(out, 1, device, Access::kWrite, [&](uint64_t* word, uint64_t, uint64_t) { *word += amount; });
+  return EachPiece(out, 1, device, Access::kWrite,
+                   [&](uint64_t* word, uint64_t, uint64_t) { *word += amount; });
 }
 
 Operation Work(std::function<CUresult()> work) {

@@ -10,7 +10,7 @@ namespace headroom::sim {
 
 struct Kernel {
   const char* name;
-  int parameters;      // each of 8 bytes
+  int parameters;  // each of 8 bytes
   // Makes the operation of one launch; arguments are copied now, memory is read late.
   Operation (*launch)(const uint64_t* arguments, int device);
 };

@@ -35,19 +35,22 @@ Region* Managed(State& state, CUdeviceptr address, size_t bytes) {
   return bytes <= region->end() - address ? region : nullptr;
 }
 
-CUresult Advise(State& state, CUdeviceptr address, size_t bytes, CUmem_advise advice, const CUmemLocation& location) {
+CUresult Advise(State& state, CUdeviceptr address, size_t bytes, CUmem_advise advice,
+                const CUmemLocation& location) {
   Region* region = Managed(state, address, bytes);
   if (region == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  const bool placed = advice == CU_MEM_ADVISE_SET_PREFERRED_LOCATION || advice == CU_MEM_ADVISE_SET_ACCESSED_BY ||
-                      advice == CU_MEM_ADVISE_UNSET_ACCESSED_BY;
+  const bool placed = advice == CU_MEM_ADVISE_SET_PREFERRED_LOCATION ||
+                      advice == CU_MEM_ADVISE_SET_ACCESSED_BY || advice == CU_MEM_ADVISE_UNSET_ACCESSED_BY;
   if (placed && !IsLocation(state, location)) return CUDA_ERROR_INVALID_DEVICE;
   const auto accessor = location.type == CU_MEM_LOCATION_TYPE_DEVICE ? static_cast<size_t>(location.id)
-                                                                      : static_cast<size_t>(kMaxDevices);
+                                                                     : static_cast<size_t>(kMaxDevices);
   switch (advice) {
     case CU_MEM_ADVISE_SET_READ_MOSTLY: region->read_mostly = true; break;
     case CU_MEM_ADVISE_UNSET_READ_MOSTLY: region->read_mostly = false; break;
     case CU_MEM_ADVISE_SET_PREFERRED_LOCATION: region->preferred = location; break;
-    case CU_MEM_ADVISE_UNSET_PREFERRED_LOCATION: region->preferred = CUmemLocation{CU_MEM_LOCATION_TYPE_INVALID, {0}}; break;
+    case CU_MEM_ADVISE_UNSET_PREFERRED_LOCATION:
+      region->preferred = CUmemLocation{CU_MEM_LOCATION_TYPE_INVALID, {0}};
+      break;
     case CU_MEM_ADVISE_SET_ACCESSED_BY: region->accessed_by[accessor] = true; break;
     case CU_MEM_ADVISE_UNSET_ACCESSED_BY: region->accessed_by[accessor] = false; break;
     default: return CUDA_ERROR_INVALID_VALUE;
@@ -55,7 +58,8 @@ CUresult Advise(State& state, CUdeviceptr address, size_t bytes, CUmem_advise ad
   return CUDA_SUCCESS;
 }
 
-CUresult Prefetch(State& state, CUdeviceptr address, size_t bytes, const CUmemLocation& location, CUstream handle) {
+CUresult Prefetch(State& state, CUdeviceptr address, size_t bytes, const CUmemLocation& location,
+                  CUstream handle) {
   Region* region = Managed(state, address, bytes);
   if (region == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (!IsLocation(state, location)) return CUDA_ERROR_INVALID_DEVICE;
@@ -158,7 +162,8 @@ SIM_API cuMemRangeGetAttributes(void** data, size_t* sizes, CUmem_range_attribut
                                 CUdeviceptr address, size_t bytes) {
   SIM_ENTER(cuMemRangeGetAttributes, kContext);
   const auto* region = sim::Managed(guard.state(), address, bytes);
-  if (data == nullptr || sizes == nullptr || attributes == nullptr || region == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (data == nullptr || sizes == nullptr || attributes == nullptr || region == nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
   for (size_t i = 0; i < count; ++i) {
     const CUresult result = sim::RangeAttribute(*region, data[i], sizes[i], attributes[i]);
     if (result != CUDA_SUCCESS) return result;

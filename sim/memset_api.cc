@@ -14,7 +14,7 @@ CUresult Fill(Guard& guard, Box box, uint32_t value, unsigned unit, CUstream han
   if (box.width == 0 || box.height == 0) return CUDA_SUCCESS;
   if (box.start % unit != 0 || box.pageable) return CUDA_ERROR_INVALID_VALUE;
   const Actor actor{guard.context().device};
-  result = CheckBox(box, actor, Access::kWrite);
+  result = CheckBox(box, actor, Access::kWrite, Mixed::kRefuse);
   if (result != CUDA_SUCCESS) return result;
   Operation operation;
   operation.kind = CU_GRAPH_NODE_TYPE_MEMSET;
@@ -22,7 +22,8 @@ CUresult Fill(Guard& guard, Box box, uint32_t value, unsigned unit, CUstream han
   return Submit(stream, std::move(operation));
 }
 
-CUresult FillSpan(Guard& guard, CUdeviceptr to, uint32_t value, unsigned unit, size_t count, CUstream stream) {
+CUresult FillSpan(Guard& guard, CUdeviceptr to, uint32_t value, unsigned unit, size_t count,
+                  CUstream stream) {
   if (count > SIZE_MAX / unit) return CUDA_ERROR_INVALID_VALUE;
   return Fill(guard, Span(to, count * unit), value, unit, stream);
 }
@@ -42,23 +43,23 @@ CUresult Fill2D(Guard& guard, CUdeviceptr to, size_t pitch, uint32_t value, unsi
 namespace sim = headroom::sim;
 
 // The synchronous form, the asynchronous form and their rectangles, for one unit.
-#define SIM_MEMSET(bits, type)                                                                                \
-  SIM_API cuMemsetD##bits##_v2(CUdeviceptr to, type value, size_t count) {                                   \
-    SIM_ENTER(cuMemsetD##bits, kUnsafe);                                                                      \
-    return sim::FillSpan(guard, to, value, bits / 8, count, nullptr);                                         \
-  }                                                                                                           \
-  SIM_API cuMemsetD##bits##Async(CUdeviceptr to, type value, size_t count, CUstream stream) {                 \
-    SIM_ENTER(cuMemsetD##bits##Async, kContext);                                                              \
-    return sim::FillSpan(guard, to, value, bits / 8, count, stream);                                          \
-  }                                                                                                           \
-  SIM_API cuMemsetD2D##bits##_v2(CUdeviceptr to, size_t pitch, type value, size_t width, size_t height) {     \
-    SIM_ENTER(cuMemsetD2D##bits, kUnsafe);                                                                    \
-    return sim::Fill2D(guard, to, pitch, value, bits / 8, width, height, nullptr);                            \
-  }                                                                                                           \
-  SIM_API cuMemsetD2D##bits##Async(CUdeviceptr to, size_t pitch, type value, size_t width, size_t height,     \
-                                   CUstream stream) {                                                         \
-    SIM_ENTER(cuMemsetD2D##bits##Async, kContext);                                                            \
-    return sim::Fill2D(guard, to, pitch, value, bits / 8, width, height, stream);                             \
+#define SIM_MEMSET(bits, type)                                                                            \
+  SIM_API cuMemsetD##bits##_v2(CUdeviceptr to, type value, size_t count) {                                \
+    SIM_ENTER(cuMemsetD##bits, kContext);                                                                 \
+    return sim::FillSpan(guard, to, value, bits / 8, count, nullptr);                                     \
+  }                                                                                                       \
+  SIM_API cuMemsetD##bits##Async(CUdeviceptr to, type value, size_t count, CUstream stream) {             \
+    SIM_ENTER(cuMemsetD##bits##Async, kContext);                                                          \
+    return sim::FillSpan(guard, to, value, bits / 8, count, stream);                                      \
+  }                                                                                                       \
+  SIM_API cuMemsetD2D##bits##_v2(CUdeviceptr to, size_t pitch, type value, size_t width, size_t height) { \
+    SIM_ENTER(cuMemsetD2D##bits, kContext);                                                               \
+    return sim::Fill2D(guard, to, pitch, value, bits / 8, width, height, nullptr);                        \
+  }                                                                                                       \
+  SIM_API cuMemsetD2D##bits##Async(CUdeviceptr to, size_t pitch, type value, size_t width, size_t height, \
+                                   CUstream stream) {                                                     \
+    SIM_ENTER(cuMemsetD2D##bits##Async, kContext);                                                        \
+    return sim::Fill2D(guard, to, pitch, value, bits / 8, width, height, stream);                         \
   }
 
 SIM_MEMSET(8, unsigned char)

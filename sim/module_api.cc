@@ -20,6 +20,7 @@ std::set<CUmodule>& Modules() {
 
 CUresult Load(Guard& guard, CUmodule* out, const void* image) {
   if (out == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  DrainContext(guard.lock(), &guard.context());  // loading waits for the device
   *out = new CUmod_st{&guard.context()};
   Modules().insert(*out);
   return CUDA_SUCCESS;
@@ -141,8 +142,8 @@ SIM_API cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int gr
                        unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int,
                        CUstream stream, void** parameters, void** extra) {
   SIM_ENTER(cuLaunchKernel, kContext);
-  return sim::Launch(guard, function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}}, stream, parameters,
-                     extra);
+  return sim::Launch(guard, function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}}, stream,
+                     parameters, extra);
 }
 
 SIM_API cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra) {
@@ -173,7 +174,8 @@ SIM_API cuFuncSetCacheConfig(CUfunction function, CUfunc_cache) {
   return sim::AsKernel(function) != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-SIM_API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function, int block_size, size_t) {
+SIM_API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function, int block_size,
+                                                    size_t) {
   SIM_ENTER(cuOccupancyMaxActiveBlocksPerMultiprocessor, kContext);
   if (blocks == nullptr || block_size <= 0) return CUDA_ERROR_INVALID_VALUE;
   if (sim::AsKernel(function) == nullptr) return CUDA_ERROR_INVALID_HANDLE;
@@ -182,8 +184,8 @@ SIM_API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction func
 }
 
 // A library is a module that belongs to no context; its kernels are functions.
-SIM_API cuLibraryLoadData(CUlibrary* out, const void* image, CUjit_option*, void**, unsigned int, CUlibraryOption*,
-                          void**, unsigned int) {
+SIM_API cuLibraryLoadData(CUlibrary* out, const void* image, CUjit_option*, void**, unsigned int,
+                          CUlibraryOption*, void**, unsigned int) {
   SIM_ENTER(cuLibraryLoadData, kInit);
   if (out == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
   auto* module = new CUmod_st{nullptr};

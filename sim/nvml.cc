@@ -94,7 +94,8 @@ std::string BusId(int device) {
 
 std::string Uuid(int device) {
   char text[64];
-  std::snprintf(text, sizeof text, "GPU-48454144-524f-4f4d-5349-4d47505500%02x", static_cast<unsigned>(device));
+  std::snprintf(text, sizeof text, "GPU-48454144-524f-4f4d-5349-4d47505500%02x",
+                static_cast<unsigned>(device));
   return text;
 }
 
@@ -231,12 +232,12 @@ NVML_API nvmlDeviceGetPciInfo_v3(void* handle, sim::PciInfo* info) {
   return sim::kSuccess;
 }
 
-#define NVML_NUMBER(function, member)                          \
-  NVML_API function(void* handle, unsigned* value) {           \
-    int device = 0;                                            \
-    const int result = sim::Check(handle, value, &device);     \
+#define NVML_NUMBER(function, member)                                                      \
+  NVML_API function(void* handle, unsigned* value) {                                       \
+    int device = 0;                                                                        \
+    const int result = sim::Check(handle, value, &device);                                 \
     if (result == sim::kSuccess) *value = static_cast<unsigned>(sim::GetProfile().member); \
-    return result;                                             \
+    return result;                                                                         \
   }
 NVML_NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, pcie_generation)
 NVML_NUMBER(nvmlDeviceGetMaxPcieLinkGeneration, pcie_generation)

@@ -25,41 +25,68 @@ unsigned HandleTypes(const Region& region) {
   return shareable ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : CU_MEM_HANDLE_TYPE_NONE;
 }
 
+// What the current device may do.
+unsigned Rights(const Region& region) {
+  const CUcontext current = CurrentContext();
+  return region.access.device[static_cast<size_t>(current != nullptr ? current->device : region.device)];
+}
+
+// A pool takes its memory from segments of this size.
+constexpr uint64_t kPoolSegment = 32 * kMiB;
+
+uint64_t MappingSize(const Region& region) {
+  if (region.kind == RegionKind::kPool)
+    return (region.bytes + kPoolSegment - 1) / kPoolSegment * kPoolSegment;
+  return region.kind == RegionKind::kAlloc && region.chunk != nullptr ? region.chunk->bytes : region.bytes;
+}
+
+CUdeviceptr MappingBase(const Region& region) {
+  return region.kind == RegionKind::kAlloc ? region.start - region.chunk_offset : region.start;
+}
+
+// What the driver calls the range: of mapped memory the whole reservation.
+Reservation RangeOf(const Region& region) {
+  if (region.kind == RegionKind::kVmm) {
+    const Reservation* reservation = GetState().va.FindReservation(region.start, region.bytes);
+    if (reservation != nullptr) return *reservation;
+  }
+  return {region.start, region.requested};
+}
+
 CUresult Attribute(Region& region, void* out, CUpointer_attribute attribute, CUdeviceptr address) {
   const bool alloc = region.kind == RegionKind::kAlloc;
   const bool managed = region.kind == RegionKind::kManaged;
   switch (attribute) {
     case CU_POINTER_ATTRIBUTE_CONTEXT:
-      return Give(out, region.kind == RegionKind::kVmm ? nullptr : region.context);
+      return Give(out, region.kind == RegionKind::kVmm || region.kind == RegionKind::kPool ? nullptr
+                                                                                           : region.context);
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       return Give(out, HostResident(region) ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE);
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: return Give(out, address);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      if (Rights(region) == 0) return CUDA_ERROR_INVALID_VALUE;
+      return Give(out, address);
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       if (!HostReachable(region)) return CUDA_ERROR_INVALID_VALUE;
       return Give(out, reinterpret_cast<void*>(address));
-    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: return Give(out, 0);
+    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: return Give(out, static_cast<int>(managed));
     case CU_POINTER_ATTRIBUTE_BUFFER_ID: return Give<unsigned long long>(out, region.id);
     case CU_POINTER_ATTRIBUTE_IS_MANAGED: return Give(out, static_cast<int>(managed));
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return Give(out, region.device);
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: return Give(out, static_cast<int>(alloc));
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return Give(out, region.start);
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return Give<size_t>(out, region.requested);
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return Give(out, RangeOf(region).start);
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return Give<size_t>(out, RangeOf(region).bytes);
     case CU_POINTER_ATTRIBUTE_MAPPED: return Give(out, 1);
     case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: return Give(out, HandleTypes(region));
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
       return Give(out, static_cast<int>(alloc || (region.chunk != nullptr && region.chunk->rdma)));
-    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS: {
-      const CUcontext current = CurrentContext();
-      const auto device = static_cast<size_t>(current != nullptr ? current->device : region.device);
-      return Give<unsigned>(out, region.access.device[device]);
-    }
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS: return Give<unsigned>(out, Rights(region));
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return Give(out, region.pool);
-    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return Give<size_t>(out, region.bytes);
-    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return Give(out, region.start);
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return Give<size_t>(out, MappingSize(region));
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return Give(out, MappingBase(region));
     case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
       return Give<unsigned long long>(out, region.chunk != nullptr ? region.chunk->id : region.id);
     case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE: return Give(out, 0);
-    default: return CUDA_ERROR_NOT_SUPPORTED;
+    default: return CUDA_ERROR_INVALID_VALUE;
   }
 }
 
@@ -68,15 +95,22 @@ Region* LiveRegion(State& state, CUdeviceptr address) {
   return region != nullptr && !region->freed ? region : nullptr;
 }
 
-// cuPointerGetAttributes succeeds on any address; what it does not know is zero.
-void ClearAttribute(void* out, CUpointer_attribute attribute) {
+// cuPointerGetAttributes succeeds on any address. What is not known is zero, but
+// an address that is nobody's counts as the host's, a reserved one has a range,
+// and other ranges are left unwritten.
+void ClearAttribute(void* out, CUpointer_attribute attribute, CUdeviceptr address, bool known) {
+  const auto* reservation = GetState().va.FindReservation(address, 1);
   switch (attribute) {
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+      if (reservation != nullptr) Give(out, reservation->start);
+      break;
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+      if (reservation != nullptr) Give<size_t>(out, reservation->bytes);
+      break;
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER: Give(out, known ? CUdeviceptr{0} : address); break;
     case CU_POINTER_ATTRIBUTE_CONTEXT:
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
     case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
@@ -93,27 +127,21 @@ void ClearAttribute(void* out, CUpointer_attribute attribute) {
 namespace sim = headroom::sim;
 
 SIM_API cuPointerGetAttribute(void* out, CUpointer_attribute attribute, CUdeviceptr address) {
-  SIM_ENTER(cuPointerGetAttribute, kContext);
+  SIM_ENTER(cuPointerGetAttribute, kInit);
   if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
   auto* region = sim::LiveRegion(guard.state(), address);
   if (region != nullptr) return sim::Attribute(*region, out, attribute, address);
-  const auto* reservation = guard.state().va.FindReservation(address, 1);
-  if (reservation == nullptr) return sim::behaviour::kPointerUnknown;
-  switch (attribute) {  // reserved, not mapped
-    case CU_POINTER_ATTRIBUTE_MAPPED: return sim::Give(out, 0);
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return sim::Give(out, reservation->start);
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return sim::Give<size_t>(out, reservation->bytes);
-    default: return sim::behaviour::kPointerUnknown;
-  }
+  return sim::behaviour::kPointerUnknown;  // reserved, but not mapped, too
 }
 
-SIM_API cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attributes, void** out, CUdeviceptr address) {
+SIM_API cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attributes, void** out,
+                               CUdeviceptr address) {
   SIM_ENTER(cuPointerGetAttributes, kContext);
   if (attributes == nullptr || out == nullptr || count == 0) return CUDA_ERROR_INVALID_VALUE;
   auto* region = sim::LiveRegion(guard.state(), address);
   for (unsigned i = 0; i < count; ++i) {
     if (region == nullptr || sim::Attribute(*region, out[i], attributes[i], address) != CUDA_SUCCESS) {
-      sim::ClearAttribute(out[i], attributes[i]);
+      sim::ClearAttribute(out[i], attributes[i], address, region != nullptr);
     }
   }
   return CUDA_SUCCESS;
@@ -123,5 +151,6 @@ SIM_API cuPointerSetAttribute(const void* value, CUpointer_attribute attribute, 
   SIM_ENTER(cuPointerSetAttribute, kContext);
   if (value == nullptr || attribute != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) return CUDA_ERROR_INVALID_VALUE;
   const auto* region = sim::LiveRegion(guard.state(), address);
-  return region != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  if (region == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return region->kind == sim::RegionKind::kVmm ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
 }

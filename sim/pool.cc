@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#include <algorithm>
+
 #include "alloc.h"
 #include "behaviour.h"
 #include "capture.h"
@@ -18,21 +20,46 @@ void AddUsed(CUmemoryPool pool, uint64_t bytes) {
   pool->used_high = std::max(pool->used_high, pool->used);
 }
 
+bool Freeable(const Region* region, CUdeviceptr address) {
+  if (region == nullptr || region->start != address || region->freed || region->free_pending) return false;
+  return region->kind == RegionKind::kPool || region->kind == RegionKind::kAlloc;
+}
+
+void Revive(Region* region, uint64_t bytes) {
+  region->freed = false;
+  region->free_pending = false;
+  region->requested = bytes;
+  region->id = GetState().NextId();  // the free under way is for the old one
+}
+
+// A block whose free is still queued in the same stream: what comes after may use it.
+bool ReusePending(CUmemoryPool pool, CUstream stream, uint64_t bytes, CUdeviceptr* out) {
+  for (const auto& [start, stream_id] : pool->pending) {
+    Region* region = GetState().va.Find(start);
+    if (stream_id != stream->id || region->bytes != RoundedSize(bytes)) continue;
+    *out = start;
+    pool->pending.erase(start);
+    pool->used -= region->bytes;
+    Revive(region, bytes);
+    return true;
+  }
+  return false;
+}
+
 bool Reuse(CUmemoryPool pool, uint64_t bytes, CUdeviceptr* out) {
   for (const CUdeviceptr start : pool->cached) {
     Region* region = GetState().va.Find(start);
     if (region->bytes != RoundedSize(bytes)) continue;
-    pool->cached.erase(start);
-    region->freed = false;
-    region->requested = bytes;
-    region->id = GetState().NextId();
     *out = start;
+    pool->cached.erase(*out);
+    Revive(region, bytes);
     return true;
   }
   return false;
 }
 
 CUresult Try(CUmemoryPool pool, CUstream stream, uint64_t bytes, CUdeviceptr* out) {
+  if (stream->capture == nullptr && ReusePending(pool, stream, bytes, out)) return CUDA_SUCCESS;
   if (Reuse(pool, bytes, out)) return CUDA_SUCCESS;
   const Request request{stream->context, pool->device, pool->place, bytes, RegionKind::kPool, pool};
   const CUresult result = AllocateDevice(request, out);
@@ -107,30 +134,46 @@ void ReleaseToPool(Region* region) {
   region->pool->used -= region->bytes;
   region->freed = true;
   region->free_pending = false;
+  region->pool->pending.erase(region->start);
   region->pool->cached.insert(region->start);
 }
 
 CUresult FreeInStream(CUdeviceptr address, CUstream stream) {
+  if (stream->capture == nullptr) {
+    const CUresult refused = RefuseUnsafeCall();
+    if (refused != CUDA_SUCCESS) return refused;
+  }
   Region* region = GetState().va.Find(address);
-  if (region == nullptr || region->start != address || region->kind != RegionKind::kPool || region->freed ||
-      region->free_pending) {
-    NoteMisuse("cuMemFreeAsync of memory that a pool has not given, or that is freed");
+  if (region != nullptr && region->kind == RegionKind::kManaged) return CUDA_ERROR_NOT_SUPPORTED;
+  if (!Freeable(region, address)) {
+    NoteMisuse("cuMemFreeAsync of memory that is not allocated, or freed already");
     return behaviour::kBadFree;
   }
   Operation operation;
   operation.kind = CU_GRAPH_NODE_TYPE_MEM_FREE;
   if (stream->capture != nullptr) {  // it ends with the graph
-    stream->capture->graph->freed.push_back(address);
+    auto& graph = *stream->capture->graph;
+    if (std::find(graph.allocated.begin(), graph.allocated.end(), address) == graph.allocated.end()) {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
+    graph.freed.push_back(address);
     return Submit(stream, std::move(operation));
   }
   operation.work = [address, id = region->id] {
     Region* found = GetState().va.Find(address);
-    if (found != nullptr && found->id == id) ReleaseToPool(found);
+    if (found == nullptr || found->id != id || found->freed) return CUDA_SUCCESS;
+    if (found->kind == RegionKind::kPool) {
+      ReleaseToPool(found);
+    } else {
+      FreeDevice(found);
+    }
     return CUDA_SUCCESS;
   };
   const CUresult result = Submit(stream, std::move(operation));
-  if (result == CUDA_SUCCESS) region->free_pending = true;
-  return result;
+  if (result != CUDA_SUCCESS) return result;
+  region->free_pending = true;
+  if (region->pool != nullptr) region->pool->pending[address] = stream->id;
+  return CUDA_SUCCESS;
 }
 
 }  // namespace headroom::sim

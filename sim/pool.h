@@ -5,6 +5,7 @@
 
 #include <cuda.h>
 
+#include <map>
 #include <set>
 
 #include "stream.h"
@@ -18,8 +19,9 @@ struct CUmemPoolHandle_st {
   uint64_t threshold = 0;
   uint64_t reserved = 0, reserved_high = 0;
   uint64_t used = 0, used_high = 0;
-  int reuse[4] = {0, 1, 1, 1};         // by attribute number, 1 to 3
-  std::set<CUdeviceptr> cached;        // freed blocks
+  int reuse[4] = {0, 1, 1, 1};              // by attribute number, 1 to 3
+  std::set<CUdeviceptr> cached;             // freed blocks
+  std::map<CUdeviceptr, uint64_t> pending;  // frees under way, with their stream's id
 };
 
 namespace headroom::sim {

@@ -1,7 +1,7 @@
 // cuMemAllocAsync and memory pools.
-#include "pool.h"
-
+#include "capture.h"
 #include "entry.h"
+#include "pool.h"
 #include "report.h"
 
 namespace headroom::sim {
@@ -15,7 +15,11 @@ CUresult Allocate(Guard& guard, CUdeviceptr* out, size_t bytes, CUmemoryPool poo
   CUstream stream = nullptr;
   const CUresult result = ResolveStream(handle, &stream);
   if (result != CUDA_SUCCESS) return result;
-  if (out == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *out = 0;
+  if (bytes == 0) return CUDA_SUCCESS;
+  const CUresult refused = stream->capture == nullptr ? RefuseUnsafeCall() : CUDA_SUCCESS;
+  if (refused != CUDA_SUCCESS) return refused;
   if (pool == nullptr) pool = CurrentPool(stream->context->device);
   if (!guard.state().pools.contains(pool)) return CUDA_ERROR_INVALID_VALUE;
   return AllocateFromPool(guard.lock(), pool, stream, bytes, out);
@@ -51,9 +55,12 @@ CUresult SetCounter(CUmemoryPool pool, CUmemPool_attribute attribute, uint64_t v
     return CUDA_SUCCESS;
   }
   if (value != 0) return CUDA_ERROR_INVALID_VALUE;  // a high-water mark can only be reset
-  if (attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH) pool->reserved_high = pool->reserved;
-  else if (attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH) pool->used_high = pool->used;
-  else return CUDA_ERROR_INVALID_VALUE;
+  if (attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)
+    pool->reserved_high = pool->reserved;
+  else if (attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH)
+    pool->used_high = pool->used;
+  else
+    return CUDA_ERROR_INVALID_VALUE;
   return CUDA_SUCCESS;
 }
 
@@ -78,7 +85,7 @@ SIM_API cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
   CUstream stream = nullptr;
   const CUresult result = sim::ResolveStream(handle, &stream);
   if (result != CUDA_SUCCESS) return result;
-  if (address == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (address == 0) return CUDA_SUCCESS;
   return sim::FreeInStream(address, stream);
 }
 
@@ -101,7 +108,8 @@ SIM_API cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice device) {
 SIM_API cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool) {
   SIM_ENTER(cuDeviceSetMemPool, kInit);
   if (!sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
-  if (!guard.state().pools.contains(pool) || pool->place != sim::Place::Device(device)) return CUDA_ERROR_INVALID_VALUE;
+  if (!guard.state().pools.contains(pool) || pool->place != sim::Place::Device(device))
+    return CUDA_ERROR_INVALID_VALUE;
   guard.state().devices[static_cast<size_t>(device)].current_pool = pool;
   return CUDA_SUCCESS;
 }
@@ -134,6 +142,8 @@ SIM_API cuMemPoolDestroy(CUmemoryPool pool) {
 
 SIM_API cuMemPoolTrimTo(CUmemoryPool pool, size_t keep) {
   SIM_ENTER(cuMemPoolTrimTo, kInit);
+  const CUresult refused = sim::RefuseUnsafeCall();
+  if (refused != CUDA_SUCCESS) return refused;
   if (!guard.state().pools.contains(pool)) return CUDA_ERROR_INVALID_VALUE;
   sim::TrimPool(pool, keep);
   return CUDA_SUCCESS;
@@ -170,7 +180,8 @@ SIM_API cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* descs, size
   if (!state.pools.contains(pool) || descs == nullptr) return CUDA_ERROR_INVALID_VALUE;
   for (size_t i = 0; i < count; ++i) {
     const int device = descs[i].location.id;
-    if (descs[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || !sim::IsDevice(state, device)) return CUDA_ERROR_INVALID_VALUE;
+    if (descs[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || !sim::IsDevice(state, device))
+      return CUDA_ERROR_INVALID_VALUE;
     if (pool->place.is_device() && !state.Linked(device, pool->place.index)) return CUDA_ERROR_INVALID_DEVICE;
     pool->access.device[static_cast<size_t>(device)] = static_cast<uint8_t>(descs[i].flags);
   }
@@ -182,8 +193,10 @@ SIM_API cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* descs, size
 
 SIM_API cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemoryPool pool, CUmemLocation* location) {
   SIM_ENTER(cuMemPoolGetAccess, kInit);
-  if (flags == nullptr || location == nullptr || !guard.state().pools.contains(pool)) return CUDA_ERROR_INVALID_VALUE;
-  if (location->type != CU_MEM_LOCATION_TYPE_DEVICE || !sim::IsDevice(guard.state(), location->id)) return CUDA_ERROR_INVALID_VALUE;
+  if (flags == nullptr || location == nullptr || !guard.state().pools.contains(pool))
+    return CUDA_ERROR_INVALID_VALUE;
+  if (location->type != CU_MEM_LOCATION_TYPE_DEVICE || !sim::IsDevice(guard.state(), location->id))
+    return CUDA_ERROR_INVALID_VALUE;
   *flags = static_cast<CUmemAccess_flags>(pool->access.device[static_cast<size_t>(location->id)]);
   return CUDA_SUCCESS;
 }

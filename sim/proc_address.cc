@@ -32,12 +32,14 @@ const Entry* Entries(size_t* count) {
 }
 
 CUresult Lookup(const char* name, void** out, int version, cuuint64_t flags,
-                CUdriverProcAddressQueryResult* status) {
+                CUdriverProcAddressQueryResult* status, bool flagged) {
   constexpr cuuint64_t kKnown =
       CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM;
-  if (name == nullptr || out == nullptr || (flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if ((flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
   const bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
-  *out = nullptr;
+  *out = nullptr;  // a null pointer faults here, as in the driver
+  if (version > GetState().profile.driver) return CUDA_ERROR_INVALID_VALUE;
+  if (version < 0) version = GetState().profile.driver;
   bool known = false;
   int best = -1;
   size_t count = 0;
@@ -57,17 +59,18 @@ CUresult Lookup(const char* name, void** out, int version, cuuint64_t flags,
               : known         ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
                               : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
   }
-  return *out != nullptr ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  // cuGetProcAddress_v2 answers with the status alone.
+  return *out != nullptr || flagged ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
 }  // namespace
 }  // namespace headroom::sim
 
 SIM_API cuGetProcAddress(const char* name, void** out, int version, cuuint64_t flags) {
-  return headroom::sim::Lookup(name, out, version, flags, nullptr);
+  return headroom::sim::Lookup(name, out, version, flags, nullptr, false);
 }
 
 SIM_API cuGetProcAddress_v2(const char* name, void** out, int version, cuuint64_t flags,
                             CUdriverProcAddressQueryResult* status) {
-  return headroom::sim::Lookup(name, out, version, flags, status);
+  return headroom::sim::Lookup(name, out, version, flags, status, true);
 }

@@ -1,7 +1,8 @@
 #include "profile.h"
 
-#include <charconv>
 #include <strings.h>
+
+#include <charconv>
 
 namespace headroom::sim {
 namespace {
@@ -71,8 +72,8 @@ bool ParseBytes(std::string_view text, uint64_t* out) {
   static constexpr struct {
     const char* name;
     int shift;
-  } kUnits[] = {{"", 0},    {"B", 0},    {"K", 10},   {"KB", 10},  {"KiB", 10}, {"M", 20}, {"MB", 20},
-                {"MiB", 20}, {"G", 30},  {"GB", 30},  {"GiB", 30}, {"T", 40},   {"TB", 40}, {"TiB", 40}};
+  } kUnits[] = {{"", 0},     {"B", 0},  {"K", 10},  {"KB", 10},  {"KiB", 10}, {"M", 20},  {"MB", 20},
+                {"MiB", 20}, {"G", 30}, {"GB", 30}, {"GiB", 30}, {"T", 40},   {"TB", 40}, {"TiB", 40}};
   for (const auto& known : kUnits) {
     if (strcasecmp(unit.c_str(), known.name) == 0) {
       *out = static_cast<uint64_t>(number * static_cast<double>(uint64_t{1} << known.shift));
@@ -83,10 +84,14 @@ bool ParseBytes(std::string_view text, uint64_t* out) {
 }
 
 bool ParsePeer(std::string_view text, PeerLink* out) {
-  if (text == "nvlink") *out = PeerLink::kNvlink;
-  else if (text == "pcie") *out = PeerLink::kPcie;
-  else if (text == "none") *out = PeerLink::kNone;
-  else return false;
+  if (text == "nvlink")
+    *out = PeerLink::kNvlink;
+  else if (text == "pcie")
+    *out = PeerLink::kPcie;
+  else if (text == "none")
+    *out = PeerLink::kNone;
+  else
+    return false;
   return true;
 }
 

@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -87,6 +89,13 @@ void NoteMisuse(std::string text) {
   Misuses& misuses = GetMisuses();
   ++misuses.count;
   if (misuses.lines.size() < kKeptLines) misuses.lines.push_back(std::move(text));
+}
+
+void CrashAsDriver(const char* why) {
+  std::fprintf(stderr, "headroom sim: %s; a real driver faults here\n", why);
+  std::signal(SIGSEGV, SIG_DFL);
+  std::raise(SIGSEGV);
+  std::abort();
 }
 
 const char* ResultNameOr(CUresult result) {

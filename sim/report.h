@@ -13,6 +13,8 @@ inline constexpr int kStrictExitCode = 86;
 
 // Records one misuse; the first hundred keep their text.
 void NoteMisuse(std::string text);
+// Ends the process with SIGSEGV and says why: what a real driver does there too.
+[[noreturn]] void CrashAsDriver(const char* why);
 const char* ResultNameOr(CUresult result);
 
 }  // namespace headroom::sim

@@ -1,9 +1,8 @@
 // Streams, host functions, and capture's entry points.
-#include "stream.h"
-
 #include "capture.h"
 #include "entry.h"
 #include "pool.h"
+#include "stream.h"
 
 namespace headroom::sim {
 namespace {
@@ -19,10 +18,11 @@ CUstreamCaptureStatus Status(CUstream stream) {
   return stream->capture->invalid ? CU_STREAM_CAPTURE_STATUS_INVALIDATED : CU_STREAM_CAPTURE_STATUS_ACTIVE;
 }
 
-// Asking about the legacy stream while a blocking stream captures is refused.
+// Asking about the legacy stream while a blocking stream captures is refused,
+// and the capture survives it.
 CUresult LegacyDuringCapture(CUstream stream) {
-  bool captured = false;
-  return stream->legacy ? CaptureOperation(stream, Operation{}, &captured) : CUDA_SUCCESS;
+  return stream->legacy && BlockingCapture(stream->context) ? CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
+                                                            : CUDA_SUCCESS;
 }
 
 struct CaptureInfo {
@@ -55,9 +55,9 @@ CUresult GetCaptureInfo(CUstream handle, const CaptureInfo& info) {
 
 namespace sim = headroom::sim;
 
-#define SIM_RESOLVE(handle)                                                  \
-  CUstream stream = nullptr;                                                 \
-  const CUresult resolved = sim::ResolveStream(handle, &stream);             \
+#define SIM_RESOLVE(handle)                                      \
+  CUstream stream = nullptr;                                     \
+  const CUresult resolved = sim::ResolveStream(handle, &stream); \
   if (resolved != CUDA_SUCCESS) return resolved
 
 SIM_API cuStreamCreate(CUstream* out, unsigned int flags) {
@@ -81,7 +81,8 @@ SIM_API cuStreamDestroy_v2(CUstream handle) {
 SIM_API cuStreamSynchronize(CUstream handle) {
   SIM_ENTER(cuStreamSynchronize, kContext);
   SIM_RESOLVE(handle);
-  const CUresult refused = sim::RefuseCapturing(stream);
+  CUresult refused = sim::RefuseCapturing(stream);
+  if (refused == CUDA_SUCCESS) refused = sim::RefuseUnsafeCall();
   if (refused != CUDA_SUCCESS) return refused;
   const CUresult result = sim::DrainStream(guard.lock(), stream);
   sim::TrimPools();
@@ -93,7 +94,8 @@ SIM_API cuStreamSynchronize(CUstream handle) {
 SIM_API cuStreamQuery(CUstream handle) {
   SIM_ENTER(cuStreamQuery, kContext);
   SIM_RESOLVE(handle);
-  const CUresult refused = sim::RefuseCapturing(stream);
+  CUresult refused = sim::RefuseCapturing(stream);
+  if (refused == CUDA_SUCCESS) refused = sim::RefuseUnsafeCall();
   if (refused != CUDA_SUCCESS) return refused;
   const bool pending = !stream->queue.empty();
   if (pending) sim::StepOne(guard.lock());
@@ -183,7 +185,8 @@ SIM_API cuStreamAttachMemAsync(CUstream handle, CUdeviceptr address, size_t, uns
   SIM_ENTER(cuStreamAttachMemAsync, kContext);
   SIM_RESOLVE(handle);
   const auto* region = guard.state().va.Find(address);
-  return region != nullptr && region->kind == sim::RegionKind::kManaged ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  return region != nullptr && region->kind == sim::RegionKind::kManaged ? CUDA_SUCCESS
+                                                                        : CUDA_ERROR_INVALID_VALUE;
 }
 
 SIM_API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
@@ -191,14 +194,15 @@ SIM_API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
   return sim::GetCaptureInfo(handle, {status});
 }
 
-SIM_API cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph* graph,
-                                  const CUgraphNode** dependencies, size_t* count) {
+SIM_API cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id,
+                                  CUgraph* graph, const CUgraphNode** dependencies, size_t* count) {
   SIM_ENTER(cuStreamGetCaptureInfo, kContext);
   return sim::GetCaptureInfo(handle, {status, id, graph, dependencies, nullptr, count});
 }
 
-SIM_API cuStreamGetCaptureInfo_v3(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph* graph,
-                                  const CUgraphNode** dependencies, const CUgraphEdgeData** edges, size_t* count) {
+SIM_API cuStreamGetCaptureInfo_v3(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id,
+                                  CUgraph* graph, const CUgraphNode** dependencies,
+                                  const CUgraphEdgeData** edges, size_t* count) {
   SIM_ENTER(cuStreamGetCaptureInfo, kContext);
   return sim::GetCaptureInfo(handle, {status, id, graph, dependencies, edges, count});
 }

@@ -37,12 +37,12 @@ struct Region {
   int device = 0;        // owner: where it was allocated or registered
   CUcontext context = nullptr;
   AccessSet access;
-  ChunkPtr chunk;           // null: host or managed memory
+  ChunkPtr chunk;  // null: host or managed memory
   uint64_t chunk_offset = 0;
-  uint64_t id = 0;          // CU_POINTER_ATTRIBUTE_BUFFER_ID
-  unsigned flags = 0;       // of cuMemHostAlloc, cuMemHostRegister, cuMemAllocManaged
-  bool registered = false;  // host memory that the program brought
-  bool freed = false;       // a pool block given back in stream order
+  uint64_t id = 0;            // CU_POINTER_ATTRIBUTE_BUFFER_ID
+  unsigned flags = 0;         // of cuMemHostAlloc, cuMemHostRegister, cuMemAllocManaged
+  bool registered = false;    // host memory that the program brought
+  bool freed = false;         // a pool block given back in stream order
   bool free_pending = false;  // the same, but the stream is not there yet
   CUmemoryPool pool = nullptr;
   CUmemLocation preferred{CU_MEM_LOCATION_TYPE_INVALID, 0};  // managed advice

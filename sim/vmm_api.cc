@@ -2,12 +2,15 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <vector>
 
 #include "entry.h"
 #include "report.h"
 
 namespace headroom::sim {
 namespace {
+
+constexpr uint64_t kFirstHandle = 0x7000'0000'0000;
 
 bool Aligned(uint64_t value) { return value % kGranularity == 0; }
 
@@ -41,7 +44,8 @@ CUresult ResolveLocation(State& state, const CUmemLocation& location, Place* pla
 CUresult CheckProperties(const CUmemAllocationProp* prop) {
   if (prop == nullptr || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
   if ((prop->requestedHandleTypes & CU_MEM_HANDLE_TYPE_FABRIC) != 0) return behaviour::kNoFabric;
-  if ((prop->requestedHandleTypes & ~CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0) return CUDA_ERROR_NOT_SUPPORTED;
+  if ((prop->requestedHandleTypes & ~CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0)
+    return CUDA_ERROR_NOT_SUPPORTED;
   if (prop->location.type == CU_MEM_LOCATION_TYPE_HOST && prop->requestedHandleTypes != 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -49,11 +53,14 @@ CUresult CheckProperties(const CUmemAllocationProp* prop) {
 }
 
 CUmemGenericAllocationHandle AddHandle(State& state, ChunkPtr chunk) {
-  if (chunk->handle == 0) chunk->handle = 0x7000'0000'0000 + state.NextId() * 16;
+  if (chunk->handle == 0) chunk->handle = kFirstHandle + state.NextId() * 16;
   const CUmemGenericAllocationHandle handle = chunk->handle;
   state.handles.emplace(handle, HandleRecord{std::move(chunk)});
   return handle;
 }
+
+// Zero is refused; other numbers the driver takes for addresses.
+bool LooksLikeHandle(CUmemGenericAllocationHandle handle) { return handle == 0 || handle >= kFirstHandle; }
 
 HandleRecord* FindHandle(State& state, CUmemGenericAllocationHandle handle) {
   const auto it = state.handles.find(handle);
@@ -64,7 +71,8 @@ HandleRecord* FindHandle(State& state, CUmemGenericAllocationHandle handle) {
 bool ShowToHost(const Region& region, unsigned rights) {
   void* at = reinterpret_cast<void*>(region.start);
   if (rights == CU_MEM_ACCESS_FLAGS_PROT_NONE) {
-    return mmap(at, region.bytes, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == at;
+    return mmap(at, region.bytes, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                0) == at;
   }
   const int protection = rights == CU_MEM_ACCESS_FLAGS_PROT_READ ? PROT_READ : PROT_READ | PROT_WRITE;
   return mmap(at, region.bytes, protection, MAP_FIXED | MAP_SHARED | MAP_NORESERVE, region.chunk->fd,
@@ -78,7 +86,7 @@ CUresult CheckAccess(State& state, const CUmemAccessDesc& desc, const Region& re
   }
   const Place home = region.chunk->place;
   if (desc.location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
-    if (desc.location.id < 0 || desc.location.id >= state.profile.devices) return behaviour::kNoSuchDevice;
+    if (desc.location.id < 0 || desc.location.id >= state.profile.devices) return CUDA_ERROR_INVALID_VALUE;
     if (home.is_device() && !state.Linked(desc.location.id, home.index)) return CUDA_ERROR_INVALID_DEVICE;
     return CUDA_SUCCESS;
   }
@@ -86,7 +94,8 @@ CUresult CheckAccess(State& state, const CUmemAccessDesc& desc, const Region& re
                     (desc.location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA && desc.location.id >= 0 &&
                      desc.location.id < state.profile.nodes);
   // The host reaches HBM only over a coherent link.
-  return host && (!home.is_device() || state.profile.coherent) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  if (!host) return CUDA_ERROR_INVALID_VALUE;
+  return !home.is_device() || state.profile.coherent ? CUDA_SUCCESS : behaviour::kNoHostAccess;
 }
 
 void ApplyAccess(const CUmemAccessDesc& desc, Region& region) {
@@ -97,12 +106,21 @@ void ApplyAccess(const CUmemAccessDesc& desc, Region& region) {
   }
 }
 
+bool CutsMapping(VaTable& va, CUdeviceptr address, size_t bytes) {
+  bool cuts = false;
+  va.ForEach(address, bytes, [&](Region& region) {
+    if (region.start < address || region.end() > address + bytes) cuts = true;
+  });
+  return cuts;
+}
+
 // Mappings cover the span exactly, from the start of one to the end of another.
 bool WholeMappings(State& state, CUdeviceptr address, size_t bytes) {
   if (bytes == 0 || !state.va.Covered(address, bytes)) return false;
   bool whole = true;
   state.va.ForEach(address, bytes, [&](Region& region) {
-    if (region.kind != RegionKind::kVmm || region.start < address || region.end() > address + bytes) whole = false;
+    if (region.kind != RegionKind::kVmm || region.start < address || region.end() > address + bytes)
+      whole = false;
   });
   return whole;
 }
@@ -111,7 +129,7 @@ void DescribeChunk(const Chunk& chunk, CUmemAllocationProp* prop) {
   std::memset(prop, 0, sizeof *prop);
   prop->type = CU_MEM_ALLOCATION_TYPE_PINNED;
   prop->requestedHandleTypes =
-      chunk.shareable ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : CU_MEM_HANDLE_TYPE_NONE;
+      chunk.shareable && chunk.charged ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : CU_MEM_HANDLE_TYPE_NONE;
   prop->location.type = static_cast<CUmemLocationType>(chunk.location_type);
   prop->location.id = chunk.location_id;
   prop->allocFlags.gpuDirectRDMACapable = chunk.rdma;
@@ -126,10 +144,14 @@ namespace behaviour = headroom::sim::behaviour;
 SIM_API cuMemGetAllocationGranularity(size_t* granularity, const CUmemAllocationProp* prop,
                                       CUmemAllocationGranularity_flags option) {
   SIM_ENTER(cuMemGetAllocationGranularity, kInit);
-  if (granularity == nullptr || option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) return CUDA_ERROR_INVALID_VALUE;
+  if (granularity == nullptr || option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
+    return CUDA_ERROR_INVALID_VALUE;
   CUresult result = sim::CheckProperties(prop);
   sim::Place place;
-  if (result == CUDA_SUCCESS) result = sim::ResolveLocation(guard.state(), prop->location, &place);
+  const bool near_caller =
+      result == CUDA_SUCCESS && prop->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
+  if (result == CUDA_SUCCESS && !near_caller)
+    result = sim::ResolveLocation(guard.state(), prop->location, &place);
   if (result == CUDA_SUCCESS) *granularity = sim::kGranularity;
   return result;
 }
@@ -139,7 +161,8 @@ SIM_API cuMemAddressReserve(CUdeviceptr* out, size_t bytes, size_t alignment, CU
   SIM_ENTER(cuMemAddressReserve, kInit);
   if (out == nullptr || flags != 0 || (alignment & (alignment - 1)) != 0) return CUDA_ERROR_INVALID_VALUE;
   if (bytes == 0 || !sim::Aligned(bytes)) {
-    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemAddressReserve: the size is no multiple of the granularity");
+    return sim::Misuse(CUDA_ERROR_INVALID_VALUE,
+                       "cuMemAddressReserve: the size is no multiple of the granularity");
   }
   const CUdeviceptr start = sim::VaTable::ReserveSpan(bytes, alignment, hint);
   if (start == 0) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -176,8 +199,9 @@ SIM_API cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes, const CU
   }
   sim::ChunkPtr chunk = sim::CreateChunk(place, bytes, prop->requestedHandleTypes != 0);
   if (chunk == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
-  chunk->location_type = prop->location.type;
-  chunk->location_id = prop->location.type == CU_MEM_LOCATION_TYPE_HOST ? 0 : prop->location.id;
+  // A chunk asked for at HOST says which node it got.
+  chunk->location_type = place.is_device() ? CU_MEM_LOCATION_TYPE_DEVICE : CU_MEM_LOCATION_TYPE_HOST_NUMA;
+  chunk->location_id = place.is_device() ? place.index : place.node();
   chunk->rdma = prop->allocFlags.gpuDirectRDMACapable != 0;
   *handle = sim::AddHandle(guard.state(), std::move(chunk));
   return CUDA_SUCCESS;
@@ -186,7 +210,9 @@ SIM_API cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes, const CU
 SIM_API cuMemRelease(CUmemGenericAllocationHandle handle) {
   SIM_ENTER(cuMemRelease, kInit);
   auto* record = sim::FindHandle(guard.state(), handle);
-  if (record == nullptr) return sim::Misuse(behaviour::kBadRelease, "cuMemRelease of a handle that is not live");
+  if (!sim::LooksLikeHandle(handle)) sim::CrashAsDriver("cuMemRelease of what never was a handle");
+  if (record == nullptr)
+    return sim::Misuse(behaviour::kBadRelease, "cuMemRelease of a handle that is not live");
   if (--record->references == 0) guard.state().handles.erase(handle);
   return CUDA_SUCCESS;
 }
@@ -205,9 +231,11 @@ SIM_API cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* 
   return CUDA_SUCCESS;
 }
 
-SIM_API cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop, CUmemGenericAllocationHandle handle) {
+SIM_API cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
+                                               CUmemGenericAllocationHandle handle) {
   SIM_ENTER(cuMemGetAllocationPropertiesFromHandle, kInit);
   auto* record = sim::FindHandle(guard.state(), handle);
+  if (!sim::LooksLikeHandle(handle)) sim::CrashAsDriver("properties of what never was a handle");
   if (prop == nullptr || record == nullptr) return CUDA_ERROR_INVALID_VALUE;
   sim::DescribeChunk(*record->chunk, prop);
   return CUDA_SUCCESS;
@@ -218,14 +246,17 @@ SIM_API cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericA
   SIM_ENTER(cuMemMap, kInit);
   auto& state = guard.state();
   auto* record = sim::FindHandle(state, handle);
-  if (flags != 0 || record == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (offset != 0 || bytes != record->chunk->bytes || !sim::Aligned(address)) {
-    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemMap: not the whole handle at an aligned address");
+  if (flags != 0 || record == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (!sim::Aligned(address))
+    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemMap at an unaligned address");
+  if (offset != 0 || bytes != record->chunk->bytes) {
+    return sim::Misuse(behaviour::kPartialMap, "cuMemMap of other than the whole handle");
   }
   if (state.va.FindReservation(address, bytes) == nullptr) {
     return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemMap outside any reservation");
   }
-  if (state.va.Overlaps(address, bytes)) return sim::Misuse(behaviour::kAlreadyMapped, "cuMemMap over a mapping");
+  if (state.va.Overlaps(address, bytes))
+    return sim::Misuse(behaviour::kAlreadyMapped, "cuMemMap over a mapping");
   sim::Region region;
   region.start = address;
   region.bytes = bytes;
@@ -243,18 +274,17 @@ SIM_API cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericA
 SIM_API cuMemUnmap(CUdeviceptr address, size_t bytes) {
   SIM_ENTER(cuMemUnmap, kInit);
   auto& va = guard.state().va;
-  if (!sim::WholeMappings(guard.state(), address, bytes)) {
-    return sim::Misuse(behaviour::kBadUnmap, "cuMemUnmap of what is not mapped, or of a part of a mapping");
+  if (bytes == 0 || va.FindReservation(address, bytes) == nullptr || sim::CutsMapping(va, address, bytes)) {
+    return sim::Misuse(behaviour::kBadUnmap, "cuMemUnmap outside a reservation, or of a part of a mapping");
   }
-  const CUdeviceptr end = address + bytes;
-  while (address < end) {
-    sim::Region* region = va.Find(address);
-    if (region->access.host != 0) sim::ShowToHost(*region, CU_MEM_ACCESS_FLAGS_PROT_NONE);
-    const CUdeviceptr next = region->end();
-    va.Remove(address);
-    address = next;
-  }
-  return CUDA_SUCCESS;
+  const bool covered = va.Covered(address, bytes);
+  std::vector<CUdeviceptr> starts;
+  va.ForEach(address, bytes, [&](sim::Region& region) {
+    if (region.access.host != 0) sim::ShowToHost(region, CU_MEM_ACCESS_FLAGS_PROT_NONE);
+    starts.push_back(region.start);
+  });
+  for (const CUdeviceptr start : starts) va.Remove(start);
+  return covered ? CUDA_SUCCESS : sim::Misuse(behaviour::kNothingToUnmap, "cuMemUnmap of what is not mapped");
 }
 
 SIM_API cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc* descs, size_t count) {
@@ -262,7 +292,8 @@ SIM_API cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc*
   auto& state = guard.state();
   if (descs == nullptr || count == 0) return CUDA_ERROR_INVALID_VALUE;
   if (!sim::WholeMappings(state, address, bytes)) {
-    return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemSetAccess of what is not mapped, or of a part of a mapping");
+    return sim::Misuse(CUDA_ERROR_INVALID_VALUE,
+                       "cuMemSetAccess of what is not mapped, or of a part of a mapping");
   }
   CUresult result = CUDA_SUCCESS;
   for (size_t i = 0; i < count; ++i) {
@@ -286,18 +317,21 @@ SIM_API cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location,
     if (location->id < 0 || location->id >= guard.state().profile.devices) return behaviour::kNoSuchDevice;
     *flags = region->access.device[static_cast<size_t>(location->id)];
   } else {
+    // Seen: asked for the host, the driver answers with what some device has.
     *flags = region->access.host;
+    for (const uint8_t rights : region->access.device) *flags |= rights;
   }
   return CUDA_SUCCESS;
 }
 
-SIM_API cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
-                                     unsigned long long flags) {
+SIM_API cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle handle,
+                                     CUmemAllocationHandleType type, unsigned long long flags) {
   SIM_ENTER(cuMemExportToShareableHandle, kInit);
   auto* record = sim::FindHandle(guard.state(), handle);
   if (out == nullptr || flags != 0 || record == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (type == CU_MEM_HANDLE_TYPE_FABRIC) return CUDA_ERROR_NOT_SUPPORTED;
-  if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || !record->chunk->shareable) return CUDA_ERROR_INVALID_VALUE;
+  if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || !record->chunk->shareable)
+    return CUDA_ERROR_INVALID_VALUE;
   const int fd = sim::ExportChunk(*record->chunk);
   if (fd < 0) return CUDA_ERROR_OPERATING_SYSTEM;
   *static_cast<int*>(out) = fd;
@@ -311,7 +345,7 @@ SIM_API cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, voi
   if (type == CU_MEM_HANDLE_TYPE_FABRIC) return CUDA_ERROR_NOT_SUPPORTED;
   if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_INVALID_VALUE;
   sim::ChunkPtr chunk = sim::ImportChunk(static_cast<int>(reinterpret_cast<intptr_t>(shareable)));
-  if (chunk == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (chunk == nullptr) return behaviour::kBadImport;
   const bool device = chunk->place.is_device();
   chunk->location_type = device ? CU_MEM_LOCATION_TYPE_DEVICE : CU_MEM_LOCATION_TYPE_HOST_NUMA;
   chunk->location_id = device ? chunk->place.index : chunk->place.node();

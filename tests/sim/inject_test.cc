@@ -1,0 +1,67 @@
+#include <algorithm>
+
+#include "sim_test.h"
+
+namespace headroom::sim {
+namespace {
+
+using InjectTest = SimTest;
+
+CUresult Query() {
+  size_t free_bytes = 0;
+  size_t total = 0;
+  return cuMemGetInfo(&free_bytes, &total);
+}
+
+TEST_F(InjectTest, FailsTheNthCallOnce) {
+  headroom_sim_fail("cuMemGetInfo:2");
+  EXPECT_EQ(Query(), CUDA_SUCCESS);
+  EXPECT_EQ(Query(), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(Query(), CUDA_SUCCESS);
+}
+
+TEST_F(InjectTest, TakesResultsByNameAndNumberAndSeveralRules) {
+  headroom_sim_fail("cuMemGetInfo:1:CUDA_ERROR_UNKNOWN,cuMemGetInfo:2:801");
+  EXPECT_EQ(Query(), CUDA_ERROR_UNKNOWN);
+  EXPECT_EQ(Query(), CUDA_ERROR_NOT_SUPPORTED);
+  headroom_sim_fail("");
+  EXPECT_EQ(Query(), CUDA_SUCCESS);
+}
+
+TEST_F(InjectTest, TheStarCountsEveryFunction) {
+  headroom_sim_fail("*:2");
+  CUdevice device = 0;
+  EXPECT_EQ(cuCtxGetDevice(&device), CUDA_SUCCESS);
+  EXPECT_EQ(Query(), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(Query(), CUDA_SUCCESS);
+}
+
+TEST_F(InjectTest, ASeedFailsTheSameCallsAgain) {
+  std::vector<CUresult> first;
+  std::vector<CUresult> second;
+  headroom_sim_fail("seed:9:50");
+  for (int i = 0; i < 64; ++i) first.push_back(Query());
+  headroom_sim_fail("seed:9:50");
+  for (int i = 0; i < 64; ++i) second.push_back(Query());
+  EXPECT_EQ(first, second);
+  EXPECT_NE(std::count(first.begin(), first.end(), CUDA_SUCCESS), 0);
+  EXPECT_NE(std::count(first.begin(), first.end(), CUDA_SUCCESS), 64);
+}
+
+TEST_F(InjectTest, AFailedCallDoesNothing) {
+  headroom_sim_fail("cuMemAlloc:1");
+  CUdeviceptr address = 0;
+  EXPECT_EQ(cuMemAlloc(&address, kChunk), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(headroom_sim_used(0), 0U);
+}
+
+TEST_F(InjectTest, CallsAreCountedByNameAndInAll) {
+  const uint64_t before = headroom_sim_call_count("cuMemGetInfo");
+  const uint64_t all = headroom_sim_call_count("*");
+  EXPECT_EQ(Query(), CUDA_SUCCESS);
+  EXPECT_EQ(headroom_sim_call_count("cuMemGetInfo"), before + 1);
+  EXPECT_EQ(headroom_sim_call_count("*"), all + 1);
+}
+
+}  // namespace
+}  // namespace headroom::sim
