@@ -144,22 +144,6 @@ TEST_F(CaptureTest, ABeginThatIsRefusedEndsNoCapture) {
   EXPECT_CU(Cu().GraphDestroy(graph));
 }
 
-TEST_F(CaptureTest, ACaptureThatTheWrongThreadCannotEndGoesOn) {
-  const CUdeviceptr p = Alloc(kSpilled);
-  Begin();
-  std::thread([&] {
-    UseDevice(0);
-    CUgraph graph = nullptr;
-    EXPECT_CU_IS(Cu().StreamEndCapture(stream_, &graph), CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
-  }).join();
-  const uint64_t waits = GetSim().call_count("cuCtxSynchronize");
-  EXPECT_CU(Cu().MemFree(p));
-  EXPECT_EQ(GetSim().call_count("cuCtxSynchronize"), waits);
-  CUgraph graph = nullptr;
-  ASSERT_CU(Cu().StreamEndCapture(stream_, &graph));
-  EXPECT_CU(Cu().GraphDestroy(graph));
-}
-
 TEST_F(CaptureTest, OneThreadsPerThreadStreamDoesNotEndAnothersCapture) {
   const CUdeviceptr p = Alloc(kSpilled);
   ASSERT_CU(Cu().StreamBeginCapture(CU_STREAM_PER_THREAD, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));

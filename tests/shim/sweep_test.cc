@@ -194,7 +194,13 @@ class EnablePeer : public Operation {
   }
   void Run(Results* results) override { enabled_ = Keep(results, Cu().CtxEnablePeerAccess(owner_, 0)); }
   void Finish() override {
-    if (!enabled_) return;
+    UseDevice(1);
+    if (!enabled_) {
+      // Where taking it back failed as well, it is still enabled.
+      const CUresult result = Cu().CtxDisablePeerAccess(owner_);
+      EXPECT_TRUE(result == CUDA_SUCCESS || result == CUDA_ERROR_PEER_ACCESS_NOT_ENABLED) << NameOf(result);
+      return;
+    }
     Use();
     EXPECT_CU(Cu().CtxDisablePeerAccess(owner_));
     enabled_ = false;
@@ -219,6 +225,7 @@ class EnablePeer : public Operation {
 };
 
 struct Case {
+  friend void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
   const char* name;
   std::function<std::unique_ptr<Operation>()> make;
 };
@@ -240,6 +247,8 @@ class SweepTest : public ShimTest, public testing::WithParamInterface<Case> {
     GetSim().fail("");
     operation.Finish();
     operation.Check();
+    // What could not be given back is tried again by the next range, and by no small one.
+    AllocAndFree(kThreshold).Check();
     ExpectClean(before);
   }
   std::string leaks_;  // what the operation's own set-up holds
@@ -300,7 +309,8 @@ INSTANTIATE_TEST_SUITE_P(
     OneDevice, SweepTest,
     testing::Values(MakeCase<AllocAndFree, 80 * kMiB>("SpilledAlloc"),
                     MakeCase<AllocAndFree, 32 * kMiB>("DeviceAlloc"),
-                    MakeCase<AllocAndFree, kMixed>("MixedAlloc"), MakeCase<AllocAndFree, 4096>("SmallAlloc"),
+                    MakeCase<AllocAndFree, kMixed>("MixedAlloc"),
+                    MakeCase<AllocAndFree, 64 * kKiB>("SmallAlloc"),
                     MakeCase<SmallSpilled>("SmallSpilledAlloc"), MakeCase<AsyncSpilled>("SpilledAllocAsync"),
                     MakeCase<CreateAndMap, 32 * kMiB, Last::kRelease>("DeviceCreate"),
                     MakeCase<CreateAndMap, kSpilled, Last::kRelease>("SpilledCreate"),

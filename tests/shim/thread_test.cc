@@ -62,6 +62,9 @@ TEST_F(ThreadTest, AsyncSpillsOnStreamsOfTheirOwn) {
   InThreads([&](int id) {
     CUstream stream = nullptr;
     ASSERT_CU(Cu().StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    CUdeviceptr counter = 0;  // before the memory is full
+    ASSERT_CU(Cu().MemAlloc(&counter, 8));
+    ASSERT_CU(Cu().MemsetD8Async(counter, 0, 8, stream));
     for (int round = 0; round < kRounds / 4; ++round) {
       CUdeviceptr p = 0;
       const CUresult result = Cu().MemAllocAsync(&p, 20 * kMiB, stream);
@@ -70,10 +73,14 @@ TEST_F(ThreadTest, AsyncSpillsOnStreamsOfTheirOwn) {
       ++served;
       const auto seed = static_cast<uint64_t>(id * 1000 + round);
       Fill(p, 64 * kKiB, seed, stream);
-      bad += CountBad(p, 64 * kKiB, seed, stream);
+      Verify(p, 64 * kKiB, seed, counter, stream);
       EXPECT_CU(Cu().MemFreeAsync(p, stream));
     }
     EXPECT_CU(Cu().StreamSynchronize(stream));
+    uint64_t count = 1;
+    EXPECT_CU(Cu().MemcpyDtoH(&count, counter, 8));
+    bad += count;
+    EXPECT_CU(Cu().MemFree(counter));
     EXPECT_CU(Cu().StreamDestroy(stream));
   });
   EXPECT_EQ(bad, 0u);
