@@ -85,10 +85,10 @@ void AddLegacyWork(ProbeList& list) {
     return Name(result) + ", " + c.Out(q, kWords, 11);
   });
   // What a program does whose memory headroom spilled: cuMemcpyPeer of ranges.
-  const auto copy_peer = [&](const char* name, std::vector<Place> places) {
-    AddFaulting(list, name, [places](Case& c) {
+  const auto copy_peer = [&](const char* name, std::vector<Place> places, std::vector<Place> whom) {
+    AddFaulting(list, name, [places, whom](Case& c) {
       const uint64_t words = places.size() * kWords;
-      const CUdeviceptr from = c.With(places, {kPeer});
+      const CUdeviceptr from = c.With(places, whom);
       Need(c.second.Fill(from, words, 12), "filling");
       const CUdeviceptr to = c.scope.Alloc(places.size() * kChunk);
       const CUresult result =
@@ -96,9 +96,50 @@ void AddLegacyWork(ProbeList& list) {
       return Name(result) + ", " + c.Out(to, words, 12);
     });
   };
-  copy_peer("copy_peer_of_chunk_of_1_access_1", {kPeer});
-  copy_peer("copy_peer_of_node_chunk_access_1", {kNode});
-  copy_peer("copy_peer_of_mixed_range_access_1", {kPeer, kNode, kPeer});
+  copy_peer("copy_peer_of_chunk_of_1_access_1", {kPeer}, {kPeer});
+  copy_peer("copy_peer_of_node_chunk_access_1", {kNode}, {kPeer});
+  copy_peer("copy_peer_of_node_chunk_access_both", {kNode}, {kOwn, kPeer});
+  copy_peer("copy_peer_of_two_chunks_of_1_access_1", {kPeer, kPeer}, {kPeer});
+  copy_peer("copy_peer_of_mixed_range_access_1", {kPeer, kNode, kPeer}, {kPeer});
+  copy_peer("copy_peer_of_mixed_range_access_both", {kPeer, kNode, kPeer}, {kOwn, kPeer});
+  AddFaulting(list, "copy_peer_of_mixed_range_access_both_enabled", [](Case& c) {
+    Need(c.cu().CtxEnablePeerAccess(c.second.context(), 0), "cuCtxEnablePeerAccess");
+    const CUdeviceptr from = c.With({kPeer, kNode, kPeer}, {kOwn, kPeer});
+    Need(c.second.Fill(from, 3 * kWords, 15), "filling");
+    const CUdeviceptr to = c.scope.Alloc(3 * kChunk);
+    const CUresult result = c.cu().MemcpyPeer(to, c.s.context(), from, c.second.context(), 3 * kChunk);
+    return Name(result) + ", " + c.Out(to, 3 * kWords, 15);
+  });
+  AddFaulting(list, "copy_peer_async_of_mixed_range_access_both", [](Case& c) {
+    const CUdeviceptr from = c.With({kPeer, kNode, kPeer}, {kOwn, kPeer});
+    Need(c.second.Fill(from, 3 * kWords, 16), "filling");
+    const CUdeviceptr to = c.scope.Alloc(3 * kChunk);
+    const CUresult result =
+        c.cu().MemcpyPeerAsync(to, c.s.context(), from, c.second.context(), 3 * kChunk, nullptr);
+    Need(c.cu().CtxSynchronize(), "cuCtxSynchronize");
+    return Name(result) + ", " + c.Out(to, 3 * kWords, 16);
+  });
+  AddFaulting(list, "copy_peer_within_device_0_of_mixed_range", [](Case& c) {
+    const CUdeviceptr from = c.With({kOwn, kNode, kOwn}, {kOwn});
+    Need(c.Fill(from, 3 * kWords, 17), "filling");
+    const CUdeviceptr to = c.scope.Alloc(3 * kChunk);
+    const CUresult result = c.cu().MemcpyPeer(to, c.s.context(), from, c.s.context(), 3 * kChunk);
+    return Name(result) + ", " + c.Out(to, 3 * kWords, 17);
+  });
+  AddFaulting(list, "copy_device_of_mixed_range_access_both_by_0_to_alloc_of_1", [](Case& c) {
+    const CUdeviceptr from = c.With({kOwn, kNode, kOwn}, {kOwn, kPeer});
+    Need(c.Fill(from, 3 * kWords, 18), "filling");
+    const CUdeviceptr to = c.AllocOnSecond(3 * kChunk);
+    const CUresult result = c.cu().MemcpyDtoD(to, from, 3 * kChunk);
+    return Name(result) + ", " + c.second.Do([&] { return c.Out(to, 3 * kWords, 18); });
+  });
+  AddFaulting(list, "copy_device_of_mixed_range_access_0_by_0_to_alloc_of_1", [](Case& c) {
+    const CUdeviceptr from = c.With({kOwn, kNode, kOwn}, {kOwn});
+    Need(c.Fill(from, 3 * kWords, 19), "filling");
+    const CUdeviceptr to = c.AllocOnSecond(3 * kChunk);
+    const CUresult result = c.cu().MemcpyDtoD(to, from, 3 * kChunk);
+    return Name(result) + ", " + c.second.Do([&] { return c.Out(to, 3 * kWords, 19); });
+  });
   AddFaulting(list, "copy_peer_to_mixed_range_access_1", [](Case& c) {
     const CUdeviceptr to = c.With({kPeer, kNode, kPeer}, {kPeer});
     const CUdeviceptr from = c.scope.Alloc(3 * kChunk);
