@@ -3,11 +3,15 @@
 namespace headroom {
 
 Status ChunkSource::Create(uint64_t bytes, std::vector<Chunk>* out) {
-  Result<Plan> plan = MakePlan(bytes, States());
-  if (!plan.ok()) {
-    host_.Refresh();  // another process may have given memory back since the last look
-    plan = MakePlan(bytes, States());
-  }
+  const Status status = CreatePlanned(bytes, out);
+  if (status.code() != Code::kOutOfMemory || !Release(out).ok()) return status;
+  // The plan rests on a look at other processes' shares that may be old, in either direction.
+  host_.Refresh();
+  return CreatePlanned(bytes, out);
+}
+
+Status ChunkSource::CreatePlanned(uint64_t bytes, std::vector<Chunk>* out) {
+  const Result<Plan> plan = MakePlan(bytes, States());
   if (!plan.ok()) return plan.status();
   for (const Piece& piece : *plan) {
     const uint64_t before = BytesIn(piece.tier, *out);

@@ -15,7 +15,7 @@ class ChunkSource {
   ChunkSource(const Driver& driver, DeviceTier& device, HostTier& host)
       : driver_(driver), device_(device), host_(host) {}
 
-  // Chunks for `bytes` (a multiple of kGranularity), appended to `out` in address
+  // Chunks for `bytes` (a multiple of kGranularity) in `out`, empty before, in address
   // order. On failure `out` holds what was got; Release gives it back. Blocks
   // while host chunks are created (2-5 GB/s).
   Status Create(uint64_t bytes, std::vector<Chunk>* out);
@@ -25,6 +25,7 @@ class ChunkSource {
 
  private:
   TierStates States() const;
+  Status CreatePlanned(uint64_t bytes, std::vector<Chunk>* out);
   Status CreatePiece(const Piece& piece, std::vector<Chunk>* out);
 
   const Driver& driver_;
