@@ -129,7 +129,10 @@ CUresult MapComposite(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, 
   if (offset != 0 || bytes != record.bytes) return CUDA_ERROR_INVALID_VALUE;
   uint64_t mapped = 0;
   const Status status = MapChunks(rt.driver, va, record.chunks, &mapped);
-  if (!status.ok() && mapped > 0) (void)rt.driver.MemUnmap(va, mapped);
+  // Nobody else knows of these mappings: insist.
+  for (int tries = 0; !status.ok() && mapped > 0 && tries < 4; ++tries) {
+    if (rt.driver.MemUnmap(va, mapped) == CUDA_SUCCESS) break;
+  }
   return ToCuResult(status);
 }
 
