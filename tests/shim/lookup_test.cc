@@ -131,7 +131,7 @@ TEST_F(LookupTest, VersionsAndUnknownNamesGetTheDriversAnswer) {
   const auto get = Symbol<GetV2>("cuGetProcAddress_v2");
   CUdriverProcAddressQueryResult status{};
   void* found = &status;
-  EXPECT_CU_IS(get("cuNoSuchThing", &found, 13000, 0, &status), CUDA_ERROR_NOT_FOUND);
+  (void)get("cuNoSuchThing", &found, 13000, 0, &status);
   EXPECT_EQ(status, CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND);
   EXPECT_EQ(found, nullptr);
   // Whether this is an error depends on the driver; a function of ours it is not.

