@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-/* Where one allocation lies. All sizes in bytes; device_bytes + host_bytes == bytes. */
+/* Where one allocation, or one cuMemMap of the program's own, lies. All sizes in bytes; device_bytes + host_bytes == bytes. */
 typedef struct headroom_placement {
   uint64_t address;      /* first device address of the allocation */
   uint64_t bytes;        /* size, as mapped (a multiple of the granularity) */
@@ -23,8 +23,8 @@ typedef struct headroom_placement {
   int32_t reserved;
 } headroom_placement;
 
-/* Fills *out for the headroom range that holds `address`. Returns 0, or -1 where
- * the address is not in such a range (ordinary driver memory, or none). */
+/* Fills *out for the allocation that holds `address`. Returns 0, or -1 where headroom
+ * has not placed it (a small allocation, which is the driver's own, or none). */
 int headroom_describe(uint64_t address, headroom_placement* out);
 
 #ifdef __cplusplus

@@ -6,10 +6,16 @@
 
 namespace headroom {
 
-inline uint64_t NowNanoseconds() {
+inline uint64_t ReadClock(clockid_t clock) {
   timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(clock, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
+
+inline uint64_t NowNanoseconds() { return ReadClock(CLOCK_MONOTONIC); }
+
+// To a few milliseconds, without reading the hardware: on virtual machines whose
+// clock takes a system call the exact one costs 300 ns, this one 5.
+inline uint64_t CoarseNanoseconds() { return ReadClock(CLOCK_MONOTONIC_COARSE); }
 
 }  // namespace headroom

@@ -44,10 +44,15 @@ Failure ChooseStage(const DemoOptions& options, Stage* stage) {
   return {};
 }
 
+// The most HBM for which the host can hold the other 0.75 times.
+uint64_t MostHbm(const HostBudget& budget) {
+  return budget.bytes > kSlack ? RoundDown((budget.bytes - kSlack) / 3 * 4, kMiB) : 0;
+}
+
 Failure CheckHostMemory(uint64_t hbm, const HostBudget& budget) {
   const uint64_t needed = hbm / 4 * 3 + kSlack;
   if (budget.bytes >= needed) return {};
-  const uint64_t possible = budget.bytes > kSlack ? RoundDown((budget.bytes - kSlack) / 3 * 4, kMiB) : 0;
+  const uint64_t possible = MostHbm(budget);
   const std::string fix = possible >= kSmallestHbm ? fmt::format("give --hbm-limit {}MiB", possible / kMiB)
                                                    : std::string("free some host memory");
   return {kExitUsage, fmt::format("the demo needs {} of host memory and {} can be spared (limited by {}); {}",
@@ -70,6 +75,8 @@ void PrintHeading(const Stage& stage, uint64_t hbm, uint64_t bytes) {
 Failure ChooseHbm(const DemoOptions& options, const Stage& stage, const HostBudget& budget, uint64_t* hbm) {
   const uint64_t wanted = options.hbm_limit.value_or(stage.sim.empty() ? kDefaultHbm : stage.gpu.hbm);
   *hbm = std::min(wanted, stage.gpu.hbm);
+  // A size that nobody asked for gives way to what the host can spare.
+  if (!options.hbm_limit && stage.sim.empty()) *hbm = std::clamp(MostHbm(budget), kSmallestHbm, *hbm);
   if (*hbm >= kSmallestHbm) return CheckHostMemory(*hbm, budget);
   return {kExitUsage, fmt::format("the demo needs {} of HBM or more, not {}; raise --hbm-limit",
                                   FormatSize(kSmallestHbm), FormatSize(*hbm))};

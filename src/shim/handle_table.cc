@@ -96,7 +96,8 @@ bool HandleTable::FindMapping(CUdeviceptr address, MappingInfo* out) {
   if (address - va >= mapping.bytes) return false;
   const auto found = records_.find(mapping.handle);
   if (found == records_.end()) return false;
-  *out = {va, mapping.bytes, mapping.handle, found->second.device, found->second.spilled()};
+  const HandleRecord& record = found->second;
+  *out = {va, mapping.bytes, mapping.handle, BytesIn(Tier::kHost, record.chunks), record.device};
   return true;
 }
 

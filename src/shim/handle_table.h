@@ -66,13 +66,13 @@ class HandleTable {
     CUdeviceptr va = 0;
     uint64_t bytes = 0;
     Handle handle = 0;
+    uint64_t host_bytes = 0;  // of `bytes`, those in host chunks
     CUdevice device = 0;
-    bool spilled = false;
   };
   bool FindMapping(CUdeviceptr address, MappingInfo* out);
   // The same for spilled memory only; cheap where there is none.
   bool FindSpilledMapping(CUdeviceptr address, MappingInfo* out) {
-    return spilled_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) && out->spilled;
+    return spilled_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) && out->host_bytes > 0;
   }
 
  private:

@@ -14,7 +14,7 @@ constexpr uint64_t kOthersMaxAge = 20000000;  // nanoseconds
 
 uint64_t HostShare::Unclaimed() {
   if (ledger == nullptr) return local.free();
-  const uint64_t now = NowNanoseconds();
+  const uint64_t now = CoarseNanoseconds();
   if (now - others_time_.load(std::memory_order_relaxed) > kOthersMaxAge) {
     const uint64_t own = ledger->Own();
     const uint64_t total = ledger->Total();

@@ -165,11 +165,6 @@ def jax_on_demand(context):
     return jax(context, {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
 
 
-@step("numba")
-def numba(context):
-    return judge(context.call(context.headroom(context.program("numba_memory.py", *context.pieces())), 120))
-
-
 def same_answers(context, mode, key, variants):
     """Runs transformers_model bare and under headroom in each variant; `key` has to agree."""
     scale = "0.75" if context.quick else "1.0"
