@@ -1,4 +1,6 @@
 // Primary and ordinary contexts, and each thread's stack of them.
+#include <utility>
+
 #include "capture.h"
 #include "context.h"
 #include "entry.h"
@@ -24,6 +26,24 @@ void EndContext(CUcontext context) {
 }
 
 namespace {
+
+// The primary context of a device keeps its address for good.
+CUcontext RevivePrimary(Device& device, int ordinal) {
+  if (device.retired == nullptr) return NewContext(ordinal, device.primary_flags, true);
+  const CUcontext context = std::exchange(device.retired, nullptr);
+  *context = CUctx_st{};
+  context->device = ordinal;
+  context->flags = device.primary_flags;
+  context->primary = true;
+  GetState().contexts.insert(context);
+  return context;
+}
+
+void EndPrimary(Device& device) {
+  EndContext(device.primary);
+  device.retired = std::exchange(device.primary, nullptr);
+  device.primary_references = 0;
+}
 
 Device* FindDevice(State& state, CUdevice device) {
   if (device < 0 || device >= static_cast<int>(state.devices.size())) return nullptr;
@@ -59,7 +79,7 @@ SIM_API cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice ordinal) {
   if (context == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   if (device->primary == nullptr) {
-    device->primary = headroom::sim::NewContext(ordinal, device->primary_flags, true);
+    device->primary = headroom::sim::RevivePrimary(*device, ordinal);
   }
   ++device->primary_references;
   *context = device->primary;
@@ -73,8 +93,7 @@ SIM_API cuDevicePrimaryCtxRelease_v2(CUdevice ordinal) {
   if (device->primary_references == 0) return CUDA_ERROR_INVALID_CONTEXT;
   if (--device->primary_references == 0) {
     headroom::sim::DrainContext(guard.lock(), device->primary);
-    headroom::sim::EndContext(device->primary);
-    device->primary = nullptr;
+    headroom::sim::EndPrimary(*device);
   }
   return CUDA_SUCCESS;
 }
@@ -83,11 +102,7 @@ SIM_API cuDevicePrimaryCtxReset_v2(CUdevice ordinal) {
   SIM_ENTER(cuDevicePrimaryCtxReset, kInit);
   auto* device = FindDevice(guard.state(), ordinal);
   if (device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
-  if (device->primary != nullptr) {
-    headroom::sim::EndContext(device->primary);
-    device->primary = nullptr;
-    device->primary_references = 0;
-  }
+  if (device->primary != nullptr) headroom::sim::EndPrimary(*device);
   return CUDA_SUCCESS;
 }
 
@@ -235,7 +250,7 @@ SIM_API cuCtxSetLimit(CUlimit limit, size_t value) {
 SIM_API cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags) {
   SIM_ENTER(cuCtxEnablePeerAccess, kContext);
   if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
-  if (!guard.state().contexts.contains(peer) || peer == &guard.context()) return CUDA_ERROR_INVALID_CONTEXT;
+  if (!guard.state().contexts.contains(peer)) return CUDA_ERROR_INVALID_CONTEXT;
   const int from = guard.context().device;
   if (from == peer->device || !guard.state().Linked(from, peer->device))
     return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;

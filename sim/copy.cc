@@ -46,17 +46,20 @@ CUdeviceptr RowStart(const Box& box, uint64_t z, uint64_t y) {
   return box.start + z * box.slice + y * box.pitch;
 }
 
+Actor Whose(const Box& box, Actor actor) { return box.device < 0 ? actor : Actor{box.device, actor.kernel}; }
+
 CUresult CopyRow(const Box& to, CUdeviceptr target, const Box& from, CUdeviceptr source, Actor actor) {
-  return Visit(target, to.width, actor, Access::kWrite, to.pageable, [&](char* out, uint64_t size) {
-    const CUresult result =
-        Visit(source, size, actor, Access::kRead, from.pageable, [&](char* in, uint64_t piece) {
-          std::memmove(out, in, piece);
-          out += piece;
-          return CUDA_SUCCESS;
-        });
-    source += size;
-    return result;
-  });
+  return Visit(target, to.width, Whose(to, actor), Access::kWrite, to.pageable,
+               [&](char* out, uint64_t size) {
+                 const CUresult result = Visit(source, size, Whose(from, actor), Access::kRead, from.pageable,
+                                               [&](char* in, uint64_t piece) {
+                                                 std::memmove(out, in, piece);
+                                                 out += piece;
+                                                 return CUDA_SUCCESS;
+                                               });
+                 source += size;
+                 return result;
+               });
 }
 
 void FillPiece(char* out, uint64_t bytes, uint32_t value, unsigned unit) {
@@ -95,7 +98,11 @@ CUresult CheckSpan(CUdeviceptr start, uint64_t bytes, Actor actor, Access access
     }
     // Only mappings can be neighbours of one range; allocations end where they end.
     if (region.kind != owner->kind || region.kind != RegionKind::kVmm) result = behaviour::kUnknownAddress;
-    if (region.access != *first && mixed == Mixed::kRefuse) result = behaviour::kMixedAccess;
+    // What other devices may do does not count.
+    const auto device = static_cast<size_t>(actor.device);
+    const bool differs =
+        region.access.device[device] != first->device[device] || region.access.host != first->host;
+    if (differs && mixed == Mixed::kRefuse) result = behaviour::kMixedAccess;
     if (region.access.host != first->host && mixed == Mixed::kHostFaults) {
       CrashAsDriver("a copy over memory that is open to the host in part");
     }
@@ -107,7 +114,7 @@ CUresult CheckSpan(CUdeviceptr start, uint64_t bytes, Actor actor, Access access
 CUresult CheckBox(const Box& box, Actor actor, Access access, Mixed mixed) {
   if (box.pageable) return CUDA_SUCCESS;
   for (uint64_t z = 0; z < box.depth; ++z) {
-    const CUresult result = CheckSpan(box.start + z * box.slice, Hull(box), actor, access, mixed);
+    const CUresult result = CheckSpan(box.start + z * box.slice, Hull(box), Whose(box, actor), access, mixed);
     if (result != CUDA_SUCCESS) return result;
   }
   return CUDA_SUCCESS;

@@ -27,6 +27,7 @@ struct Box {
   uint64_t depth = 1;
   uint64_t slice = 0;
   bool pageable = false;  // the program's own memory, unknown to the driver
+  int device = -1;        // cuMemcpyPeer: whose rights count here; -1: the caller's
 };
 // Whose rights count. A copy engine reaches ordinary allocations of any device;
 // a kernel, and both on mapped chunks, only what the device was given.

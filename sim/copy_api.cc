@@ -5,6 +5,7 @@
 
 #include "copy.h"
 #include "entry.h"
+#include "report.h"
 #include "stream.h"
 
 namespace headroom::sim {
@@ -66,6 +67,30 @@ CUresult RunSpans(Guard& guard, CUdeviceptr to, bool to_device, CUdeviceptr from
   if (to == 0 || from == 0) return CUDA_ERROR_INVALID_VALUE;
   if ((to_device && transfer.to.pageable) || (from_device && transfer.from.pageable)) {
     return behaviour::kUnknownAddress;
+  }
+  return Run(guard, transfer, stream, wait);
+}
+
+// Between contexts each side counts by the rights of its own. Mapped host memory
+// crashes the driver here.
+CUresult RunPeer(Guard& guard, CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
+                 size_t bytes, CUstream stream, Wait wait) {
+  State& state = guard.state();
+  if (bytes == 0) return CUDA_SUCCESS;
+  if (!state.contexts.contains(to_context) || !state.contexts.contains(from_context))
+    return CUDA_ERROR_INVALID_CONTEXT;
+  Transfer transfer{Span(to, bytes), Span(from, bytes)};
+  if (transfer.to.pageable || transfer.from.pageable) return behaviour::kUnknownAddress;
+  transfer.to.device = to_context->device;
+  transfer.from.device = from_context->device;
+  if (to_context->device != from_context->device) {
+    for (const CUdeviceptr start : {to, from}) {
+      state.va.ForEach(start, bytes, [](Region& region) {
+        if (region.kind == RegionKind::kVmm && !region.chunk->place.is_device()) {
+          CrashAsDriver("cuMemcpyPeer of mapped host memory between devices");
+        }
+      });
+    }
   }
   return Run(guard, transfer, stream, wait);
 }
@@ -169,15 +194,16 @@ SIM_API cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUs
   return sim::RunSpans(guard, to, true, from, true, bytes, stream, Wait::kNo);
 }
 
-SIM_API cuMemcpyPeer(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t bytes) {
+SIM_API cuMemcpyPeer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
+                     size_t bytes) {
   SIM_ENTER(cuMemcpyPeer, kContext);
-  return sim::RunSpans(guard, to, true, from, true, bytes, nullptr, Wait::kYes);
+  return sim::RunPeer(guard, to, to_context, from, from_context, bytes, nullptr, Wait::kYes);
 }
 
-SIM_API cuMemcpyPeerAsync(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t bytes,
-                          CUstream stream) {
+SIM_API cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
+                          size_t bytes, CUstream stream) {
   SIM_ENTER(cuMemcpyPeerAsync, kContext);
-  return sim::RunSpans(guard, to, true, from, true, bytes, stream, Wait::kNo);
+  return sim::RunPeer(guard, to, to_context, from, from_context, bytes, stream, Wait::kNo);
 }
 
 SIM_API cuMemcpy2D_v2(const CUDA_MEMCPY2D* copy) {

@@ -13,7 +13,7 @@ CUresult Fill(Guard& guard, Box box, uint32_t value, unsigned unit, CUstream han
   if (result != CUDA_SUCCESS) return result;
   if (box.width == 0 || box.height == 0) return CUDA_SUCCESS;
   if (box.start % unit != 0 || box.pageable) return CUDA_ERROR_INVALID_VALUE;
-  const Actor actor{guard.context().device};
+  const Actor actor{guard.context().device, true};  // a memset is a kernel
   result = CheckBox(box, actor, Access::kWrite, Mixed::kRefuse);
   if (result != CUDA_SUCCESS) return result;
   Operation operation;

@@ -53,6 +53,13 @@ Reservation RangeOf(const Region& region) {
   return {region.start, region.requested};
 }
 
+// An ordinary allocation is open to its own device, and to others by cuCtxEnablePeerAccess.
+bool Reachable(const Region& region) {
+  const CUcontext current = CurrentContext();
+  if (region.kind != RegionKind::kAlloc || current == nullptr) return Rights(region) != 0;
+  return region.device == current->device || GetState().peer_enabled[current->device][region.device];
+}
+
 CUresult Attribute(Region& region, void* out, CUpointer_attribute attribute, CUdeviceptr address) {
   const bool alloc = region.kind == RegionKind::kAlloc;
   const bool managed = region.kind == RegionKind::kManaged;
@@ -63,7 +70,7 @@ CUresult Attribute(Region& region, void* out, CUpointer_attribute attribute, CUd
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       return Give(out, HostResident(region) ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE);
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-      if (Rights(region) == 0) return CUDA_ERROR_INVALID_VALUE;
+      if (!Reachable(region)) return CUDA_ERROR_INVALID_VALUE;
       return Give(out, address);
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       if (!HostReachable(region)) return CUDA_ERROR_INVALID_VALUE;
@@ -79,7 +86,8 @@ CUresult Attribute(Region& region, void* out, CUpointer_attribute attribute, CUd
     case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: return Give(out, HandleTypes(region));
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
       return Give(out, static_cast<int>(alloc || (region.chunk != nullptr && region.chunk->rdma)));
-    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS: return Give<unsigned>(out, Rights(region));
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+      return Give<unsigned>(out, alloc ? unsigned{CU_MEM_ACCESS_FLAGS_PROT_READWRITE} : Rights(region));
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return Give(out, region.pool);
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return Give<size_t>(out, MappingSize(region));
     case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return Give(out, MappingBase(region));

@@ -33,6 +33,7 @@ struct HandleRecord {
 
 struct Device {
   CUcontext primary = nullptr;
+  CUcontext retired = nullptr;  // the primary before: the next one has its address
   int primary_references = 0;
   unsigned primary_flags = 0;
   CUmemoryPool default_pool = nullptr;

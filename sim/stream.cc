@@ -88,9 +88,11 @@ void RunHead(Lock& lock, CUstream stream) {
   CUresult result = CUDA_SUCCESS;
   if (head.work && stream->context->sticky == CUDA_SUCCESS) result = head.work();
   if (result != CUDA_SUCCESS) {
-    stream->context->sticky = result;
     NoteMisuse("work on a stream failed: " + std::string(ResultNameOr(result)));
-    AbandonWork(stream->context);
+    for (const CUcontext context : GetState().contexts) {  // of every device
+      context->sticky = result;
+      AbandonWork(context);
+    }
     return;
   }
   Finish(stream);

@@ -49,6 +49,8 @@ CUresult CheckProperties(const CUmemAllocationProp* prop) {
   if (prop->location.type == CU_MEM_LOCATION_TYPE_HOST && prop->requestedHandleTypes != 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  const bool special = prop->allocFlags.gpuDirectRDMACapable != 0 || prop->allocFlags.compressionType != 0;
+  if (special && prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
   return CUDA_SUCCESS;
 }
 
