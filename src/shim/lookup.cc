@@ -51,17 +51,14 @@ const Hook* FindName(const char* name, int version, cuuint64_t flags) {
 // higher version. Then its answer at our version differs, and stays untouched.
 bool SameFunctionAt(const char* name, void* address, int since, cuuint64_t flags) {
   void* pinned = nullptr;
-  return Real().cuGetProcAddress_v2(name, &pinned, since, flags, nullptr) == CUDA_SUCCESS && pinned == address;
+  return Real().cuGetProcAddress_v2(name, &pinned, since, flags, nullptr) == CUDA_SUCCESS &&
+         pinned == address;
 }
 
 void Replace(const char* name, void** address, int version, cuuint64_t flags) {
   if (name == nullptr || address == nullptr || *address == nullptr) return;
   const Hook* hook = FindName(name, version, flags);
   if (hook != nullptr && SameFunctionAt(name, *address, hook->since, flags)) *address = hook->address;
-}
-
-bool StartsWith(const char* text, const char* prefix) {
-  return std::strncmp(text, prefix, std::strlen(prefix)) == 0;
 }
 
 // What to hand out instead of `real`, the symbol `name` of the library that
@@ -74,6 +71,13 @@ void* Substitute(void* handle, const char* name, void* hook, void* (*library_sym
   return found != nullptr && found == library_symbol(name) ? hook : nullptr;
 }
 
+void* HookFor(void* handle, const char* name) {
+  const Hook* hook = FindSymbol(name);
+  if (hook != nullptr) return Substitute(handle, name, hook->address, DriverSymbol);
+  void* nvml_hook = NvmlHook(name);
+  return nvml_hook == nullptr ? nullptr : Substitute(handle, name, nvml_hook, NvmlSymbol);
+}
+
 }  // namespace
 }  // namespace headroom::shim
 
@@ -84,18 +88,14 @@ extern "C" {
 __attribute__((visibility("hidden"))) void* headroom_real_dlsym = nullptr;
 
 // Called by dlsym with its own arguments. Null: go on to the C library's.
-__attribute__((visibility("hidden"))) void* headroom_dlsym_hook(void* handle, const char* name) {
-  if (headroom_real_dlsym == nullptr) headroom_real_dlsym = reinterpret_cast<void*>(RealDlsym());
+HEADROOM_UNINSTRUMENTED __attribute__((visibility("hidden"))) void* headroom_dlsym_hook(void* handle,
+                                                                                        const char* name) {
+  if (__atomic_load_n(&headroom_real_dlsym, __ATOMIC_RELAXED) == nullptr) {
+    __atomic_store_n(&headroom_real_dlsym, reinterpret_cast<void*>(FindDlsym()), __ATOMIC_RELAXED);
+  }
   if (name == nullptr) return nullptr;
-  if (StartsWith(name, "cu")) {
-    const Hook* hook = FindSymbol(name);
-    return hook == nullptr ? nullptr : Substitute(handle, name, hook->address, DriverSymbol);
-  }
-  if (StartsWith(name, "nvml")) {
-    void* hook = NvmlHook(name);
-    return hook == nullptr ? nullptr : Substitute(handle, name, hook, NvmlSymbol);
-  }
-  return nullptr;
+  const bool ours = (name[0] == 'c' && name[1] == 'u') || (name[0] == 'n' && name[1] == 'v');
+  return ours ? HookFor(handle, name) : nullptr;
 }
 
 CUresult cuGetProcAddress(const char* name, void** address, int version, cuuint64_t flags) {

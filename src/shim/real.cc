@@ -22,12 +22,14 @@ void* OpenOnce(const char* name, std::once_flag& once, void*& library) {
 
 }  // namespace
 
+HEADROOM_UNINSTRUMENTED DlsymFunction FindDlsym() {
+  void* address = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
+  if (address == nullptr) address = dlvsym(RTLD_NEXT, "dlsym", kFirstVersion);
+  return reinterpret_cast<DlsymFunction>(address);
+}
+
 DlsymFunction RealDlsym() {
-  static const DlsymFunction real = [] {
-    void* address = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
-    if (address == nullptr) address = dlvsym(RTLD_NEXT, "dlsym", kFirstVersion);
-    return reinterpret_cast<DlsymFunction>(address);
-  }();
+  static const DlsymFunction real = FindDlsym();
   return real;
 }
 

@@ -35,8 +35,13 @@ struct RealFunctions {
 // the first call.
 const RealFunctions& Real();
 
-// The C library's dlsym, found without calling dlsym.
+// For what runs before the process is ready: ThreadSanitizer looks its functions up
+// with dlsym before it can follow any.
+#define HEADROOM_UNINSTRUMENTED __attribute__((no_sanitize("thread", "address", "undefined")))
+
+// The C library's dlsym, found without calling dlsym: each time, and once for all.
 using DlsymFunction = void* (*)(void*, const char*);
+HEADROOM_UNINSTRUMENTED DlsymFunction FindDlsym();
 DlsymFunction RealDlsym();
 
 // A symbol of libcuda.so.1 or libnvidia-ml.so.1 if the library is loaded or can
