@@ -31,14 +31,44 @@ void Stage(Transfer transfer, Actor actor, Operation* operation) {
   operation->work = [transfer, actor, staged] { return CopyBox(transfer.to, transfer.from, actor); };
 }
 
+bool IsHostMemory(Guard& guard, const Box& box) {
+  if (box.pageable) return true;
+  const Region* region = guard.state().va.Find(box.start);
+  return region != nullptr && region->kind == RegionKind::kHost;
+}
+
+// Where a copy concerns two GPUs (by its contexts or by cuMemAlloc memory of both),
+// the driver crashes on a host chunk that only one of them may access.
+void CrashOnUnsharedHostChunks(Guard& guard, const Transfer& transfer, Actor actor) {
+  uint64_t devices = uint64_t{1} << actor.device;
+  std::vector<const Region*> host_chunks;
+  for (const Box* box : {&transfer.to, &transfer.from}) {
+    if (box->pageable || !Contiguous(*box)) continue;
+    if (box->device >= 0) devices |= uint64_t{1} << box->device;
+    guard.state().va.ForEach(box->start, box->width, [&](Region& region) {
+      if (region.kind == RegionKind::kAlloc) devices |= uint64_t{1} << region.device;
+      if (region.kind == RegionKind::kVmm && !region.chunk->place.is_device()) host_chunks.push_back(&region);
+    });
+  }
+  for (const Region* region : host_chunks) {
+    for (size_t device = 0; devices >> device != 0; ++device) {
+      if ((devices >> device & 1) != 0 && region->access.device[device] == 0) {
+        CrashAsDriver("a copy between devices of host memory that only one of them may access");
+      }
+    }
+  }
+}
+
 CUresult Run(Guard& guard, const Transfer& transfer, CUstream handle, Wait wait) {
   CUstream stream = nullptr;
   CUresult result = ResolveStream(handle, &stream);
   const Actor actor{guard.context().device};
-  const Mixed mixed = transfer.to.pageable || transfer.from.pageable ? Mixed::kHostFaults : Mixed::kAllow;
+  const Mixed mixed =
+      IsHostMemory(guard, transfer.to) || IsHostMemory(guard, transfer.from) ? Mixed::kHostFaults : Mixed::kAllow;
   if (result == CUDA_SUCCESS) result = CheckBox(transfer.to, actor, Access::kWrite, mixed);
   if (result == CUDA_SUCCESS) result = CheckBox(transfer.from, actor, Access::kRead, mixed);
   if (result != CUDA_SUCCESS || transfer.to.width == 0) return result;
+  CrashOnUnsharedHostChunks(guard, transfer, actor);
   Operation operation;
   operation.kind = CU_GRAPH_NODE_TYPE_MEMCPY;
   const bool capturing = stream->capture != nullptr;
@@ -71,8 +101,7 @@ CUresult RunSpans(Guard& guard, CUdeviceptr to, bool to_device, CUdeviceptr from
   return Run(guard, transfer, stream, wait);
 }
 
-// Between contexts each side counts by the rights of its own. Mapped host memory
-// crashes the driver here.
+// Between contexts each side counts by the rights of its own.
 CUresult RunPeer(Guard& guard, CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
                  size_t bytes, CUstream stream, Wait wait) {
   State& state = guard.state();
@@ -83,15 +112,6 @@ CUresult RunPeer(Guard& guard, CUdeviceptr to, CUcontext to_context, CUdeviceptr
   if (transfer.to.pageable || transfer.from.pageable) return behaviour::kUnknownAddress;
   transfer.to.device = to_context->device;
   transfer.from.device = from_context->device;
-  if (to_context->device != from_context->device) {
-    for (const CUdeviceptr start : {to, from}) {
-      state.va.ForEach(start, bytes, [](Region& region) {
-        if (region.kind == RegionKind::kVmm && !region.chunk->place.is_device()) {
-          CrashAsDriver("cuMemcpyPeer of mapped host memory between devices");
-        }
-      });
-    }
-  }
   return Run(guard, transfer, stream, wait);
 }
 

@@ -135,7 +135,32 @@ void Runtime::ForgetDevice(CUdevice device) {
 
 DeviceState* Runtime::CurrentDevice() {
   CUdevice device = 0;
-  return driver.CtxGetDevice(&device) == CUDA_SUCCESS ? Device(device) : nullptr;
+  if (driver.CtxGetDevice(&device) != CUDA_SUCCESS) return nullptr;
+  DeviceState* state = Device(device);
+  if (state != nullptr && !state->used.load(std::memory_order_acquire)) ConnectPeers(*state);
+  return state;
+}
+
+void Runtime::ConnectPeers(DeviceState& fresh) {
+  MutexLock lock(mutex_);
+  if (fresh.used.load()) return;
+  for (const auto& slot : devices_) {
+    DeviceState* other = slot.load(std::memory_order_acquire);
+    if (other == nullptr || !other->used.load()) continue;
+    LetAccess(*other, fresh);
+    LetAccess(fresh, *other);
+  }
+  fresh.used.store(true, std::memory_order_release);
+}
+
+void Runtime::LetAccess(DeviceState& owner, const DeviceState& accessor) {
+  int can = 0;
+  driver.DeviceCanAccessPeer(&can, accessor.tier.device(), owner.tier.device());
+  if (can == 0) return;
+  ranges.WithRangesOf(owner.tier.device(), [&](const std::vector<Range*>& existing) {
+    const Status status = owner.builder.AllowPeer(accessor.tier.device(), existing);
+    if (!status.ok()) Log(LogLevel::kInfo, "GPUs may not copy each other's spilled memory: %s", status.what());
+  });
 }
 
 DeviceState* Runtime::MakeDevice(CUdevice device) {

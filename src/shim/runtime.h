@@ -46,6 +46,7 @@ struct DeviceState {
   AllocationCounts counts;
   CUuuid uuid{};
   const uint64_t host_limit;
+  std::atomic<bool> used{false};  // a context of it has been current in a memory call
 };
 
 class Runtime {
@@ -85,6 +86,11 @@ class Runtime {
   static Runtime* Create();
   HostTier* Host(int numa_node) HEADROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
+  // Lets a device that is used for the first time and those used before reach each
+  // other's ranges. cuMemcpyPeer needs no enabled access on the driver's own memory,
+  // but crashes on host chunks that only one of the devices may access.
+  void ConnectPeers(DeviceState& fresh);
+  void LetAccess(DeviceState& owner, const DeviceState& accessor) HEADROOM_REQUIRES(mutex_);
 
   Mutex mutex_;
   HostShare share_;

@@ -1,5 +1,5 @@
-// Two devices: each has limits of its own, both share the host's; ranges are reachable by a
-// peer exactly when the program enabled that.
+// Two devices: each has limits of its own, both share the host's, and each reaches the
+// other's ranges.
 #include "shim_test.h"
 
 namespace headroom::shim_test {
@@ -64,6 +64,26 @@ TEST_F(PeerTest, EnablingAccessReachesExistingAndLaterRanges) {
   UseDevice(0);
   Free(later);
   Free(device);
+  Free(spilled);
+}
+
+// The driver's own memory needs no enabled access to be copied, and the driver crashes on
+// host chunks that only one of the two may access (docs/driver-notes.md).
+TEST_F(PeerTest, CopiesBetweenDevicesNeedNoEnabledAccess) {
+  const CUcontext first = UseDevice(0);
+  const CUdeviceptr spilled = Alloc(kSpilled);
+  Fill(spilled, kSpilled, 5);
+  EXPECT_CU(Cu().CtxSynchronize());
+  const CUcontext second = UseDevice(1);
+  const CUdeviceptr there = Alloc(kSpilled);
+  EXPECT_CU(Cu().MemcpyPeer(there, second, spilled, first, kSpilled));
+  EXPECT_EQ(CountBad(there, kSpilled, 5), 0u);
+  Fill(there, kSpilled, 6);
+  EXPECT_CU(Cu().CtxSynchronize());
+  EXPECT_CU(Cu().MemcpyDtoD(spilled, there, kSpilled));
+  UseDevice(0);
+  EXPECT_EQ(CountBad(spilled, kSpilled, 6), 0u);
+  Free(there);
   Free(spilled);
 }
 

@@ -193,6 +193,15 @@ def transformers_train(context):
     return same_answers(context, "train", "losses", {"default": {}})
 
 
+@step("torch_peer", gpus=2)
+def torch_peer(context):
+    command = context.headroom(context.program("torch_peer.py", *context.pieces()))
+    return judge_all({
+        "default": context.call(command, 90),
+        "expandable": context.call(command, 90, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
+    })
+
+
 @step("nccl", gpus=2, alone=True)
 def nccl(context):
     command = context.program("nccl_allreduce.py", "--piece", context.piece, "--pieces", 15)
