@@ -60,7 +60,10 @@ Status RecordEvent(const Driver& driver, CUstream stream, CUevent* out) {
 
 CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
   Result<std::unique_ptr<Range>> range = BuildRange(rt, device, bytes);
-  if (!range.ok()) return ToCuResult(range.status());
+  if (!range.ok()) {
+    *out = 0;  // as the driver leaves it
+    return ToCuResult(range.status());
+  }
   *out = (*range)->va;
   device.counts.Count(bytes, (*range)->host_bytes > 0);
   rt.ranges.Insert(std::move(*range));
