@@ -63,8 +63,9 @@ CUresult Run(Guard& guard, const Transfer& transfer, CUstream handle, Wait wait)
   CUstream stream = nullptr;
   CUresult result = ResolveStream(handle, &stream);
   const Actor actor{guard.context().device};
-  const Mixed mixed =
-      IsHostMemory(guard, transfer.to) || IsHostMemory(guard, transfer.from) ? Mixed::kHostFaults : Mixed::kAllow;
+  const Mixed mixed = IsHostMemory(guard, transfer.to) || IsHostMemory(guard, transfer.from)
+                          ? Mixed::kHostFaults
+                          : Mixed::kAllow;
   if (result == CUDA_SUCCESS) result = CheckBox(transfer.to, actor, Access::kWrite, mixed);
   if (result == CUDA_SUCCESS) result = CheckBox(transfer.from, actor, Access::kRead, mixed);
   if (result != CUDA_SUCCESS || transfer.to.width == 0) return result;

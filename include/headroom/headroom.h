@@ -13,7 +13,8 @@
 extern "C" {
 #endif
 
-/* Where one allocation, or one cuMemMap of the program's own, lies. All sizes in bytes; device_bytes + host_bytes == bytes. */
+/* Where one allocation, or one cuMemMap of the program's own, lies. All sizes in bytes; device_bytes +
+ * host_bytes == bytes. */
 typedef struct headroom_placement {
   uint64_t address;      /* first device address of the allocation */
   uint64_t bytes;        /* size, as mapped (a multiple of the granularity) */

@@ -1,8 +1,9 @@
 #include "base/size.h"
 
+#include <strings.h>
+
 #include <charconv>
 #include <cstdio>
-#include <strings.h>
 
 namespace headroom {
 namespace {
@@ -13,8 +14,8 @@ struct Unit {
 };
 
 constexpr Unit kUnits[] = {
-    {"", 1},       {"b", 1},       {"k", kKiB},   {"kb", kKiB}, {"kib", kKiB},
-    {"m", kMiB},   {"mb", kMiB},   {"mib", kMiB}, {"g", kGiB},  {"gb", kGiB},
+    {"", 1},       {"b", 1},          {"k", kKiB},        {"kb", kKiB},        {"kib", kKiB},
+    {"m", kMiB},   {"mb", kMiB},      {"mib", kMiB},      {"g", kGiB},         {"gb", kGiB},
     {"gib", kGiB}, {"t", kGiB << 10}, {"tb", kGiB << 10}, {"tib", kGiB << 10},
 };
 

@@ -28,9 +28,7 @@ constexpr bool IsMultiple(uint64_t bytes, uint64_t unit) { return bytes % unit =
 
 // Smallest multiple of `unit` that is at least `bytes`. The caller keeps
 // bytes + unit within 64 bits.
-constexpr uint64_t RoundUp(uint64_t bytes, uint64_t unit) {
-  return (bytes + unit - 1) / unit * unit;
-}
+constexpr uint64_t RoundUp(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 constexpr uint64_t RoundDown(uint64_t bytes, uint64_t unit) { return bytes / unit * unit; }
 
 }  // namespace headroom

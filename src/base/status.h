@@ -27,8 +27,7 @@ class [[nodiscard]] Status {
  public:
   Status() = default;
   // `what` must outlive the Status: pass a string literal.
-  Status(Code code, const char* what, int native = 0)
-      : what_(what), native_(native), code_(code) {}
+  Status(Code code, const char* what, int native = 0) : what_(what), native_(native), code_(code) {}
 
   bool ok() const { return code_ == Code::kOk; }
   Code code() const { return code_; }

@@ -55,8 +55,8 @@ Result<Driver> BindDriver(SymbolLookup lookup) {
     return Status(Code::kDriver, "cuDriverGetVersion failed");
   }
   if (driver.version < kMinimumDriverVersion) {
-    return Status(Code::kUnsupported, "the NVIDIA driver is older than CUDA 13.0; install driver 580 or newer",
-                  driver.version);
+    return Status(Code::kUnsupported,
+                  "the NVIDIA driver is older than CUDA 13.0; install driver 580 or newer", driver.version);
   }
   Binder binder(library, lookup);
 #define HEADROOM_DRIVER_FUNCTION(member, name, symbol, version, need) \

@@ -19,10 +19,10 @@ namespace headroom {
 
 // What pointer queries and reports need to know of a range.
 struct RangeInfo {
-  CUdeviceptr va = 0;       // first address; 0 when the reservation is gone
-  uint64_t bytes = 0;       // reserved, a multiple of kGranularity
-  uint64_t requested = 0;   // what the program asked for
-  uint64_t host_bytes = 0;  // of `bytes`, those in host chunks
+  CUdeviceptr va = 0;           // first address; 0 when the reservation is gone
+  uint64_t bytes = 0;           // reserved, a multiple of kGranularity
+  uint64_t requested = 0;       // what the program asked for
+  uint64_t host_bytes = 0;      // of `bytes`, those in host chunks
   CUcontext context = nullptr;  // current when it was made, as pointer attributes report
   CUdevice device = 0;
 };

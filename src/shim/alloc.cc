@@ -74,8 +74,8 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
   // An event belongs to its stream's context, which need not be the current one.
   CUcontext context = nullptr;
-  const bool push =
-      rt.driver.StreamGetCtx(stream, &context) == CUDA_SUCCESS && rt.driver.CtxPushCurrent(context) == CUDA_SUCCESS;
+  const bool push = rt.driver.StreamGetCtx(stream, &context) == CUDA_SUCCESS &&
+                    rt.driver.CtxPushCurrent(context) == CUDA_SUCCESS;
   CUevent event = nullptr;
   const Status status = RecordEvent(rt.driver, stream, &event);
   if (push) rt.driver.CtxPopCurrent(&context);

@@ -25,7 +25,8 @@ void Captures::End(CUstream stream) {
 bool Captures::Capturing(CUstream stream) const {
   if (!Any()) return false;
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  return driver_.StreamIsCapturing(stream, &status) == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE;
+  return driver_.StreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
+         status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
 namespace {
@@ -68,13 +69,13 @@ CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode)
 
 CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph, const CUgraphNode* nodes,
                                      const CUgraphEdgeData* edges, size_t count, CUstreamCaptureMode mode) {
-  return Begin(stream, [&] {
-    return Real().cuStreamBeginCaptureToGraph(stream, graph, nodes, edges, count, mode);
-  });
+  return Begin(stream,
+               [&] { return Real().cuStreamBeginCaptureToGraph(stream, graph, nodes, edges, count, mode); });
 }
 
 CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream stream, CUgraph graph, const CUgraphNode* nodes,
-                                          const CUgraphEdgeData* edges, size_t count, CUstreamCaptureMode mode) {
+                                          const CUgraphEdgeData* edges, size_t count,
+                                          CUstreamCaptureMode mode) {
   return Begin(PerThread(stream), [&] {
     return Real().cuStreamBeginCaptureToGraph_ptsz(stream, graph, nodes, edges, count, mode);
   });

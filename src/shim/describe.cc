@@ -4,7 +4,8 @@
 using headroom::shim::HandleTable;
 using headroom::shim::Runtime;
 
-extern "C" __attribute__((visibility("default"))) int headroom_describe(uint64_t address, headroom_placement* out) {
+extern "C" __attribute__((visibility("default"))) int headroom_describe(uint64_t address,
+                                                                        headroom_placement* out) {
   Runtime* rt = Runtime::Existing();
   if (rt == nullptr || out == nullptr) return -1;
   headroom::RangeInfo range;
@@ -12,7 +13,8 @@ extern "C" __attribute__((visibility("default"))) int headroom_describe(uint64_t
   if (rt->ranges.Find(address, &range)) {
     *out = {range.va, range.bytes, range.bytes - range.host_bytes, range.host_bytes, range.device, 0};
   } else if (rt->handles.FindMapping(address, &mapping)) {
-    *out = {mapping.va, mapping.bytes, mapping.bytes - mapping.host_bytes, mapping.host_bytes, mapping.device, 0};
+    *out = {mapping.va,         mapping.bytes,  mapping.bytes - mapping.host_bytes,
+            mapping.host_bytes, mapping.device, 0};
   } else {
     return -1;
   }

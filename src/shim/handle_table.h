@@ -28,11 +28,11 @@ struct HandleRecord {
   uint64_t bytes = 0;
   std::vector<Chunk> chunks;  // one, of that handle, or several
   CUdevice device = 0;        // that the program asked for
-  unsigned shareable = 0;  // CUmemAllocationHandleType bits
-  bool composite = false;  // the handle is the shim's own number
-  bool small = false;      // counted as a small allocation
-  bool exported = false;   // another process may hold it: never reused
-  int references = 1;      // of the program
+  unsigned shareable = 0;     // CUmemAllocationHandleType bits
+  bool composite = false;     // the handle is the shim's own number
+  bool small = false;         // counted as a small allocation
+  bool exported = false;      // another process may hold it: never reused
+  int references = 1;         // of the program
   int mappings = 0;
 };
 
@@ -41,10 +41,10 @@ class HandleTable {
   using Handle = CUmemGenericAllocationHandle;
 
   enum class Released {
-    kUnknown,   // not in the table: the driver's business
-    kStillUsed, // other references or mappings keep it
-    kDead,      // the last use is gone: *out is to be given back
-    kInvalid,   // no reference was left to release
+    kUnknown,    // not in the table: the driver's business
+    kStillUsed,  // other references or mappings keep it
+    kDead,       // the last use is gone: *out is to be given back
+    kInvalid,    // no reference was left to release
   };
 
   void Insert(const HandleRecord& record);

@@ -37,8 +37,8 @@ bool SameUuid(const char* text, const CUuuid& uuid) {
   std::memcpy(b, uuid.bytes, sizeof b);
   char expected[64];
   std::snprintf(expected, sizeof expected,
-                "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
-                b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+                "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
+                b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
   return std::strcmp(text, expected) == 0;
 }
 
@@ -105,7 +105,8 @@ NvmlResult nvmlDeviceGetMemoryInfo_v2(NvmlDevice device, NvmlMemoryV2* memory) {
 namespace headroom::shim {
 
 void* NvmlHook(const char* symbol) {
-  if (std::strcmp(symbol, "nvmlDeviceGetMemoryInfo") == 0) return reinterpret_cast<void*>(nvmlDeviceGetMemoryInfo);
+  if (std::strcmp(symbol, "nvmlDeviceGetMemoryInfo") == 0)
+    return reinterpret_cast<void*>(nvmlDeviceGetMemoryInfo);
   if (std::strcmp(symbol, "nvmlDeviceGetMemoryInfo_v2") == 0) {
     return reinterpret_cast<void*>(nvmlDeviceGetMemoryInfo_v2);
   }

@@ -16,7 +16,8 @@ CUresult Answer(void* data, T value) {
 
 // The attribute of an address inside a range, as for cuMemAlloc's memory. The
 // driver answers the rest, which concern the chunk alone.
-CUresult RangeAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address, const RangeInfo& range) {
+CUresult RangeAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address,
+                        const RangeInfo& range) {
   switch (attribute) {
     case CU_POINTER_ATTRIBUTE_CONTEXT: return Answer(data, range.context);
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return Answer(data, static_cast<unsigned>(CU_MEMORYTYPE_DEVICE));
@@ -116,7 +117,8 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdevi
   return Real().cuPointerGetAttribute(data, attribute, address);
 }
 
-CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes, void** data, CUdeviceptr address) {
+CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes, void** data,
+                                CUdeviceptr address) {
   const CUresult result = Real().cuPointerGetAttributes(count, attributes, data, address);
   Entry rt;
   RangeInfo range;

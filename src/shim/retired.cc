@@ -19,10 +19,20 @@ void Retired::Add(RetiredRange retired) {
   count_.store(ranges_.size(), std::memory_order_release);
 }
 
+void Retired::Reclaim() {
+  if (empty()) return;
+  const std::unique_lock lock(sweeping_, std::try_to_lock);
+  if (lock.owns_lock()) Sweep(false);
+}
+
+void Retired::Drain() {
+  const std::lock_guard lock(sweeping_);
+  Sweep(true);
+}
+
 // The list is taken out while driver calls run, so that a thread that waits does
 // not hold up others that free.
 void Retired::Sweep(bool wait) {
-  if (empty()) return;
   std::vector<RetiredRange> ranges;
   {
     MutexLock lock(mutex_);

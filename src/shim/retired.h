@@ -26,9 +26,9 @@ class Retired {
   void Add(RetiredRange retired);
   bool empty() const { return count_.load(std::memory_order_acquire) == 0; }
   // Gives back what the GPU is done with. Does not wait. Not during a capture.
-  void Reclaim() { Sweep(false); }
-  // Waits for all of it. Not during a capture.
-  void Drain() { Sweep(true); }
+  void Reclaim();
+  // Waits for all of it, and for another thread that is at it. Not during a capture.
+  void Drain();
 
  private:
   void Sweep(bool wait);
@@ -36,6 +36,7 @@ class Retired {
 
   const Driver& driver_;
   std::atomic<size_t> count_{0};
+  std::mutex sweeping_;  // held while a thread works on what it took out
   Mutex mutex_;
   std::vector<RetiredRange> ranges_ HEADROOM_GUARDED_BY(mutex_);
 };

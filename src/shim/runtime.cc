@@ -101,8 +101,8 @@ Runtime* Runtime::Create() {
   if (Existing() != nullptr || g_off.load()) return Existing();
   const Options options = ReadOptions();
   const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0;
-  const Result<Driver> driver = idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set"))
-                                     : BindDriver(RealDlsym());
+  const Result<Driver> driver =
+      idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set")) : BindDriver(RealDlsym());
   if (!driver.ok()) {
     if (!idle) Log(LogLevel::kWarn, "%s; the program runs without headroom", driver.status().what());
     g_off.store(true);
@@ -123,7 +123,10 @@ DeviceState* Runtime::Device(CUdevice device) {
 }
 
 bool Runtime::UsedDevices() const {
-  return std::any_of(devices_.begin(), devices_.end(), [](const auto& device) { return device.load() != nullptr; });
+  return std::any_of(devices_.begin(), devices_.end(), [](const auto& slot) {
+    const DeviceState* device = slot.load();
+    return device != nullptr && device->used.load();
+  });
 }
 
 void Runtime::ForgetDevice(CUdevice device) {
@@ -159,7 +162,8 @@ void Runtime::LetAccess(DeviceState& owner, const DeviceState& accessor) {
   if (can == 0) return;
   ranges.WithRangesOf(owner.tier.device(), [&](const std::vector<Range*>& existing) {
     const Status status = owner.builder.AllowPeer(accessor.tier.device(), existing);
-    if (!status.ok()) Log(LogLevel::kInfo, "GPUs may not copy each other's spilled memory: %s", status.what());
+    if (!status.ok())
+      Log(LogLevel::kInfo, "GPUs may not copy each other's spilled memory: %s", status.what());
   });
 }
 
@@ -167,7 +171,8 @@ DeviceState* Runtime::MakeDevice(CUdevice device) {
   MutexLock lock(mutex_);
   if (DeviceState* state = ExistingDevice(device)) return state;
   int node = -1;
-  if (driver.DeviceGetAttribute(&node, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID, device) != CUDA_SUCCESS) return nullptr;
+  if (driver.DeviceGetAttribute(&node, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID, device) != CUDA_SUCCESS)
+    return nullptr;
   // An integrated GPU's own memory is the host's: a host tier would count it twice.
   int integrated = 0;
   driver.DeviceGetAttribute(&integrated, CU_DEVICE_ATTRIBUTE_INTEGRATED, device);

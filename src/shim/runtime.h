@@ -70,7 +70,9 @@ class Runtime {
   // Host bytes that no process on this node has claimed.
   uint64_t HostUnclaimed() { return share_.Unclaimed(); }
   // Null until Device() was called for it.
-  DeviceState* ExistingDevice(CUdevice device) const { return devices_[device].load(std::memory_order_acquire); }
+  DeviceState* ExistingDevice(CUdevice device) const {
+    return devices_[device].load(std::memory_order_acquire);
+  }
 
   const Driver driver;
   const Options options;

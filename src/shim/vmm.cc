@@ -58,10 +58,15 @@ Status CreateOnHost(DeviceState& device, HandleRecord& record) {
 }
 
 // Handles of the driver's are heap addresses or small numbers; these are neither.
+constexpr CUmemGenericAllocationHandle kFirstComposite = 0xead0000000000000u;
+
 CUmemGenericAllocationHandle NewCompositeHandle() {
   static std::atomic<uint64_t> next{0};
-  return 0xead0000000000000u + (next.fetch_add(1, std::memory_order_relaxed) << 4);
+  return kFirstComposite + (next.fetch_add(1, std::memory_order_relaxed) << 4);
 }
+
+// The driver crashes on numbers that it never gave out.
+bool WasComposite(CUmemGenericAllocationHandle handle) { return handle >> 48 == kFirstComposite >> 48; }
 
 Status CreateComposite(DeviceState& device, HandleRecord& record) {
   if (!IsMultiple(record.bytes, kGranularity)) return Status(Code::kOutOfMemory, "not a multiple of 2 MiB");
@@ -126,7 +131,7 @@ CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CU
 }
 
 CUresult MapComposite(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, const HandleRecord& record) {
-  if (offset != 0 || bytes != record.bytes) return CUDA_ERROR_INVALID_VALUE;
+  if (offset != 0 || bytes != record.bytes) return CUDA_ERROR_NOT_SUPPORTED;  // as the driver has it
   uint64_t mapped = 0;
   const Status status = MapChunks(rt.driver, va, record.chunks, &mapped);
   // Nobody else knows of these mappings: insist.
@@ -172,7 +177,8 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   HandleRecord record;
   if (!rt) return Real().cuMemRelease(handle);
   switch (rt->handles.Release(handle, &record)) {
-    case HandleTable::Released::kUnknown: return Real().cuMemRelease(handle);
+    case HandleTable::Released::kUnknown:
+      return WasComposite(handle) ? CUDA_ERROR_INVALID_VALUE : Real().cuMemRelease(handle);
     case HandleTable::Released::kStillUsed: return CUDA_SUCCESS;
     case HandleTable::Released::kInvalid: return CUDA_ERROR_INVALID_VALUE;
     case HandleTable::Released::kDead: break;

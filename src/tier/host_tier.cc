@@ -75,9 +75,7 @@ void HostTier::Trim() {
   }
 }
 
-uint64_t HostTier::Free() const {
-  return share_.Unclaimed() + kept_bytes_.load(std::memory_order_relaxed);
-}
+uint64_t HostTier::Free() const { return share_.Unclaimed() + kept_bytes_.load(std::memory_order_relaxed); }
 
 bool HostTier::TakeKept(uint64_t bytes, unsigned shareable, Chunk* chunk) {
   MutexLock lock(mutex_);

@@ -112,6 +112,14 @@ TEST_P(MappedTest, RetainAddsAReference) {
   EXPECT_CU(Cu().MemAddressFree(va, bytes()));
 }
 
+TEST_P(MappedTest, ReleasingTwiceIsRefused) {
+  const Handle handle = Create(bytes());
+  EXPECT_CU(Cu().MemRelease(handle));
+  EXPECT_CU_IS(Cu().MemRelease(handle), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(MemInfo(), before_);
+  GetSim().clear_strict_errors();
+}
+
 TEST_P(MappedTest, CallsItselfDeviceMemory) {
   const Handle handle = Create(bytes());
   CUmemAllocationProp prop{};
