@@ -32,4 +32,14 @@ target_include_directories(cuda_header SYSTEM INTERFACE ${header_links})
 
 add_library(headroom_cli_libraries INTERFACE)
 target_include_directories(headroom_cli_libraries SYSTEM INTERFACE ${header_links})
-target_compile_definitions(headroom_cli_libraries INTERFACE FMT_HEADER_ONLY)
+# Header-only, fmt takes 5 s in every file that prints; what is installed is better
+# off without its shared library.
+option(HEADROOM_SHARED_FMT "Use the distribution's libfmt.so where it serves the target" OFF)
+if(HEADROOM_SHARED_FMT AND NOT CMAKE_CROSSCOMPILING)
+  find_library(HEADROOM_FMT_LIBRARY fmt)
+endif()
+if(HEADROOM_FMT_LIBRARY)
+  target_link_libraries(headroom_cli_libraries INTERFACE ${HEADROOM_FMT_LIBRARY})
+else()
+  target_compile_definitions(headroom_cli_libraries INTERFACE FMT_HEADER_ONLY)
+endif()

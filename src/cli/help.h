@@ -45,7 +45,7 @@ Options:
   --hbm-limit SIZE        HBM that CMD may use on each GPU (default: all of it)
   --host-limit SIZE|auto  host memory that it may use in all (default: auto, what
                           the machine can spare after a reserve for the host)
-  --reserve SIZE          HBM kept free for small allocations, which never leave it
+  --reserve SIZE          HBM kept free for small allocations
                           (default: 1/16 of the HBM, at most 512MiB)
   --report                print to standard error, as each process exits, what lay
                           where

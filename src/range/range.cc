@@ -38,7 +38,7 @@ Status RangeBuilder::Fill(Range& range) {
   return status.ok() ? SetAccess(range) : status;
 }
 
-Status RangeBuilder::SetAccess(const Range& range) {
+Status RangeBuilder::SetAccess(Range& range) {
   CUmemAccessDesc access[kMaxDevices];
   size_t count = 0;
   const uint64_t accessors = accessors_.load(std::memory_order_acquire);
@@ -46,7 +46,13 @@ Status RangeBuilder::SetAccess(const Range& range) {
     if ((accessors >> device & 1) == 0) continue;
     access[count++] = {{CU_MEM_LOCATION_TYPE_DEVICE, {device}}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
   }
-  return DriverStatus(driver_.MemSetAccess(range.va, range.mapped, access, count), "cuMemSetAccess");
+  const CUresult result = driver_.MemSetAccess(range.va, range.mapped, access, count);
+  if (result == CUDA_SUCCESS) range.accessors = accessors;
+  return DriverStatus(result, "cuMemSetAccess");
+}
+
+Status RangeBuilder::CatchUp(Range& range) {
+  return range.accessors == accessors_.load(std::memory_order_acquire) ? Status() : SetAccess(range);
 }
 
 Status RangeBuilder::Unmap(Range& range) {
@@ -82,7 +88,7 @@ void RangeBuilder::RetryScrapped() {
 Status RangeBuilder::AllowPeer(CUdevice peer, const std::vector<Range*>& existing) {
   if (peer < 0 || peer >= kMaxDevices) return Status(Code::kInvalidArgument, "no such device");
   accessors_.fetch_or(uint64_t{1} << peer, std::memory_order_acq_rel);
-  for (const Range* range : existing) {
+  for (Range* range : existing) {
     const Status status = SetAccess(*range);
     if (status.ok()) continue;
     accessors_.fetch_and(~(uint64_t{1} << peer), std::memory_order_acq_rel);

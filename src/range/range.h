@@ -28,8 +28,9 @@ struct RangeInfo {
 };
 
 struct Range : RangeInfo {
-  uint64_t mapped = 0;        // bytes mapped from va on; 0 once unmapped
-  std::vector<Chunk> chunks;  // in address order
+  uint64_t mapped = 0;                 // bytes mapped from va on; 0 once unmapped
+  std::atomic<uint64_t> accessors{0};  // devices that have access, a bit each
+  std::vector<Chunk> chunks;           // in address order
 };
 
 class RangeBuilder {
@@ -51,12 +52,16 @@ class RangeBuilder {
   // failure later ones stay out of its reach.
   Status AllowPeer(CUdevice peer, const std::vector<Range*>& existing);
 
+  // For a range that AllowPeer can find by now: gives it what was allowed while it
+  // was built.
+  Status CatchUp(Range& range);
+
   // Tries again what Discard could not give back.
   void RetryScrapped();
 
  private:
   Status Fill(Range& range);
-  Status SetAccess(const Range& range);
+  Status SetAccess(Range& range);
   bool GiveBack(Range& range);
 
   const Driver& driver_;

@@ -1,6 +1,6 @@
 #include "shim/alloc.h"
 
-#include "base/undo.h"
+#include "base/log.h"
 #include "shim/real.h"
 
 namespace headroom::shim {
@@ -66,7 +66,10 @@ CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdevicep
   }
   *out = (*range)->va;
   device.counts.Count(bytes, (*range)->host_bytes > 0);
+  Range& inserted = **range;  // nobody can free it yet
   rt.ranges.Insert(std::move(*range));
+  const Status status = device.builder.CatchUp(inserted);
+  if (!status.ok()) Log(LogLevel::kWarn, "another GPU cannot reach an allocation: %s", status.what());
   return CUDA_SUCCESS;
 }
 

@@ -35,8 +35,6 @@ CUresult FreeAsync(CUdeviceptr address, CUstream stream, Native native) {
   return FreeNative(*rt, address, native);
 }
 
-CUstream PerThread(CUstream stream) { return stream == nullptr ? CU_STREAM_PER_THREAD : stream; }
-
 }  // namespace
 }  // namespace headroom::shim
 

@@ -49,9 +49,6 @@ CUresult Ended(CUstream stream, CUresult result) {
   return result;
 }
 
-// The per-thread default stream has a handle of its own in the _ptsz forms.
-CUstream PerThread(CUstream stream) { return stream == nullptr ? CU_STREAM_PER_THREAD : stream; }
-
 }  // namespace
 }  // namespace headroom::shim
 

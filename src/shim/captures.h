@@ -13,6 +13,10 @@
 
 namespace headroom::shim {
 
+// What a stream argument means in the _ptsz forms: there the default stream is the
+// thread's own, and has a handle of its own.
+inline CUstream PerThread(CUstream stream) { return stream == nullptr ? CU_STREAM_PER_THREAD : stream; }
+
 class Captures {
  public:
   explicit Captures(const Driver& driver) : driver_(driver) {}
