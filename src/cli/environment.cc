@@ -94,7 +94,7 @@ std::vector<std::string> MergedEnvironment(const std::map<std::string, std::stri
     if (variables.find(std::string(text.substr(0, text.find('=')))) == variables.end())
       merged.emplace_back(text);
   }
-  for (const auto& [name, value] : variables) merged.push_back(name + "=" + value);
+  for (const auto& [name, value] : variables) merged.emplace_back(name).append("=").append(value);
   return merged;
 }
 
