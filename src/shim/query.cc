@@ -1,7 +1,5 @@
 // What the program is told of memory: sizes with the host tier in them, and
 // pointers into ranges answered as the device memory that was asked for.
-#include <cstring>
-
 #include "shim/alloc.h"
 #include "shim/real.h"
 
@@ -10,7 +8,7 @@ namespace {
 
 template <typename T>
 CUresult Answer(void* data, T value) {
-  std::memcpy(data, &value, sizeof(T));
+  *static_cast<T*>(data) = value;
   return CUDA_SUCCESS;
 }
 
