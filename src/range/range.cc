@@ -44,7 +44,10 @@ Status RangeBuilder::SetAccess(Range& range) {
   const uint64_t accessors = accessors_.load(std::memory_order_acquire);
   for (int device = 0; device < kMaxDevices; ++device) {
     if ((accessors >> device & 1) == 0) continue;
-    access[count++] = {{CU_MEM_LOCATION_TYPE_DEVICE, {device}}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    CUmemAccessDesc& one = access[count++];
+    one.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    one.location.id = device;
+    one.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
   }
   const CUresult result = driver_.MemSetAccess(range.va, range.mapped, access, count);
   if (result == CUDA_SUCCESS) range.accessors = accessors;

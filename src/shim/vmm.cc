@@ -239,7 +239,10 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
   const bool spilled = rt && rt->handles.Find(handle, &record) && record.spilled();
   const CUresult result =
       Real().cuMemGetAllocationPropertiesFromHandle(prop, spilled ? record.chunks[0].handle : handle);
-  if (spilled && result == CUDA_SUCCESS) prop->location = {CU_MEM_LOCATION_TYPE_DEVICE, {record.device}};
+  if (spilled && result == CUDA_SUCCESS) {
+    prop->location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    prop->location.id = record.device;
+  }
   return result;
 }
 
