@@ -11,7 +11,7 @@ Status ChunkSource::Create(uint64_t bytes, std::vector<Chunk>* out) {
 }
 
 Status ChunkSource::CreatePlanned(uint64_t bytes, std::vector<Chunk>* out) {
-  const Result<Plan> plan = MakePlan(bytes, States());
+  const Result<Plan> plan = MakePlan(bytes, {DeviceFree(), host_.Free()});
   if (!plan.ok()) return plan.status();
   for (const Piece& piece : *plan) {
     const uint64_t before = BytesIn(piece.tier, *out);
@@ -48,18 +48,17 @@ Status ChunkSource::Release(std::vector<Chunk>* chunks) {
   return Status();
 }
 
-TierStates ChunkSource::States() const {
-  TierStates states{device_.FreeForChunks(), host_.Free()};
-  if (!device_.budget().limited()) {
-    // Without a limit the driver knows what is free; the reserve stays for small data.
-    size_t free = 0;
-    size_t total = 0;
-    if (driver_.MemGetInfo(&free, &total) == CUDA_SUCCESS) {
-      const uint64_t keep = device_.ReserveLeft();
-      states.device_free = free > keep ? free - keep : 0;
-    }
+uint64_t ChunkSource::DeviceFree() const {
+  // Without a limit the budget never says no, and HBM must not be filled to the brim:
+  // libraries and kernel launches need some that no program asked for. There the
+  // driver knows what is free.
+  size_t free = 0;
+  size_t total = 0;
+  if (device_.budget().limited() || driver_.MemGetInfo(&free, &total) != CUDA_SUCCESS) {
+    return device_.FreeForChunks();
   }
-  return states;
+  const uint64_t keep = device_.ReserveLeft();
+  return free > keep ? free - keep : 0;
 }
 
 Status MapChunks(const Driver& driver, CUdeviceptr va, const std::vector<Chunk>& chunks, uint64_t* mapped) {

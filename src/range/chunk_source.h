@@ -22,9 +22,10 @@ class ChunkSource {
   // Gives back the chunks of `chunks`, unmapped by now, from the last on. On
   // failure those that are left are in it; call again.
   Status Release(std::vector<Chunk>* chunks);
+  // Bytes of the device that chunks may take now, the reserve left free.
+  uint64_t DeviceFree() const;
 
  private:
-  TierStates States() const;
   Status CreatePlanned(uint64_t bytes, std::vector<Chunk>* out);
   Status CreatePiece(const Piece& piece, std::vector<Chunk>* out);
 

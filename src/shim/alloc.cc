@@ -14,8 +14,7 @@ Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size
   rt.driver.CtxGetCurrent(&context);
   ReclaimRetired(rt);
   Result<std::unique_ptr<Range>> range = device.builder.Build(bytes, context);
-  if (range.status().code() != Code::kOutOfMemory || rt.retired.empty() || rt.captures.Any()) return range;
-  rt.retired.Drain();
+  if (range.status().code() != Code::kOutOfMemory || !DrainRetired(rt)) return range;
   return device.builder.Build(bytes, context);
 }
 

@@ -19,6 +19,14 @@ inline void ReclaimRetired(Runtime& rt) {
   if (!rt.retired.empty() && !rt.captures.Any()) rt.retired.Reclaim();
 }
 
+// Waits for the GPU to be done with freed ranges and takes them back. False where
+// there are none or that is not allowed now: trying again is no use.
+inline bool DrainRetired(Runtime& rt) {
+  if (rt.retired.empty() || rt.captures.Any()) return false;
+  rt.retired.Drain();
+  return true;
+}
+
 // Runs `native(out)`, the driver's own allocation of `bytes`, and counts it.
 // kOutOfMemory of the budget and of the driver look the same.
 template <typename Native>

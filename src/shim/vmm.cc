@@ -14,16 +14,6 @@ bool WantsDeviceMemory(const CUmemAllocationProp* prop) {
          prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
 }
 
-// Without a limit the budget never says no, and HBM must not be filled to the
-// brim: libraries and kernel launches need some that no program asked for.
-bool LeavesReserve(const Runtime& rt, const DeviceState& device, size_t bytes) {
-  if (device.tier.budget().limited()) return true;
-  size_t free = 0;
-  size_t total = 0;
-  if (rt.driver.MemGetInfo(&free, &total) != CUDA_SUCCESS) return true;
-  return free >= bytes && free - bytes >= device.tier.ReserveLeft();
-}
-
 void GiveBackClaim(DeviceState& device, const HandleRecord& record) {
   if (record.small) {
     device.tier.ReleaseSmall(record.bytes);
@@ -35,9 +25,9 @@ void GiveBackClaim(DeviceState& device, const HandleRecord& record) {
 CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record,
                         const CUmemAllocationProp* prop, unsigned long long flags) {
   record.small = record.bytes < rt.options.range_threshold;
-  const bool claimed = record.small
-                           ? device.tier.ClaimSmall(record.bytes)
-                           : LeavesReserve(rt, device, record.bytes) && device.tier.ClaimChunk(record.bytes);
+  const bool claimed =
+      record.small ? device.tier.ClaimSmall(record.bytes)
+                   : record.bytes <= device.source.DeviceFree() && device.tier.ClaimChunk(record.bytes);
   if (!claimed) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = Real().cuMemCreate(&record.handle, record.bytes, prop, flags);
   if (result != CUDA_SUCCESS) {
@@ -49,7 +39,6 @@ CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record,
 }
 
 Status CreateOnHost(DeviceState& device, HandleRecord& record) {
-  if (!IsMultiple(record.bytes, kGranularity)) return Status(Code::kOutOfMemory, "not a multiple of 2 MiB");
   const Result<Chunk> chunk = device.host.Create(record.bytes, record.shareable);
   if (!chunk.ok()) return chunk.status();
   record.chunks = {*chunk};
@@ -69,7 +58,6 @@ CUmemGenericAllocationHandle NewCompositeHandle() {
 bool WasComposite(CUmemGenericAllocationHandle handle) { return handle >> 48 == kFirstComposite >> 48; }
 
 Status CreateComposite(DeviceState& device, HandleRecord& record) {
-  if (!IsMultiple(record.bytes, kGranularity)) return Status(Code::kOutOfMemory, "not a multiple of 2 MiB");
   const Status status = device.source.Create(record.bytes, &record.chunks);
   if (status.ok()) {
     record.handle = NewCompositeHandle();
@@ -85,6 +73,7 @@ Status CreateComposite(DeviceState& device, HandleRecord& record) {
 // A chunk of the whole size keeps the driver's own handle, which can be exported;
 // several chunks are the last resort.
 CUresult CreateSpilled(DeviceState& device, HandleRecord& record) {
+  if (!IsMultiple(record.bytes, kGranularity)) return CUDA_ERROR_OUT_OF_MEMORY;
   record.small = false;
   Status status = CreateOnHost(device, record);
   if (status.code() == Code::kOutOfMemory) status = CreateComposite(device, record);
@@ -161,8 +150,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.shareable = static_cast<unsigned>(prop->requestedHandleTypes);
   Reclaim(*rt, *device);
   CUresult result = Create(*rt, *device, record, prop, flags);
-  if (result == CUDA_ERROR_OUT_OF_MEMORY && !rt->retired.empty() && !rt->captures.Any()) {
-    rt->retired.Drain();
+  if (result == CUDA_ERROR_OUT_OF_MEMORY && DrainRetired(*rt)) {
     result = Create(*rt, *device, record, prop, flags);
   }
   if (result != CUDA_SUCCESS) return result;
