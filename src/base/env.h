@@ -9,12 +9,18 @@ inline constexpr char kHbmLimit[] = "HEADROOM_HBM_LIMIT";    // bytes per device
 inline constexpr char kHostLimit[] = "HEADROOM_HOST_LIMIT";  // bytes for the node's processes together
 inline constexpr char kReserve[] = "HEADROOM_RESERVE";       // HBM bytes kept for small allocations
 inline constexpr char kRangeThreshold[] = "HEADROOM_RANGE_THRESHOLD";  // bytes; below: the driver's own
-inline constexpr char kReport[] = "HEADROOM_REPORT";                   // "1": print a report at exit
-inline constexpr char kStatsFile[] = "HEADROOM_STATS_FILE";  // one JSON line per process is appended
-inline constexpr char kHostKeep[] = "HEADROOM_HOST_KEEP";    // bytes of released host chunks kept for reuse
-inline constexpr char kLedger[] = "HEADROOM_LEDGER";         // path of the node ledger, for tests
-inline constexpr char kSim[] = "HEADROOM_SIM";               // profile of the simulated driver
-inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";      // order of late stream work
-inline constexpr char kSimFail[] = "HEADROOM_SIM_FAIL";      // which driver calls fail
+inline constexpr char kPolicy[] = "HEADROOM_POLICY";                   // gpu_first, balanced or cpu_first
+inline constexpr char kResidentBelow[] = "HEADROOM_RESIDENT_BELOW";    // bytes; below: belongs in HBM
+inline constexpr char kPeers[] = "HEADROOM_PEERS";             // none, auto, or ordinals: "1:21474836480,2"
+inline constexpr char kRules[] = "HEADROOM_RULES";             // one line, as range/rules.h reads it
+inline constexpr char kLinkSpeeds[] = "HEADROOM_LINK_SPEEDS";  // bytes/s: "device=...,peer=...,host=..."
+inline constexpr char kHostAhead[] = "HEADROOM_HOST_AHEAD";    // bytes of host chunks created in advance
+inline constexpr char kReport[] = "HEADROOM_REPORT";           // "1": print a report at exit
+inline constexpr char kStatsFile[] = "HEADROOM_STATS_FILE";    // one JSON line per process is appended
+inline constexpr char kHostKeep[] = "HEADROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse
+inline constexpr char kLedger[] = "HEADROOM_LEDGER";           // path of the node ledger, for tests
+inline constexpr char kSim[] = "HEADROOM_SIM";                 // profile of the simulated driver
+inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";        // order of late stream work
+inline constexpr char kSimFail[] = "HEADROOM_SIM_FAIL";        // which driver calls fail
 
 }  // namespace headroom::env

@@ -1,47 +1,106 @@
 #include "range/chunk_source.h"
 
 namespace headroom {
+namespace {
 
-Status ChunkSource::Create(uint64_t bytes, std::vector<Chunk>* out) {
-  const Status status = CreatePlanned(bytes, out);
-  if (status.code() != Code::kOutOfMemory || !Release(out).ok()) return status;
-  // The plan rests on a look at other processes' shares that may be old, in either direction.
-  host_.Refresh();
-  return CreatePlanned(bytes, out);
+constexpr int kMaxDevices = 64;  // bits of an access mask
+
+size_t AddAccess(uint64_t devices, CUmemAccess_flags flags, CUmemAccessDesc* out) {
+  size_t count = 0;
+  for (; devices != 0; devices &= devices - 1) {
+    CUmemAccessDesc& one = out[count++];
+    one.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    one.location.id = __builtin_ctzll(devices);
+    one.flags = flags;
+  }
+  return count;
 }
 
-Status ChunkSource::CreatePlanned(uint64_t bytes, std::vector<Chunk>* out) {
-  const Result<Plan> plan = MakePlan(bytes, {DeviceFree(), host_.Free()});
-  if (!plan.ok()) return plan.status();
-  for (const Piece& piece : *plan) {
-    const uint64_t before = BytesIn(piece.tier, *out);
-    Status status = CreatePiece(piece, out);
-    if (status.code() == Code::kOutOfMemory && piece.tier == Tier::kDevice) {
+}  // namespace
+
+ChunkSource::ChunkSource(const Driver& driver, DeviceTier& device, HostTier& host, const LinkSpeeds& speeds)
+    : driver_(driver),
+      device_(device),
+      host_(host),
+      speeds_(speeds),
+      device_chunk_bytes_(DeviceChunkBytes(device.budget().limit())) {}
+
+std::vector<TierState> ChunkSource::States() const {
+  std::vector<TierState> states;
+  states.reserve(peers_.size() + 2);
+  states.push_back({Tier::kDevice, device_.device(), DeviceFree(), speeds_.device});
+  for (const PeerTier* peer : peers_) {
+    states.push_back({Tier::kPeer, peer->device(), peer->Free(), speeds_.peer});
+  }
+  states.push_back({Tier::kHost, host_.numa_node(), host_.Free(), speeds_.host});
+  return states;
+}
+
+Result<Plan> ChunkSource::MakePlanFor(const PlanRequest& request) const {
+  return MakePlan(request, States());
+}
+
+Status ChunkSource::Create(const PlanRequest& request, std::vector<Chunk>* out) {
+  for (int tries = 0;; ++tries) {
+    const Result<Plan> plan = MakePlanFor(request);
+    const Status status = plan.ok() ? CreateFrom(*plan, out) : plan.status();
+    if (status.code() != Code::kOutOfMemory || tries == 1 || !Release(out).ok()) return status;
+    // The plan rests on a look at other processes' shares that may be old, in either direction.
+    host_.Refresh();
+  }
+}
+
+Status ChunkSource::CreateFrom(const Plan& plan, std::vector<Chunk>* out) {
+  out->reserve(out->size() + plan.pieces.size());
+  for (const Piece& piece : plan.pieces) {
+    const size_t before = out->size();
+    Status status = CreateIn(piece.tier, piece.place, piece.bytes, out);
+    if (status.code() == Code::kOutOfMemory && piece.tier != Tier::kHost) {
       // Another process, or another thread, took what the plan counted on. What
       // was got stays; the rest of the piece goes to the host.
-      const uint64_t got = BytesIn(Tier::kDevice, *out) - before;
-      status = CreatePiece({Tier::kHost, piece.bytes - got}, out);
+      uint64_t got = 0;
+      for (size_t i = before; i < out->size(); ++i) got += (*out)[i].bytes;
+      status = CreateIn(Tier::kHost, host_.numa_node(), piece.bytes - got, out);
     }
     if (!status.ok()) return status;
   }
   return Status();
 }
 
-Status ChunkSource::CreatePiece(const Piece& piece, std::vector<Chunk>* out) {
-  for (uint64_t left = piece.bytes; left > 0;) {
-    const uint64_t bytes = ChunkBytes(piece.tier, left);
-    const Result<Chunk> chunk = piece.tier == Tier::kDevice ? device_.Create(bytes) : host_.Create(bytes);
+Status ChunkSource::CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out) {
+  for (uint64_t left = bytes; left > 0;) {
+    const Result<Chunk> chunk = CreateChunk(tier, place, ChunkBytes(tier, left, device_chunk_bytes_));
     if (!chunk.ok()) return chunk.status();
     out->push_back(*chunk);
-    left -= bytes;
+    left -= chunk->bytes;
   }
   return Status();
 }
 
-Status ChunkSource::Release(std::vector<Chunk>* chunks) {
+Result<Chunk> ChunkSource::CreateChunk(Tier tier, int place, uint64_t bytes) {
+  if (tier == Tier::kDevice) return device_.Create(bytes);
+  if (tier == Tier::kHost) return host_.CreateUpTo(bytes);
+  PeerTier* peer = Peer(place);
+  if (peer == nullptr) return Status(Code::kNotFound, "no such peer");
+  return peer->Create(bytes);
+}
+
+Status ChunkSource::ReleaseChunk(const Chunk& chunk, bool reusable) {
+  if (chunk.tier == Tier::kDevice) return device_.Release(chunk);
+  if (chunk.tier == Tier::kHost) return host_.Release(chunk, reusable);
+  return Peer(chunk.place)->Release(chunk);
+}
+
+PeerTier* ChunkSource::Peer(int place) const {
+  for (PeerTier* peer : peers_) {
+    if (peer->device() == place) return peer;
+  }
+  return nullptr;
+}
+
+Status ChunkSource::Release(std::vector<Chunk>* chunks, bool reusable) {
   while (!chunks->empty()) {
-    const Chunk& chunk = chunks->back();
-    const Status status = chunk.tier == Tier::kDevice ? device_.Release(chunk) : host_.Release(chunk);
+    const Status status = ReleaseChunk(chunks->back(), reusable);
     if (!status.ok()) return status;
     chunks->pop_back();
   }
@@ -69,6 +128,20 @@ Status MapChunks(const Driver& driver, CUdeviceptr va, const std::vector<Chunk>&
     *mapped += chunk.bytes;
   }
   return Status();
+}
+
+Status SetAccess(const Driver& driver, CUdeviceptr va, uint64_t bytes, uint64_t writers, uint64_t readers) {
+  CUmemAccessDesc access[2 * kMaxDevices];
+  size_t count = AddAccess(writers, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, access);
+  count += AddAccess(readers & ~writers, CU_MEM_ACCESS_FLAGS_PROT_READ, access + count);
+  if (count == 0) return Status();
+  return DriverStatus(driver.MemSetAccess(va, bytes, access, count), "cuMemSetAccess");
+}
+
+uint64_t BytesOf(const std::vector<Chunk>& chunks) {
+  uint64_t sum = 0;
+  for (const Chunk& chunk : chunks) sum += chunk.bytes;
+  return sum;
 }
 
 uint64_t BytesIn(Tier tier, const std::vector<Chunk>& chunks) {

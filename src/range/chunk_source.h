@@ -7,37 +7,72 @@
 #include "range/plan.h"
 #include "tier/device_tier.h"
 #include "tier/host_tier.h"
+#include "tier/peer_tier.h"
 
 namespace headroom {
 
+// Bytes per second at which a device's kernels read each tier.
+struct LinkSpeeds {
+  uint64_t device = 0;
+  uint64_t peer = 0;
+  uint64_t host = 0;
+};
+
 class ChunkSource {
  public:
-  ChunkSource(const Driver& driver, DeviceTier& device, HostTier& host)
-      : driver_(driver), device_(device), host_(host) {}
+  ChunkSource(const Driver& driver, DeviceTier& device, HostTier& host, const LinkSpeeds& speeds);
 
-  // Chunks for `bytes` (a multiple of kGranularity) in `out`, empty before, in address
-  // order. On failure `out` holds what was got; Release gives it back. Blocks
-  // while host chunks are created (2-5 GB/s).
-  Status Create(uint64_t bytes, std::vector<Chunk>* out);
+  // Lets this device use a peer's memory from now on. Before other threads use this
+  // object; `peer` outlives it.
+  void AddPeer(PeerTier* peer) { peers_.push_back(peer); }
+
+  // The tiers as they are now, the device's own first, the reserve left out.
+  std::vector<TierState> States() const;
+  // What MakePlan says of `request` now.
+  Result<Plan> MakePlanFor(const PlanRequest& request) const;
+
+  // Chunks by plan in `out`, empty before, in address order. Where the device or a
+  // peer turns out to have less than planned, the host stands in. On failure
+  // `out` holds what was got; Release gives it back. Blocks while host chunks are
+  // created (2-5 GB/s).
+  Status Create(const PlanRequest& request, std::vector<Chunk>* out);
+  Status CreateFrom(const Plan& plan, std::vector<Chunk>* out);
+  // `bytes` in one tier, appended to `out`, no other standing in. Leaves in `out`
+  // what was got when it fails.
+  Status CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out);
   // Gives back the chunks of `chunks`, unmapped by now, from the last on. On
-  // failure those that are left are in it; call again.
-  Status Release(std::vector<Chunk>* chunks);
+  // failure those that are left are in it; call again. `reusable` is false where
+  // another process may still hold them.
+  Status Release(std::vector<Chunk>* chunks, bool reusable = true);
+
   // Bytes of the device that chunks may take now, the reserve left free.
   uint64_t DeviceFree() const;
+  uint64_t device_chunk_bytes() const { return device_chunk_bytes_; }
+  DeviceTier& device() { return device_; }
+  HostTier& host() { return host_; }
 
  private:
-  Status CreatePlanned(uint64_t bytes, std::vector<Chunk>* out);
-  Status CreatePiece(const Piece& piece, std::vector<Chunk>* out);
+  Result<Chunk> CreateChunk(Tier tier, int place, uint64_t bytes);
+  Status ReleaseChunk(const Chunk& chunk, bool reusable);
+  PeerTier* Peer(int place) const;
 
   const Driver& driver_;
   DeviceTier& device_;
   HostTier& host_;
+  std::vector<PeerTier*> peers_;
+  const LinkSpeeds speeds_;
+  const uint64_t device_chunk_bytes_;
 };
 
 // Maps chunks side by side from `va` on. *mapped is how many bytes are mapped
 // afterwards, on failure too; there the caller unmaps them.
 Status MapChunks(const Driver& driver, CUdeviceptr va, const std::vector<Chunk>& chunks, uint64_t* mapped);
 
+// Gives the devices of both masks access to what is mapped in [va, va + bytes).
+Status SetAccess(const Driver& driver, CUdeviceptr va, uint64_t bytes, uint64_t writers,
+                 uint64_t readers = 0);
+
+uint64_t BytesOf(const std::vector<Chunk>& chunks);
 uint64_t BytesIn(Tier tier, const std::vector<Chunk>& chunks);
 
 }  // namespace headroom

@@ -1,7 +1,6 @@
-// The plan of a range: which tier each of its pieces comes from, and in chunks
-// of what size. Planning is a pure function of sizes and tier states; it makes
-// no driver call, so tests can try millions of plans. Policies and interleaving
-// join here.
+// The plan of a range: which tier each of its pieces comes from. Planning is a
+// pure function of sizes, tier states, policy and hints; it makes no driver
+// call, so tests can try millions of plans.
 #pragma once
 
 #include <cstdint>
@@ -12,31 +11,66 @@
 
 namespace headroom {
 
-// Few large chunks where a piece is in one tier: creating and mapping cost per
-// chunk (docs/measurements.md). Host chunks are smaller, so that kept ones fit
-// requests of many sizes.
-inline constexpr uint64_t kDeviceChunkBytes = 256 * kMiB;
-inline constexpr uint64_t kHostChunkBytes = 64 * kMiB;
+enum class Policy : uint8_t {
+  kGpuFirst,  // HBM while it has room, the fastest of the others for the rest
+  kBalanced,  // every tier in proportion to its speed, so that all links run at once
+  kCpuFirst,  // the host while it has room; HBM stays free for small data
+};
+
+// What the program said of one allocation.
+enum class Hint : uint8_t {
+  kNone,
+  kHot,     // HBM at any size, and the last to give way
+  kCold,    // outside HBM while another tier has room, and the first to give way
+  kStream,  // read front to back once a pass: spread as kBalanced does
+};
+
+// What one tier can give, as the device sees it that will use the memory.
+struct TierState {
+  Tier tier = Tier::kDevice;
+  int place = 0;                  // as Chunk::place
+  uint64_t free = 0;              // bytes that chunks may still take
+  uint64_t bytes_per_second = 0;  // at which the device's kernels read it
+};
+
+struct PlanRequest {
+  uint64_t bytes = 0;  // a multiple of kGranularity
+  Policy policy = Policy::kGpuFirst;
+  Hint hint = Hint::kNone;
+  bool resident = false;      // small enough to belong in HBM under every policy
+  uint64_t displaceable = 0;  // HBM bytes of large data that could give way to this request
+};
 
 // Consecutive bytes of a range in one tier.
 struct Piece {
-  Tier tier;
-  uint64_t bytes;  // multiple of kGranularity
+  Tier tier = Tier::kDevice;
+  int place = 0;
+  uint64_t bytes = 0;  // multiple of kGranularity
 };
 
-using Plan = std::vector<Piece>;
-
-struct TierStates {
-  uint64_t device_free = 0;  // bytes that chunks may still take
-  uint64_t host_free = 0;
+struct Plan {
+  std::vector<Piece> pieces;  // in address order
+  uint64_t displace = 0;      // HBM bytes that must give way first; the pieces count on them
 };
 
-// Places `bytes` (a multiple of kGranularity): whole in the device if it fits
-// there, else whole on the host, else the device's rest first and the host after
-// it. kOutOfMemory when both together are too small.
-Result<Plan> MakePlan(uint64_t bytes, const TierStates& states);
+// Places `request.bytes` in `tiers`, of which the first is the device's own.
+//  - No tier gives more than its `free` (the device: `free` + `displace`), and
+//    what gives way finds room in the others beside this request's own pieces.
+//  - Of a range in several tiers the pieces alternate: at every multiple of
+//    kGranularity each tier's share so far is less than one granule away from
+//    its share of the whole (docs/measurements.md: the links then run at once).
+//  - The same input gives the same plan.
+// kOutOfMemory when all together are too small.
+Result<Plan> MakePlan(const PlanRequest& request, const std::vector<TierState>& tiers);
 
-// Size of the next chunk of a piece with `left` bytes to go.
-uint64_t ChunkBytes(Tier tier, uint64_t left);
+// Size of the next chunk of a piece with `left` bytes to go: few large chunks,
+// since creating and mapping cost per chunk, but small enough that little is
+// moved in vain where a chunk gives way (`device_chunk`), and that kept host
+// chunks fit requests of many sizes.
+uint64_t ChunkBytes(Tier tier, uint64_t left, uint64_t device_chunk);
+
+inline constexpr uint64_t kHostChunkBytes = 64 * kMiB;
+// For a device whose HBM budget is `budget` bytes.
+uint64_t DeviceChunkBytes(uint64_t budget);
 
 }  // namespace headroom

@@ -1,61 +1,82 @@
 #include "range/range.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/log.h"
 
 namespace headroom {
 namespace {
 
-constexpr int kMaxDevices = 64;  // bits of accessors_
+constexpr int kMaxDevices = 64;  // bits of an access mask
+
+uint64_t NextOrder() {
+  static std::atomic<uint64_t> next{0};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
 
 }  // namespace
+
+Placed::Placed() : order(NextOrder()) {}
+
+void Range::CountTiers() {
+  host_bytes = BytesIn(Tier::kHost, chunks);
+  peer_bytes = BytesIn(Tier::kPeer, chunks);
+}
 
 RangeBuilder::RangeBuilder(const Driver& driver, ChunkSource& source, CUdevice device)
     : driver_(driver), source_(source), device_(device), accessors_(uint64_t{1} << device) {}
 
-Result<std::unique_ptr<Range>> RangeBuilder::Build(uint64_t requested, CUcontext context) {
+Result<std::unique_ptr<Range>> RangeBuilder::Build(const RangeRequest& request) {
+  return Make(request, [&](Range& range) {
+    PlanRequest plan = request.plan;
+    plan.bytes = range.bytes;
+    return source_.Create(plan, &range.chunks);
+  });
+}
+
+Result<std::unique_ptr<Range>> RangeBuilder::BuildFrom(const RangeRequest& request, const Plan& plan) {
+  return Make(request, [&](Range& range) { return source_.CreateFrom(plan, &range.chunks); });
+}
+
+template <typename CreateChunks>
+Result<std::unique_ptr<Range>> RangeBuilder::Make(const RangeRequest& request, CreateChunks create) {
   RetryScrapped();
-  if (requested > UINT64_MAX - kGranularity) return Status(Code::kOutOfMemory, "larger than any memory");
+  if (request.bytes > UINT64_MAX - kGranularity) return Status(Code::kOutOfMemory, "larger than any memory");
   auto range = std::make_unique<Range>();
-  range->bytes = RoundUp(requested, kGranularity);
-  range->requested = requested;
-  range->context = context;
+  range->bytes = RoundUp(request.bytes, kGranularity);
+  range->requested = request.bytes;
+  range->context = request.context;
   range->device = device_;
-  const Status status = Fill(*range);
+  range->hint = request.plan.hint;
+  Status status = create(*range);
+  if (status.ok()) status = Map(*range);
   if (status.ok()) return range;
   Discard(std::move(range));
   return status;
 }
 
-Status RangeBuilder::Fill(Range& range) {
-  Status status = source_.Create(range.bytes, &range.chunks);
-  if (!status.ok()) return status;
-  range.host_bytes = BytesIn(Tier::kHost, range.chunks);
+Status RangeBuilder::Map(Range& range) {
+  range.CountTiers();
   const CUresult reserved = driver_.MemAddressReserve(&range.va, range.bytes, 0, 0, 0);
   if (reserved != CUDA_SUCCESS) return DriverStatus(reserved, "cuMemAddressReserve");
-  status = MapChunks(driver_, range.va, range.chunks, &range.mapped);
-  return status.ok() ? SetAccess(range) : status;
+  const Status status = MapChunks(driver_, range.va, range.chunks, &range.mapped);
+  if (!status.ok()) return status;
+  range.windows = {{range.va, 0, 0}};
+  MutexLock lock(access_mutex_);
+  return Open(range);
 }
 
-Status RangeBuilder::SetAccess(Range& range) {
-  CUmemAccessDesc access[kMaxDevices];
-  size_t count = 0;
-  const uint64_t accessors = accessors_.load(std::memory_order_acquire);
-  for (int device = 0; device < kMaxDevices; ++device) {
-    if ((accessors >> device & 1) == 0) continue;
-    CUmemAccessDesc& one = access[count++];
-    one.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-    one.location.id = device;
-    one.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
-  }
-  const CUresult result = driver_.MemSetAccess(range.va, range.mapped, access, count);
-  if (result == CUDA_SUCCESS) range.accessors = accessors;
-  return DriverStatus(result, "cuMemSetAccess");
+// Lets the devices that may access the range do so.
+Status RangeBuilder::Open(Range& range) {
+  const Status status = SetAccess(driver_, range.va, range.mapped, accessors_);
+  if (status.ok()) range.windows[0].writers = accessors_;
+  return status;
 }
 
 Status RangeBuilder::CatchUp(Range& range) {
-  return range.accessors == accessors_.load(std::memory_order_acquire) ? Status() : SetAccess(range);
+  MutexLock lock(access_mutex_);
+  return range.windows[0].writers == accessors_ ? Status() : Open(range);
 }
 
 Status RangeBuilder::Unmap(Range& range) {
@@ -63,6 +84,7 @@ Status RangeBuilder::Unmap(Range& range) {
   const CUresult result = driver_.MemUnmap(range.va, range.mapped);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemUnmap");
   range.mapped = 0;
+  range.windows.clear();
   return Status();
 }
 
@@ -90,11 +112,13 @@ void RangeBuilder::RetryScrapped() {
 
 Status RangeBuilder::AllowPeer(CUdevice peer, const std::vector<Range*>& existing) {
   if (peer < 0 || peer >= kMaxDevices) return Status(Code::kInvalidArgument, "no such device");
-  accessors_.fetch_or(uint64_t{1} << peer, std::memory_order_acq_rel);
+  MutexLock lock(access_mutex_);
+  const uint64_t before = accessors_;
+  accessors_ |= uint64_t{1} << peer;
   for (Range* range : existing) {
-    const Status status = SetAccess(*range);
+    const Status status = Open(*range);
     if (status.ok()) continue;
-    accessors_.fetch_and(~(uint64_t{1} << peer), std::memory_order_acq_rel);
+    accessors_ = before;
     return status;
   }
   return Status();

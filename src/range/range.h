@@ -9,11 +9,11 @@
 // One thread works on a Range at a time; builders may be shared by threads.
 #pragma once
 
-#include <atomic>
 #include <memory>
 
 #include "base/mutex.h"
 #include "range/chunk_source.h"
+#include "range/placed.h"
 
 namespace headroom {
 
@@ -23,23 +23,39 @@ struct RangeInfo {
   uint64_t bytes = 0;           // reserved, a multiple of kGranularity
   uint64_t requested = 0;       // what the program asked for
   uint64_t host_bytes = 0;      // of `bytes`, those in host chunks
+  uint64_t peer_bytes = 0;      // of `bytes`, those on other GPUs
   CUcontext context = nullptr;  // current when it was made, as pointer attributes report
   CUdevice device = 0;
 };
 
-struct Range : RangeInfo {
-  uint64_t mapped = 0;                 // bytes mapped from va on; 0 once unmapped
-  std::atomic<uint64_t> accessors{0};  // devices that have access, a bit each
-  std::vector<Chunk> chunks;           // in address order
+struct Range : Placed {
+  RangeInfo Info() const { return {va, bytes, requested, host_bytes, peer_bytes, context, device}; }
+  // To be called when `chunks` changed.
+  void CountTiers();
+
+  CUdeviceptr va = 0;  // as in RangeInfo
+  uint64_t bytes = 0;
+  uint64_t requested = 0;
+  uint64_t host_bytes = 0;
+  uint64_t peer_bytes = 0;
+  uint64_t mapped = 0;  // bytes mapped from va on; 0 once unmapped
+};
+
+// What a program asks for when it asks for a range.
+struct RangeRequest {
+  uint64_t bytes = 0;  // more than zero
+  CUcontext context = nullptr;
+  PlanRequest plan;  // `bytes` is filled in
 };
 
 class RangeBuilder {
  public:
   RangeBuilder(const Driver& driver, ChunkSource& source, CUdevice device);
 
-  // A mapped, accessible range for `requested` bytes (more than zero), placed by
-  // MakePlan. Does not synchronise.
-  Result<std::unique_ptr<Range>> Build(uint64_t requested, CUcontext context);
+  // A mapped, accessible range, placed by MakePlan. Does not synchronise.
+  Result<std::unique_ptr<Range>> Build(const RangeRequest& request);
+  // The same, placed as `plan` says, which covers the rounded size.
+  Result<std::unique_ptr<Range>> BuildFrom(const RangeRequest& request, const Plan& plan);
 
   // Takes away the addresses. No work on the GPU may use them any more: the caller
   // has waited. On failure the range is whole and usable as before.
@@ -60,14 +76,17 @@ class RangeBuilder {
   void RetryScrapped();
 
  private:
-  Status Fill(Range& range);
-  Status SetAccess(Range& range);
+  template <typename CreateChunks>
+  Result<std::unique_ptr<Range>> Make(const RangeRequest& request, CreateChunks create);
+  Status Map(Range& range);
+  Status Open(Range& range) HEADROOM_REQUIRES(access_mutex_);
   bool GiveBack(Range& range);
 
   const Driver& driver_;
   ChunkSource& source_;
   const CUdevice device_;
-  std::atomic<uint64_t> accessors_;  // bit per CUdevice
+  Mutex access_mutex_;
+  uint64_t accessors_ HEADROOM_GUARDED_BY(access_mutex_);  // bit per CUdevice
   Mutex scrap_mutex_;
   std::vector<std::unique_ptr<Range>> scrap_ HEADROOM_GUARDED_BY(scrap_mutex_);
 };

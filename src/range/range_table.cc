@@ -50,7 +50,7 @@ bool RangeTable::Find(CUdeviceptr address, RangeInfo* out) const {
   if (next == ranges_.begin()) return false;
   const Range& range = *std::prev(next)->second;
   if (address - range.va >= range.bytes) return false;
-  *out = range;
+  *out = range.Info();
   return true;
 }
 

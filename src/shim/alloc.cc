@@ -13,9 +13,12 @@ Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size
   CUcontext context = nullptr;
   rt.driver.CtxGetCurrent(&context);
   ReclaimRetired(rt);
-  Result<std::unique_ptr<Range>> range = device.builder.Build(bytes, context);
+  RangeRequest request;
+  request.bytes = bytes;
+  request.context = context;
+  Result<std::unique_ptr<Range>> range = device.builder.Build(request);
   if (range.status().code() != Code::kOutOfMemory || !DrainRetired(rt)) return range;
-  return device.builder.Build(bytes, context);
+  return device.builder.Build(request);
 }
 
 // Large requests are ranges from the start, small ones only when nothing else is left.

@@ -66,7 +66,7 @@ void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
 DeviceState::DeviceState(const Driver& driver, CUdevice device, const Options& options, HostTier& host_tier)
     : tier(driver, device, HbmLimit(driver, device, options), options.reserve),
       host(host_tier),
-      source(driver, tier, host),
+      source(driver, tier, host, LinkSpeeds{}),
       builder(driver, source, device),
       host_limit(host_tier.limit()) {
   driver.DeviceGetUuid(&uuid, device);

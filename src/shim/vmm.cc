@@ -34,12 +34,15 @@ CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record,
     GiveBackClaim(device, record);
     return result;
   }
-  record.chunks = {{record.handle, record.bytes, Tier::kDevice}};
+  record.chunks = {{record.handle, record.bytes, Tier::kDevice, device.tier.device()}};
   return result;
 }
 
 Status CreateOnHost(DeviceState& device, HandleRecord& record) {
-  const Result<Chunk> chunk = device.host.Create(record.bytes, record.shareable);
+  if ((record.shareable & ~unsigned{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR}) != 0) {
+    return Status(Code::kOutOfMemory, "host memory has no handles of the type asked for");
+  }
+  const Result<Chunk> chunk = device.host.Create(record.bytes);
   if (!chunk.ok()) return chunk.status();
   record.chunks = {*chunk};
   record.handle = chunk->handle;
@@ -58,7 +61,9 @@ CUmemGenericAllocationHandle NewCompositeHandle() {
 bool WasComposite(CUmemGenericAllocationHandle handle) { return handle >> 48 == kFirstComposite >> 48; }
 
 Status CreateComposite(DeviceState& device, HandleRecord& record) {
-  const Status status = device.source.Create(record.bytes, &record.chunks);
+  PlanRequest request;
+  request.bytes = record.bytes;
+  const Status status = device.source.Create(request, &record.chunks);
   if (status.ok()) {
     record.handle = NewCompositeHandle();
     record.composite = true;
@@ -86,7 +91,7 @@ CUresult CreateSpilled(DeviceState& device, HandleRecord& record) {
 
 Status Release(DeviceState& device, HandleRecord& record) {
   if (record.composite) return device.source.Release(&record.chunks);
-  if (record.spilled()) return device.host.Release(record.chunks[0], record.shareable, !record.exported);
+  if (record.spilled()) return device.host.Release(record.chunks[0], !record.exported);
   const CUresult result = Real().cuMemRelease(record.handle);
   if (result == CUDA_SUCCESS) GiveBackClaim(device, record);
   return DriverStatus(result, "cuMemRelease");

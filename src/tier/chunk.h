@@ -11,6 +11,7 @@ namespace headroom {
 
 enum class Tier : uint8_t {
   kDevice,  // the GPU's own memory (HBM)
+  kPeer,    // another GPU's memory, over NVLink or PCIe
   kHost,    // a host NUMA node: RAM over PCIe, LPDDR over NVLink-C2C, EGM
 };
 
@@ -22,6 +23,7 @@ struct Chunk {
   CUmemGenericAllocationHandle handle = 0;
   uint64_t bytes = 0;
   Tier tier = Tier::kDevice;
+  int place = 0;  // whose: of kDevice and kPeer the CUDA ordinal, of kHost the NUMA node
 };
 
 }  // namespace headroom

@@ -4,6 +4,12 @@
 
 namespace headroom {
 
+CUmemAllocationHandleType ExportableHandleType(const Driver& driver, CUdevice device) {
+  int posix = 0;
+  driver.DeviceGetAttribute(&posix, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, device);
+  return posix != 0 ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : CU_MEM_HANDLE_TYPE_NONE;
+}
+
 DeviceTier::DeviceTier(const Driver& driver, CUdevice device, uint64_t limit, uint64_t reserve)
     : driver_(driver), device_(device), reserve_(reserve), budget_(limit) {
   properties_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
@@ -12,13 +18,14 @@ DeviceTier::DeviceTier(const Driver& driver, CUdevice device, uint64_t limit, ui
   // cudaMalloc's memory can be registered for RDMA; a range should not lose that.
   int rdma = 0;
   driver_.DeviceGetAttribute(&rdma, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, device);
+  properties_.requestedHandleTypes = ExportableHandleType(driver, device);
   properties_.allocFlags.gpuDirectRDMACapable = rdma != 0 ? 1 : 0;
 }
 
 Result<Chunk> DeviceTier::Create(uint64_t bytes) {
   if (!ClaimChunk(bytes)) return Status(Code::kOutOfMemory, "the device's budget is used up");
   Undo give_back([&] { ReleaseChunk(bytes); });
-  Chunk chunk{0, bytes, Tier::kDevice};
+  Chunk chunk{0, bytes, Tier::kDevice, device_};
   const CUresult result = driver_.MemCreate(&chunk.handle, bytes, &properties_, 0);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemCreate on the device");
   give_back.Dismiss();

@@ -13,6 +13,10 @@
 
 namespace headroom {
 
+// What a chunk is created with so that other processes can map it: a POSIX
+// descriptor where the driver can do that; it costs nothing (docs/measurements.md).
+CUmemAllocationHandleType ExportableHandleType(const Driver& driver, CUdevice device);
+
 class DeviceTier {
  public:
   // `limit` bytes of this device's memory at most (Budget::kUnlimited: the driver

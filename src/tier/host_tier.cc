@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/undo.h"
+#include "tier/device_tier.h"
 
 namespace headroom {
 
@@ -26,28 +27,35 @@ uint64_t HostShare::Unclaimed() {
 }
 
 HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
-    : driver_(driver), numa_node_(numa_node), share_(share) {}
+    : driver_(driver), numa_node_(numa_node), share_(share), exportable_(ExportableHandleType(driver, 0)) {}
 
-Result<Chunk> HostTier::Create(uint64_t bytes, unsigned shareable) {
+Result<Chunk> HostTier::Create(uint64_t bytes) {
   Chunk chunk;
-  if (!TakeKept(bytes, shareable, &chunk)) {
-    Status status = CreateNew(bytes, shareable, &chunk);
+  if (!TakeKept(bytes, bytes, &chunk)) {
+    Status status = CreateNew(bytes, &chunk);
     if (status.code() == Code::kOutOfMemory) {
       Trim();  // kept chunks of other sizes may be what is in the way
-      status = CreateNew(bytes, shareable, &chunk);
+      status = CreateNew(bytes, &chunk);
     }
     if (!status.ok()) return status;
   }
-  in_use_.Claim(bytes);
+  in_use_.Claim(chunk.bytes);
   return chunk;
 }
 
-Status HostTier::Release(const Chunk& chunk, unsigned shareable, bool reusable) {
+Result<Chunk> HostTier::CreateUpTo(uint64_t bytes) {
+  Chunk chunk;
+  if (!TakeKept(0, bytes, &chunk)) return Create(bytes);
+  in_use_.Claim(chunk.bytes);
+  return chunk;
+}
+
+Status HostTier::Release(const Chunk& chunk, bool reusable) {
   bool kept = false;
   if (reusable) {
     MutexLock lock(mutex_);
     if (kept_bytes_ + chunk.bytes <= share_.keep_limit) {
-      kept_.push_back({chunk, shareable});
+      kept_.emplace(chunk.bytes, chunk);
       kept_bytes_ += chunk.bytes;
       kept = true;
     }
@@ -61,44 +69,43 @@ Status HostTier::Release(const Chunk& chunk, unsigned shareable, bool reusable) 
 }
 
 void HostTier::Trim() {
-  std::vector<Kept> kept;
+  std::multimap<uint64_t, Chunk> kept;
   {
     MutexLock lock(mutex_);
     kept.swap(kept_);
     kept_bytes_ = 0;
   }
-  for (const Kept& item : kept) {
-    if (Destroy(item.chunk).ok()) continue;
+  for (const auto& [bytes, chunk] : kept) {
+    if (Destroy(chunk).ok()) continue;
     MutexLock lock(mutex_);  // still ours: keep it for the next try
-    kept_.push_back(item);
-    kept_bytes_ += item.chunk.bytes;
+    kept_.emplace(bytes, chunk);
+    kept_bytes_ += bytes;
   }
 }
 
 uint64_t HostTier::Free() const { return share_.Unclaimed() + kept_bytes_.load(std::memory_order_relaxed); }
 
-bool HostTier::TakeKept(uint64_t bytes, unsigned shareable, Chunk* chunk) {
+// The largest kept chunk of `at_least` to `at_most` bytes.
+bool HostTier::TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk) {
   MutexLock lock(mutex_);
-  for (size_t i = kept_.size(); i-- > 0;) {
-    if (kept_[i].chunk.bytes != bytes || kept_[i].shareable != shareable) continue;
-    *chunk = kept_[i].chunk;
-    kept_[i] = kept_.back();
-    kept_.pop_back();
-    kept_bytes_ -= bytes;
-    return true;
-  }
-  return false;
+  auto next = kept_.upper_bound(at_most);
+  if (next == kept_.begin() || std::prev(next)->first < at_least) return false;
+  --next;
+  *chunk = next->second;
+  kept_.erase(next);
+  kept_bytes_ -= chunk->bytes;
+  return true;
 }
 
-Status HostTier::CreateNew(uint64_t bytes, unsigned shareable, Chunk* chunk) {
+Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {
   if (!ClaimShare(bytes)) return Status(Code::kOutOfMemory, "the host budget is used up");
   Undo give_back([&] { ReleaseShare(bytes); });
   CUmemAllocationProp properties{};
   properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
   properties.location.type = CU_MEM_LOCATION_TYPE_HOST_NUMA;
   properties.location.id = numa_node_;
-  properties.requestedHandleTypes = static_cast<CUmemAllocationHandleType>(shareable);
-  *chunk = {0, bytes, Tier::kHost};
+  properties.requestedHandleTypes = exportable_;
+  *chunk = {0, bytes, Tier::kHost, numa_node_};
   const CUresult result = driver_.MemCreate(&chunk->handle, bytes, &properties, 0);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemCreate on the host");
   give_back.Dismiss();

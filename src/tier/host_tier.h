@@ -6,7 +6,7 @@
 // (no shared memory) it holds for this process alone. Kept chunks stay claimed.
 #pragma once
 
-#include <vector>
+#include <map>
 
 #include "base/mutex.h"
 #include "base/status.h"
@@ -43,14 +43,17 @@ class HostTier {
  public:
   HostTier(const Driver& driver, int numa_node, HostShare& share);
 
-  // A chunk of `bytes` (a multiple of kGranularity), kept or new; with the handle
-  // types in `shareable` (CUmemAllocationHandleType bits). kOutOfMemory when the
-  // limit or the driver has no more. Contents are undefined.
-  Result<Chunk> Create(uint64_t bytes, unsigned shareable = 0);
+  // A chunk of `bytes` (a multiple of kGranularity), kept or new, that can be
+  // exported as a POSIX descriptor where the driver can do that. kOutOfMemory when
+  // the limit or the driver has no more. Contents are undefined.
+  Result<Chunk> Create(uint64_t bytes);
+  // The same, but rather than create memory it hands out a smaller chunk that is
+  // kept. For pieces that may consist of several.
+  Result<Chunk> CreateUpTo(uint64_t bytes);
   // Takes the chunk back, unmapped by now: keeps it, or gives it to the driver.
   // `reusable` is false where another process may still hold it. On failure
   // nothing changed; try again.
-  Status Release(const Chunk& chunk, unsigned shareable = 0, bool reusable = true);
+  Status Release(const Chunk& chunk, bool reusable = true);
   // Gives every kept chunk back to the driver.
   void Trim();
 
@@ -64,12 +67,8 @@ class HostTier {
   int numa_node() const { return numa_node_; }
 
  private:
-  struct Kept {
-    Chunk chunk;
-    unsigned shareable;
-  };
-  bool TakeKept(uint64_t bytes, unsigned shareable, Chunk* chunk);
-  Status CreateNew(uint64_t bytes, unsigned shareable, Chunk* chunk);
+  bool TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk);
+  Status CreateNew(uint64_t bytes, Chunk* chunk);
   Status Destroy(const Chunk& chunk);
   bool ClaimShare(uint64_t bytes);
   void ReleaseShare(uint64_t bytes);
@@ -77,10 +76,11 @@ class HostTier {
   const Driver& driver_;
   const int numa_node_;
   HostShare& share_;
+  const CUmemAllocationHandleType exportable_;
   Budget in_use_{Budget::kUnlimited};
   mutable Mutex mutex_;
-  std::vector<Kept> kept_ HEADROOM_GUARDED_BY(mutex_);
-  std::atomic<uint64_t> kept_bytes_{0};  // written under mutex_
+  std::multimap<uint64_t, Chunk> kept_ HEADROOM_GUARDED_BY(mutex_);  // by size
+  std::atomic<uint64_t> kept_bytes_{0};                              // written under mutex_
 };
 
 }  // namespace headroom

@@ -86,16 +86,24 @@ TEST_P(HostTierTest, KeptChunksOfOtherSizesMakeRoom) {
   EXPECT_TRUE(tier_->Release(*large).ok());
 }
 
-TEST_P(HostTierTest, ShareableAndOrdinaryChunksAreNotMixedUp) {
-  const Chunk kept = *tier_->Create(4 * kMiB, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
-  ASSERT_TRUE(tier_->Release(kept, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR).ok());
-  const Chunk ordinary = *tier_->Create(4 * kMiB);
-  EXPECT_NE(ordinary.handle, kept.handle);
-  const Chunk shareable = *tier_->Create(4 * kMiB, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
-  EXPECT_EQ(shareable.handle, kept.handle);
-  // What another process may still hold is never kept.
-  ASSERT_TRUE(tier_->Release(shareable, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, false).ok());
-  ASSERT_TRUE(tier_->Release(ordinary, 0, false).ok());
+TEST_P(HostTierTest, KeptChunksServeLargerPieces) {
+  const Chunk small = *tier_->Create(4 * kMiB);
+  const Chunk medium = *tier_->Create(10 * kMiB);
+  ASSERT_TRUE(tier_->Release(small).ok());
+  ASSERT_TRUE(tier_->Release(medium).ok());
+  const Chunk first = *tier_->CreateUpTo(16 * kMiB);
+  EXPECT_EQ(first.handle, medium.handle);
+  const Chunk second = *tier_->CreateUpTo(6 * kMiB);
+  EXPECT_EQ(second.handle, small.handle);
+  EXPECT_EQ(Fake().creates, 2);
+  const Chunk third = *tier_->CreateUpTo(2 * kMiB);  // nothing kept: new, whole
+  EXPECT_EQ(third.bytes, 2 * kMiB);
+  for (const Chunk& chunk : {first, second, third}) EXPECT_TRUE(tier_->Release(chunk, false).ok());
+}
+
+TEST_P(HostTierTest, WhatAnotherProcessMayHoldIsNeverKept) {
+  const Chunk shared = *tier_->Create(4 * kMiB);
+  ASSERT_TRUE(tier_->Release(shared, false).ok());
   EXPECT_TRUE(Fake().live.empty());
 }
 

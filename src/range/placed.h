@@ -1,0 +1,36 @@
+// Placed: chunks side by side and the addresses at which they are mapped: what
+// can be moved to another tier. A range is one, with one window; memory that a
+// program creates and maps itself (PyTorch's expandable segments) is another,
+// with a window for every cuMemMap.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "range/plan.h"
+#include "tier/chunk.h"
+
+namespace headroom {
+
+// An address at which all chunks of a Placed are mapped, in order.
+struct Window {
+  CUdeviceptr va = 0;
+  uint64_t writers = 0;  // devices that may read and write, a bit each
+  uint64_t readers = 0;  // devices that may only read
+};
+
+struct Placed {
+  Placed();  // gives it its place in the order
+
+  std::vector<Chunk> chunks;    // in address order
+  std::vector<Window> windows;  // empty: not mapped
+  CUdevice device = 0;          // whose memory the program takes it for
+  CUcontext context = nullptr;  // current when it was made
+  uint64_t order;               // of creation, in this process: the lowest is the oldest
+  Hint hint = Hint::kNone;
+  uint32_t pins = 0;  // while not 0 it stays where it is: shared, or mapped as we cannot repeat
+};
+
+}  // namespace headroom

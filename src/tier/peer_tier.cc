@@ -1,0 +1,27 @@
+#include "tier/peer_tier.h"
+
+#include <algorithm>
+
+#include "base/undo.h"
+
+namespace headroom {
+
+Result<Chunk> PeerTier::Create(uint64_t bytes) {
+  if (!in_use_.Claim(bytes)) return Status(Code::kOutOfMemory, "the peer's budget is used up");
+  Undo give_back([&] { in_use_.Release(bytes); });
+  Result<Chunk> chunk = owner_.Create(bytes);
+  if (!chunk.ok()) return chunk;
+  chunk->tier = Tier::kPeer;
+  give_back.Dismiss();
+  return chunk;
+}
+
+Status PeerTier::Release(const Chunk& chunk) {
+  const Status status = owner_.Release(chunk);
+  if (status.ok()) in_use_.Release(chunk.bytes);
+  return status;
+}
+
+uint64_t PeerTier::Free() const { return std::min(in_use_.free(), owner_.FreeForChunks()); }
+
+}  // namespace headroom

@@ -1,0 +1,30 @@
+// PeerTier: the part of another GPU's memory that one GPU may use, as chunks that
+// it reaches over NVLink or PCIe. They count against the owner's budget, too, and
+// leave its reserve free. Any thread.
+#pragma once
+
+#include "tier/device_tier.h"
+
+namespace headroom {
+
+class PeerTier {
+ public:
+  // `limit`: bytes of `owner` that may be used this way at most.
+  PeerTier(DeviceTier& owner, uint64_t limit) : owner_(owner), in_use_(limit) {}
+
+  // As DeviceTier's.
+  Result<Chunk> Create(uint64_t bytes);
+  Status Release(const Chunk& chunk);
+
+  // Bytes that chunks may still take, as far as budgets know: the owner's driver
+  // may have less.
+  uint64_t Free() const;
+  CUdevice device() const { return owner_.device(); }
+  const Budget& in_use() const { return in_use_; }
+
+ private:
+  DeviceTier& owner_;
+  Budget in_use_;
+};
+
+}  // namespace headroom
