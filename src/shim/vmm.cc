@@ -129,7 +129,7 @@ CUresult MapComposite(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, 
   uint64_t mapped = 0;
   const Status status = MapChunks(rt.driver, va, record.chunks, &mapped);
   // Nobody else knows of these mappings: insist.
-  for (int tries = 0; !status.ok() && mapped > 0 && tries < 4; ++tries) {
+  for (int tries = 0; !status.ok() && mapped > 0 && tries < 16; ++tries) {
     if (rt.driver.MemUnmap(va, mapped) == CUDA_SUCCESS) break;
   }
   return ToCuResult(status);
