@@ -2,7 +2,7 @@
 # nothing is linked), and header-only libraries. `make deps` installs them.
 find_package(Threads REQUIRED)
 
-# cuda.h: a toolkit's, or the one that scripts/deps.sh took from NVIDIA's wheel.
+# cuda.h and its types: a toolkit's, or the one that scripts/deps.sh took from NVIDIA's wheel.
 find_path(HEADROOM_CUDA_INCLUDE cuda.h
   HINTS ${CMAKE_SOURCE_DIR}/build/deps/cuda/include $ENV{CUDA_HOME}/include /usr/local/cuda/include
   NO_CMAKE_FIND_ROOT_PATH)
@@ -27,7 +27,9 @@ foreach(library fmt nlohmann CLI)
   endif()
   file(CREATE_LINK ${HEADROOM_${library}_DIR}/${library} ${header_links}/${library} SYMBOLIC)
 endforeach()
-file(CREATE_LINK ${HEADROOM_CUDA_INCLUDE}/cuda.h ${header_links}/cuda.h SYMBOLIC)
+foreach(header cuda.h cudaTypedefs.h)
+  file(CREATE_LINK ${HEADROOM_CUDA_INCLUDE}/${header} ${header_links}/${header} SYMBOLIC)
+endforeach()
 target_include_directories(cuda_header SYSTEM INTERFACE ${header_links})
 
 add_library(headroom_cli_libraries INTERFACE)

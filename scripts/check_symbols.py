@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks what the preloaded library shows to the programs it is loaded into.
 
-It exports exactly the driver functions of src/shim/hooks.def and the few names
+It exports exactly the driver functions of src/shim/hooks.def and submit.def, the
+functions of include/headroom/headroom.h, and the few names
 below: one more could replace a program's own function of that name, one fewer is
 a call that passes us by. And it needs nothing but the C library: a second
 libstdc++ or an early libcuda would change the program that is to stay as it was.
@@ -17,10 +18,11 @@ import re
 import subprocess
 import sys
 
-# Exported beside the hooks: what finds the driver's functions, NVML's memory
-# queries, and our own interface (include/headroom/headroom.h).
-BESIDE_HOOKS = ["dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "headroom_describe"]
-HOOK = re.compile(r'^HEADROOM_HOOK\("\w+", (\w+),', re.M)
+# Exported beside the hooks: what finds the driver's functions, and NVML's memory
+# queries.
+BESIDE_HOOKS = ["dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"]
+HOOK = re.compile(r'^HEADROOM_(?:HOOK|SUBMIT)\("\w+", (\w+),', re.M)
+INTERFACE = re.compile(r"^[a-z][\w *]*?\b(headroom_\w+)\(", re.M)
 ALLOWED_NEEDED = re.compile(r"^(libc\.so\.6|libm\.so\.6|libdl\.so\.2|libpthread\.so\.0|librt\.so\.1|libgcc_s\.so\.1"
                             r"|ld-linux-(x86-64|aarch64)\.so\.[12])$")
 
@@ -54,8 +56,8 @@ def needed(library):
 
 def read_list(path):
     if path.suffix == ".def":
-        hooks = sorted(set(HOOK.findall(path.read_text())))
-        return hooks and hooks + BESIDE_HOOKS
+        hooks = HOOK.findall(path.read_text())
+        return sorted(set(hooks)) if hooks else []
     lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
     return [line for line in lines if line]
 
@@ -75,14 +77,21 @@ def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", type=pathlib.Path, default=root / "build/dev/lib/headroom/libheadroom_shim.so")
-    parser.add_argument("--exports", type=pathlib.Path, default=root / "src/shim/hooks.def")
+    parser.add_argument("--exports", type=pathlib.Path, nargs="+",
+                        default=[root / "src/shim/hooks.def", root / "src/shim/submit.def"])
+    parser.add_argument("--interface", type=pathlib.Path, default=root / "include/headroom/headroom.h")
     options = parser.parse_args()
-    for path in (options.library, options.exports):
+    for path in (options.library, *options.exports, options.interface):
         if not path.is_file():
             sys.exit(f"check_symbols: {path} does not exist; build it first, or name it")
-    listed = read_list(options.exports)
-    if not listed:
-        sys.exit(f"check_symbols: {options.exports} lists nothing, so nothing was checked")
+    listed = []
+    for path in options.exports:
+        entries = read_list(path)
+        if not entries:
+            sys.exit(f"check_symbols: {path} lists nothing, so nothing was checked")
+        listed += entries
+    if any(path.suffix == ".def" for path in options.exports):
+        listed += BESIDE_HOOKS + INTERFACE.findall(options.interface.read_text())
     problems = check(options.library, listed)
     for problem in problems:
         print(f"{options.library.name}: {problem}")

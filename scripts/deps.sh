@@ -4,8 +4,8 @@
 #   scripts/deps.sh [build] [test] [lint] [arm64] (default: build)
 #
 # Packages come from the distribution (Debian 12 or newer, Ubuntu 22.04 or
-# newer) through apt-get, as root or through sudo. cuda.h, the only file of CUDA
-# that a build needs, comes from an installed CUDA 13 toolkit or else from
+# newer) through apt-get, as root or through sudo. cuda.h and cudaTypedefs.h, all
+# of CUDA that a build needs, come from an installed CUDA 13 toolkit or else from
 # NVIDIA's wheel on PyPI, into build/deps/cuda/include. A second run finds
 # everything in place and does nothing.
 set -euo pipefail
@@ -37,7 +37,7 @@ need() {  # need PACKAGE COMMAND-OR-PATH...: notes the package unless all are th
 have_cuda_header() {
   local folder
   for folder in "$cuda_include" "${CUDA_HOME:-/usr/local/cuda}/include" /usr/local/cuda/include; do
-    grep -qsE '#define CUDA_VERSION 1[3-9]' "$folder/cuda.h" && return 0
+    grep -qsE '#define CUDA_VERSION 1[3-9]' "$folder/cuda.h" && [[ -e "$folder/cudaTypedefs.h" ]] && return 0
   done
   return 1
 }
@@ -114,7 +114,7 @@ fetch_cuda_header() {
   have_cuda_header && return 0
   local python folder=build/deps/wheel
   python=$(python_with pip) || fail "python3 with pip was not found, to fetch $cuda_wheel"
-  echo "deps: fetching $cuda_wheel from PyPI for cuda.h"
+  echo "deps: fetching $cuda_wheel from PyPI for its headers"
   rm -rf "$folder"
   # The header is the same for every architecture; one wheel, one checksum.
   "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
@@ -129,8 +129,9 @@ import sys
 import zipfile
 
 wheel, folder = sys.argv[1:]
-data = zipfile.ZipFile(wheel).read("nvidia/cu13/include/cuda.h")
-pathlib.Path(folder, "cuda.h").write_bytes(data)
+for name in "cuda.h", "cudaTypedefs.h":
+    data = zipfile.ZipFile(wheel).read(f"nvidia/cu13/include/{name}")
+    pathlib.Path(folder, name).write_bytes(data)
 PYTHON
   rm -rf "$folder"
 }

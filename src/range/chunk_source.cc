@@ -69,7 +69,9 @@ Status ChunkSource::CreateFrom(const Plan& plan, std::vector<Chunk>* out) {
 
 Status ChunkSource::CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out) {
   for (uint64_t left = bytes; left > 0;) {
-    const Result<Chunk> chunk = CreateChunk(tier, place, ChunkBytes(tier, left, device_chunk_bytes_));
+    const uint64_t next = ChunkBytes(tier, left, device_chunk_bytes_);
+    // Of the host several kept chunks will do.
+    const Result<Chunk> chunk = tier == Tier::kHost ? host_.CreateUpTo(next) : CreateChunk(tier, place, next);
     if (!chunk.ok()) return chunk.status();
     out->push_back(*chunk);
     left -= chunk->bytes;
@@ -79,7 +81,7 @@ Status ChunkSource::CreateIn(Tier tier, int place, uint64_t bytes, std::vector<C
 
 Result<Chunk> ChunkSource::CreateChunk(Tier tier, int place, uint64_t bytes) {
   if (tier == Tier::kDevice) return device_.Create(bytes);
-  if (tier == Tier::kHost) return host_.CreateUpTo(bytes);
+  if (tier == Tier::kHost) return host_.Create(bytes);
   PeerTier* peer = Peer(place);
   if (peer == nullptr) return Status(Code::kNotFound, "no such peer");
   return peer->Create(bytes);

@@ -40,6 +40,8 @@ class ChunkSource {
   // `bytes` in one tier, appended to `out`, no other standing in. Leaves in `out`
   // what was got when it fails.
   Status CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out);
+  // One chunk of exactly `bytes`, no other tier standing in.
+  Result<Chunk> CreateChunk(Tier tier, int place, uint64_t bytes);
   // Gives back the chunks of `chunks`, unmapped by now, from the last on. On
   // failure those that are left are in it; call again. `reusable` is false where
   // another process may still hold them.
@@ -52,7 +54,6 @@ class ChunkSource {
   HostTier& host() { return host_; }
 
  private:
-  Result<Chunk> CreateChunk(Tier tier, int place, uint64_t bytes);
   Status ReleaseChunk(const Chunk& chunk, bool reusable);
   PeerTier* Peer(int place) const;
 

@@ -5,11 +5,11 @@
 // The caller sees to it that nothing uses the memory meanwhile: no kernel or
 // copy in flight, none submitted until Run returns, no capture in progress.
 //
-// Of a host and a device chunk it is always the device chunk that is mapped a second time for the
-// copy: mapping host memory costs 10 ms a GiB, device memory 1 (docs/measurements.md).
+// While bytes are copied both chunks are mapped, one of them at a scratch address. That is always
+// the one in device memory: mapping host memory costs 10 ms a GiB, device memory 1
+// (docs/measurements.md).
 #pragma once
 
-#include <array>
 #include <deque>
 #include <vector>
 
@@ -20,17 +20,71 @@
 
 namespace headroom {
 
-// One run of adjacent chunks of a Placed, and where it is to go.
+// Adjacent chunks that move together, or not at all, and where they go.
 struct Relocation {
   // In:
-  std::vector<Chunk> from;        // in address order, of one tier
+  std::vector<Chunk> from;        // in address order
   std::vector<Window> windows;    // the addresses of the first of `from`; at least one
   ChunkSource* source = nullptr;  // gives the new chunks and takes the old ones
   Tier tier = Tier::kHost;        // where to
   int place = 0;                  // as Chunk::place
   // Out:
-  std::vector<Chunk> now;  // what is mapped there now: `from` unless `status` is ok
-  Status status;           // kOutOfMemory: no room there. Any failure leaves the bytes where they were
+  std::vector<Chunk> now;  // what is mapped there now: new chunks if `status` is ok, else those of `from`
+  Status status;           // kOutOfMemory: no room there
+};
+
+// Chunks of a Placed that are to move: those of [first, end) that do not lie in
+// `tier` yet.
+struct Part {
+  // In:
+  Placed* placed = nullptr;
+  size_t first = 0;
+  size_t end = 0;
+  Tier tier = Tier::kHost;
+  int place = 0;
+  // Out:
+  uint64_t moved = 0;  // bytes
+  Status status;       // the first failure of any of it
+};
+
+// Can it be moved by copies on its device, and be mapped again as it was?
+bool Movable(const Placed& placed);
+
+// Bytes of `placed` that `tier` holds.
+inline uint64_t BytesIn(Tier tier, const Placed& placed) { return BytesIn(tier, placed.chunks); }
+
+class Mover {
+ public:
+  explicit Mover(const Driver& driver) : driver_(driver) {}
+
+  // Carries the batch out in order, in `context`, whose device may read and write
+  // all of it. Each relocation succeeds or leaves its bytes where they were. What of it could not
+  // even be put back (a driver that fails twice) is logged, and its status is kDriver.
+  // One thread at a time.
+  void Run(CUcontext context, std::vector<Relocation>* batch);
+
+  // The same for parts of what `source` has given out, no two of which overlap and
+  // those of one Placed in address order. Cuts them into relocations, lets both directions run
+  // at once, and enters the new chunks.
+  void Move(CUcontext context, ChunkSource& source, std::vector<Part>* parts);
+
+ private:
+  struct Shown;
+  struct Flight;
+  struct Lanes;
+
+  Status Start(Lanes& lanes, Relocation& move, Flight* flight);
+  Status StartToHost(Lanes& lanes, Flight* flight);
+  Status StartToDevice(Lanes& lanes, Flight* flight);
+  void Finish(Lanes& lanes, Flight& flight);
+  void GiveUp(Flight& flight, Status why);
+  Status MapScratch(const Lanes& lanes, const std::vector<Chunk>& chunks, Flight* flight);
+  void DropScratch(Flight& flight);
+  Status Show(Flight& flight, bool fresh);
+  Status Copy(Lanes& lanes, CUdeviceptr to, CUdeviceptr from, Flight* flight);
+  void Return(ChunkSource& source, std::vector<Chunk>* chunks);
+
+  const Driver& driver_;
 };
 
 }  // namespace headroom

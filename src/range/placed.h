@@ -23,14 +23,19 @@ struct Window {
 
 struct Placed {
   Placed();  // gives it its place in the order
+  // To be called when `chunks` changed.
+  void CountTiers();
 
   std::vector<Chunk> chunks;    // in address order
   std::vector<Window> windows;  // empty: not mapped
+  uint64_t host_bytes = 0;      // of the chunks', those in host memory
+  uint64_t peer_bytes = 0;      // and those on other GPUs
   CUdevice device = 0;          // whose memory the program takes it for
   CUcontext context = nullptr;  // current when it was made
   uint64_t order;               // of creation, in this process: the lowest is the oldest
   Hint hint = Hint::kNone;
-  uint32_t pins = 0;  // while not 0 it stays where it is: shared, or mapped as we cannot repeat
+  bool wants_device = true;  // goes back to HBM when that has room again
+  uint32_t pins = 0;         // while not 0 it stays where it is: shared, or mapped as we cannot repeat
 };
 
 }  // namespace headroom

@@ -19,7 +19,7 @@ uint64_t NextOrder() {
 
 Placed::Placed() : order(NextOrder()) {}
 
-void Range::CountTiers() {
+void Placed::CountTiers() {
   host_bytes = BytesIn(Tier::kHost, chunks);
   peer_bytes = BytesIn(Tier::kPeer, chunks);
 }

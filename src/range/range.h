@@ -26,18 +26,15 @@ struct RangeInfo {
   uint64_t peer_bytes = 0;      // of `bytes`, those on other GPUs
   CUcontext context = nullptr;  // current when it was made, as pointer attributes report
   CUdevice device = 0;
+  Hint hint = Hint::kNone;
 };
 
 struct Range : Placed {
-  RangeInfo Info() const { return {va, bytes, requested, host_bytes, peer_bytes, context, device}; }
-  // To be called when `chunks` changed.
-  void CountTiers();
+  RangeInfo Info() const { return {va, bytes, requested, host_bytes, peer_bytes, context, device, hint}; }
 
   CUdeviceptr va = 0;  // as in RangeInfo
   uint64_t bytes = 0;
   uint64_t requested = 0;
-  uint64_t host_bytes = 0;
-  uint64_t peer_bytes = 0;
   uint64_t mapped = 0;  // bytes mapped from va on; 0 once unmapped
 };
 

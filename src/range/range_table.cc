@@ -1,7 +1,6 @@
 #include "range/range_table.h"
 
 #include <algorithm>
-#include <mutex>
 
 namespace headroom {
 
@@ -43,15 +42,27 @@ std::vector<std::unique_ptr<Range>> RangeTable::TakeAll(CUdevice device) {
   return taken;
 }
 
+Range* RangeTable::Holding(CUdeviceptr address) const {
+  auto next = ranges_.upper_bound(address);
+  if (next == ranges_.begin()) return nullptr;
+  Range* range = std::prev(next)->second.get();
+  return address - range->va < range->bytes ? range : nullptr;
+}
+
 bool RangeTable::Find(CUdeviceptr address, RangeInfo* out) const {
   if (!MayHold(address)) return false;
   std::shared_lock lock(mutex_);
-  auto next = ranges_.upper_bound(address);
-  if (next == ranges_.begin()) return false;
-  const Range& range = *std::prev(next)->second;
-  if (address - range.va >= range.bytes) return false;
-  *out = range.Info();
-  return true;
+  const Range* range = Holding(address);
+  if (range != nullptr) *out = range->Info();
+  return range != nullptr;
+}
+
+bool RangeTable::Pin(CUdeviceptr address) {
+  if (!MayHold(address)) return false;
+  std::unique_lock lock(mutex_);
+  Range* range = Holding(address);
+  if (range != nullptr) ++range->pins;
+  return range != nullptr;
 }
 
 }  // namespace headroom

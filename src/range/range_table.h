@@ -9,6 +9,7 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <shared_mutex>
 #include <vector>
 
@@ -25,16 +26,18 @@ class RangeTable {
   std::vector<std::unique_ptr<Range>> TakeAll(CUdevice device);
   // Copies what pointer queries need of the range that holds `address`.
   bool Find(CUdeviceptr address, RangeInfo* out) const;
+  // What lies at `address` stays where it is from now on. False: no range does.
+  bool Pin(CUdeviceptr address);
   // Cheap: false means that no range holds `address`.
   bool MayHold(CUdeviceptr address) const {
     // In this order: a new low_ with an old span_ would leave out the highest ranges.
     const CUdeviceptr low = low_.load(std::memory_order_acquire);
     return address - low < span_.load(std::memory_order_acquire);
   }
-  // The ranges of a device while `use` runs; none is inserted or removed meanwhile.
+  // The ranges of a device while `use` runs, which may change them; other threads wait.
   template <typename Use>
-  void WithRangesOf(CUdevice device, Use use) const {
-    std::shared_lock lock(mutex_);
+  void WithRangesOf(CUdevice device, Use use) {
+    std::unique_lock lock(mutex_);
     std::vector<Range*> ranges;
     for (const auto& [va, range] : ranges_) {
       if (range->device == device) ranges.push_back(range.get());
@@ -43,6 +46,8 @@ class RangeTable {
   }
 
  private:
+  Range* Holding(CUdeviceptr address) const;
+
   mutable std::shared_mutex mutex_;
   std::map<CUdeviceptr, std::unique_ptr<Range>> ranges_;
   // Every range ever inserted lies in [low_, low_ + span_). Grows only.

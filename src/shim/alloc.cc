@@ -1,6 +1,7 @@
 #include "shim/alloc.h"
 
 #include "base/log.h"
+#include "shim/intent.h"
 #include "shim/real.h"
 
 namespace headroom::shim {
@@ -9,16 +10,29 @@ namespace {
 // Rows begin at multiples of this in what cuMemAllocPitch gives.
 constexpr size_t kPitchAlignment = 512;
 
+// What belongs in HBM and does not fit there lets older large data give way.
+void MakeRoomByPlan(Runtime& rt, DeviceState& device, RangeRequest& request) {
+  PlanRequest& plan = request.plan;
+  plan.bytes = RoundUp(request.bytes, kGranularity);
+  const bool belongs = plan.resident || plan.hint == Hint::kHot;
+  if (!belongs || rt.captures.Any() || plan.bytes <= device.source.DeviceFree()) return;
+  plan.displaceable = Displaceable(rt, device);
+  const Result<Plan> made = device.source.MakePlanFor(plan);
+  plan.displaceable = 0;  // the second plan takes what is free then
+  if (made.ok() && made->displace > 0) Displace(rt, device, made->displace);
+}
+
 Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size_t bytes) {
-  CUcontext context = nullptr;
-  rt.driver.CtxGetCurrent(&context);
-  ReclaimRetired(rt);
   RangeRequest request;
   request.bytes = bytes;
-  request.context = context;
+  request.plan = IntentFor(rt, bytes);
+  rt.driver.CtxGetCurrent(&request.context);
+  ReclaimRetired(rt);
+  if (bytes < UINT64_MAX - kGranularity) MakeRoomByPlan(rt, device, request);
   Result<std::unique_ptr<Range>> range = device.builder.Build(request);
-  if (range.status().code() != Code::kOutOfMemory || !DrainRetired(rt)) return range;
-  return device.builder.Build(request);
+  if (range.status().code() == Code::kOutOfMemory && DrainRetired(rt)) range = device.builder.Build(request);
+  if (range.ok()) (*range)->wants_device = WantsDevice(request.plan);
+  return range;
 }
 
 // Large requests are ranges from the start, small ones only when nothing else is left.
@@ -46,7 +60,9 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);
   }
+  DeviceState& device = *rt.ExistingDevice(range->device);
   builder.Discard(std::move(range));
+  MoveBack(rt, device);
   return CUDA_SUCCESS;
 }
 

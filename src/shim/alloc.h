@@ -2,6 +2,7 @@
 // counted; large ones as ranges; both falling back to the host when HBM is short.
 #pragma once
 
+#include "shim/displace.h"
 #include "shim/runtime.h"
 
 namespace headroom::shim {
@@ -27,10 +28,8 @@ inline bool DrainRetired(Runtime& rt) {
   return true;
 }
 
-// Runs `native(out)`, the driver's own allocation of `bytes`, and counts it.
-// kOutOfMemory of the budget and of the driver look the same.
 template <typename Native>
-CUresult AllocateNative(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out, Native native) {
+CUresult AllocateCounted(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out, Native native) {
   if (!device.tier.ClaimSmall(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = native(out);
   if (result != CUDA_SUCCESS) {
@@ -40,6 +39,15 @@ CUresult AllocateNative(Runtime& rt, DeviceState& device, size_t bytes, CUdevice
   rt.pointers.Insert({*out, bytes, device.tier.device()});
   device.counts.Count(bytes, false);
   return result;
+}
+
+// Runs `native(out)`, the driver's own allocation of `bytes`, and counts it. Where HBM
+// is short, by its budget or by the driver's word, large data gives way.
+template <typename Native>
+CUresult AllocateNative(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out, Native native) {
+  const CUresult result = AllocateCounted(rt, device, bytes, out, native);
+  if (result != CUDA_ERROR_OUT_OF_MEMORY || !MakeRoomFor(rt, device, bytes)) return result;
+  return AllocateCounted(rt, device, bytes, out, native);
 }
 
 // Runs `native()`, the driver's own free of `address`, and takes it off the count.

@@ -15,8 +15,10 @@ CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, CUstream stream, Native n
   DeviceState* device = rt->CurrentDevice();
   if (device == nullptr) return native(out);
   ReclaimRetired(*rt);
-  const bool leaves_reserve = bytes < rt->options.range_threshold || bytes <= device->tier.FreeForChunks();
-  if (leaves_reserve) {
+  const auto leaves_reserve = [&] {
+    return bytes < rt->options.range_threshold || bytes <= device->source.DeviceFree();
+  };
+  if (leaves_reserve() || (MakeRoomFor(*rt, *device, bytes) && leaves_reserve())) {
     const CUresult result = AllocateNative(*rt, *device, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
   }

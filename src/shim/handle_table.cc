@@ -1,8 +1,35 @@
 #include "shim/handle_table.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace headroom::shim {
+namespace {
+
+constexpr CUmemGenericAllocationHandle kFirstHandle = 0xead0000000000000u;
+
+void Allow(Window& window, const CUmemAccessDesc& access) {
+  const uint64_t device = uint64_t{1} << access.location.id;
+  window.writers &= ~device;
+  window.readers &= ~device;
+  if (access.flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE) window.writers |= device;
+  if (access.flags == CU_MEM_ACCESS_FLAGS_PROT_READ) window.readers |= device;
+}
+
+}  // namespace
+
+CUmemGenericAllocationHandle HandleTable::NewHandle() {
+  static std::atomic<uint64_t> next{0};
+  return kFirstHandle + (next.fetch_add(1, std::memory_order_relaxed) << 4);
+}
+
+bool HandleTable::IsOurs(Handle handle) { return handle >> 48 == kFirstHandle >> 48; }
+
+void HandleTable::CountSpilled() {
+  size_t spilled = 0;
+  for (const auto& [handle, record] : records_) spilled += record.spilled() ? 1 : 0;
+  spilled_.store(spilled, std::memory_order_relaxed);
+}
 
 void HandleTable::Insert(const HandleRecord& record) {
   MutexLock lock(mutex_);
@@ -29,10 +56,12 @@ void HandleTable::AddReference(Handle handle) {
   if (found != records_.end()) ++found->second.references;
 }
 
-void HandleTable::MarkExported(Handle handle) {
+void HandleTable::Pin(Handle handle, bool exported) {
   MutexLock lock(mutex_);
   const auto found = records_.find(handle);
-  if (found != records_.end()) found->second.exported = true;
+  if (found == records_.end()) return;
+  ++found->second.pins;
+  found->second.exported |= exported;
 }
 
 HandleTable::Released HandleTable::Release(Handle handle, HandleRecord* out) {
@@ -42,7 +71,7 @@ HandleTable::Released HandleTable::Release(Handle handle, HandleRecord* out) {
   HandleRecord& record = found->second;
   if (record.references == 0) return Released::kInvalid;
   --record.references;
-  if (record.references > 0 || record.mappings > 0) return Released::kStillUsed;
+  if (record.references > 0 || !record.windows.empty()) return Released::kStillUsed;
   *out = record;
   Erase(found);
   return Released::kDead;
@@ -68,8 +97,27 @@ void HandleTable::AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle) {
   MutexLock lock(mutex_);
   const auto found = records_.find(handle);
   if (found == records_.end()) return;
-  ++found->second.mappings;
+  found->second.windows.push_back({va, 0, 0});
   mappings_[va] = {bytes, handle};
+}
+
+void HandleTable::NoteAccess(CUdeviceptr va, uint64_t bytes, const CUmemAccessDesc* access, size_t count) {
+  MutexLock lock(mutex_);
+  for (auto mapping = mappings_.lower_bound(va); mapping != mappings_.end() && mapping->first - va < bytes;
+       ++mapping) {
+    const auto found = records_.find(mapping->second.handle);
+    if (found == records_.end()) continue;
+    HandleRecord& record = found->second;
+    const auto window = std::find_if(record.windows.begin(), record.windows.end(),
+                                     [&](const Window& one) { return one.va == mapping->first; });
+    for (size_t i = 0; i < count && window != record.windows.end(); ++i) {
+      if (access[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
+        Allow(*window, access[i]);
+      } else {
+        ++record.pins;  // the host's access cannot be had for every chunk
+      }
+    }
+  }
 }
 
 std::vector<HandleRecord> HandleTable::RemoveMappings(CUdeviceptr va, uint64_t bytes) {
@@ -78,10 +126,15 @@ std::vector<HandleRecord> HandleTable::RemoveMappings(CUdeviceptr va, uint64_t b
   auto mapping = mappings_.lower_bound(va);
   while (mapping != mappings_.end() && mapping->first - va < bytes) {
     const auto found = records_.find(mapping->second.handle);
+    const CUdeviceptr start = mapping->first;
     mapping = mappings_.erase(mapping);
     if (found == records_.end()) continue;
     HandleRecord& record = found->second;
-    if (--record.mappings > 0 || record.references > 0) continue;
+    std::vector<Window>& windows = record.windows;
+    windows.erase(std::remove_if(windows.begin(), windows.end(),
+                                 [start](const Window& window) { return window.va == start; }),
+                  windows.end());
+    if (!windows.empty() || record.references > 0) continue;
     dead.push_back(record);
     Erase(found);
   }
@@ -97,7 +150,8 @@ bool HandleTable::FindMapping(CUdeviceptr address, MappingInfo* out) {
   const auto found = records_.find(mapping.handle);
   if (found == records_.end()) return false;
   const HandleRecord& record = found->second;
-  *out = {va, mapping.bytes, mapping.handle, BytesIn(Tier::kHost, record.chunks), record.device};
+  *out = {va,         mapping.bytes, mapping.handle, record.host_bytes, record.peer_bytes, record.device,
+          record.hint};
   return true;
 }
 

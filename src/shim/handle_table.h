@@ -1,8 +1,7 @@
 // HandleTable: the physical memory that the program itself creates with
 // cuMemCreate and maps where it likes (PyTorch's expandable segments and XLA do).
-// The shim serves such a request from the host when HBM is short: its handle is
-// then a host chunk's, or, where no tier could hold it whole, a number of the
-// shim's own that stands for several chunks.
+// The program holds a number of the shim's own for it: which chunks stand behind
+// it, in which tier, is decided when it is created and may change later.
 //
 // The memory is in use until its last handle reference and its last mapping are
 // gone, in either order, as in the driver. Any thread; driver calls are the
@@ -18,22 +17,19 @@
 
 #include "base/mutex.h"
 #include "range/chunk_source.h"
+#include "range/placed.h"
 
 namespace headroom::shim {
 
-struct HandleRecord {
-  bool spilled() const { return BytesIn(Tier::kHost, chunks) > 0; }
+struct HandleRecord : Placed {
+  bool spilled() const { return host_bytes + peer_bytes > 0; }
 
   CUmemGenericAllocationHandle handle = 0;  // what the program holds
   uint64_t bytes = 0;
-  std::vector<Chunk> chunks;  // one, of that handle, or several
-  CUdevice device = 0;        // that the program asked for
-  unsigned shareable = 0;     // CUmemAllocationHandleType bits
-  bool composite = false;     // the handle is the shim's own number
-  bool small = false;         // counted as a small allocation
-  bool exported = false;      // another process may hold it: never reused
-  int references = 1;         // of the program
-  int mappings = 0;
+  unsigned shareable = 0;  // CUmemAllocationHandleType bits
+  bool small = false;      // counted as a small allocation; never moved
+  bool exported = false;   // another process may hold it: never reused
+  int references = 1;      // of the program
 };
 
 class HandleTable {
@@ -47,10 +43,16 @@ class HandleTable {
     kInvalid,    // no reference was left to release
   };
 
+  // A number for a new record: the driver's are heap addresses or small numbers, these neither.
+  static Handle NewHandle();
+  // The driver crashes on numbers that it never gave out.
+  static bool IsOurs(Handle handle);
+
   void Insert(const HandleRecord& record);
   bool Find(Handle handle, HandleRecord* out);
   void AddReference(Handle handle);
-  void MarkExported(Handle handle);
+  // Its chunks stay where they are from now on; with `exported`, for good.
+  void Pin(Handle handle, bool exported);
   Released Release(Handle handle, HandleRecord* out);
   // Puts a dead record back whose memory could not be given back.
   void Revive(const HandleRecord& record);
@@ -59,7 +61,9 @@ class HandleTable {
   std::vector<HandleRecord> TakeBuried();
 
   void AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle);
-  // Forgets the mappings in [va, va + bytes); returns the chunks that die by it.
+  // What the program allowed on the mappings in [va, va + bytes).
+  void NoteAccess(CUdeviceptr va, uint64_t bytes, const CUmemAccessDesc* access, size_t count);
+  // Forgets the mappings in [va, va + bytes); returns the records that die by it.
   std::vector<HandleRecord> RemoveMappings(CUdeviceptr va, uint64_t bytes);
   // What the program mapped at `address`, if it is of this table.
   struct MappingInfo {
@@ -67,12 +71,28 @@ class HandleTable {
     uint64_t bytes = 0;
     Handle handle = 0;
     uint64_t host_bytes = 0;  // of `bytes`, those in host chunks
+    uint64_t peer_bytes = 0;  // and those on other GPUs
     CUdevice device = 0;
+    Hint hint = Hint::kNone;
   };
   bool FindMapping(CUdeviceptr address, MappingInfo* out);
   // The same for spilled memory only; cheap where there is none.
   bool FindSpilledMapping(CUdeviceptr address, MappingInfo* out) {
-    return spilled_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) && out->host_bytes > 0;
+    return spilled_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) &&
+           out->host_bytes + out->peer_bytes > 0;
+  }
+
+  // The records of a device while `use` runs, which may change their chunks; other
+  // threads wait.
+  template <typename Use>
+  void WithRecordsOf(CUdevice device, Use use) {
+    MutexLock lock(mutex_);
+    std::vector<HandleRecord*> records;
+    for (auto& [handle, record] : records_) {
+      if (record.device == device) records.push_back(&record);
+    }
+    use(records);
+    CountSpilled();
   }
 
  private:
@@ -82,8 +102,9 @@ class HandleTable {
   };
 
   void Erase(std::unordered_map<Handle, HandleRecord>::iterator record) HEADROOM_REQUIRES(mutex_);
+  void CountSpilled() HEADROOM_REQUIRES(mutex_);
 
-  std::atomic<size_t> spilled_{0};  // records with host chunks
+  std::atomic<size_t> spilled_{0};  // records with chunks outside HBM
   Mutex mutex_;
   std::unordered_map<Handle, HandleRecord> records_ HEADROOM_GUARDED_BY(mutex_);
   std::map<CUdeviceptr, Mapping> mappings_ HEADROOM_GUARDED_BY(mutex_);

@@ -6,6 +6,7 @@
 
 #include "shim/nvml.h"
 #include "shim/real.h"
+#include "shim/submit.h"
 
 namespace headroom::shim {
 namespace {
@@ -24,6 +25,9 @@ const Hook kHooks[] = {
 #define HEADROOM_HOOK(name, symbol, since, stream) \
   {name, #symbol, reinterpret_cast<void*>(&::symbol), since, Stream::stream},
 #include "shim/hooks.def"
+#define HEADROOM_SUBMIT(name, symbol, type, since, stream) \
+  {name, #symbol, headroom_submit_hooks[kSubmit_##symbol], since, Stream::stream},
+#include "shim/submit.def"
 };
 
 const Hook* FindSymbol(const char* symbol) {

@@ -36,6 +36,9 @@ Options ReadOptions() {
   options.reserve = ReadBytes(env::kReserve, std::min(512 * kMiB, options.hbm_limit / 16));
   options.range_threshold = std::max(ReadBytes(env::kRangeThreshold, kDefaultThreshold), uint64_t{1});
   options.host_keep = ReadBytes(env::kHostKeep, options.host_limit / 4);
+  const uint64_t most = 2 * kGiB;
+  options.resident_below = ReadBytes(env::kResidentBelow, std::min(most, options.hbm_limit / 16));
+  options.resident_below = std::max(options.resident_below, options.range_threshold);
   options.report = Flag(env::kReport);
   options.stats_file = std::getenv(env::kStatsFile);
   return options;

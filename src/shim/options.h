@@ -14,6 +14,7 @@ struct Options {
   uint64_t reserve = 0;                     // HBM bytes per device kept for small allocations
   uint64_t range_threshold = 0;             // bytes from which a request becomes a range
   uint64_t host_keep = 0;                   // bytes of released host chunks kept for reuse
+  uint64_t resident_below = 0;              // bytes; smaller requests belong in HBM
   bool report = false;
   const char* stats_file = nullptr;
 };

@@ -2,16 +2,9 @@
 
 #include <utility>
 
-namespace headroom::shim {
+#include "shim/contexts.h"
 
-Status SynchronizeContext(const Driver& driver, CUcontext context) {
-  CUcontext current = nullptr;
-  const bool push = driver.CtxGetCurrent(&current) != CUDA_SUCCESS || current != context;
-  if (push && driver.CtxPushCurrent(context) != CUDA_SUCCESS) return Status();
-  const CUresult result = driver.CtxSynchronize();
-  if (push) driver.CtxPopCurrent(&current);
-  return DriverStatus(result, "cuCtxSynchronize");
-}
+namespace headroom::shim {
 
 void Retired::Add(RetiredRange retired) {
   MutexLock lock(mutex_);

@@ -13,10 +13,6 @@
 namespace headroom::shim {
 namespace {
 
-// Initial-exec: this library is preloaded, so its slot is in the static TLS block
-// and reading it neither calls nor allocates.
-__attribute__((tls_model("initial-exec"))) thread_local int t_depth = 0;
-
 std::atomic<Runtime*> g_runtime{nullptr};
 std::atomic<bool> g_off{false};  // pass everything through, for good
 std::mutex g_create_mutex;       // plain: fork takes it in one handler and leaves it in another
@@ -30,6 +26,7 @@ void AfterForkInParent() { g_create_mutex.unlock(); }
 void AfterForkInChild() {
   if (g_ledger != nullptr) g_ledger->ForgetAfterFork();
   g_ledger = nullptr;
+  Gate::ForgetAfterFork();
   const Runtime* inherited = g_runtime.exchange(nullptr);
   if (inherited != nullptr && inherited->UsedDevices()) g_off.store(true);
   g_create_mutex.unlock();
@@ -85,6 +82,7 @@ Runtime::Runtime(const Driver& bound, const Options& read)
       options(read),
       retired(driver),
       captures(driver),
+      contexts(driver),
       share_(read.host_limit, read.host_keep, OpenLedger(read.host_limit)),
       no_host_(driver, 0, no_share_) {}
 
@@ -139,9 +137,18 @@ void Runtime::ForgetDevice(CUdevice device) {
 DeviceState* Runtime::CurrentDevice() {
   CUdevice device = 0;
   if (driver.CtxGetDevice(&device) != CUDA_SUCCESS) return nullptr;
+  NoteContext();
   DeviceState* state = Device(device);
   if (state != nullptr && !state->used.load(std::memory_order_acquire)) ConnectPeers(*state);
   return state;
+}
+
+void Runtime::NoteContext() {
+  __attribute__((tls_model("initial-exec"))) static thread_local CUcontext t_noted = nullptr;
+  CUcontext context = nullptr;
+  if (driver.CtxGetCurrent(&context) != CUDA_SUCCESS || context == t_noted) return;
+  contexts.Add(context);
+  t_noted = context;
 }
 
 void Runtime::ConnectPeers(DeviceState& fresh) {
@@ -197,13 +204,17 @@ Entry::Entry() {
   runtime_ = Runtime::Get();
   if (runtime_ == nullptr) {
     --t_depth;
-  } else if (runtime_->options.report || runtime_->options.stats_file != nullptr) {
+    return;
+  }
+  Gate::Enter();
+  if (runtime_->options.report || runtime_->options.stats_file != nullptr) {
     start_ = NowNanoseconds();
   }
 }
 
 Entry::~Entry() {
   if (runtime_ == nullptr) return;
+  Gate::Leave();
   --t_depth;
   if (start_ != 0) runtime_->nanoseconds.fetch_add(NowNanoseconds() - start_, std::memory_order_relaxed);
 }

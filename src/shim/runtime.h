@@ -15,19 +15,30 @@
 #include "driver/driver.h"
 #include "range/range_table.h"
 #include "shim/captures.h"
+#include "shim/contexts.h"
+#include "shim/gate.h"
 #include "shim/handle_table.h"
 #include "shim/options.h"
 #include "shim/pointer_table.h"
 #include "shim/retired.h"
+#include "shim/standstill.h"
 
 namespace headroom::shim {
 
 struct AllocationCounts {
   std::atomic<uint64_t> allocations{0};
-  std::atomic<uint64_t> spilled{0};  // of these, with bytes outside HBM
-  std::atomic<uint64_t> largest{0};  // bytes
+  std::atomic<uint64_t> spilled{0};    // of these, with bytes outside HBM
+  std::atomic<uint64_t> largest{0};    // bytes
+  std::atomic<uint64_t> displaced{0};  // bytes that gave way
 
   void Count(uint64_t bytes, bool is_spilled);
+};
+
+// When what gave way may come back (displace.h). Written in a standstill.
+struct MoveBackState {
+  std::atomic<uint64_t> not_before{0};  // clock's nanoseconds
+  std::atomic<uint64_t> moved_back{0};  // when last
+  std::atomic<uint64_t> wait{0};
 };
 
 // One device as the shim manages it.
@@ -44,6 +55,7 @@ struct DeviceState {
   ChunkSource source;
   RangeBuilder builder;
   AllocationCounts counts;
+  MoveBackState move_back;
   CUuuid uuid{};
   const uint64_t host_limit;
   std::atomic<bool> used{false};  // a context of it has been current in a memory call
@@ -81,6 +93,8 @@ class Runtime {
   HandleTable handles;
   Retired retired;
   Captures captures;
+  Contexts contexts;
+  Waiter waiter;
   std::atomic<uint64_t> nanoseconds{0};  // spent in hooks, while options.report or stats_file ask for it
 
  private:
@@ -88,6 +102,7 @@ class Runtime {
   static Runtime* Create();
   HostTier* Host(int numa_node) HEADROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
+  void NoteContext();
   // Lets a device that is used for the first time and those used before reach each
   // other's ranges. cuMemcpyPeer needs no enabled access on the driver's own memory,
   // but crashes on host chunks that only one of the devices may access.
@@ -100,6 +115,26 @@ class Runtime {
   HostTier no_host_;
   std::vector<std::unique_ptr<HostTier>> hosts_ HEADROOM_GUARDED_BY(mutex_);
   std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
+};
+
+// For hooks that need nothing but to be kept out while memory moves.
+class Passage {
+ public:
+  Passage() : passes_(t_depth == 0 && Runtime::Existing() != nullptr) {
+    if (!passes_) return;
+    ++t_depth;
+    Gate::Enter();
+  }
+  ~Passage() {
+    if (!passes_) return;
+    Gate::Leave();
+    --t_depth;
+  }
+  Passage(const Passage&) = delete;
+  Passage& operator=(const Passage&) = delete;
+
+ private:
+  const bool passes_;
 };
 
 class Entry {

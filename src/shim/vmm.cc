@@ -1,9 +1,11 @@
-// The program's own cuMemCreate: a chunk in HBM while that has room, on the host
-// when it has not, and in several chunks where neither can hold it whole. The
+// The program's own cuMemCreate: a chunk in HBM while that has room, elsewhere
+// when it has not, and in several chunks where no tier can hold it whole. The
 // program maps it as it maps any other; PyTorch's expandable segments and XLA's
-// allocator reach the host tier this way.
+// allocator reach the other tiers this way. What the program holds is a number of the shim's
+// own (handle_table.h), so every function that takes a handle is here.
 #include "base/log.h"
 #include "shim/alloc.h"
+#include "shim/displace.h"
 #include "shim/real.h"
 
 namespace headroom::shim {
@@ -12,6 +14,13 @@ namespace {
 bool WantsDeviceMemory(const CUmemAllocationProp* prop) {
   return prop != nullptr && prop->type == CU_MEM_ALLOCATION_TYPE_PINNED &&
          prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+}
+
+// What a chunk in another tier cannot be, or what a chunk made anew would lose.
+bool IsSpecial(const CUmemAllocationProp& prop) {
+  const unsigned posix = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+  return (prop.requestedHandleTypes & ~posix) != 0 || prop.allocFlags.compressionType != 0 ||
+         prop.allocFlags.usage != 0;
 }
 
 void GiveBackClaim(DeviceState& device, const HandleRecord& record) {
@@ -29,70 +38,54 @@ CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record,
       record.small ? device.tier.ClaimSmall(record.bytes)
                    : record.bytes <= device.source.DeviceFree() && device.tier.ClaimChunk(record.bytes);
   if (!claimed) return CUDA_ERROR_OUT_OF_MEMORY;
-  const CUresult result = Real().cuMemCreate(&record.handle, record.bytes, prop, flags);
+  CUmemGenericAllocationHandle handle = 0;
+  const CUresult result = Real().cuMemCreate(&handle, record.bytes, prop, flags);
   if (result != CUDA_SUCCESS) {
     GiveBackClaim(device, record);
     return result;
   }
-  record.chunks = {{record.handle, record.bytes, Tier::kDevice, device.tier.device()}};
+  record.chunks = {{handle, record.bytes, Tier::kDevice, device.tier.device()}};
   return result;
 }
 
-Status CreateOnHost(DeviceState& device, HandleRecord& record) {
-  if ((record.shareable & ~unsigned{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR}) != 0) {
-    return Status(Code::kOutOfMemory, "host memory has no handles of the type asked for");
+// In one chunk if a tier can hold it, since several cannot be exported.
+Status CreateElsewhere(DeviceState& device, HandleRecord& record) {
+  for (const TierState& state : device.source.States()) {
+    if (state.tier == Tier::kDevice || state.free < record.bytes) continue;
+    const Result<Chunk> chunk = device.source.CreateChunk(state.tier, state.place, record.bytes);
+    if (chunk.status().code() == Code::kOutOfMemory) continue;
+    if (!chunk.ok()) return chunk.status();
+    record.chunks = {*chunk};
+    return Status();
   }
-  const Result<Chunk> chunk = device.host.Create(record.bytes);
-  if (!chunk.ok()) return chunk.status();
-  record.chunks = {*chunk};
-  record.handle = chunk->handle;
-  return Status();
-}
-
-// Handles of the driver's are heap addresses or small numbers; these are neither.
-constexpr CUmemGenericAllocationHandle kFirstComposite = 0xead0000000000000u;
-
-CUmemGenericAllocationHandle NewCompositeHandle() {
-  static std::atomic<uint64_t> next{0};
-  return kFirstComposite + (next.fetch_add(1, std::memory_order_relaxed) << 4);
-}
-
-// The driver crashes on numbers that it never gave out.
-bool WasComposite(CUmemGenericAllocationHandle handle) { return handle >> 48 == kFirstComposite >> 48; }
-
-Status CreateComposite(DeviceState& device, HandleRecord& record) {
   PlanRequest request;
   request.bytes = record.bytes;
-  const Status status = device.source.Create(request, &record.chunks);
-  if (status.ok()) {
-    record.handle = NewCompositeHandle();
-    record.composite = true;
-  } else {
-    auto rest = std::make_unique<Range>();
-    rest->chunks.swap(record.chunks);
-    device.builder.Discard(std::move(rest));
-  }
-  return status;
+  return device.source.Create(request, &record.chunks);
 }
 
-// A chunk of the whole size keeps the driver's own handle, which can be exported;
-// several chunks are the last resort.
+void Discard(DeviceState& device, std::vector<Chunk>* chunks) {
+  if (chunks->empty()) return;
+  auto rest = std::make_unique<Range>();
+  rest->chunks.swap(*chunks);
+  device.builder.Discard(std::move(rest));
+}
+
 CUresult CreateSpilled(DeviceState& device, HandleRecord& record) {
   if (!IsMultiple(record.bytes, kGranularity)) return CUDA_ERROR_OUT_OF_MEMORY;
   record.small = false;
-  Status status = CreateOnHost(device, record);
-  if (status.code() == Code::kOutOfMemory) status = CreateComposite(device, record);
+  const Status status = CreateElsewhere(device, record);
+  if (status.ok()) return CUDA_SUCCESS;
+  Discard(device, &record.chunks);
   if (status.code() == Code::kDriver) {
     Log(LogLevel::kWarn, "%s failed: %s", status.what(), ErrorName(static_cast<CUresult>(status.native())));
   }
   // Whatever kept the other tiers from helping, what the program met is a full device.
-  return status.ok() ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+  return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 Status Release(DeviceState& device, HandleRecord& record) {
-  if (record.composite) return device.source.Release(&record.chunks);
-  if (record.spilled()) return device.host.Release(record.chunks[0], !record.exported);
-  const CUresult result = Real().cuMemRelease(record.handle);
+  if (!record.small) return device.source.Release(&record.chunks, !record.exported);
+  const CUresult result = Real().cuMemRelease(record.chunks[0].handle);
   if (result == CUDA_SUCCESS) GiveBackClaim(device, record);
   return DriverStatus(result, "cuMemRelease");
 }
@@ -100,8 +93,13 @@ Status Release(DeviceState& device, HandleRecord& record) {
 // The last reference is gone. On failure the record stays in the table, with one
 // reference, so that the program may release it again.
 CUresult GiveBack(Runtime& rt, HandleRecord record) {
-  const Status status = Release(*rt.ExistingDevice(record.device), record);
-  if (!status.ok()) rt.handles.Revive(record);
+  DeviceState& device = *rt.ExistingDevice(record.device);
+  const Status status = Release(device, record);
+  if (!status.ok()) {
+    rt.handles.Revive(record);
+  } else if (!record.small) {
+    MoveBack(rt, device);
+  }
   return ToCuResult(status);
 }
 
@@ -120,11 +118,15 @@ void Reclaim(Runtime& rt, DeviceState& device) {
 
 CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CUmemAllocationProp* prop,
                 unsigned long long flags) {
-  const CUresult result = CreateOnDevice(rt, device, record, prop, flags);
-  return result == CUDA_ERROR_OUT_OF_MEMORY ? CreateSpilled(device, record) : result;
+  CUresult result = CreateOnDevice(rt, device, record, prop, flags);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY && MakeRoomFor(rt, device, record.bytes)) {
+    result = CreateOnDevice(rt, device, record, prop, flags);
+  }
+  if (result != CUDA_ERROR_OUT_OF_MEMORY || IsSpecial(*prop)) return result;
+  return CreateSpilled(device, record);
 }
 
-CUresult MapComposite(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, const HandleRecord& record) {
+CUresult MapSeveral(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, const HandleRecord& record) {
   if (offset != 0 || bytes != record.bytes) return CUDA_ERROR_NOT_SUPPORTED;  // as the driver has it
   uint64_t mapped = 0;
   const Status status = MapChunks(rt.driver, va, record.chunks, &mapped);
@@ -133,6 +135,17 @@ CUresult MapComposite(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, 
     if (rt.driver.MemUnmap(va, mapped) == CUDA_SUCCESS) break;
   }
   return ToCuResult(status);
+}
+
+// The driver's handle behind the program's, which stays what it is from now on.
+// False: the program's is in several chunks.
+bool PinOne(Runtime& rt, CUmemGenericAllocationHandle* handle) {
+  HandleRecord record;
+  if (!rt.handles.Find(*handle, &record)) return true;
+  if (record.chunks.size() != 1) return false;
+  rt.handles.Pin(*handle, false);
+  *handle = record.chunks[0].handle;
+  return true;
 }
 
 }  // namespace
@@ -153,12 +166,16 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.bytes = bytes;
   record.device = prop->location.id;
   record.shareable = static_cast<unsigned>(prop->requestedHandleTypes);
+  record.pins = IsSpecial(*prop) ? 1 : 0;
+  rt->driver.CtxGetCurrent(&record.context);
   Reclaim(*rt, *device);
   CUresult result = Create(*rt, *device, record, prop, flags);
   if (result == CUDA_ERROR_OUT_OF_MEMORY && DrainRetired(*rt)) {
     result = Create(*rt, *device, record, prop, flags);
   }
   if (result != CUDA_SUCCESS) return result;
+  record.CountTiers();
+  record.handle = HandleTable::NewHandle();
   rt->handles.Insert(record);
   device->counts.Count(bytes, record.spilled());
   *out = record.handle;
@@ -171,7 +188,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   if (!rt) return Real().cuMemRelease(handle);
   switch (rt->handles.Release(handle, &record)) {
     case HandleTable::Released::kUnknown:
-      return WasComposite(handle) ? CUDA_ERROR_INVALID_VALUE : Real().cuMemRelease(handle);
+      return HandleTable::IsOurs(handle) ? CUDA_ERROR_INVALID_VALUE : Real().cuMemRelease(handle);
     case HandleTable::Released::kStillUsed: return CUDA_SUCCESS;
     case HandleTable::Released::kInvalid: return CUDA_ERROR_INVALID_VALUE;
     case HandleTable::Released::kDead: break;
@@ -183,10 +200,18 @@ CUresult cuMemMap(CUdeviceptr va, size_t bytes, size_t offset, CUmemGenericAlloc
                   unsigned long long flags) {
   Entry rt;
   HandleRecord record;
-  const bool known = rt && rt->handles.Find(handle, &record);
-  const CUresult result = known && record.composite ? MapComposite(*rt, va, bytes, offset, record)
-                                                    : Real().cuMemMap(va, bytes, offset, handle, flags);
-  if (known && result == CUDA_SUCCESS) rt->handles.AddMapping(va, bytes, handle);
+  if (!rt || !rt->handles.Find(handle, &record)) return Real().cuMemMap(va, bytes, offset, handle, flags);
+  const CUresult result = record.chunks.size() > 1
+                              ? MapSeveral(*rt, va, bytes, offset, record)
+                              : Real().cuMemMap(va, bytes, offset, record.chunks[0].handle, flags);
+  if (result == CUDA_SUCCESS) rt->handles.AddMapping(va, bytes, handle);
+  return result;
+}
+
+CUresult cuMemSetAccess(CUdeviceptr va, size_t bytes, const CUmemAccessDesc* access, size_t count) {
+  Entry rt;
+  const CUresult result = Real().cuMemSetAccess(va, bytes, access, count);
+  if (rt && result == CUDA_SUCCESS) rt->handles.NoteAccess(va, bytes, access, count);
   return result;
 }
 
@@ -214,29 +239,41 @@ CUresult cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle ha
                                       CUmemAllocationHandleType type, unsigned long long flags) {
   Entry rt;
   HandleRecord record;
-  if (rt && rt->handles.Find(handle, &record)) {
-    if (record.composite) {
-      Log(LogLevel::kWarn, "a cuMemCreate of %llu MiB lies in several chunks and cannot be exported",
-          static_cast<unsigned long long>(record.bytes / kMiB));
-      return CUDA_ERROR_NOT_SUPPORTED;
-    }
-    rt->handles.MarkExported(handle);
+  if (!rt || !rt->handles.Find(handle, &record)) {
+    return Real().cuMemExportToShareableHandle(out, handle, type, flags);
   }
-  return Real().cuMemExportToShareableHandle(out, handle, type, flags);
+  if (record.chunks.size() != 1) {
+    Log(LogLevel::kWarn, "a cuMemCreate of %llu MiB lies in several chunks and cannot be exported",
+        static_cast<unsigned long long>(record.bytes / kMiB));
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  // Chunks that were made anew can be exported whether or not the program asked for it.
+  if ((record.shareable & unsigned(type)) == 0) return CUDA_ERROR_INVALID_VALUE;
+  rt->handles.Pin(handle, true);
+  return Real().cuMemExportToShareableHandle(out, record.chunks[0].handle, type, flags);
 }
 
 CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
                                                 CUmemGenericAllocationHandle handle) {
   Entry rt;
   HandleRecord record;
-  const bool spilled = rt && rt->handles.Find(handle, &record) && record.spilled();
+  const bool known = rt && rt->handles.Find(handle, &record);
   const CUresult result =
-      Real().cuMemGetAllocationPropertiesFromHandle(prop, spilled ? record.chunks[0].handle : handle);
-  if (spilled && result == CUDA_SUCCESS) {
+      Real().cuMemGetAllocationPropertiesFromHandle(prop, known ? record.chunks[0].handle : handle);
+  if (known && result == CUDA_SUCCESS) {
     prop->location.type = CU_MEM_LOCATION_TYPE_DEVICE;
     prop->location.id = record.device;
+    prop->requestedHandleTypes = static_cast<CUmemAllocationHandleType>(record.shareable);
   }
   return result;
+}
+
+CUresult cuMulticastBindMem(CUmemGenericAllocationHandle multicast, size_t multicast_offset,
+                            CUmemGenericAllocationHandle handle, size_t offset, size_t bytes,
+                            unsigned long long flags) {
+  Entry rt;
+  if (rt && !PinOne(*rt, &handle)) return CUDA_ERROR_NOT_SUPPORTED;
+  return Real().cuMulticastBindMem(multicast, multicast_offset, handle, offset, bytes, flags);
 }
 
 }  // extern "C"

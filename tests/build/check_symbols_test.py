@@ -73,12 +73,14 @@ BESIDE = "".join(f"int {name}(void) {{ return 0; }}\n" for name in
 
 def test_takes_the_list_of_hooks(library, write, tmp_path):
     write("hooks.def", '// HEADROOM_HOOK("name", symbol, 1, kAny)\nHEADROOM_HOOK("cuInit", cuInit, 2000, kAny)\n')
+    write("headroom.h", "/* headroom_no(x) */\nint headroom_describe(uint64_t address);\n")
+    lists = tmp_path / "hooks.def", "--interface", tmp_path / "headroom.h"
     arguments = library("int cuInit(void) { return 0; }\n" + BESIDE)
-    gate.passes(*arguments[:3], tmp_path / "hooks.def")
+    gate.passes(*arguments[:3], *lists)
     arguments = library(LISTED + BESIDE)
-    gate.trips("exports cuMemAlloc, which the list does not have", *arguments[:3], tmp_path / "hooks.def")
+    gate.trips("exports cuMemAlloc, which the list does not have", *arguments[:3], *lists)
     arguments = library(BESIDE)
-    gate.trips("does not export cuInit", *arguments[:3], tmp_path / "hooks.def")
+    gate.trips("does not export cuInit", *arguments[:3], *lists)
 
 
 def test_trips_when_the_list_is_empty(library, write):

@@ -31,10 +31,11 @@ bool InDriver(void* address) { return FileOf(address).find("libcuda.so") != std:
 
 TEST_F(LookupTest, DlsymGivesTheShimForWhatItHooksAndTheDriverForTheRest) {
   for (const char* name : {"cuMemAlloc_v2", "cuMemFree_v2", "cuMemCreate", "cuGetProcAddress_v2",
-                           "cuGetProcAddress", "cuMemGetInfo_v2", "cuMemAllocAsync", "cuMemFreeAsync_ptsz"}) {
+                           "cuGetProcAddress", "cuMemGetInfo_v2", "cuMemAllocAsync", "cuMemFreeAsync_ptsz",
+                           "cuLaunchKernel", "cuMemcpyHtoD_v2", "cuMemcpyDtoDAsync_v2_ptsz"}) {
     EXPECT_TRUE(InShim(dlsym(LibCuda(), name))) << name;
   }
-  for (const char* name : {"cuInit", "cuMemcpyHtoD_v2", "cuLaunchKernel", "headroom_sim_fail"}) {
+  for (const char* name : {"cuInit", "cuStreamSynchronize", "cuModuleLoadData", "headroom_sim_fail"}) {
     EXPECT_TRUE(InDriver(dlsym(LibCuda(), name))) << name;
   }
 }

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "headroom/headroom.h"
 #include "program.h"
 
 namespace headroom::shim_test {

@@ -12,6 +12,7 @@ HandleRecord Record(CUmemGenericAllocationHandle handle, uint64_t bytes, Tier ti
   record.handle = handle;
   record.bytes = bytes;
   record.chunks = {{handle, bytes, tier}};
+  record.CountTiers();
   return record;
 }
 
@@ -99,9 +100,48 @@ TEST_F(HandleTableTest, ARevivedRecordCanBeReleasedAgain) {
 
 TEST_F(HandleTableTest, RemembersThatItWasExported) {
   table_.Insert(Record(5, 100, Tier::kHost));
-  table_.MarkExported(5);
+  table_.Pin(5, true);
   EXPECT_EQ(table_.Release(5, &out_), Released::kDead);
   EXPECT_TRUE(out_.exported);
+  EXPECT_GT(out_.pins, 0u);
+}
+
+CUmemAccessDesc Access(CUmemLocationType type, int id, CUmemAccess_flags flags) {
+  CUmemAccessDesc access{};
+  access.location.type = type;
+  access.location.id = id;
+  access.flags = flags;
+  return access;
+}
+
+TEST_F(HandleTableTest, RemembersWhoMayUseEachMapping) {
+  table_.Insert(Record(5, 100, Tier::kDevice));
+  table_.AddMapping(1000, 100, 5);
+  table_.AddMapping(2000, 100, 5);
+  const CUmemAccessDesc both[] = {Access(CU_MEM_LOCATION_TYPE_DEVICE, 0, CU_MEM_ACCESS_FLAGS_PROT_READWRITE),
+                                  Access(CU_MEM_LOCATION_TYPE_DEVICE, 3, CU_MEM_ACCESS_FLAGS_PROT_READ)};
+  table_.NoteAccess(1000, 100, both, 2);
+  ASSERT_TRUE(table_.Find(5, &out_));
+  ASSERT_EQ(out_.windows.size(), 2u);
+  EXPECT_EQ(out_.windows[0].writers, 1u);
+  EXPECT_EQ(out_.windows[0].readers, 8u);
+  EXPECT_EQ(out_.windows[1].writers, 0u);
+  const CUmemAccessDesc none = Access(CU_MEM_LOCATION_TYPE_DEVICE, 0, CU_MEM_ACCESS_FLAGS_PROT_NONE);
+  table_.NoteAccess(1000, 100, &none, 1);
+  ASSERT_TRUE(table_.Find(5, &out_));
+  EXPECT_EQ(out_.windows[0].writers, 0u);
+  EXPECT_EQ(out_.pins, 0u);
+  const CUmemAccessDesc host = Access(CU_MEM_LOCATION_TYPE_HOST, 0, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+  table_.NoteAccess(2000, 100, &host, 1);
+  ASSERT_TRUE(table_.Find(5, &out_));
+  EXPECT_EQ(out_.pins, 1u);
+}
+
+TEST_F(HandleTableTest, ItsOwnNumbersAreToldFromTheDrivers) {
+  EXPECT_TRUE(HandleTable::IsOurs(HandleTable::NewHandle()));
+  EXPECT_NE(HandleTable::NewHandle(), HandleTable::NewHandle());
+  EXPECT_FALSE(HandleTable::IsOurs(17));
+  EXPECT_FALSE(HandleTable::IsOurs(0x7f0012345678));
 }
 
 }  // namespace

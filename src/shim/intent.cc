@@ -1,0 +1,35 @@
+#include "shim/intent.h"
+
+#include <cstring>
+
+namespace headroom::shim {
+namespace {
+
+struct ThreadIntent {
+  Hint hint;
+  char tag[64];
+};
+
+__attribute__((tls_model("initial-exec"))) thread_local ThreadIntent t_intent = {};
+
+}  // namespace
+
+void SetThreadHint(Hint hint, const char* tag) {
+  t_intent.hint = hint;
+  std::strncpy(t_intent.tag, tag == nullptr ? "" : tag, sizeof t_intent.tag - 1);
+}
+
+PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {
+  PlanRequest request;
+  request.bytes = bytes;
+  request.hint = t_intent.hint;
+  request.resident = bytes < rt.options.resident_below;
+  return request;
+}
+
+bool WantsDevice(const PlanRequest& request) {
+  if (request.resident || request.hint == Hint::kHot) return true;
+  return request.policy == Policy::kGpuFirst && request.hint == Hint::kNone;
+}
+
+}  // namespace headroom::shim

@@ -1,0 +1,75 @@
+// Uses of memory that hold on to its chunks: sparse arrays, multicast objects,
+// descriptors of address ranges, RDMA registrations. What they use is pinned: it
+// does not move any more.
+#include <vector>
+
+#include "shim/real.h"
+#include "shim/runtime.h"
+
+namespace headroom::shim {
+namespace {
+
+void PinAt(Runtime& rt, CUdeviceptr address) {
+  HandleTable::MappingInfo mapping;
+  if (rt.ranges.Pin(address)) return;
+  if (rt.handles.FindMapping(address, &mapping)) rt.handles.Pin(mapping.handle, false);
+}
+
+// A sparse array names handles: the driver's own are put in place of the shim's.
+template <typename Native>
+CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
+  Entry rt;
+  if (!rt || infos == nullptr) return native(infos);
+  std::vector<CUarrayMapInfo> translated(infos, infos + count);
+  for (CUarrayMapInfo& info : translated) {
+    HandleRecord record;
+    if (info.memHandleType != CU_MEM_HANDLE_TYPE_GENERIC ||
+        !rt->handles.Find(info.memHandle.memHandle, &record)) {
+      continue;
+    }
+    if (record.chunks.size() != 1) return CUDA_ERROR_NOT_SUPPORTED;
+    rt->handles.Pin(info.memHandle.memHandle, false);
+    info.memHandle.memHandle = record.chunks[0].handle;
+  }
+  return native(translated.data());
+}
+
+}  // namespace
+}  // namespace headroom::shim
+
+using namespace headroom::shim;
+
+extern "C" {
+
+CUresult cuMemMapArrayAsync(CUarrayMapInfo* infos, unsigned count, CUstream stream) {
+  return MapArrays(infos, count,
+                   [=](CUarrayMapInfo* list) { return Real().cuMemMapArrayAsync(list, count, stream); });
+}
+
+CUresult cuMemMapArrayAsync_ptsz(CUarrayMapInfo* infos, unsigned count, CUstream stream) {
+  return MapArrays(infos, count,
+                   [=](CUarrayMapInfo* list) { return Real().cuMemMapArrayAsync_ptsz(list, count, stream); });
+}
+
+CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle multicast, size_t offset, CUdeviceptr address,
+                             size_t bytes, unsigned long long flags) {
+  Entry rt;
+  if (rt) PinAt(*rt, address);
+  return Real().cuMulticastBindAddr(multicast, offset, address, bytes, flags);
+}
+
+CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr address, size_t bytes,
+                                       CUmemRangeHandleType type, unsigned long long flags) {
+  Entry rt;
+  if (rt) PinAt(*rt, address);
+  return Real().cuMemGetHandleForAddressRange(handle, address, bytes, type, flags);
+}
+
+// Libraries that register memory for RDMA ask for synchronous copies first.
+CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute, CUdeviceptr address) {
+  Entry rt;
+  if (rt && attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) PinAt(*rt, address);
+  return Real().cuPointerSetAttribute(value, attribute, address);
+}
+
+}  // extern "C"

@@ -1,0 +1,19 @@
+// The hooks of submit.def, which only pass the gate.
+#pragma once
+
+#include <cuda.h>
+#include <cudaTypedefs.h>
+
+namespace headroom::shim {
+
+enum SubmitIndex : int {
+#define HEADROOM_SUBMIT(name, symbol, type, since, stream) kSubmit_##symbol,
+#include "shim/submit.def"
+  kSubmitCount
+};
+
+// By SubmitIndex: the hooks. submit_*.S jumps through it, so that the library also exports them
+// by name.
+extern "C" __attribute__((visibility("hidden"))) void* const headroom_submit_hooks[kSubmitCount];
+
+}  // namespace headroom::shim

@@ -1,0 +1,103 @@
+// Operations that move memory. Their sizes are small, since every move copies: ctest
+// sets HBM 6 MiB, of which 2 are the reserve, 32 MiB of host memory, and ranges from 2 MiB on.
+#include "sweep.h"
+
+namespace headroom::shim_test {
+namespace {
+
+constexpr uint64_t kRoom = 4 * kMiB;      // for ranges
+constexpr uint64_t kLeft = 2 * kMiB - 1;  // small, it takes all of the reserve
+constexpr uint64_t kSmall = kMiB;
+constexpr uint64_t kSize = 2 * kMiB;
+
+// Small ones for which a large one gives way, and its way back.
+class Displacing : public Operation {
+ public:
+  Displacing() {
+    EXPECT_CU(Cu().MemAlloc(&large_, kRoom));
+    EXPECT_CU(Cu().MemAlloc(&small_, kLeft));
+    FillAndVerify(large_, kRoom);
+  }
+  ~Displacing() override {
+    EXPECT_CU(Cu().MemFree(large_));
+    EXPECT_CU(Cu().MemFree(small_));
+  }
+  void Run(Results* results) override {
+    inner_.Run(results);
+    headroom_range_migrate(large_, 0, HEADROOM_TIER_DEVICE);
+  }
+  void Finish() override {
+    inner_.Finish();
+    EXPECT_EQ(headroom_range_migrate(large_, 0, HEADROOM_TIER_DEVICE), HEADROOM_OK) << headroom_last_error();
+    EXPECT_EQ(PlacementOf(large_).device_bytes, kRoom);
+    Verified(large_, kRoom);
+  }
+  void Check() override {
+    inner_.Check();
+    EXPECT_EQ(PlacementOf(large_).host_bytes, kRoom);
+    Finish();
+  }
+
+ private:
+  CUdeviceptr large_ = 0;
+  CUdeviceptr small_ = 0;
+  AllocAndFree inner_{kSmall};
+};
+
+// To the host and back, a range and memory that the program mapped itself.
+class Migrating : public Operation {
+ public:
+  Migrating() {
+    EXPECT_CU(Cu().MemAlloc(&large_, kSize));
+    FillAndVerify(large_, kSize);
+    const CUmemAllocationProp prop = DeviceMemory();
+    const CUmemAccessDesc access = DeviceAccess();
+    EXPECT_CU(Cu().MemCreate(&handle_, kSize, &prop, 0));
+    EXPECT_CU(Cu().MemAddressReserve(&va_, 2 * kSize, 0, 0, 0));
+    EXPECT_CU(Cu().MemMap(va_, kSize, 0, handle_, 0));
+    EXPECT_CU(Cu().MemMap(va_ + kSize, kSize, 0, handle_, 0));
+    EXPECT_CU(Cu().MemSetAccess(va_, 2 * kSize, &access, 1));
+    FillAndVerify(va_, kSize);
+  }
+  ~Migrating() override {
+    EXPECT_CU(Cu().MemFree(large_));
+    EXPECT_CU(Cu().MemUnmap(va_, 2 * kSize));
+    EXPECT_CU(Cu().MemRelease(handle_));
+    EXPECT_CU(Cu().MemAddressFree(va_, 2 * kSize));
+  }
+  void Run(Results*) override {
+    Move(HEADROOM_TIER_HOST);
+    Move(HEADROOM_TIER_DEVICE);
+  }
+  void Finish() override {
+    EXPECT_EQ(Move(HEADROOM_TIER_DEVICE), HEADROOM_OK) << headroom_last_error();
+    Verified(large_, kSize);
+    Verified(va_, kSize);
+    Verified(va_ + kSize, kSize);
+  }
+  void Check() override {
+    EXPECT_EQ(Move(HEADROOM_TIER_HOST), HEADROOM_OK) << headroom_last_error();
+    EXPECT_EQ(PlacementOf(large_).host_bytes, kSize);
+    EXPECT_EQ(PlacementOf(va_ + kSize).host_bytes, kSize);
+    Verified(va_ + kSize, kSize);
+    Finish();
+  }
+
+ private:
+  int Move(int tier) {
+    headroom_move moves[] = {{large_, 0, tier, 0, 0}, {va_, 0, tier, 0, 0}};
+    return headroom_migrate_batch(moves, 2);
+  }
+  CUdeviceptr large_ = 0;
+  CUdeviceptr va_ = 0;
+  CUmemGenericAllocationHandle handle_ = 0;
+};
+
+}  // namespace
+
+std::vector<Case> MoveCases() {
+  return {{"Displacing", [] { return std::make_unique<Displacing>(); }, kSize},
+          {"Migrating", [] { return std::make_unique<Migrating>(); }, 2 * kMiB}};
+}
+
+}  // namespace headroom::shim_test
