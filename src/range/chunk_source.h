@@ -8,15 +8,9 @@
 #include "tier/device_tier.h"
 #include "tier/host_tier.h"
 #include "tier/peer_tier.h"
+#include "topology/link_speeds.h"
 
 namespace headroom {
-
-// Bytes per second at which a device's kernels read each tier.
-struct LinkSpeeds {
-  uint64_t device = 0;
-  uint64_t peer = 0;
-  uint64_t host = 0;
-};
 
 class ChunkSource {
  public:

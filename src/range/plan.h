@@ -14,14 +14,14 @@ namespace headroom {
 enum class Policy : uint8_t {
   kGpuFirst,  // HBM while it has room, the fastest of the others for the rest
   kBalanced,  // every tier in proportion to its speed, so that all links run at once
-  kCpuFirst,  // the host while it has room; HBM stays free for small data
+  kCpuFirst,  // the host while it has room, then peers; HBM stays free for small data
 };
 
-// What the program said of one allocation.
+// What the program, or a rule, said of one allocation. It outweighs policy and size.
 enum class Hint : uint8_t {
   kNone,
   kHot,     // HBM at any size, and the last to give way
-  kCold,    // outside HBM while another tier has room, and the first to give way
+  kCold,    // placed as kCpuFirst does (peers are left to what is read more), and the first to give way
   kStream,  // read front to back once a pass: spread as kBalanced does
 };
 
@@ -30,14 +30,14 @@ struct TierState {
   Tier tier = Tier::kDevice;
   int place = 0;                  // as Chunk::place
   uint64_t free = 0;              // bytes that chunks may still take
-  uint64_t bytes_per_second = 0;  // at which the device's kernels read it
+  uint64_t bytes_per_second = 0;  // at which the device's kernels read it; 0: not known, an H200's is assumed
 };
 
 struct PlanRequest {
   uint64_t bytes = 0;  // a multiple of kGranularity
   Policy policy = Policy::kGpuFirst;
   Hint hint = Hint::kNone;
-  bool resident = false;      // small enough to belong in HBM under every policy
+  bool resident = false;      // small enough to belong in HBM under every policy, unless hinted otherwise
   uint64_t displaceable = 0;  // HBM bytes of large data that could give way to this request
 };
 
@@ -53,14 +53,22 @@ struct Plan {
   uint64_t displace = 0;      // HBM bytes that must give way first; the pieces count on them
 };
 
-// Places `request.bytes` in `tiers`, of which the first is the device's own.
-//  - No tier gives more than its `free` (the device: `free` + `displace`), and
-//    what gives way finds room in the others beside this request's own pieces.
+// Places `request.bytes` in `tiers`, of which the first is the device's own; 80 at most.
+//  - No tier gives more than its `free` in whole granules (the device: `free` +
+//    `displace`), and what gives way finds room in the others beside this
+//    request's own pieces.
+//  - kHot, and `resident` without a hint: HBM, `displace` with it; what then is
+//    too much, and what kGpuFirst has no HBM for, goes to the fastest of the others:
+//    peers behind NVLink before the host, else by speed. Only kHot and `resident` displace.
+//  - kBalanced and kStream: each tier's bytes are within one granule of the exact share.
 //  - Of a range in several tiers the pieces alternate: at every multiple of
 //    kGranularity each tier's share so far is less than one granule away from
 //    its share of the whole (docs/measurements.md: the links then run at once).
+//    Neighbours in one tier are one piece.
 //  - The same input gives the same plan.
-// kOutOfMemory when all together are too small.
+// kOutOfMemory when all together are too small; nothing that gives way could help
+// then. kInvalidArgument for `bytes` that are no multiple of kGranularity. Takes some
+// nanoseconds a granule in several tiers; a plan in one tier allocates its piece and no more.
 Result<Plan> MakePlan(const PlanRequest& request, const std::vector<TierState>& tiers);
 
 // Size of the next chunk of a piece with `left` bytes to go: few large chunks,

@@ -1,0 +1,210 @@
+#include "cli/link_cache.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "topology/nvidia_files.h"
+
+namespace headroom {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kVersion = 1;
+constexpr size_t kMaxBytes = 1 << 20;
+constexpr size_t kMaxEntries = 256;
+constexpr size_t kMaxText = 256;  // of a name
+
+// A descriptor that is closed at the end.
+class File {
+ public:
+  explicit File(int fd) : fd_(fd) {}
+  ~File() {
+    if (fd_ >= 0) close(fd_);
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// All of `path`; nullopt and errno where it is no readable regular file of a
+// sensible size. Never blocks on a FIFO.
+std::optional<std::string> ReadSmallFile(const std::string& path) {
+  const File file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  struct stat info = {};
+  if (file.fd() < 0 || fstat(file.fd(), &info) != 0) return std::nullopt;
+  errno = EINVAL;
+  if (!S_ISREG(info.st_mode) || info.st_size > static_cast<off_t>(kMaxBytes)) return std::nullopt;
+  std::string text(static_cast<size_t>(info.st_size), '\0');
+  for (size_t at = 0; at < text.size();) {
+    const ssize_t n = read(file.fd(), text.data() + at, text.size() - at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return std::nullopt;
+    if (n == 0) text.resize(at);  // it shrank meanwhile
+    at += static_cast<size_t>(n);
+  }
+  return text;
+}
+
+bool IsName(const std::string& text, size_t least) {
+  return text.size() >= least && text.size() <= kMaxText && Printable(text) == text;
+}
+
+bool IsEntry(const LinkEntry& entry) {
+  return IsName(entry.gpu_name, 0) && IsName(entry.gpu_uuid, 1) && IsName(entry.driver, 1) &&
+         IsName(entry.measured, 0) && ArePlausible(entry.speeds);
+}
+
+bool ReadText(const Json& json, const char* key, std::string* text) {
+  const auto found = json.find(key);
+  if (found == json.end() || !found->is_string()) return false;
+  *text = found->get<std::string>();
+  return true;
+}
+
+bool ReadSpeed(const Json& json, const char* key, uint64_t* speed) {
+  const auto found = json.find(key);
+  if (found == json.end() || !found->is_number_unsigned()) return false;
+  *speed = found->get<uint64_t>();
+  return true;
+}
+
+std::optional<LinkEntry> ToEntry(const Json& json) {
+  LinkEntry entry;
+  const bool read = json.is_object() && ReadText(json, "gpu_name", &entry.gpu_name) &&
+                    ReadText(json, "gpu_uuid", &entry.gpu_uuid) && ReadText(json, "driver", &entry.driver) &&
+                    ReadText(json, "measured", &entry.measured) &&
+                    ReadSpeed(json, "device_bytes_per_second", &entry.speeds.device) &&
+                    ReadSpeed(json, "peer_bytes_per_second", &entry.speeds.peer) &&
+                    ReadSpeed(json, "host_bytes_per_second", &entry.speeds.host);
+  if (!read || !IsEntry(entry)) return std::nullopt;
+  return entry;
+}
+
+nlohmann::ordered_json ToJson(const LinkEntry& entry) {
+  return {{"gpu_name", entry.gpu_name},
+          {"gpu_uuid", entry.gpu_uuid},
+          {"driver", entry.driver},
+          {"device_bytes_per_second", entry.speeds.device},
+          {"peer_bytes_per_second", entry.speeds.peer},
+          {"host_bytes_per_second", entry.speeds.host},
+          {"measured", entry.measured}};
+}
+
+// False where `text` is no cache of this version; entries that make no sense are left out.
+bool ParseCache(const std::string& text, std::vector<LinkEntry>* entries) {
+  const Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("version") || json["version"] != kVersion) return false;
+  if (!json.contains("machines") || !json["machines"].is_array()) return false;
+  for (const Json& machine : json["machines"]) {
+    std::optional<LinkEntry> entry = ToEntry(machine);
+    if (entry && entries->size() < kMaxEntries) entries->push_back(std::move(*entry));
+  }
+  return true;
+}
+
+bool WriteAll(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+// A reader sees the old file or the new one. False and errno on failure, with
+// nothing left behind.
+bool ReplaceFile(const std::string& path, const std::string& text) {
+  std::string temporary = path + ".XXXXXX";
+  const File file(mkostemp(temporary.data(), O_CLOEXEC));  // mode 0600
+  if (file.fd() < 0) return false;
+  if (WriteAll(file.fd(), text) && fsync(file.fd()) == 0 && rename(temporary.c_str(), path.c_str()) == 0) {
+    return true;
+  }
+  const int error = errno;
+  unlink(temporary.c_str());
+  errno = error;
+  return false;
+}
+
+std::string AbsoluteVariable(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value == '/' ? value : "";
+}
+
+}  // namespace
+
+std::string LinkCachePath() {
+  constexpr char kFile[] = "/headroom/links.json";
+  const std::string cache = AbsoluteVariable("XDG_CACHE_HOME");
+  if (!cache.empty()) return cache + kFile;
+  const std::string home = AbsoluteVariable("HOME");
+  return home.empty() ? "" : home + "/.cache" + kFile;
+}
+
+std::string DriverIdentity(const std::string& sim_profile) {
+  if (!sim_profile.empty()) return "simulated " + sim_profile;
+  return ReadNvidiaFiles(Sysroot("/")).version;
+}
+
+LinkCache ReadLinkCache(const std::string& path) {
+  LinkCache cache;
+  if (path.empty()) return cache;
+  const std::optional<std::string> text = ReadSmallFile(path);
+  if (!text) {
+    if (errno == ENOENT || errno == ENOTDIR) return cache;
+    cache.warning = fmt::format("the measured link speeds in '{}' cannot be read: {}; remove the file", path,
+                                std::strerror(errno));
+  } else if (!ParseCache(*text, &cache.entries)) {
+    cache.warning = fmt::format(
+        "'{}' does not hold link speeds of this version; run 'headroom bench tiers' to replace it", path);
+  }
+  return cache;
+}
+
+std::optional<LinkEntry> FindLinks(const LinkCache& cache, std::string_view gpu_uuid,
+                                   std::string_view driver) {
+  const auto found = std::find_if(cache.entries.begin(), cache.entries.end(), [&](const LinkEntry& entry) {
+    return entry.gpu_uuid == gpu_uuid && entry.driver == driver;
+  });
+  if (found == cache.entries.end()) return std::nullopt;
+  return *found;
+}
+
+Failure WriteLinkCache(const std::string& path, const LinkEntry& entry) {
+  if (path.empty()) {
+    return {kExitFailed, "there is no place for the link speeds; set HOME or XDG_CACHE_HOME to a full path"};
+  }
+  if (!IsEntry(entry)) {
+    return {kExitUsage, fmt::format("the link speeds {} of GPU '{}' under driver '{}' are not plausible; "
+                                    "measure again on an idle machine",
+                                    FormatLinkSpeeds(entry.speeds), entry.gpu_uuid, entry.driver)};
+  }
+  std::vector<LinkEntry> entries = ReadLinkCache(path).entries;
+  std::erase_if(entries, [&](const LinkEntry& other) { return other.gpu_uuid == entry.gpu_uuid; });
+  if (entries.size() >= kMaxEntries) entries.erase(entries.begin());  // the oldest
+  entries.push_back(entry);
+  nlohmann::ordered_json out = {{"version", kVersion}, {"machines", nlohmann::ordered_json::array()}};
+  for (const LinkEntry& each : entries) out["machines"].push_back(ToJson(each));
+  std::error_code ignored;  // writing fails then, too, and says why
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
+  if (ReplaceFile(path, out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n")) return {};
+  return {kExitFailed, fmt::format("the link speeds cannot be written to '{}': {}; make its folder writable",
+                                   path, std::strerror(errno))};
+}
+
+}  // namespace headroom
