@@ -28,9 +28,9 @@ TEST_F(AllocTest, FromTheThresholdOnTheyAreRangesInHbm) {
 
 TEST_F(AllocTest, WhatDoesNotFitLiesOnTheHost) {
   const CUdeviceptr p = Alloc(kSpilled);
-  EXPECT_EQ(PlacementOf(p).host_bytes, kSpilled);
-  EXPECT_EQ(PlacementOf(p).device_bytes, 0u);
-  EXPECT_EQ(GetSim().used(-1), kSpilled);
+  EXPECT_EQ(PlacementOf(p).host_bytes, kSpilled - kForRanges);
+  EXPECT_EQ(PlacementOf(p).device_bytes, kForRanges);
+  EXPECT_EQ(GetSim().used(-1), kSpilled - kForRanges);
   EXPECT_EQ(MemInfo().free, before_.free - kSpilled);
   Free(p);
   EXPECT_EQ(GetSim().used(-1), 0u);
@@ -170,12 +170,12 @@ TEST_F(AllocTest, ADeviceRangeCostsTheseDriverCalls) {
   EXPECT_EQ(Count("*") - all, 12u);
 }
 
-TEST_F(AllocTest, ASpilledRangeOfTwoChunksCostsTheseDriverCalls) {
+TEST_F(AllocTest, AColdRangeOfTwoChunksCostsTheseDriverCalls) {
   const uint64_t bytes = 80 * kMiB;
   const uint64_t all = Count("*");
   const uint64_t create = Count("cuMemCreate");
   const uint64_t unmap = Count("cuMemUnmap");
-  Free(Alloc(bytes));
+  Free(AllocOnHost(bytes));
   EXPECT_EQ(Count("cuMemCreate") - create, 2u);
   EXPECT_EQ(Count("cuMemUnmap") - unmap, 1u);
   EXPECT_EQ(Count("*") - all, 15u);  // three more than a range of one chunk

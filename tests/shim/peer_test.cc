@@ -16,7 +16,7 @@ TEST_F(PeerTest, TheSecondDeviceHasItsOwnBudgetAndSharesTheHosts) {
   EXPECT_EQ(PlacementOf(second).device_bytes, kForRanges);
   EXPECT_EQ(GetSim().used(1), kForRanges);
   const CUdeviceptr spilled = Alloc(kSpilled);
-  EXPECT_EQ(PlacementOf(spilled).host_bytes, kSpilled);
+  EXPECT_EQ(PlacementOf(spilled).device_bytes, 0u);
   int ordinal = -1;
   EXPECT_CU(Cu().PointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, spilled));
   EXPECT_EQ(ordinal, 1);

@@ -17,6 +17,11 @@ constexpr uint64_t kChildSpill = 80 * kMiB;  // two of these do not fit the host
 
 class ProcessTest : public ShimTest {
  protected:
+  // What is allocated here, in the children too, lies on the host: they share its limit.
+  void SetUp() override {
+    ShimTest::SetUp();
+    ASSERT_EQ(headroom_set_thread_hint(HEADROOM_HINT_COLD, nullptr), HEADROOM_OK);
+  }
   // Runs this program again: a child process that plays `role`, with `environment` added.
   // It speaks through its standard output and listens on its standard input.
   struct Child {
@@ -178,6 +183,7 @@ TEST_F(ProcessTest, KeptHostChunksServeTheNextRequest) {
 
 // What the children do. The exit status is 0 where they did it.
 int Play(const std::string& role) {
+  headroom_set_thread_hint(HEADROOM_HINT_COLD, nullptr);
   const auto say = [](const std::string& text) {
     std::printf("%s\n", text.c_str());
     std::fflush(stdout);

@@ -18,7 +18,7 @@ inline constexpr uint64_t kReserve = 16 * kMiB;
 inline constexpr uint64_t kHost = 96 * kMiB;
 inline constexpr uint64_t kForRanges = kHbm - kReserve;
 inline constexpr uint64_t kThreshold = 16 * kMiB;
-inline constexpr uint64_t kSpilled = 64 * kMiB;  // more than the ranges' HBM: whole on the host
+inline constexpr uint64_t kSpilled = 64 * kMiB;  // more than the ranges' HBM: 48 MiB there, 16 on the host
 inline constexpr uint64_t kMixed = 128 * kMiB;   // more than the host, too: 48 MiB in HBM, 80 on the host
 
 class ShimTest : public testing::Test {
@@ -45,6 +45,14 @@ class ShimTest : public testing::Test {
   CUdeviceptr Alloc(uint64_t bytes) {
     CUdeviceptr p = 0;
     EXPECT_CU(Cu().MemAlloc(&p, bytes));
+    return p;
+  }
+  // Whole in host memory, though HBM may have room.
+  CUdeviceptr AllocOnHost(uint64_t bytes) {
+    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_COLD, nullptr), HEADROOM_OK);
+    const CUdeviceptr p = Alloc(bytes);
+    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
+    EXPECT_EQ(PlacementOf(p).device_bytes, 0u);
     return p;
   }
   void Free(CUdeviceptr p) { EXPECT_CU(Cu().MemFree(p)); }

@@ -57,7 +57,7 @@ class AsyncSpilled : public Operation {
   void Check() override {
     CUdeviceptr p = 0;
     ASSERT_CU(Cu().MemAllocAsync(&p, kBytes, stream_));
-    EXPECT_EQ(PlacementOf(p).host_bytes, kBytes);
+    EXPECT_EQ(PlacementOf(p).host_bytes, kBytes - kForRanges);
     FillAndVerify(p, kBytes);
     EXPECT_CU(Cu().MemFreeAsync(p, stream_));
     EXPECT_CU(Cu().StreamSynchronize(stream_));
