@@ -1,9 +1,18 @@
 #include "range/chunk_source.h"
 
+#include <algorithm>
+
 namespace headroom {
 namespace {
 
 constexpr int kMaxDevices = 64;  // bits of an access mask
+
+// The memory that a device's chunks share: its budget, or all that it has.
+uint64_t MemoryOf(const Driver& driver, const DeviceTier& device) {
+  size_t total = 0;
+  if (device.budget().limited()) return device.budget().limit();
+  return driver.DeviceTotalMem(&total, device.device()) == CUDA_SUCCESS ? total : 0;
+}
 
 size_t AddAccess(uint64_t devices, CUmemAccess_flags flags, CUmemAccessDesc* out) {
   size_t count = 0;
@@ -23,7 +32,7 @@ ChunkSource::ChunkSource(const Driver& driver, DeviceTier& device, HostTier& hos
       device_(device),
       host_(host),
       speeds_(speeds),
-      device_chunk_bytes_(DeviceChunkBytes(device.budget().limit())) {}
+      device_chunk_bytes_(DeviceChunkBytes(MemoryOf(driver, device))) {}
 
 std::vector<TierState> ChunkSource::States() const {
   std::vector<TierState> states;
@@ -67,9 +76,9 @@ Status ChunkSource::CreateFrom(const Plan& plan, std::vector<Chunk>* out) {
   return Status();
 }
 
-Status ChunkSource::CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out) {
+Status ChunkSource::CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out, uint64_t most) {
   for (uint64_t left = bytes; left > 0;) {
-    const uint64_t next = ChunkBytes(tier, left, device_chunk_bytes_);
+    const uint64_t next = std::min(most, ChunkBytes(tier, left, device_chunk_bytes_));
     // Of the host several kept chunks will do.
     const Result<Chunk> chunk = tier == Tier::kHost ? host_.CreateUpTo(next) : CreateChunk(tier, place, next);
     if (!chunk.ok()) return chunk.status();

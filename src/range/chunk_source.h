@@ -31,9 +31,9 @@ class ChunkSource {
   // created (2-5 GB/s).
   Status Create(const PlanRequest& request, std::vector<Chunk>* out);
   Status CreateFrom(const Plan& plan, std::vector<Chunk>* out);
-  // `bytes` in one tier, appended to `out`, no other standing in. Leaves in `out`
-  // what was got when it fails.
-  Status CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out);
+  // `bytes` in one tier, appended to `out`, no other standing in, in chunks of `most`
+  // bytes at most. Leaves in `out` what was got when it fails.
+  Status CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out, uint64_t most = UINT64_MAX);
   // One chunk of exactly `bytes`, no other tier standing in.
   Result<Chunk> CreateChunk(Tier tier, int place, uint64_t bytes);
   // Gives back the chunks of `chunks`, unmapped by now, from the last on. On

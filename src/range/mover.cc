@@ -6,9 +6,14 @@
 namespace headroom {
 namespace {
 
-// In flight at once: enough for a copy to run in each direction while the next
-// of each is prepared.
-constexpr size_t kFlights = 4;
+// Copies to the host that are queued while the next is prepared.
+constexpr size_t kQueued = 3;
+
+// Relocations larger than this are cut: small enough for several to be in flight.
+// Mapping costs per chunk while a copy to the host runs, 1 ms each (docs/measurements.md), so that
+// large chunks pay.
+constexpr uint64_t kMostBytes = 512 * kMiB;
+constexpr uint64_t kFirstBytes = 64 * kMiB;
 
 // A driver call that only puts things back is worth insisting on: nobody else
 // knows what is to be undone.
@@ -21,13 +26,13 @@ struct Cut {
   size_t count;
 };
 
-// The run of chunks from `first` on that move together: small enough for several
-// to be in flight, large enough for large new chunks.
-size_t EndOfRun(const Part& part, size_t first, uint64_t most) {
+// The end of the run of chunks from `first` on that move together.
+size_t EndOfRun(const Part& part, size_t first) {
   const std::vector<Chunk>& chunks = part.placed->chunks;
   uint64_t bytes = chunks[first].bytes;
   size_t end = first + 1;
-  while (end < part.end && chunks[end].tier == chunks[first].tier && bytes + chunks[end].bytes <= most) {
+  while (end < part.end && chunks[end].tier == chunks[first].tier &&
+         bytes + chunks[end].bytes <= kMostBytes) {
     bytes += chunks[end++].bytes;
   }
   return end;
@@ -44,20 +49,6 @@ Relocation MakeRelocation(const Part& part, size_t first, size_t end, uint64_t o
   move.tier = part.tier;
   move.place = part.place;
   return move;
-}
-
-// Both directions by turns, each in its order, so that both links are in use.
-std::vector<size_t> ByTurns(const std::vector<Relocation>& moves) {
-  std::vector<size_t> lanes[2];
-  for (size_t i = 0; i < moves.size(); ++i) lanes[moves[i].tier == Tier::kHost ? 0 : 1].push_back(i);
-  std::vector<size_t> order;
-  order.reserve(moves.size());
-  for (size_t i = 0; order.size() < moves.size(); ++i) {
-    for (const std::vector<size_t>& lane : lanes) {
-      if (i < lane.size()) order.push_back(lane[i]);
-    }
-  }
-  return order;
 }
 
 // Puts the new chunks where the old ones were in the list.
@@ -96,33 +87,44 @@ struct Mover::Flight {
   CUevent copied = nullptr;
 };
 
-// Streams and events of one Run.
+// The streams of one Run, one a direction, and what is under way on each.
+struct Mover::Lane {
+  CUstream stream = nullptr;
+  std::deque<Relocation*> waiting;  // for room
+  std::deque<Flight> prepared;      // to be shown and copied
+  std::deque<Flight> flying;        // being copied
+};
+
 struct Mover::Lanes {
   explicit Lanes(const Driver& bound) : driver(bound) {}
   ~Lanes() {
     for (CUevent event : events) driver.EventDestroy(event);
-    for (CUstream stream : {to_host, to_device}) {
-      if (stream != nullptr) driver.StreamDestroy(stream);
+    for (Lane* lane : {&to_host, &to_device}) {
+      if (lane->stream != nullptr) driver.StreamDestroy(lane->stream);
     }
   }
   Status Open() {
     CUresult result = driver.CtxGetDevice(&device);
-    for (CUstream* stream : {&to_host, &to_device}) {
-      if (result == CUDA_SUCCESS) result = driver.StreamCreate(stream, CU_STREAM_NON_BLOCKING);
-    }
-    for (size_t i = 0; i < kFlights && result == CUDA_SUCCESS; ++i) {
-      CUevent event = nullptr;
-      result = driver.EventCreate(&event, CU_EVENT_DISABLE_TIMING);
-      if (result == CUDA_SUCCESS) events.push_back(event);
+    for (Lane* lane : {&to_host, &to_device}) {
+      if (result == CUDA_SUCCESS) result = driver.StreamCreate(&lane->stream, CU_STREAM_NON_BLOCKING);
     }
     return DriverStatus(result, "making streams for copies");
   }
+  // An event for one copy; comes back by `events`.
+  CUresult TakeEvent(CUevent* event) {
+    if (events.empty()) return driver.EventCreate(event, CU_EVENT_DISABLE_TIMING);
+    *event = events.back();
+    events.pop_back();
+    return CUDA_SUCCESS;
+  }
+  Lane& Of(const Relocation& move) { return move.tier == Tier::kHost ? to_host : to_device; }
+  bool Idle() const { return to_host.prepared.empty() && to_host.flying.empty() && to_device.flying.empty(); }
 
   const Driver& driver;
   CUdevice device = 0;
-  CUstream to_host = nullptr;
-  CUstream to_device = nullptr;
-  std::vector<CUevent> events;  // those not in flight
+  Lane to_host;
+  Lane to_device;
+  std::vector<CUevent> events;  // not in use
 };
 
 bool Movable(const Placed& placed) {
@@ -137,29 +139,66 @@ void Mover::Run(CUcontext context, std::vector<Relocation>* batch) {
   if (status.ok()) {
     Lanes lanes(driver_);
     status = lanes.Open();
-    std::deque<Flight> flights;
-    const auto finish_oldest = [&] {
-      Finish(lanes, flights.front());
-      flights.pop_front();
-    };
-    for (Relocation& move : *batch) {
-      if (!status.ok()) break;
-      if (flights.size() == kFlights) finish_oldest();
-      Flight flight;
-      move.status = Start(lanes, move, &flight);
-      // What is in flight may be about to give back just what is missing.
-      while (move.status.code() == Code::kOutOfMemory && !flights.empty()) {
-        finish_oldest();
-        move.status = Start(lanes, move, &flight);
-      }
-      if (move.status.ok()) flights.push_back(std::move(flight));
-    }
-    while (!flights.empty()) finish_oldest();
+    if (status.ok()) Carry(lanes, batch);
     CUcontext popped = nullptr;
     Insist([&] { return driver_.CtxPopCurrent(&popped); });
   }
   if (status.ok()) return;
   for (Relocation& move : *batch) move.status = status;
+}
+
+// What goes to the host is made ready first, while nothing is copied: mapping is
+// cheapest then. What finds no room yet waits for others to land.
+void Mover::Carry(Lanes& lanes, std::vector<Relocation>* batch) {
+  for (Relocation& move : *batch) lanes.Of(move).waiting.push_back(&move);
+  StartWaiting(lanes, &lanes.to_host, false);
+  StartWaiting(lanes, &lanes.to_device, false);
+  while (!lanes.Idle()) {
+    Lane& down = lanes.to_host;
+    if (!down.prepared.empty() && down.flying.size() < kQueued) {
+      Launch(lanes);
+      continue;
+    }
+    Lane& landed = NextToLand(lanes);
+    Land(lanes, landed);
+    // What landed has left room where it came from.
+    StartWaiting(lanes, &landed == &down ? &lanes.to_device : &down, true);
+  }
+}
+
+// Starts what waits for room in its order. With `stop`, no further than the first that still
+// has none.
+void Mover::StartWaiting(Lanes& lanes, Lane* lane, bool stop) {
+  std::deque<Relocation*> later;
+  while (!lane->waiting.empty()) {
+    Relocation* move = lane->waiting.front();
+    Start(lanes, *move);
+    if (move->status.code() == Code::kOutOfMemory && stop) break;
+    if (move->status.code() == Code::kOutOfMemory) later.push_back(move);
+    lane->waiting.pop_front();
+  }
+  if (!later.empty()) lane->waiting.swap(later);
+}
+
+// Makes ready what has room, and sends off what needs no more than that.
+void Mover::Start(Lanes& lanes, Relocation& move) {
+  Flight flight;
+  move.status = Prepare(lanes, move, &flight);
+  if (move.status.ok() && !flight.to_host) {
+    move.status = Copy(lanes, flight.scratch, move.windows.front().va, flight);
+    if (!move.status.ok()) GiveUp(lanes, flight, move.status);
+  }
+  if (!move.status.ok()) return;
+  (flight.to_host ? lanes.to_host.prepared : lanes.to_device.flying).push_back(std::move(flight));
+}
+
+// Of both lanes the copy that is done, else the one that the other lane's work waits for.
+Mover::Lane& Mover::NextToLand(Lanes& lanes) {
+  for (Lane* lane : {&lanes.to_host, &lanes.to_device}) {
+    if (!lane->flying.empty() && driver_.EventQuery(lane->flying.front().copied) == CUDA_SUCCESS)
+      return *lane;
+  }
+  return lanes.to_host.flying.empty() ? lanes.to_device : lanes.to_host;
 }
 
 void Mover::Move(CUcontext context, ChunkSource& source, std::vector<Part>* parts) {
@@ -170,7 +209,7 @@ void Mover::Move(CUcontext context, ChunkSource& source, std::vector<Part>* part
     uint64_t offset = 0;
     for (size_t i = 0; i < part.first; ++i) offset += chunks[i].bytes;
     for (size_t i = part.first; i < part.end;) {
-      const size_t end = EndOfRun(part, i, source.device_chunk_bytes());
+      const size_t end = EndOfRun(part, i);
       if (chunks[i].tier != part.tier) {
         moves.push_back(MakeRelocation(part, i, end, offset, source));
         cuts.push_back({&part, i, end - i});
@@ -178,82 +217,105 @@ void Mover::Move(CUcontext context, ChunkSource& source, std::vector<Part>* part
       for (; i < end; ++i) offset += chunks[i].bytes;
     }
   }
-  const std::vector<size_t> order = ByTurns(moves);
-  std::vector<Relocation> batch;
-  batch.reserve(moves.size());
-  for (const size_t i : order) batch.push_back(std::move(moves[i]));
-  Run(context, &batch);
-  std::vector<const Relocation*> done(moves.size());
-  for (size_t i = 0; i < order.size(); ++i) done[order[i]] = &batch[i];
+  Run(context, &moves);
   // From the back, so that the places of those before stay what they are.
   for (size_t i = cuts.size(); i-- > 0;) {
     Part& part = *cuts[i].part;
-    if (done[i]->status.ok()) {
-      Enter(cuts[i], *done[i]);
+    if (moves[i].status.ok()) {
+      Enter(cuts[i], moves[i]);
       part.placed->CountTiers();
-      part.moved += BytesOf(done[i]->now);
+      part.moved += BytesOf(moves[i].now);
     } else {
-      part.status = done[i]->status;
+      part.status = moves[i].status;
     }
   }
 }
 
-Status Mover::Start(Lanes& lanes, Relocation& move, Flight* flight) {
-  *flight = Flight();
+// New chunks, and the ones in device memory, old or new, at a scratch address.
+Status Mover::Prepare(Lanes& lanes, Relocation& move, Flight* flight) {
   flight->move = &move;
   flight->bytes = BytesOf(move.from);
   flight->to_host = move.tier == Tier::kHost;
   flight->shown.assign(move.windows.size(), {flight->bytes, false, true});
-  Status status = move.source->CreateIn(move.tier, move.place, flight->bytes, &flight->fresh);
-  if (status.ok()) status = flight->to_host ? StartToHost(lanes, flight) : StartToDevice(lanes, flight);
-  if (!status.ok()) GiveUp(*flight, status);
+  // The first copy to the host waits for the first chunk alone to be mapped.
+  const bool first = flight->to_host && lanes.to_host.prepared.empty();
+  Status status = move.source->CreateIn(move.tier, move.place, flight->bytes, &flight->fresh,
+                                        first ? kFirstBytes : UINT64_MAX);
+  if (status.ok()) status = MapScratch(lanes, flight->to_host ? move.from : flight->fresh, flight);
+  if (!status.ok()) GiveUp(lanes, *flight, status);
   return status;
 }
 
-// The old chunks go to the scratch address, the new ones take their place, and
-// then the bytes follow.
-Status Mover::StartToHost(Lanes& lanes, Flight* flight) {
-  Status status = MapScratch(lanes, flight->move->from, flight);
-  if (!status.ok()) return status;
-  status = Show(*flight, true);
-  if (!status.ok()) return status;
-  return Copy(lanes, flight->move->windows.front().va, flight->scratch, flight);
-}
-
-// The bytes go to the new chunks at the scratch address; Finish lets these take
-// the old ones' place.
-Status Mover::StartToDevice(Lanes& lanes, Flight* flight) {
-  const Status status = MapScratch(lanes, flight->fresh, flight);
-  if (!status.ok()) return status;
-  return Copy(lanes, flight->scratch, flight->move->windows.front().va, flight);
-}
-
-Status Mover::Copy(Lanes& lanes, CUdeviceptr to, CUdeviceptr from, Flight* flight) {
-  const CUstream stream = flight->to_host ? lanes.to_host : lanes.to_device;
-  CUresult result = driver_.MemcpyDtoDAsync(to, from, flight->bytes, stream);
-  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemcpyDtoDAsync");
-  result = driver_.EventRecord(lanes.events.back(), stream);
-  if (result != CUDA_SUCCESS) {
-    // Nothing says when the copy ends but its stream.
-    Insist([&] { return driver_.StreamSynchronize(stream); });
-    return DriverStatus(result, "cuEventRecord");
+// To the host: the new chunks take the old ones' place, and then the bytes follow.
+void Mover::Launch(Lanes& lanes) {
+  Flight flight = std::move(lanes.to_host.prepared.front());
+  lanes.to_host.prepared.pop_front();
+  Relocation& move = *flight.move;
+  move.status = ShowAndCopy(lanes, flight);
+  if (move.status.ok()) {
+    lanes.to_host.flying.push_back(std::move(flight));
+  } else {
+    GiveUp(lanes, flight, move.status);
   }
-  flight->copied = lanes.events.back();
-  lanes.events.pop_back();
-  return Status();
 }
 
-void Mover::Finish(Lanes& lanes, Flight& flight) {
+// Chunk by chunk, so that the first is being copied while the next is mapped.
+Status Mover::ShowAndCopy(Lanes& lanes, Flight& flight) {
+  const Window& window = flight.move->windows.front();
+  Shown& shown = flight.shown.front();
+  const CUresult unmapped = driver_.MemUnmap(window.va, shown.bytes);
+  if (unmapped != CUDA_SUCCESS) return DriverStatus(unmapped, "cuMemUnmap");
+  shown = {0, true, false};
+  for (const Chunk& chunk : flight.fresh) {
+    const uint64_t at = shown.bytes;
+    const CUresult mapped = driver_.MemMap(window.va + at, chunk.bytes, 0, chunk.handle, 0);
+    if (mapped != CUDA_SUCCESS) return DriverStatus(mapped, "cuMemMap");
+    shown.bytes += chunk.bytes;
+    Status status = SetAccess(driver_, window.va + at, chunk.bytes, window.writers, window.readers);
+    if (status.ok()) {
+      const CUresult copied =
+          driver_.MemcpyDtoDAsync(window.va + at, flight.scratch + at, chunk.bytes, lanes.to_host.stream);
+      status = DriverStatus(copied, "cuMemcpyDtoDAsync");
+    }
+    if (!status.ok()) return status;
+  }
+  shown.open = true;
+  const Status status = Show(flight, true);
+  return status.ok() ? MarkEnd(lanes, flight) : status;
+}
+
+Status Mover::Copy(Lanes& lanes, CUdeviceptr to, CUdeviceptr from, Flight& flight) {
+  const CUresult result = driver_.MemcpyDtoDAsync(to, from, flight.bytes, lanes.Of(*flight.move).stream);
+  return result == CUDA_SUCCESS ? MarkEnd(lanes, flight) : DriverStatus(result, "cuMemcpyDtoDAsync");
+}
+
+// Notes the end of the flight's copies, which are submitted.
+Status Mover::MarkEnd(Lanes& lanes, Flight& flight) {
+  CUevent event = nullptr;
+  CUresult result = lanes.TakeEvent(&event);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuEventCreate");
+  result = driver_.EventRecord(event, lanes.Of(*flight.move).stream);
+  if (result == CUDA_SUCCESS) {
+    flight.copied = event;
+  } else {
+    lanes.events.push_back(event);
+  }
+  return DriverStatus(result, "cuEventRecord");
+}
+
+// The lane's oldest copy: waits for it. To the device: the new chunks take the old
+// ones' place now that they hold the bytes.
+void Mover::Land(Lanes& lanes, Lane& lane) {
+  Flight flight = std::move(lane.flying.front());
+  lane.flying.pop_front();
   Relocation& move = *flight.move;
   const CUresult result = Insist([&] { return driver_.EventSynchronize(flight.copied); });
   lanes.events.push_back(flight.copied);
   Status status = DriverStatus(result, "waiting for a copy");
-  if (status.ok() && !flight.to_host) {
-    status = Show(flight, true);
-  }
+  if (status.ok() && !flight.to_host) status = Show(flight, true);
   if (!status.ok()) {
     move.status = status;
-    GiveUp(flight, status);
+    GiveUp(lanes, flight, status);
     return;
   }
   DropScratch(flight);
@@ -263,8 +325,10 @@ void Mover::Finish(Lanes& lanes, Flight& flight) {
 }
 
 // Puts the old chunks back where they were, which hold their bytes still.
-void Mover::GiveUp(Flight& flight, Status why) {
+void Mover::GiveUp(Lanes& lanes, Flight& flight, Status why) {
   Relocation& move = *flight.move;
+  // Part of the copies may be under way.
+  Insist([&] { return driver_.StreamSynchronize(lanes.Of(move).stream); });
   const CUresult back = Insist([&] { return Show(flight, false).ok() ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN; });
   if (back != CUDA_SUCCESS) {
     Log(LogLevel::kError, "%llu bytes at %#llx cannot be mapped again after %s failed",

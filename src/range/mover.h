@@ -71,17 +71,23 @@ class Mover {
  private:
   struct Shown;
   struct Flight;
+  struct Lane;
   struct Lanes;
 
-  Status Start(Lanes& lanes, Relocation& move, Flight* flight);
-  Status StartToHost(Lanes& lanes, Flight* flight);
-  Status StartToDevice(Lanes& lanes, Flight* flight);
-  void Finish(Lanes& lanes, Flight& flight);
-  void GiveUp(Flight& flight, Status why);
+  void Carry(Lanes& lanes, std::vector<Relocation>* batch);
+  void StartWaiting(Lanes& lanes, Lane* lane, bool stop);
+  void Start(Lanes& lanes, Relocation& move);
+  Lane& NextToLand(Lanes& lanes);
+  Status Prepare(Lanes& lanes, Relocation& move, Flight* flight);
+  void Launch(Lanes& lanes);
+  void Land(Lanes& lanes, Lane& lane);
+  void GiveUp(Lanes& lanes, Flight& flight, Status why);
+  Status ShowAndCopy(Lanes& lanes, Flight& flight);
+  Status Copy(Lanes& lanes, CUdeviceptr to, CUdeviceptr from, Flight& flight);
+  Status MarkEnd(Lanes& lanes, Flight& flight);
   Status MapScratch(const Lanes& lanes, const std::vector<Chunk>& chunks, Flight* flight);
   void DropScratch(Flight& flight);
   Status Show(Flight& flight, bool fresh);
-  Status Copy(Lanes& lanes, CUdeviceptr to, CUdeviceptr from, Flight* flight);
   void Return(ChunkSource& source, std::vector<Chunk>* chunks);
 
   const Driver& driver_;

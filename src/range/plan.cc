@@ -187,7 +187,7 @@ uint64_t ChunkBytes(Tier tier, uint64_t left, uint64_t device_chunk) {
 
 uint64_t DeviceChunkBytes(uint64_t budget) {
   uint64_t bytes = 32 * kMiB;
-  while (bytes < 256 * kMiB && bytes < budget / 256) bytes *= 2;
+  while (bytes < 512 * kMiB && bytes < budget / 256) bytes *= 2;
   return bytes;
 }
 

@@ -77,7 +77,7 @@ Result<Plan> MakePlan(const PlanRequest& request, const std::vector<TierState>& 
 // chunks fit requests of many sizes.
 uint64_t ChunkBytes(Tier tier, uint64_t left, uint64_t device_chunk);
 
-inline constexpr uint64_t kHostChunkBytes = 64 * kMiB;
+inline constexpr uint64_t kHostChunkBytes = 512 * kMiB;
 // For a device whose HBM budget is `budget` bytes.
 uint64_t DeviceChunkBytes(uint64_t budget);
 

@@ -62,7 +62,7 @@ std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource
       const Chunk& chunk = victim->chunks[i];
       if (chunk.tier != Tier::kDevice) continue;
       TierState* to = elsewhere.For(chunk.bytes);
-      if (to == nullptr) return parts;
+      if (to == nullptr) continue;
       to->free -= chunk.bytes;
       picked += chunk.bytes;
       parts.push_back({victim, i, i + 1, to->tier, to->place, 0, Status()});
