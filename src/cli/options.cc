@@ -8,23 +8,10 @@
 #include "base/env.h"
 #include "base/size.h"
 #include "cli/parser.h"
+#include "cli/setting.h"
 
 namespace headroom {
 namespace {
-
-// The option's text, or else the variable's; names the one it came from.
-struct Setting {
-  std::string source;
-  std::string text;
-  bool inherited = false;
-};
-
-Setting Choose(const char* option, const std::string& text, const char* variable) {
-  if (!text.empty()) return {option, text, false};
-  const char* inherited = std::getenv(variable);
-  if (inherited == nullptr || *inherited == '\0') return {};
-  return {fmt::format("the environment's {}", variable), inherited, true};
-}
 
 // A run inside another stays on the outer one's simulated driver.
 void InheritSim(std::string* sim) {
@@ -66,10 +53,12 @@ Failure ResolveLimits(const std::string& hbm, const std::string& host, const std
 Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options) {
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
   std::string hbm, host, reserve;
+  TierTexts tiers;
   Parser parser("run");
   parser.Value("--hbm-limit", &hbm);
   parser.Value("--host-limit", &host);
   parser.Value("--reserve", &reserve);
+  AddTierOptions(&parser, &tiers);
   parser.Flag("--report", &options->report);
   parser.Value("--stats-file", &options->stats_file);
   parser.Flag("--dry-run", &options->dry_run);
@@ -84,6 +73,8 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   if (failure.failed() || options->help) return failure;
   InheritSim(&options->sim);
   failure = ResolveLimits(hbm, host, reserve, options);
+  if (failure.failed()) return failure;
+  failure = ResolveTierOptions(tiers, &options->tiers);
   if (failure.failed()) return failure;
   if (options->json && !options->dry_run)
     return Usage("--json goes with --dry-run; add it, or leave --json out");
