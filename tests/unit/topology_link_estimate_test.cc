@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
-#include <filesystem>
 
 #include "topology/link_estimate.h"
 
@@ -112,8 +111,7 @@ Driver FakeDriver() {
 }
 
 LinkFacts Read(const Driver& driver) {
-  const auto fixtures = std::filesystem::path(__FILE__).parent_path().parent_path() / "fixtures";
-  return ReadLinkFacts(driver, 0, Sysroot((fixtures / "container-cgroup1").string()));
+  return ReadLinkFacts(driver, 0, Sysroot(HEADROOM_FIXTURES "container-cgroup1"));
 }
 
 TEST(LinkFacts, AreReadFromTheDriverAndTheBus) {
