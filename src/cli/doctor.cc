@@ -11,11 +11,13 @@
 #include "cli/doctor_probe.h"
 #include "cli/doctor_report.h"
 #include "cli/exit_codes.h"
+#include "cli/link_cache.h"
 #include "cli/sim_exec.h"
 #include "driver/driver.h"
 #include "topology/gpu.h"
 #include "topology/host_budget.h"
 #include "topology/host_model.h"
+#include "topology/link_estimate.h"
 
 namespace headroom {
 namespace {
@@ -71,7 +73,13 @@ void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus
     probes.push_back(ProbeGpu(driver, gpu));
     gpu.link = ReadHostLink(gpu, root);
   }
-  for (size_t i = 0; i < gpus->size(); ++i) AddGpuFacts((*gpus)[i], probes[i], !ActiveSim().empty(), report);
+  const LinkCache cache = ReadLinkCache(LinkCachePath());
+  const std::string identity = DriverIdentity(ActiveSim());
+  for (size_t i = 0; i < gpus->size(); ++i) {
+    const Gpu& gpu = (*gpus)[i];
+    AddGpuFacts(gpu, probes[i], !ActiveSim().empty(), report);
+    AddSpeedFact(gpu, EstimateFrom(ReadLinkFacts(driver, gpu.device, root)), cache, identity, report);
+  }
   for (size_t i = 0; i < gpus->size(); ++i) AddFeatureFacts((*gpus)[i], probes[i], report);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/size.h"
+#include "cli/link_choice.h"
 
 namespace headroom {
 namespace {
@@ -215,6 +216,20 @@ void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, bool simulated, Docto
   report->Add(HostNodeFact(gpu));
   report->Add(AttributesFact(gpu));
   if (!gpu.peers.empty()) report->Add(PeersFact(gpu));
+}
+
+void AddSpeedFact(const Gpu& gpu, const LinkSpeeds& estimate, const LinkCache& cache,
+                  const std::string& driver, DoctorReport* report) {
+  const std::optional<LinkEntry> entry = FindLinks(cache, gpu.uuid, driver);
+  Fact fact{kGroup, Named(gpu.ordinal, "speeds"), FactStatus::kOk, "", "", "", {}};
+  fact.value = DescribeSpeeds(entry ? entry->speeds : estimate);
+  fact.meaning = entry ? fmt::format("Measured {}; plans weigh the tiers by them.", entry->measured)
+                       : "Estimated; run 'headroom bench tiers' to measure what plans weigh the tiers by.";
+  if (!cache.warning.empty()) {
+    fact.status = FactStatus::kWarn;
+    fact.fix = cache.warning;
+  }
+  report->Add(fact);
 }
 
 void AddFeatureFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* report) {

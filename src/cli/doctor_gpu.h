@@ -7,6 +7,7 @@
 
 #include "cli/doctor_probe.h"
 #include "cli/doctor_report.h"
+#include "cli/link_cache.h"
 #include "topology/gpu.h"
 
 namespace headroom {
@@ -18,6 +19,9 @@ void AddCudaFact(const Driver& driver, DoctorReport* report);
 // A GPU of which only files tell (a sysroot without a driver).
 void AddHintFact(int ordinal, const GpuHint& hint, const Sysroot& root, DoctorReport* report);
 void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, bool simulated, DoctorReport* report);
+// How fast each kind of memory is read: as measured, else `estimate`.
+void AddSpeedFact(const Gpu& gpu, const LinkSpeeds& estimate, const LinkCache& cache,
+                  const std::string& driver, DoctorReport* report);
 void AddFeatureFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* report);
 
 }  // namespace headroom

@@ -43,6 +43,7 @@ void PrintText(const RunPlan& plan, const GpuPreview& preview) {
   }
   if (preview.failure.failed()) fmt::print("  GPU: not known here: {}\n", preview.failure.text);
   fmt::print("  host memory: {}\n", DescribeHost(plan));
+  fmt::print("  link speeds: {}\n", plan.links.Sentence());
   fmt::print("would set:\n");
   for (const auto& [name, value] : plan.variables) fmt::print("  {}={}\n", name, Quoted(value));
   fmt::print("would run:\n  {}", Quoted(plan.program.path));
@@ -52,6 +53,33 @@ void PrintText(const RunPlan& plan, const GpuPreview& preview) {
 
 nlohmann::ordered_json Bytes(const std::optional<uint64_t>& bytes) {
   return bytes ? nlohmann::ordered_json(*bytes) : nlohmann::ordered_json(nullptr);
+}
+
+nlohmann::ordered_json Words(const std::optional<std::string>& words) {
+  return words ? nlohmann::ordered_json(*words) : nlohmann::ordered_json(nullptr);
+}
+
+// Null: the shim's default.
+nlohmann::ordered_json Tiers(const TierOptions& tiers) {
+  return {{"policy", Words(tiers.policy)},
+          {"resident_below_bytes", Bytes(tiers.resident_below)},
+          {"peers", Words(tiers.peers)},
+          {"rules", Words(tiers.rules)},
+          {"host_ahead_bytes", Bytes(tiers.host_ahead)}};
+}
+
+// Estimates are the shim's: it alone asks for them, once it has a GPU.
+nlohmann::ordered_json Links(const LinkChoice& links) {
+  nlohmann::ordered_json out = {{"source", links.SourceName()}};
+  if (links.source == LinkChoice::Source::kEstimated) {
+    out["advice"] = "run 'headroom bench tiers' to measure them";
+    return out;
+  }
+  out["device_bytes_per_second"] = links.speeds.device;
+  out["peer_bytes_per_second"] = links.speeds.peer;
+  out["host_bytes_per_second"] = links.speeds.host;
+  if (!links.measured.empty()) out["measured"] = links.measured;
+  return out;
 }
 
 void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
@@ -81,6 +109,8 @@ void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
                    {"estimated", plan.budget.estimated},
                    {"limited_by", plan.budget.limited_by}};
   }
+  out["tiers"] = Tiers(plan.limits.tiers);
+  out["link_speeds"] = Links(plan.links);
   out["environment"] = plan.variables;
   out["program"] = plan.program.path;
   out["command"] = plan.command;

@@ -78,6 +78,7 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
   if (limits.hbm) variables[env::kHbmLimit] = std::to_string(*limits.hbm);
   if (limits.host) variables[env::kHostLimit] = std::to_string(*limits.host);
   if (limits.reserve) variables[env::kReserve] = std::to_string(*limits.reserve);
+  AddTierVariables(limits.tiers, &variables);
   if (limits.report) variables[env::kReport] = "1";
   if (!limits.stats_file.empty()) variables[env::kStatsFile] = limits.stats_file;
   if (!limits.sim.empty()) {

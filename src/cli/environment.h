@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cli/installation.h"
+#include "cli/tier_options.h"
 
 namespace headroom {
 
@@ -19,6 +20,7 @@ struct Limits {
   std::optional<uint64_t> hbm;
   std::optional<uint64_t> host;
   std::optional<uint64_t> reserve;
+  TierOptions tiers;
   bool report = false;
   std::string stats_file;  // absolute; empty: none
   std::string sim;         // profile; empty: the driver that is there

@@ -11,6 +11,7 @@
 
 #include "cli/sim_exec.h"
 #include "driver/driver.h"
+#include "topology/gpu.h"
 
 namespace headroom {
 namespace {
@@ -52,14 +53,16 @@ Failure ReadGpus(const Driver& driver, std::vector<GpuPreview::Gpu>* gpus) {
     if (result == CUDA_SUCCESS) result = driver.DeviceTotalMem(&bytes, device);
     if (result == CUDA_SUCCESS) result = driver.DeviceGetName(name, sizeof name, device);
     if (result != CUDA_SUCCESS) return InitFailure(result);
-    gpus->push_back({name, bytes});
+    CUuuid uuid = {};
+    const bool named = driver.DeviceGetUuid(&uuid, device) == CUDA_SUCCESS;
+    gpus->push_back({name, bytes, named ? FormatUuid(uuid) : ""});
   }
   return {};
 }
 
 nlohmann::json ToJson(const GpuPreview& preview) {
   nlohmann::json gpus = nlohmann::json::array();
-  for (const GpuPreview::Gpu& gpu : preview.gpus) gpus.push_back({gpu.name, gpu.hbm});
+  for (const GpuPreview::Gpu& gpu : preview.gpus) gpus.push_back({gpu.name, gpu.hbm, gpu.uuid});
   return {preview.failure.exit_code, preview.failure.text, preview.version, gpus};
 }
 
@@ -70,7 +73,7 @@ bool FromJson(const std::string& text, GpuPreview* preview) {
   preview->failure = {json[0].get<int>(), json[1].get<std::string>()};
   preview->version = json[2].get<int>();
   for (const nlohmann::json& gpu : json[3]) {
-    preview->gpus.push_back({gpu[0].get<std::string>(), gpu[1].get<uint64_t>()});
+    preview->gpus.push_back({gpu[0].get<std::string>(), gpu[1].get<uint64_t>(), gpu[2].get<std::string>()});
   }
   return true;
 }
@@ -145,7 +148,7 @@ GpuPreview PreviewSimulated(const std::string& profile) {
   return preview;
 }
 
-GpuPreview PreviewGpusApart() {
+GpuPreview PreviewGpusApart(const std::string& sim_profile) {
   GpuPreview preview;
   int ends[2];
   if (pipe(ends) != 0) {
@@ -156,8 +159,8 @@ GpuPreview PreviewGpusApart() {
   const pid_t child = fork();
   if (child == 0) {
     close(ends[0]);
-    const std::string text =
-        ToJson(PreviewGpus()).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    const GpuPreview seen = sim_profile.empty() ? PreviewGpus() : PreviewSimulated(sim_profile);
+    const std::string text = ToJson(seen).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     // Less than a pipe holds, so one write takes it all.
     _exit(write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : 1);
   }

@@ -15,6 +15,7 @@ struct GpuPreview {
   struct Gpu {
     std::string name;
     uint64_t hbm = 0;  // bytes
+    std::string uuid;  // "GPU-..."; empty where the driver does not say
   };
   Failure failure;  // kExitNoDriver where there is no driver, an old one, or no GPU
   int version = 0;  // 13000 = 13.0; set even where it is too old
@@ -32,8 +33,8 @@ GpuPreview PreviewGpus();
 // not know the profile.
 GpuPreview PreviewSimulated(const std::string& profile);
 
-// PreviewGpus in a child process, for a command that goes on to exec: no state of
-// the driver is left behind here.
-GpuPreview PreviewGpusApart();
+// PreviewGpus, or PreviewSimulated where there is a profile, in a child process,
+// for a command that goes on to exec: no state of the driver is left behind here.
+GpuPreview PreviewGpusApart(const std::string& sim_profile = "");
 
 }  // namespace headroom

@@ -47,6 +47,18 @@ Options:
                           the machine can spare after a reserve for the host)
   --reserve SIZE          HBM kept free for small allocations
                           (default: 1/16 of the HBM, at most 512MiB)
+  --policy POLICY         what large data gets: gpu_first (default: HBM while it
+                          has room), balanced (every link its share), cpu_first
+                          (the host while it has room)
+  --resident-below SIZE   allocations under SIZE belong in HBM under every policy,
+                          and large data gives way to them
+                          (default: 1/16 of the HBM, at most 2GiB)
+  --peers none|auto|LIST  other GPUs whose HBM may be used: none (default), auto
+                          (every GPU in reach that CMD does not use itself), or
+                          numbers with a limit or without, such as 1:20GiB,2
+  --rules FILE            policy and hint by size or tag: a file in JSON, see below
+  --host-ahead SIZE       host memory created in advance, in the background
+                          (default: 0)
   --report                print to standard error, as each process exits, what lay
                           where
   --stats-file FILE       append one line of JSON for each process to FILE
@@ -58,13 +70,22 @@ Options:
   -h, --help              print this text
 
 SIZE is a number with a unit, such as 6GiB, 512MiB or 1.5T; units are powers of
-1024. A limit that is not given here is taken from the environment, so that a run
-inside another keeps the outer one's: HEADROOM_HBM_LIMIT, HEADROOM_HOST_LIMIT,
-HEADROOM_RESERVE.
+1024. What is not given here is taken from the environment, so that a run inside
+another keeps the outer one's: HEADROOM_HBM_LIMIT, HEADROOM_HOST_LIMIT,
+HEADROOM_RESERVE, HEADROOM_POLICY, HEADROOM_RESIDENT_BELOW, HEADROOM_PEERS,
+HEADROOM_RULES (the rules, not a file), HEADROOM_HOST_AHEAD.
+
+A file of rules looks like this; the first rule that matches an allocation counts,
+and goes before the options and what the program says. Each has "policy" or "hint"
+(hot, cold, stream or none), or both; "min" and "max" (sizes, both included) and
+"tag" (given by the program) may be left out:
+  {"rules": [{"min": "1GiB", "max": "8GiB", "tag": "kv_cache", "hint": "cold"},
+             {"min": "1GiB", "policy": "balanced"}]}
 
 Examples:
   headroom run -- python train.py
   headroom run --hbm-limit 20GiB --report -- python serve.py
+  headroom run --policy balanced --resident-below 256MiB -- python generate.py
   headroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
   headroom run --dry-run --json -- python train.py
   headroom run --sim 1GiB,host=4GiB -- ./my-driver-api-test

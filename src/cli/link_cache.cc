@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "cli/small_file.h"
 #include "topology/nvidia_files.h"
 
 namespace headroom {
@@ -21,43 +21,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kVersion = 1;
-constexpr size_t kMaxBytes = 1 << 20;
 constexpr size_t kMaxEntries = 256;
 constexpr size_t kMaxText = 256;  // of a name
-
-// A descriptor that is closed at the end.
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0) close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-// All of `path`; nullopt and errno where it is no readable regular file of a
-// sensible size. Never blocks on a FIFO.
-std::optional<std::string> ReadSmallFile(const std::string& path) {
-  const File file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  struct stat info = {};
-  if (file.fd() < 0 || fstat(file.fd(), &info) != 0) return std::nullopt;
-  errno = EINVAL;
-  if (!S_ISREG(info.st_mode) || info.st_size > static_cast<off_t>(kMaxBytes)) return std::nullopt;
-  std::string text(static_cast<size_t>(info.st_size), '\0');
-  for (size_t at = 0; at < text.size();) {
-    const ssize_t n = read(file.fd(), text.data() + at, text.size() - at);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return std::nullopt;
-    if (n == 0) text.resize(at);  // it shrank meanwhile
-    at += static_cast<size_t>(n);
-  }
-  return text;
-}
 
 bool IsName(const std::string& text, size_t least) {
   return text.size() >= least && text.size() <= kMaxText && Printable(text) == text;
@@ -130,12 +95,13 @@ bool WriteAll(int fd, std::string_view text) {
 // nothing left behind.
 bool ReplaceFile(const std::string& path, const std::string& text) {
   std::string temporary = path + ".XXXXXX";
-  const File file(mkostemp(temporary.data(), O_CLOEXEC));  // mode 0600
-  if (file.fd() < 0) return false;
-  if (WriteAll(file.fd(), text) && fsync(file.fd()) == 0 && rename(temporary.c_str(), path.c_str()) == 0) {
-    return true;
-  }
-  const int error = errno;
+  const int fd = mkostemp(temporary.data(), O_CLOEXEC);  // mode 0600
+  if (fd < 0) return false;
+  const bool written = WriteAll(fd, text) && fsync(fd) == 0;
+  int error = errno;
+  close(fd);
+  if (written && rename(temporary.c_str(), path.c_str()) == 0) return true;
+  if (written) error = errno;
   unlink(temporary.c_str());
   errno = error;
   return false;
@@ -164,12 +130,14 @@ std::string DriverIdentity(const std::string& sim_profile) {
 LinkCache ReadLinkCache(const std::string& path) {
   LinkCache cache;
   if (path.empty()) return cache;
-  const std::optional<std::string> text = ReadSmallFile(path);
-  if (!text) {
-    if (errno == ENOENT || errno == ENOTDIR) return cache;
+  std::string text;
+  const Status status = ReadSmallFile(path, &text);
+  if (!status.ok()) {
+    const bool absent = status.native() == ENOENT || status.native() == ENOTDIR;
+    if (absent) return cache;
     cache.warning = fmt::format("the measured link speeds in '{}' cannot be read: {}; remove the file", path,
-                                std::strerror(errno));
-  } else if (!ParseCache(*text, &cache.entries)) {
+                                DescribeReadFailure(status));
+  } else if (!ParseCache(text, &cache.entries)) {
     cache.warning = fmt::format(
         "'{}' does not hold link speeds of this version; run 'headroom bench tiers' to replace it", path);
   }

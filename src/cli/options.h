@@ -10,6 +10,7 @@
 
 #include "cli/doctor.h"
 #include "cli/exit_codes.h"
+#include "cli/tier_options.h"
 
 namespace headroom {
 
@@ -18,6 +19,7 @@ struct RunOptions {
   std::optional<uint64_t> host_limit;  // empty: auto
   bool host_limit_inherited = false;   // host_limit is an outer run's, which checked it
   std::optional<uint64_t> reserve;
+  TierOptions tiers;
   bool report = false;
   std::string stats_file;
   bool dry_run = false;

@@ -15,6 +15,7 @@
 #include "cli/dry_run.h"
 #include "cli/gpu_preview.h"
 #include "cli/help.h"
+#include "cli/rules_file.h"
 
 namespace headroom {
 namespace {
@@ -66,6 +67,22 @@ Failure ResolveStatsFile(const RunOptions& options, RunPlan* plan) {
   return CheckStatsFile(plan->limits.stats_file, options.dry_run);
 }
 
+Failure ResolveTiers(const RunOptions& options, RunPlan* plan) {
+  TierOptions& tiers = plan->limits.tiers;
+  tiers = options.tiers;
+  if (!tiers.rules_file.empty()) {
+    Rules rules;
+    const Failure failure = ReadRulesFile(tiers.rules_file, &rules);
+    if (failure.failed()) return failure;
+    tiers.rules = rules.Text();
+  }
+  plan->links = ChooseLinks(options.sim, tiers.link_speeds);
+  if (plan->links.source == LinkChoice::Source::kMeasured)
+    tiers.link_speeds = FormatLinkSpeeds(plan->links.speeds);
+  if (!plan->links.warning.empty()) fmt::print(stderr, "headroom: {}\n", Printable(plan->links.warning));
+  return {};
+}
+
 void WarnOfNothingToSpare(const RunPlan& plan) {
   if (!plan.host_auto || *plan.limits.host > 0) return;
   fmt::print(
@@ -99,6 +116,8 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   failure = CheckInstallation(plan->installation, !options.sim.empty());
   if (failure.failed()) return failure;
   failure = ResolveStatsFile(options, plan);
+  if (failure.failed()) return failure;
+  failure = ResolveTiers(options, plan);
   if (failure.failed()) return failure;
   plan->variables = RunVariables(plan->limits, plan->installation);
   return {};

@@ -9,6 +9,7 @@
 
 #include "cli/environment.h"
 #include "cli/exit_codes.h"
+#include "cli/link_choice.h"
 #include "cli/options.h"
 #include "cli/program_check.h"
 #include "topology/host_budget.h"
@@ -21,6 +22,7 @@ struct RunPlan {
   Limits limits;
   HostBudget budget;  // of this machine; filled in where the host limit is to be chosen or checked
   bool host_auto = false;
+  LinkChoice links;
   ProgramCheck program;
   std::vector<std::string> command;
   std::map<std::string, std::string> variables;  // to set for CMD

@@ -18,17 +18,6 @@ bool Has(const Driver& driver, CUdevice device, CUdevice_attribute attribute) {
   return Attribute(driver, device, attribute) == 1;
 }
 
-std::string FormatUuid(const CUuuid& uuid) {
-  std::string text = "GPU-";
-  for (int i = 0; i < 16; ++i) {
-    char digits[4];
-    std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(uuid.bytes[i]));
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += digits;
-  }
-  return text;
-}
-
 Status ReadIdentity(const Driver& driver, Gpu* gpu) {
   char name[256] = "";
   CUresult result = driver.DeviceGetName(name, sizeof name, gpu->device);
@@ -121,6 +110,17 @@ Status StartDriver(const Driver& driver, int* count) {
 }
 
 }  // namespace
+
+std::string FormatUuid(const CUuuid& uuid) {
+  std::string text = "GPU-";
+  for (int i = 0; i < 16; ++i) {
+    char digits[4];
+    std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(uuid.bytes[i]));
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += digits;
+  }
+  return text;
+}
 
 HostLink ReadHostLink(const Gpu& gpu, const Sysroot& root) {
   return LinkOf(gpu.integrated, gpu.uses_host_page_tables, gpu.pci_address, root);

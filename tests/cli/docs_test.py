@@ -19,10 +19,21 @@ def test_no_block_is_stale(headroom):
     assert set(re.findall(r"```text\n(.*?)```", DOCUMENT, re.DOTALL)) == texts
 
 
-def test_every_variable_that_run_sets_is_documented(headroom):
+def test_every_variable_that_run_sets_is_documented(headroom, tmp_path):
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"rules": [{"hint": "cold"}]}')
     plan = headroom.plan(
         "--sim", "1GiB,host=4GiB", "--hbm-limit", "512MiB", "--reserve", "64MiB", "--report",
-        "--stats-file", "/dev/null", "--", "true",
+        "--stats-file", "/dev/null", "--policy", "balanced", "--resident-below", "1GiB", "--peers", "auto",
+        "--rules", rules, "--host-ahead", "1GiB", "--", "true",
+        env={"HEADROOM_LINK_SPEEDS": "device=1000000000,host=1000000"},
     )  # fmt: skip
     for name in plan["environment"]:
         assert f"`{name}`" in DOCUMENT
+
+
+def test_the_help_s_rules_are_rules(headroom, tmp_path):
+    """The example in the help text is read as it stands."""
+    rules = tmp_path / "rules.json"
+    rules.write_text(re.search(r'  (\{"rules".*?\]\})', headroom("help", "run").stdout, re.DOTALL).group(1))
+    assert headroom.plan("--rules", rules, "--", "true")["tiers"]["rules"] in DOCUMENT

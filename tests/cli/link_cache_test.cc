@@ -194,13 +194,13 @@ TEST_F(LinkCacheFile, AFailedWriteLeavesTheOldFileAndNoOther) {
 TEST(LinkCachePath, FollowsTheEnvironment) {
   const char* home = std::getenv("HOME");
   const std::string kept = home != nullptr ? home : "";
-  setenv("HOME", "/home/someone", 1);
+  setenv("HOME", "/users/someone", 1);
   unsetenv("XDG_CACHE_HOME");
-  EXPECT_EQ(LinkCachePath(), "/home/someone/.cache/headroom/links.json");
+  EXPECT_EQ(LinkCachePath(), "/users/someone/.cache/headroom/links.json");
   setenv("XDG_CACHE_HOME", "/var/cache/someone", 1);
   EXPECT_EQ(LinkCachePath(), "/var/cache/someone/headroom/links.json");
   setenv("XDG_CACHE_HOME", "relative", 1);
-  EXPECT_EQ(LinkCachePath(), "/home/someone/.cache/headroom/links.json");
+  EXPECT_EQ(LinkCachePath(), "/users/someone/.cache/headroom/links.json");
   unsetenv("XDG_CACHE_HOME");
   unsetenv("HOME");
   EXPECT_EQ(LinkCachePath(), "");

@@ -14,9 +14,7 @@
 namespace headroom {
 namespace {
 
-std::string Fixture(const std::string& name) {
-  return (std::filesystem::path(__FILE__).parent_path().parent_path() / "fixtures" / name).string();
-}
+std::string Fixture(const std::string& name) { return HEADROOM_FIXTURES + name; }
 
 HostModel ModelOf(const std::string& fixture) { return ReadHostModel(Sysroot(Fixture(fixture))); }
 

@@ -1,0 +1,19 @@
+// The file of `headroom run --rules`: policy and hint by size or tag, in JSON.
+//   {"rules": [{"min": "1GiB", "max": "8GiB", "tag": "kv_cache", "policy": "cpu_first", "hint": "cold"}]}
+// Checked strictly: a key or a value that means nothing here is refused by name,
+// since a rule that is silently ignored looks like one that does not help.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "cli/exit_codes.h"
+#include "range/rules.h"
+
+namespace headroom {
+
+// Both: kExitUsage and a sentence that names the file, the rule and the key.
+Failure ReadRulesFile(const std::string& path, Rules* rules);
+Failure ParseRulesFile(const std::string& path, std::string_view text, Rules* rules);
+
+}  // namespace headroom

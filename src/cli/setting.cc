@@ -1,0 +1,16 @@
+#include "cli/setting.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+namespace headroom {
+
+Setting Choose(const char* option, const std::string& text, const char* variable) {
+  if (!text.empty()) return {option, text, false};
+  const char* inherited = std::getenv(variable);
+  if (inherited == nullptr || *inherited == '\0') return {};
+  return {fmt::format("the environment's {}", variable), inherited, true};
+}
+
+}  // namespace headroom

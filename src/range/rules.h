@@ -1,0 +1,66 @@
+// Rules: policy and hint by an allocation's size or tag, over what options and the
+// program say. Plain values; once made, any thread may apply them at once, and
+// applying neither allocates nor blocks.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "range/plan.h"
+
+namespace headroom {
+
+// A tag is 1 to 63 bytes without control characters, ',' and ';'.
+inline constexpr size_t kMaxTag = 63;
+bool IsTag(std::string_view text);
+
+struct Rule {
+  uint64_t min_bytes = 0;               // sizes from here
+  uint64_t max_bytes = UINT64_MAX;      // to here, both included
+  std::array<char, kMaxTag + 1> tag{};  // "": whatever the tag
+  std::optional<Policy> policy;
+  std::optional<Hint> hint;
+
+  void SetTag(std::string_view text);  // IsTag(text)
+  std::string_view Tag() const { return tag.data(); }
+  bool Matches(uint64_t bytes, std::string_view allocation_tag) const;
+};
+
+// Where a text went wrong, for the sentence about it.
+struct RulesMistake {
+  size_t rule = 0;        // counted from 1
+  std::string_view part;  // of the text that was parsed; empty: the rule as a whole
+};
+
+class Rules {
+ public:
+  static constexpr size_t kMost = 256;
+
+  // One line: rules separated by ';', each of NAME=VALUE separated by ',':
+  //   min=1GiB,max=8GiB,tag=kv_cache,policy=cpu_first,hint=cold;tag=weights,hint=hot
+  // Every rule has policy or hint, or both; all else may be left out. Empty text: no rules.
+  // kInvalidArgument otherwise; *mistake (may be null) says where.
+  static Result<Rules> Parse(std::string_view text, RulesMistake* mistake);
+  // The same form, sizes in bytes; Parse reads it back.
+  std::string Text() const;
+
+  // What is wrong with a rule, as Parse checks it.
+  static Status Check(const Rule& rule);
+  // Appends a rule that Check allows. False: there are kMost already.
+  bool Add(const Rule& rule);
+
+  // The first rule that matches sets what it has of policy and hint. Whether data
+  // is `resident` stays: small data that is to leave HBM needs a hint. False: none matches.
+  bool Apply(uint64_t bytes, std::string_view tag, PlanRequest* request) const;
+
+  const std::vector<Rule>& rules() const { return rules_; }
+
+ private:
+  std::vector<Rule> rules_;
+};
+
+}  // namespace headroom

@@ -1,0 +1,257 @@
+"""The options of `headroom run` that steer plans, the file of rules, and the measured link speeds."""
+
+import json
+import os
+
+import pytest
+from conftest import SIM
+
+GIB = 1 << 30
+SPEEDS = "device=4560000000000,peer=375000000000,host=51300000000"
+VARIABLES = {
+    "HEADROOM_POLICY": "balanced",
+    "HEADROOM_RESIDENT_BELOW": str(GIB),
+    "HEADROOM_PEERS": f"1:{20 * GIB},2",
+    "HEADROOM_RULES": "min=1073741824,max=8589934592,tag=kv_cache,policy=cpu_first,hint=cold;hint=hot",
+    "HEADROOM_HOST_AHEAD": str(4 * GIB),
+}
+RULES = {
+    "rules": [
+        {"min": "1GiB", "max": "8GiB", "tag": "kv_cache", "policy": "cpu_first", "hint": "cold"},
+        {"hint": "hot"},
+    ]
+}
+
+
+@pytest.fixture
+def rules_file(tmp_path):
+    def write(content):
+        path = tmp_path / "rules.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def options(rules_file):
+    """Every option, as VARIABLES has them."""
+    return ("--policy", "balanced", "--resident-below", "1GiB", "--peers", "1:20GiB,2", "--rules", rules_file(RULES),
+            "--host-ahead", "4GiB")  # fmt: skip
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """cache(text or entries) writes links.json; the value is what to put in XDG_CACHE_HOME."""
+
+    def write(content):
+        path = tmp_path / "cache" / "headroom" / "links.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not isinstance(content, str):
+            content = json.dumps({"version": 1, "machines": content})
+        path.write_text(content)
+        return {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    return write
+
+
+def entry(headroom, profile=SIM[1], **changes):
+    """What `bench tiers` would write of the first GPU of a profile."""
+    done = headroom("doctor", "--json", "--sim", profile)
+    (model,) = [fact["value"] for fact in json.loads(done.stdout)["facts"] if fact["name"] == "gpu0.model"]
+    return {
+        "gpu_name": "a GPU", "gpu_uuid": model.split(", ")[-1], "driver": f"simulated {profile}",
+        "device_bytes_per_second": 4560000000000, "peer_bytes_per_second": 375000000000,
+        "host_bytes_per_second": 51300000000, "measured": "2026-11-21T12:00:00Z", **changes,
+    }  # fmt: skip
+
+
+def environment(headroom, *arguments, env=None):
+    done = headroom("run", *SIM, *arguments, "--", "env", env=env)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("HEADROOM_"))
+
+
+def test_options_become_variables(headroom, options):
+    assert VARIABLES.items() <= environment(headroom, *options).items()
+
+
+def test_nothing_given_sets_nothing(headroom):
+    assert not {*VARIABLES, "HEADROOM_LINK_SPEEDS"} & environment(headroom).keys()
+
+
+def test_variables_that_are_set_already_are_kept(headroom):
+    inherited = {**VARIABLES, "HEADROOM_LINK_SPEEDS": SPEEDS}
+    assert inherited.items() <= environment(headroom, env=inherited).items()
+
+
+def test_variables_are_checked_and_normalised(headroom):
+    found = environment(headroom, env={"HEADROOM_RESIDENT_BELOW": "1GiB", "HEADROOM_RULES": "hint=cold,min=1GiB"})
+    assert found["HEADROOM_RESIDENT_BELOW"] == str(GIB)
+    assert found["HEADROOM_RULES"] == "min=1073741824,hint=cold"
+
+
+def test_options_go_before_variables(headroom, options):
+    other = {
+        "HEADROOM_POLICY": "cpu_first", "HEADROOM_RESIDENT_BELOW": "0", "HEADROOM_PEERS": "auto",
+        "HEADROOM_RULES": "hint=warm", "HEADROOM_HOST_AHEAD": "0",
+    }  # fmt: skip
+    assert VARIABLES.items() <= environment(headroom, *options, env=other).items()
+
+
+def test_zero_turns_a_size_off(headroom):
+    found = environment(headroom, "--resident-below", "0", "--host-ahead", "0")
+    assert found["HEADROOM_RESIDENT_BELOW"] == found["HEADROOM_HOST_AHEAD"] == "0"
+
+
+def test_dry_run_shows_them(headroom, options):
+    plan = headroom.plan(*SIM, *options, "--", "true")
+    assert plan["tiers"] == {
+        "policy": "balanced", "resident_below_bytes": GIB, "peers": VARIABLES["HEADROOM_PEERS"],
+        "rules": VARIABLES["HEADROOM_RULES"], "host_ahead_bytes": 4 * GIB,
+    }  # fmt: skip
+    assert VARIABLES.items() <= plan["environment"].items()
+    text = headroom("run", "--dry-run", *SIM, *options, "--", "true").stdout
+    assert "  HEADROOM_POLICY=balanced\n" in text
+    assert f"  HEADROOM_RULES='{VARIABLES['HEADROOM_RULES']}'\n" in text
+
+
+def test_dry_run_leaves_what_is_not_given_to_the_shim(headroom):
+    assert set(headroom.plan(*SIM, "--", "true")["tiers"].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("--policy", "fast", ["'fast' is not a policy", "gpu_first, balanced or cpu_first"]),
+        ("--policy", "", ["needs a value"]),
+        ("--resident-below", "lots", ["'lots' is not a size"]),
+        ("--resident-below", "64", ["add a unit"]),
+        ("--resident-below", "-1GiB", ["negative"]),
+        ("--host-ahead", "1e9", ["is not a size"]),
+        ("--peers", "all", ["'all' is not a list of GPUs", "1:20GiB,2"]),
+        ("--peers", "1:", ["size after ':'"]),
+        ("--peers", "1:20", ["add a unit"]),
+        ("--peers", "1,1", ["twice"]),
+        ("--rules", "/nonexistent/rules", ["cannot be read: No such file"]),
+        ("--rules", "/", ["cannot be read: Is a directory"]),
+        ("--rules", "/dev/null", ["no regular file"]),
+    ],
+)
+def test_bad_values(headroom, option, value, words):
+    headroom.refuses(2, option, *words, arguments=["run", f"{option}={value}", "--", "true"])
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("HEADROOM_POLICY", "fast", ["is not a policy"]),
+        ("HEADROOM_PEERS", "all", ["not a list"]),
+        ("HEADROOM_RULES", "hint=hot;hint=warm", ["rule 2, 'hint=warm'", "not a hint"]),
+        ("HEADROOM_RULES", "min=1GiB", ["rule 1: it has neither policy nor hint"]),
+        ("HEADROOM_LINK_SPEEDS", "quick", ["not link speeds"]),
+        ("HEADROOM_HOST_AHEAD", "5", ["add a unit"]),
+    ],
+)
+def test_bad_variables(headroom, name, value, words):
+    headroom.refuses(2, f"the environment's {name}", *words, arguments=["run", "--", "true"], env={name: value})
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("", ["is not JSON", '{"rules": [']),
+        ("{", ["is not JSON"]),
+        ("[]", ['no array "rules"']),
+        ({"rules": {}}, ['no array "rules"']),
+        ({"rules": [], "version": 1}, ['unknown key "version"']),
+        ('{"rules": [], "rules": []}', ['"rules" twice']),
+        ('{"rules": [{"hint": "hot", "hint": "cold"}]}', ['"hint" twice']),
+        ({"rules": [5]}, ["rule 1: it is not an object"]),
+        ({"rules": [{"hint": "hot"}, {"hnt": "cold"}]}, ['rule 2: the key "hnt" is unknown', "did you mean 'hint'"]),
+        ({"rules": [{"colour": "red"}]}, ['"colour" is unknown', "min, max, tag, policy and hint"]),
+        ({"rules": [{"hint": "warm"}]}, ["'warm' is not a hint", "hot, cold, stream or none"]),
+        ({"rules": [{"hint": None}]}, ["'null' is not a hint"]),
+        ({"rules": [{"policy": "fast"}]}, ["'fast' is not a policy"]),
+        ({"rules": [{"min": "lots", "hint": "hot"}]}, ["\"min\" 'lots' is not a size"]),
+        ({"rules": [{"max": -1, "hint": "hot"}]}, ['"max" is not a size']),
+        ({"rules": [{"max": 1.5, "hint": "hot"}]}, ['"max" is not a size']),
+        ({"rules": [{"min": "2GiB", "max": "1GiB", "hint": "hot"}]}, ["rule 1: min is more than max"]),
+        ({"rules": [{"min": "2GiB"}]}, ["neither policy nor hint"]),
+        ({"rules": [{"tag": "a;b", "hint": "hot"}]}, ["'a;b' is not a tag"]),
+        ({"rules": [{"tag": "", "hint": "hot"}]}, ["is not a tag"]),
+        ({"rules": [{"tag": 7, "hint": "hot"}]}, ["'7' is not a tag"]),
+        ({"rules": [{"hint": "hot"}] * 257}, ["has 257 rules; 256 are the most"]),
+    ],
+)
+def test_bad_rules(headroom, rules_file, content, words):
+    path = rules_file(content)
+    headroom.refuses(2, f"--rules '{path}'", *words, arguments=["run", "--rules", path, "--", "true"])
+
+
+def test_rules_may_be_none_and_sizes_numbers(headroom, rules_file):
+    assert environment(headroom, "--rules", rules_file({"rules": []}))["HEADROOM_RULES"] == ""
+    found = environment(headroom, "--rules", rules_file({"rules": [{"min": 5, "hint": "none"}]}))
+    assert found["HEADROOM_RULES"] == "min=5,hint=none"
+
+
+def test_no_measurement_is_an_estimate(headroom):
+    assert headroom.plan(*SIM, "--", "true")["link_speeds"] == {
+        "source": "estimated", "advice": "run 'headroom bench tiers' to measure them",
+    }  # fmt: skip
+    text = headroom("run", "--dry-run", *SIM, "--", "true").stdout
+    assert "link speeds: estimated; run 'headroom bench tiers' to measure them\n" in text
+
+
+def test_measured_speeds_are_passed_on(headroom, cache):
+    env = cache([entry(headroom, gpu_uuid="GPU-other"), entry(headroom)])
+    assert environment(headroom, env=env)["HEADROOM_LINK_SPEEDS"] == SPEEDS
+    assert headroom.plan(*SIM, "--", "true", env=env)["link_speeds"] == {
+        "source": "measured", "device_bytes_per_second": 4560000000000, "peer_bytes_per_second": 375000000000,
+        "host_bytes_per_second": 51300000000, "measured": "2026-11-21T12:00:00Z",
+    }  # fmt: skip
+    text = headroom("run", "--dry-run", *SIM, "--", "true", env=env).stdout
+    assert "link speeds: measured 2026-11-21T12:00:00Z: HBM 4560, peers 375, host 51 GB/s\n" in text
+
+
+@pytest.mark.parametrize("changes", [{"gpu_uuid": "GPU-other"}, {"driver": "580.159.04"}, {"host_bytes_per_second": 0}])
+def test_speeds_of_another_machine_are_not(headroom, cache, changes):
+    env = cache([entry(headroom, **changes)])
+    assert "HEADROOM_LINK_SPEEDS" not in environment(headroom, env=env)
+    assert headroom.plan(*SIM, "--", "true", env=env)["link_speeds"]["source"] == "estimated"
+
+
+def test_given_speeds_go_before_measured_ones(headroom, cache):
+    env = {**cache([entry(headroom)]), "HEADROOM_LINK_SPEEDS": "device=1000000000,host=1000000"}
+    plan = headroom.plan(*SIM, "--", "true", env=env)
+    assert plan["link_speeds"]["source"] == "given"
+    assert plan["environment"]["HEADROOM_LINK_SPEEDS"] == "device=1000000000,host=1000000"
+
+
+def test_a_cache_that_cannot_be_used_is_one_warning(headroom, cache):
+    done = headroom("run", *SIM, "--", "true", env=cache("{"))
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("headroom: ") and "links.json" in line and "bench tiers" in line
+
+
+def test_doctor_says_where_the_speeds_come_from(headroom, cache):
+    def speeds(env):
+        facts = json.loads(headroom("doctor", "--json", *SIM, env=env).stdout)["facts"]
+        (fact,) = [fact for fact in facts if fact["name"] == "gpu0.speeds"]
+        return fact
+
+    estimated = speeds({})
+    assert estimated["status"] == "ok" and "Estimated; run 'headroom bench tiers'" in estimated["meaning"]
+    assert estimated["value"].startswith("HBM ")
+    measured = speeds(cache([entry(headroom)]))
+    assert measured["value"] == "HBM 4560, peers 375, host 51 GB/s"
+    assert "Measured 2026-11-21T12:00:00Z" in measured["meaning"]
+    broken = speeds(cache("{"))
+    assert broken["status"] == "warn" and "links.json" in broken["fix"]
+
+
+def test_a_fifo_is_not_waited_for(headroom, tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    headroom.refuses(2, "no regular file", arguments=["run", "--rules", path, "--", "true"])
