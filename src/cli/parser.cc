@@ -1,0 +1,106 @@
+#include "cli/parser.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/suggest.h"
+
+namespace headroom {
+
+Failure Usage(std::string text) { return {kExitUsage, std::move(text)}; }
+
+Failure ParseLimit(const std::string& source, const std::string& text, uint64_t least,
+                   std::optional<uint64_t>* bytes) {
+  if (!text.empty() && text[0] == '-') {
+    return Usage(fmt::format("{} '{}' is negative; write a size such as 6GiB", source, text));
+  }
+  const Result<uint64_t> size = ParseSize(text);
+  if (!size.ok()) return Usage(fmt::format("{} '{}' is {}", source, text, size.status().what()));
+  if (*size == 0) return Usage(fmt::format("{} '{}' is zero; write a size such as 6GiB", source, text));
+  if (*size < least) {
+    return Usage(fmt::format("{} '{}' is less than 2 MiB; add a unit, such as 6GiB", source, text));
+  }
+  *bytes = *size;
+  return {};
+}
+
+Parser::Parser(std::string command) : command_(std::move(command)), app_("", command_) {
+  app_.set_help_flag();
+  app_.allow_extras();
+  app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
+void Parser::Flag(const std::string& name, bool* value) {
+  app_.add_flag(name, *value);
+  Remember(name);
+}
+
+void Parser::Value(const std::string& name, std::string* value) {
+  app_.add_option(name, *value)->type_size(1);
+  Remember(name);
+  valued_.emplace_back(name, value);
+}
+
+Failure Parser::Parse(const std::vector<std::string>& arguments) {
+  std::vector<std::string> words = JoinNegative(arguments);
+  // An option given with an empty value ("--sim=") reads as absent to CLI11.
+  for (const std::string& word : words) {
+    if (!word.empty() && word.back() == '=' && IsValued(word.substr(0, word.size() - 1))) {
+      return NeedsValue(word.substr(0, word.size() - 1));
+    }
+  }
+  std::reverse(words.begin(), words.end());  // as CLI11 wants them
+  try {
+    app_.parse(words);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string text = error.what();
+    return NeedsValue(text.substr(0, text.find(':')));
+  } catch (const CLI::Error& error) {
+    return Usage(fmt::format("{}; see 'headroom help {}'", error.what(), command_));
+  }
+  for (const auto& [name, value] : valued_) {
+    // The next option, not a value: "--hbm-limit --report".
+    if (value->compare(0, 2, "--") == 0) return NeedsValue(name);
+  }
+  const std::vector<std::string> extras = app_.remaining();
+  return extras.empty() ? Failure{} : Unexpected(extras[0]);
+}
+
+void Parser::Remember(const std::string& names) { known_.push_back(names.substr(names.find("--"))); }
+
+bool Parser::IsValued(const std::string& name) const {
+  return std::any_of(valued_.begin(), valued_.end(),
+                     [&](const auto& option) { return option.first == name; });
+}
+
+// "--hbm-limit -5GiB" to "--hbm-limit=-5GiB": or the size would pass for an option.
+std::vector<std::string> Parser::JoinNegative(const std::vector<std::string>& arguments) const {
+  std::vector<std::string> words;
+  for (const std::string& argument : arguments) {
+    const bool negative =
+        argument.size() > 1 && argument[0] == '-' && argument[1] >= '0' && argument[1] <= '9';
+    if (negative && !words.empty() && IsValued(words.back())) {
+      words.back() += "=" + argument;
+    } else {
+      words.push_back(argument);
+    }
+  }
+  return words;
+}
+
+Failure Parser::NeedsValue(const std::string& option) const {
+  return Usage(fmt::format("{} needs a value; see 'headroom help {}'", option, command_));
+}
+
+Failure Parser::Unexpected(const std::string& word) const {
+  if (word.empty() || word[0] != '-') {
+    return Usage(
+        fmt::format("'{}' is not an option of '{}'; see 'headroom help {}'", word, command_, command_));
+  }
+  const std::string name = word.substr(0, word.find('='));
+  return Usage(fmt::format("unknown option '{}'{}", name,
+                           DidYouMean(name, known_, fmt::format("; see 'headroom help {}'", command_))));
+}
+
+}  // namespace headroom

@@ -1,0 +1,51 @@
+// One command's options, parsed by CLI11 and checked word by word: what is wrong
+// becomes one sentence that says so, under the same rules in every command.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/size.h"
+#include "cli/exit_codes.h"
+
+namespace headroom {
+
+inline constexpr uint64_t kSmallestLimit = 2 * kMiB;  // one chunk; less is a forgotten unit
+
+// Exit status kExitUsage with that sentence.
+Failure Usage(std::string text);
+
+// `text` is a size of at least `least` bytes; `source` names it in the sentence.
+Failure ParseLimit(const std::string& source, const std::string& text, uint64_t least,
+                   std::optional<uint64_t>* bytes);
+
+// CLI11 for one command: no help or configuration of its own, unknown words
+// collected rather than thrown, the last of a repeated option wins.
+class Parser {
+ public:
+  explicit Parser(std::string command);
+
+  // Both before Parse; `value` outlives it.
+  void Flag(const std::string& name, bool* value);
+  void Value(const std::string& name, std::string* value);
+
+  Failure Parse(const std::vector<std::string>& arguments);
+
+ private:
+  void Remember(const std::string& names);
+  bool IsValued(const std::string& name) const;
+  std::vector<std::string> JoinNegative(const std::vector<std::string>& arguments) const;
+  Failure NeedsValue(const std::string& option) const;
+  Failure Unexpected(const std::string& word) const;
+
+  std::string command_;
+  CLI::App app_;
+  std::vector<std::string> known_;
+  std::vector<std::pair<std::string, std::string*>> valued_;
+};
+
+}  // namespace headroom
