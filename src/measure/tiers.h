@@ -63,7 +63,7 @@ struct TiersResult {
   TierSeries peer;  // with the nearest peer
   std::vector<LinkSpeed> links;
   ManagedSeries managed;
-  CopySpeeds copies;
+  CopySpeeds copies;  // 0: not measured
   std::vector<HostCreation> creation;
 };
 
