@@ -154,7 +154,11 @@ std::string ReferencesText(const TiersReport& report) {
     text += fmt::format("host memory created in chunks of {}: {}\n", FormatSize(creation.chunk_bytes),
                         Gigabytes(creation.bytes_per_second));
   }
-  return text;
+  const measure::MigrationSpeeds& migration = result.migration;
+  if (!migration.skipped.empty()) return text + fmt::format("migration: skipped, {}\n", migration.skipped);
+  return text + fmt::format("migration of {} in place: to the device {}, to the host {}, both at once {}\n",
+                            FormatSize(migration.bytes), Gigabytes(migration.to_device),
+                            Gigabytes(migration.to_host), Gigabytes(migration.both));
 }
 
 }  // namespace
@@ -184,6 +188,11 @@ std::string TiersJson(const TiersReport& report) {
                                         {"bytes", creation.bytes},
                                         {"speed", Speed(creation.bytes_per_second)}});
   }
+  out["migration"] = {{"bytes", result.migration.bytes},
+                      {"skipped", TextOrNull(result.migration.skipped)},
+                      {"to_device", Speed(result.migration.to_device)},
+                      {"to_host", Speed(result.migration.to_host)},
+                      {"both", Speed(result.migration.both)}};
   out["stored"] = TextOrNull(report.stored);
   out["not_stored"] = TextOrNull(report.not_stored);
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -17,7 +17,7 @@ class Lane {
  public:
   explicit Lane(Session& session) : session_(session), calls_(session.calls()) {}
   ~Lane() {
-    if (stream_ != nullptr) calls_.StreamDestroy(stream_);
+    if (stream_ != nullptr) session_.driver().StreamDestroy(stream_);
     if (device_ != 0) session_.driver().MemFree(device_);
     if (host_ != nullptr) calls_.MemFreeHost(host_);
   }
@@ -30,7 +30,7 @@ class Lane {
     if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemHostAlloc");
     result = session_.driver().MemAlloc(&device_, bytes);
     if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemAlloc");
-    return DriverStatus(calls_.StreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    return DriverStatus(session_.driver().StreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   }
 
   Status ToDevice() {
@@ -39,7 +39,9 @@ class Lane {
   Status ToHost() {
     return DriverStatus(calls_.MemcpyDtoHAsync(host_, device_, bytes_, stream_), "cuMemcpyDtoHAsync");
   }
-  Status Wait() { return DriverStatus(calls_.StreamSynchronize(stream_), "a copy of pinned memory"); }
+  Status Wait() {
+    return DriverStatus(session_.driver().StreamSynchronize(stream_), "a copy of pinned memory");
+  }
 
  private:
   Session& session_;
@@ -106,6 +108,7 @@ Result<double> MeasureHostCreation(HostTier& host, uint64_t bytes, uint64_t chun
     const Status released = host.Release(chunk);
     if (status.ok()) status = released;
   }
+  host.Trim();
   if (!status.ok()) return status;
   return created / seconds;
 }

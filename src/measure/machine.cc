@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "base/undo.h"
-
 namespace headroom::measure {
 namespace {
 
@@ -26,7 +24,8 @@ Machine::Machine(Session& session, const std::vector<Gpu>& gpus, const Gpu& gpu,
     : session_(session),
       gpu_(gpu),
       ledger_(OpenLedger()),
-      share_(gpu.integrated ? 0 : host_limit, 0, ledger_.get()),
+      // Kept chunks serve migrations, as they do in programs; Discard gives them back.
+      share_(gpu.integrated ? 0 : host_limit, host_limit, ledger_.get()),
       device_(session.driver(), gpu.device, Budget::kUnlimited, 0),
       host_(session.driver(), std::max(gpu.host_numa_node, 0), share_),
       source_(session.driver(), device_, host_, LinkSpeeds{}),
@@ -66,19 +65,32 @@ uint64_t Machine::HostFree() {
   return RoundDown(host_.Free(), kGranularity);
 }
 
-Result<Speeds> Machine::MeasurePlan(const Plan& plan, uint64_t bytes, int rounds) {
+Result<std::unique_ptr<Range>> Machine::Build(const Plan& plan, uint64_t bytes) {
   RangeRequest request;
   request.bytes = bytes;
   request.context = session_.context();
   Result<std::unique_ptr<Range>> range = builder_.BuildFrom(request, plan);
-  if (!range.ok()) return range.status();
-  Undo give_back([&] { builder_.Discard(std::move(*range)); });
+  if (!range.ok()) return range;
   // The source lets the host stand in where another process took what was planned.
-  if ((*range)->host_bytes != BytesOfPlan(Tier::kHost, plan) ||
-      (*range)->peer_bytes != BytesOfPlan(Tier::kPeer, plan)) {
-    return Status(Code::kOutOfMemory, "a GPU has less free memory than the measurement needs");
+  if (BytesIn(Tier::kHost, (*range)->chunks) == BytesOfPlan(Tier::kHost, plan) &&
+      BytesIn(Tier::kPeer, (*range)->chunks) == BytesOfPlan(Tier::kPeer, plan)) {
+    return range;
   }
-  return session_.Measure({(*range)->va, bytes, nullptr}, rounds);
+  Discard(std::move(*range));
+  return Status(Code::kOutOfMemory, "a GPU has less free memory than the measurement needs");
+}
+
+void Machine::Discard(std::unique_ptr<Range> range) {
+  builder_.Discard(std::move(range));
+  host_.Trim();
+}
+
+Result<Speeds> Machine::MeasurePlan(const Plan& plan, uint64_t bytes, int rounds) {
+  Result<std::unique_ptr<Range>> range = Build(plan, bytes);
+  if (!range.ok()) return range.status();
+  const Result<Speeds> speeds = session_.Measure({(*range)->va, bytes, nullptr}, rounds);
+  Discard(std::move(*range));
+  return speeds;
 }
 
 }  // namespace headroom::measure

@@ -27,13 +27,17 @@ class Machine {
   // The peers that the GPU can reach, the fastest by the driver's word first.
   const std::vector<int>& peers() const { return peer_ordinals_; }
 
+  // A range of `bytes` placed by `plan`. kOutOfMemory when a tier has less than that.
+  Result<std::unique_ptr<Range>> Build(const Plan& plan, uint64_t bytes);
+  // Gives it back, and the host chunks that it left behind.
+  void Discard(std::unique_ptr<Range> range);
+
   // How fast kernels read and write a range of `bytes` placed by `plan`.
-  // kOutOfMemory when a tier has less than that.
+  // Fails as Build does.
   Result<Speeds> MeasurePlan(const Plan& plan, uint64_t bytes, int rounds);
 
   Session& session() { return session_; }
   ChunkSource& source() { return source_; }
-  RangeBuilder& builder() { return builder_; }
   HostTier& host() { return host_; }
   const Gpu& gpu() const { return gpu_; }
 

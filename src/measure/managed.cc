@@ -53,7 +53,7 @@ class Managed {
                           "cuMemPrefetchAsync");
     });
     if (!status.ok()) return status;
-    return DriverStatus(session_.calls().StreamSynchronize(session_.stream()), "cuMemPrefetchAsync");
+    return DriverStatus(session_.driver().StreamSynchronize(session_.stream()), "cuMemPrefetchAsync");
   }
 
   CUdeviceptr va() const { return va_; }

@@ -16,9 +16,7 @@ constexpr uint64_t kStored = 0x9e3779b97f4a7c15u;  // odd, so that every missing
 constexpr double kTimedSeconds = 0.005;            // a timing is to last that long: launches are not free
 constexpr int kMostLaunches = 16;
 
-Status WrongData() {
-  return Status(Code::kDriver, "memory did not hold what was written to it; the figures would be worthless");
-}
+Status WrongData() { return Status(Code::kDriver, "a check: memory did not hold what was written to it"); }
 
 // How many runs of `seconds` make one timing.
 int LaunchesFor(double seconds, const Target& target) {
@@ -37,11 +35,11 @@ Session::Session(const Driver& driver, const Calls& calls, CUdevice device)
 
 Session::~Session() {
   if (context_ == nullptr) return;
-  if (stream_ != nullptr) calls_.StreamSynchronize(stream_);
+  if (stream_ != nullptr) driver_.StreamSynchronize(stream_);
   if (cell_ != 0) driver_.MemFree(cell_);
   if (start_ != nullptr) driver_.EventDestroy(start_);
   if (stop_ != nullptr) driver_.EventDestroy(stop_);
-  if (stream_ != nullptr) calls_.StreamDestroy(stream_);
+  if (stream_ != nullptr) driver_.StreamDestroy(stream_);
   if (module_ != nullptr) calls_.ModuleUnload(module_);
   driver_.DevicePrimaryCtxRelease(device_);
 }
@@ -76,7 +74,7 @@ Status Session::Prepare() {
       kernel(&fill_, "headroom_fill") && kernel(&store_, "headroom_store") && kernel(&sum_, "headroom_sum") &&
       kernel(&verify_, "headroom_verify") &&
       // Not a non-blocking one: it has to wait for SetCell's copy, which goes over the default stream.
-      good(calls_.StreamCreate(&stream_, CU_STREAM_DEFAULT), "cuStreamCreate") &&
+      good(driver_.StreamCreate(&stream_, CU_STREAM_DEFAULT), "cuStreamCreate") &&
       good(driver_.EventCreate(&start_, CU_EVENT_DEFAULT), "cuEventCreate") &&
       good(driver_.EventCreate(&stop_, CU_EVENT_DEFAULT), "cuEventCreate") &&
       good(driver_.MemAlloc(&cell_, sizeof(uint64_t)), "cuMemAlloc");
@@ -85,8 +83,8 @@ Status Session::Prepare() {
 }
 
 Result<Speeds> Session::Measure(const Target& target, int rounds) {
-  Status status = Fill(target);
-  if (status.ok()) status = CheckFilled(target);
+  Status status = Fill(target, kSeed);
+  if (status.ok()) status = Check(target, kSeed);
   if (!status.ok()) return status;
   const Result<double> read = BestRead(target, rounds);
   if (!read.ok()) return read.status();
@@ -136,22 +134,20 @@ Status Session::Launch(CUfunction kernel, void** arguments) {
       "cuLaunchKernel");
 }
 
-Status Session::Fill(const Target& target) {
+Status Session::Fill(const Target& target, uint64_t seed) {
   CUdeviceptr va = target.va;
   uint64_t words = target.bytes / sizeof(uint64_t);
-  uint64_t seed = kSeed;
   void* arguments[] = {&va, &words, &seed};
   const Status status = Launch(fill_, arguments);
   if (!status.ok()) return status;
-  return DriverStatus(calls_.StreamSynchronize(stream_), "the kernel that fills the range");
+  return DriverStatus(driver_.StreamSynchronize(stream_), "the kernel that fills the range");
 }
 
-Status Session::CheckFilled(const Target& target) {
+Status Session::Check(const Target& target, uint64_t seed) {
   Status status = SetCell(0);
   if (!status.ok()) return status;
   CUdeviceptr va = target.va;
   uint64_t words = target.bytes / sizeof(uint64_t);
-  uint64_t seed = kSeed;
   void* arguments[] = {&va, &words, &seed, &cell_};
   status = Launch(verify_, arguments);
   if (!status.ok()) return status;
@@ -194,7 +190,7 @@ Result<double> Session::Timed(int launches, Launches enqueue) {
   Status status = DriverStatus(driver_.EventRecord(start_, stream_), "cuEventRecord");
   for (int i = 0; i < launches && status.ok(); ++i) status = enqueue();
   if (status.ok()) status = DriverStatus(driver_.EventRecord(stop_, stream_), "cuEventRecord");
-  if (status.ok()) status = DriverStatus(calls_.StreamSynchronize(stream_), "the kernel that was timed");
+  if (status.ok()) status = DriverStatus(driver_.StreamSynchronize(stream_), "the kernel that was timed");
   float milliseconds = 0;
   if (status.ok()) {
     status = DriverStatus(calls_.EventElapsedTime(&milliseconds, start_, stop_), "cuEventElapsedTime");
@@ -210,7 +206,7 @@ Status Session::SetCell(uint64_t value) {
 
 Result<uint64_t> Session::GetCell() {
   uint64_t value = 0;
-  CUresult result = calls_.StreamSynchronize(stream_);
+  CUresult result = driver_.StreamSynchronize(stream_);
   if (result == CUDA_SUCCESS) result = calls_.MemcpyDtoH(&value, cell_, sizeof value);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemcpyDtoH");
   return value;

@@ -43,6 +43,11 @@ class Session {
   // wrong at any point.
   Result<Speeds> Measure(const Target& target, int rounds);
 
+  // Writes contents that depend on `seed` and on nothing else; kDriver when they
+  // are not there any more.
+  Status Fill(const Target& target, uint64_t seed);
+  Status Check(const Target& target, uint64_t seed);
+
   const Driver& driver() const { return driver_; }
   const Calls& calls() const { return calls_; }
   CUdevice device() const { return device_; }
@@ -53,8 +58,6 @@ class Session {
   Session(const Driver& driver, const Calls& calls, CUdevice device);
   Status Prepare();
   Status Launch(CUfunction kernel, void** arguments);
-  Status Fill(const Target& target);
-  Status CheckFilled(const Target& target);
   Result<uint64_t> Sum(const Target& target);
   // Seconds of one run, as the mean of `launches` in a row, and what they summed.
   Result<double> TimeRead(const Target& target, int launches, uint64_t* sum);

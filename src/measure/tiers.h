@@ -9,6 +9,7 @@
 
 #include "measure/copies.h"
 #include "measure/machine.h"
+#include "measure/migration.h"
 
 namespace headroom::measure {
 
@@ -65,6 +66,7 @@ struct TiersResult {
   ManagedSeries managed;
   CopySpeeds copies;  // 0: not measured
   std::vector<HostCreation> creation;
+  MigrationSpeeds migration;
 };
 
 struct TiersRequest {

@@ -10,7 +10,7 @@ from conftest import SOURCE, Headroom
 
 MIB = 1 << 20
 SHARES = [0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1]
-TWO_GPUS = "2x256MiB,host=1GiB"
+THREE_GPUS = "3x256MiB,host=1GiB"
 QUICK = ("--size", "32MiB", "--rounds", "1")
 SCRIPT = SOURCE / "scripts" / "plot_tiers.py"
 
@@ -28,10 +28,10 @@ needs_matplotlib = pytest.mark.skipif(PYTHON is None, reason="no python3 with ma
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """One measurement with two GPUs that ends without misuse or memory left behind, and where its cache would be."""
+    """One measurement with three GPUs that ends without misuse or memory left behind, and where its cache would be."""
     cache = tmp_path_factory.mktemp("cache")
     done = Headroom()(
-        "bench", "tiers", "--sim", TWO_GPUS, *QUICK, "--json",
+        "bench", "tiers", "--sim", THREE_GPUS, *QUICK, "--json",
         env={"XDG_CACHE_HOME": str(cache), "HEADROOM_LEDGER": str(cache / "ledger"), "HEADROOM_SIM_STRICT": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -50,7 +50,7 @@ def test_says_what_was_measured(results):
     assert results["simulated"] is True
     assert results["gpu"]["name"] == "Simulated GPU"
     assert results["gpu"]["uuid"].startswith("GPU-")
-    assert results["driver"] == f"simulated {TWO_GPUS}"
+    assert results["driver"] == f"simulated {THREE_GPUS}"
     assert results["cuda"] == "13.0"
     assert results["range_bytes"] == 32 * MIB
     assert results["granule_bytes"] == 2 * MIB
@@ -66,7 +66,7 @@ def test_the_simulator_is_not_stored(measured):
 
 def test_every_link_is_there(results):
     links = {(link["tier"], link["place"]): link for link in results["links"]}
-    assert set(links) == {("device", 0), ("host", 0), ("peer", 1)}
+    assert set(links) == {("device", 0), ("host", 0), ("peer", 1), ("peer", 2)}
     for link in links.values():
         assert link["skipped"] is None
         assert link["read"] > 0 and link["write"] > 0
@@ -76,6 +76,7 @@ def test_every_link_is_there(results):
 def test_every_share_against_its_ideal(results, index, tier):
     series = results["series"][index]
     assert series["tier"] == tier and series["skipped"] is None
+    assert series["place"] == index  # of two peers the first
     assert [point["share"] for point in series["points"]] == SHARES
     first, last = series["points"][0], series["points"][-1]
     assert first["slow_bytes"] == 0 and last["slow_bytes"] == results["range_bytes"]
@@ -96,7 +97,7 @@ def test_every_share_against_its_ideal(results, index, tier):
 
 
 def test_links_are_the_ends_of_the_series(results):
-    links = {link["tier"]: link for link in results["links"]}
+    links = {link["tier"]: link for link in reversed(results["links"])}  # of the peers the first
     host, peer = results["series"]
     assert links["device"]["read"] == host["points"][0]["read"]["interleaved"]
     assert links["device"]["read"] == peer["points"][0]["read"]["interleaved"]
@@ -122,12 +123,19 @@ def test_references(results):
     assert made[0]["speed"] > 0
 
 
+def test_migration(results):
+    migration = results["migration"]
+    assert migration["skipped"] is None
+    assert migration["bytes"] == 32 * MIB
+    assert all(migration[way] > 0 for way in ("to_device", "to_host", "both"))
+
+
 def test_table_for_people(headroom):
     done = headroom("bench", "tiers", "--sim", "256MiB,host=1GiB", *QUICK)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no terminal, so no progress
     for part in ("simulated", "not a GPU's", "GPU 0 (its own)", "host node 0", "of ideal", "managed, faults",
-                 "pinned copies", "created in chunks of 2.0 MiB"):  # fmt: skip
+                 "pinned copies", "created in chunks of 2.0 MiB", "migration of 32.0 MiB"):  # fmt: skip
         assert part in done.stdout
     assert "peer" not in done.stdout
 
@@ -145,13 +153,6 @@ def test_one_gpu_inside_a_simulated_run(headroom):
     assert "measuring: the GPU's own memory" in done.stderr.splitlines()
 
 
-def test_every_peer_is_measured_once(headroom):
-    done = headroom("bench", "tiers", "--sim", "3x256MiB,host=1GiB", *QUICK, "--json")
-    results = json.loads(done.stdout)
-    assert [(link["tier"], link["place"]) for link in results["links"][2:]] == [("peer", 1), ("peer", 2)]
-    assert results["series"][1]["place"] == 1
-
-
 def test_a_gpu_without_memory_of_its_own(headroom):
     done = headroom("bench", "tiers", "--sim", "256MiB,host=1GiB,integrated", *QUICK, "--json")
     assert done.returncode == 0, done.stderr
@@ -159,6 +160,7 @@ def test_a_gpu_without_memory_of_its_own(headroom):
     assert [link["skipped"] is None for link in results["links"]] == [True, False]
     assert results["links"][0]["read"] > 0
     assert results["series"][0]["points"] == [] and results["managed"]["points"] == []
+    assert "no host tier" in results["migration"]["skipped"]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +186,7 @@ def test_a_host_that_turns_out_smaller_is_skipped(headroom):
     assert results["links"][1]["read"] is None
     assert results["host_creation"] == []
     assert results["copies"]["both"] is None
+    assert results["migration"]["both"] is None and "64.0 MiB" in results["migration"]["skipped"]
 
 
 def test_unknown_profile(headroom):
@@ -197,7 +200,7 @@ def test_without_a_driver(headroom):
     headroom.refuses(3, probe["driver_problem"], arguments=["bench", "tiers"])
 
 
-@pytest.mark.parametrize("call", ["cuLaunchKernel:9", "cuMemMap:3", "cuMemAdvise:2", "cuMemcpyHtoDAsync:4"])
+@pytest.mark.parametrize("call", ["cuLaunchKernel:9", "cuMemMap:3", "cuMemAdvise:2", "cuMemcpyHtoDAsync:4", "cuMemcpyDtoDAsync:2"])
 def test_failure_of_the_driver_is_a_failure(headroom, call):
     text = headroom.refuses(
         1,
@@ -225,7 +228,7 @@ def test_interrupt(headroom):
 @needs_matplotlib
 def test_plot(headroom, tmp_path):
     figure = tmp_path / "a figure.svg"
-    done = headroom("bench", "tiers", "--sim", TWO_GPUS, *QUICK, "--json", "--plot", figure)
+    done = headroom("bench", "tiers", "--sim", THREE_GPUS, *QUICK, "--json", "--plot", figure)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["benchmark"] == "tiers"
     assert xml.etree.ElementTree.parse(figure).getroot().tag.endswith("svg")
@@ -287,13 +290,13 @@ def test_plot_of_a_file_that_is_not_there(tmp_path):
     "name, word", [("tiers.txt", "end its name in .svg"), ("tiers", "end its name in .svg")]
 )
 def test_plot_with_a_name_of_no_figure(headroom, tmp_path, name, word):
-    headroom.refuses(2, word, arguments=["bench", "tiers", "--sim", TWO_GPUS, "--plot", tmp_path / name])
+    headroom.refuses(2, word, arguments=["bench", "tiers", "--sim", THREE_GPUS, "--plot", tmp_path / name])
 
 
 @needs_matplotlib
 def test_plot_that_cannot_be_written(headroom, tmp_path):
     headroom.refuses(
-        2, "cannot be written", arguments=["bench", "tiers", "--sim", TWO_GPUS, "--plot", tmp_path / "none" / "a.svg"]
+        2, "cannot be written", arguments=["bench", "tiers", "--sim", THREE_GPUS, "--plot", tmp_path / "none" / "a.svg"]
     )
 
 
@@ -303,7 +306,7 @@ def test_plot_without_matplotlib(headroom, tmp_path):
     headroom.refuses(
         1,
         "python3-matplotlib",
-        arguments=["bench", "tiers", "--sim", TWO_GPUS, "--plot", tmp_path / "tiers.svg"],
+        arguments=["bench", "tiers", "--sim", THREE_GPUS, "--plot", tmp_path / "tiers.svg"],
         env={"PYTHONPATH": str(tmp_path)},
     )
     assert not (tmp_path / "tiers.svg").exists()
