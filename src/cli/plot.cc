@@ -20,6 +20,7 @@ namespace {
 // standard input; with `quiet` its output goes nowhere. -1: it could not be started.
 int Run(std::vector<std::string> words, int input, bool quiet) {
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   posix_spawn_file_actions_t actions;
@@ -86,12 +87,13 @@ Failure CheckPlot(const std::string& path) {
             "output "
             "and draw it elsewhere"};
   }
-  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-  if (file < 0) {
+  // The file if it is there, else its folder; nothing is made before there is something to draw.
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  const std::string target = access(path.c_str(), F_OK) == 0 ? path : folder.empty() ? "." : folder.string();
+  if (access(target.c_str(), W_OK) != 0) {
     return {kExitUsage,
             fmt::format("--plot '{}' cannot be written: {}; name another file", path, std::strerror(errno))};
   }
-  close(file);
   return {};
 }
 

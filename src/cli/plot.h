@@ -9,7 +9,7 @@
 namespace headroom {
 
 // Before measuring: a Python with matplotlib is here, the script is installed, and
-// `path` can be written (an empty file is made).
+// `path` can be written.
 Failure CheckPlot(const std::string& path);
 
 // Draws the results in `json` into `path`, which CheckPlot has found good.
