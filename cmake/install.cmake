@@ -29,4 +29,8 @@ foreach(target ${sim_targets})
   endif()
 endforeach()
 
+# What draws the figure of `headroom bench tiers`; found at <bin>/../share/headroom.
+configure_file(${CMAKE_SOURCE_DIR}/scripts/plot_tiers.py ${CMAKE_BINARY_DIR}/share/headroom/plot_tiers.py COPYONLY)
+install(PROGRAMS scripts/plot_tiers.py DESTINATION share/headroom)
+
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/headroom DESTINATION include FILES_MATCHING PATTERN "*.h")

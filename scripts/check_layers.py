@@ -15,7 +15,7 @@ import sys
 
 # Lowest first; layers on one line are peers that do not include each other.
 LAYERS = [["base"], ["driver"], ["topology"], ["tier"], ["range"], ["pool"], ["sleep"], ["capi"],
-          ["shim", "cli", "python"]]
+          ["measure"], ["shim", "cli", "python"]]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # What these folders hear when they include a layer.
 FORBIDDEN_BELOW = {"sim": "sim/ includes nothing of src/", "include": "public headers include nothing of src/"}

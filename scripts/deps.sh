@@ -71,6 +71,7 @@ need_build() {
 need_test() {
   need libgtest-dev "$include/gtest/gtest.h"
   python_with pytest >/dev/null || missing+=(python3-pytest)
+  python_with matplotlib >/dev/null || missing+=(python3-matplotlib)
 }
 
 need_lint() {

@@ -1,5 +1,6 @@
 #include "kernels.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "copy.h"
@@ -41,6 +42,13 @@ Operation Fill(const uint64_t* a, int device) {
   });
 }
 
+Operation Store(const uint64_t* a, int device) {
+  return Work([p = a[0], words = a[1], value = a[2], device] {
+    return EachPiece(p, words, device, Access::kWrite,
+                     [&](uint64_t* out, uint64_t count, uint64_t) { std::fill_n(out, count, value); });
+  });
+}
+
 Operation Sum(const uint64_t* a, int device) {
   return Work([p = a[0], words = a[1], out = a[2], device] {
     uint64_t sum = 0;
@@ -70,10 +78,8 @@ Operation Spin(const uint64_t* a, int) {
 }
 
 constexpr Kernel kKernels[] = {
-    {"headroom_fill", 3, Fill},
-    {"headroom_sum", 3, Sum},
-    {"headroom_verify", 4, Verify},
-    {"headroom_spin", 1, Spin},
+    {"headroom_fill", 3, Fill},     {"headroom_store", 3, Store}, {"headroom_sum", 3, Sum},
+    {"headroom_verify", 4, Verify}, {"headroom_spin", 1, Spin},
 };
 
 }  // namespace

@@ -79,6 +79,19 @@ extern "C" __global__ void headroom_fill(uint64_t* p, uint64_t words, uint64_t s
   }
 }
 
+// p[i] = value: nothing but stores, so that it runs at the speed of the memory
+extern "C" __global__ void headroom_store(uint64_t* p, uint64_t words, uint64_t value) {
+  const uint64_t head = words > 0 && reinterpret_cast<uintptr_t>(p) % 16 != 0 ? 1 : 0;
+  ulonglong2* vectors = reinterpret_cast<ulonglong2*>(p + head);
+  const uint64_t count = (words - head) / 2;
+  for (uint64_t i = GlobalThread(); i < count; i += GlobalThreads())
+    vectors[i] = make_ulonglong2(value, value);
+  if (GlobalThread() == 0) {
+    if (head != 0) p[0] = value;
+    if (head + 2 * count < words) p[words - 1] = value;
+  }
+}
+
 // *out += sum of the words
 extern "C" __global__ void headroom_sum(const uint64_t* p, uint64_t words, uint64_t* out) {
   uint64_t sum = 0;

@@ -8,11 +8,12 @@
 namespace headroom {
 
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitFailed = 1;       // a check or the demo failed
-inline constexpr int kExitUsage = 2;        // bad usage or bad input
-inline constexpr int kExitNoDriver = 3;     // no usable GPU or driver
-inline constexpr int kExitCannotRun = 126;  // CMD is there and cannot be run under headroom
-inline constexpr int kExitNotFound = 127;   // CMD was not found
+inline constexpr int kExitFailed = 1;         // a check or the demo failed
+inline constexpr int kExitUsage = 2;          // bad usage or bad input
+inline constexpr int kExitNoDriver = 3;       // no usable GPU or driver
+inline constexpr int kExitInterrupted = 130;  // Ctrl-C ended a measurement
+inline constexpr int kExitCannotRun = 126;    // CMD is there and cannot be run under headroom
+inline constexpr int kExitNotFound = 127;     // CMD was not found
 
 // A command's failure before it has done anything: an exit status and the
 // sentence for it. A default one is success.

@@ -12,7 +12,8 @@ Usage:
   headroom run [options] -- CMD ...   run CMD with host memory added to its GPUs' memory
   headroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
   headroom doctor [options]           what this machine has, and what it means for headroom
-  headroom help [run|demo|doctor]     explain a command
+  headroom bench tiers [options]      how fast each memory is that this GPU can use
+  headroom help [COMMAND]             explain a command
   headroom --version                  print the version
 
 Try first:
@@ -22,11 +23,12 @@ Try first:
 
 Exit status:
   0     success
-  1     a check of doctor failed, or the demo found wrong data
+  1     a check of doctor failed, the demo found wrong data, or a measurement failed
   2     bad usage or bad input
   3     no usable GPU or driver
   126   CMD cannot be run (not executable, static, set-uid, 32-bit, ...)
   127   CMD was not found
+  130   Ctrl-C ended a measurement
   Otherwise 'headroom run' becomes CMD, so its exit status and signals are CMD's own.
 )";
 
@@ -139,6 +141,50 @@ Examples:
   headroom doctor
   headroom doctor --json
   headroom doctor --sim gh200-egm
+)";
+
+inline constexpr std::string_view kBenchHelp =
+    R"(headroom bench: measurements on this machine
+
+Usage:
+  headroom bench tiers [options]   how fast each memory is that this GPU can use
+
+'headroom help bench tiers' says more.
+)";
+
+inline constexpr std::string_view kBenchTiersHelp =
+    R"(headroom bench tiers: how fast each memory is that this GPU can use
+
+Usage:
+  headroom bench tiers [options]
+
+Measures, on the first GPU, how fast a kernel reads and writes one range of which
+0 to 100% lie on the host, and with a second GPU in reach, on that one: interleaved
+in 2 MiB pieces, and with the slow part at the end. Beside it stand the ideal (the
+most that both links together could give), managed memory (host pages read
+directly, and moved by faults), copies of pinned memory, and how fast host memory
+is created. All contents are checked.
+
+The speeds are kept in ${XDG_CACHE_HOME:-~/.cache}/headroom/links.json for
+'headroom run'. Nothing is kept on the simulated driver, whose figures are this
+machine's, not a GPU's. Use an idle machine.
+
+Options:
+  --size SIZE     size of each range (default: 4GiB, or what is free; below 1GiB the
+                  GPU's cache flatters)
+  --rounds N      the best of N timings counts (default: 5)
+  --plot FILE     draw a figure into FILE.svg, .png or .pdf (needs python3 with
+                  matplotlib)
+  --json          print the result as JSON
+  -v, --verbose   say what is being measured, also where standard error is no
+                  terminal
+  --sim PROFILE   use the simulated driver (default size: 64MiB)
+  -h, --help      print this text
+
+Examples:
+  headroom bench tiers
+  headroom bench tiers --json --plot tiers.svg > tiers.json
+  headroom bench tiers --size 8GiB --rounds 10
 )";
 
 }  // namespace headroom

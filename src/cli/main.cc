@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/bench.h"
 #include "cli/demo.h"
 #include "cli/doctor.h"
 #include "cli/environment.h"
@@ -20,7 +21,7 @@
 namespace headroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run", "demo", "doctor", "help"};
+const std::vector<std::string> kCommands = {"run", "demo", "doctor", "bench", "help"};
 
 int Print(std::string_view text) {
   fmt::print("{}", text);
@@ -41,10 +42,13 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "run") return Print(kRunHelp);
   if (topic == "demo") return Print(kDemoHelp);
   if (topic == "doctor") return Print(kDoctorHelp);
+  if (topic == "bench") {
+    return Print(arguments.size() > 1 && arguments[1] == "tiers" ? kBenchTiersHelp : kBenchHelp);
+  }
   if (topic == "help") return Print(kGeneralHelp);
   return Report(
       {kExitUsage, fmt::format("there is no help on '{}'{}", topic,
-                               DidYouMean(topic, kCommands, "; there is on run, demo and doctor"))});
+                               DidYouMean(topic, kCommands, "; there is on run, demo, doctor and bench"))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -54,18 +58,20 @@ int UnknownCommand(const std::string& word) {
                                "{} ...'",
                                word, word)});
   }
-  return Report({kExitUsage,
-                 fmt::format("'{}' is not a headroom command{}", word,
-                             DidYouMean(word, kCommands, "; the commands are run, demo, doctor and help"))});
+  return Report(
+      {kExitUsage,
+       fmt::format("'{}' is not a headroom command{}", word,
+                   DidYouMean(word, kCommands, "; the commands are run, demo, doctor, bench and help"))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
-    return Report({kExitUsage, "name a command: run, demo, doctor; 'headroom help' explains them"});
+    return Report({kExitUsage, "name a command: run, demo, doctor, bench; 'headroom help' explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "run") return RunCommand(arguments);
   if (command == "demo") return DemoCommand(arguments);
+  if (command == "bench") return BenchCommand(arguments);
   if (command == "doctor") return DoctorCommand(arguments);
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
   if (command == "--version" || command == "-V" || command == "version")

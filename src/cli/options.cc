@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 
 #include "base/env.h"
@@ -12,6 +13,8 @@
 
 namespace headroom {
 namespace {
+
+constexpr int kMostRounds = 1000;
 
 // A run inside another stays on the outer one's simulated driver.
 void InheritSim(std::string* sim) {
@@ -96,6 +99,28 @@ Failure ParseDemo(const std::vector<std::string>& arguments, DemoOptions* option
   InheritSim(&options->sim);
   if (failure.failed() || options->help || hbm.empty()) return failure;
   return ParseLimit("--hbm-limit", hbm, kSmallestLimit, &options->hbm_limit);
+}
+
+Failure ParseBenchTiers(const std::vector<std::string>& arguments, BenchTiersOptions* options) {
+  std::string size, rounds;
+  Parser parser("bench tiers");
+  parser.Value("--size", &size);
+  parser.Value("--rounds", &rounds);
+  parser.Value("--plot", &options->plot);
+  parser.Flag("--json", &options->json);
+  parser.Flag("-v,--verbose", &options->verbose);
+  parser.Value("--sim", &options->sim);
+  parser.Flag("-h,--help", &options->help);
+  const Failure failure = parser.Parse(arguments);
+  InheritSim(&options->sim);
+  if (failure.failed() || options->help) return failure;
+  if (!rounds.empty()) {
+    const auto [end, error] = std::from_chars(rounds.data(), rounds.data() + rounds.size(), options->rounds);
+    if (error != std::errc() || *end != '\0' || options->rounds < 1 || options->rounds > kMostRounds) {
+      return Usage(fmt::format("--rounds '{}' is not a number from 1 to {}", rounds, kMostRounds));
+    }
+  }
+  return size.empty() ? Failure{} : ParseLimit("--size", size, kSmallestLimit, &options->size);
 }
 
 Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* options) {

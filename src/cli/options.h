@@ -36,6 +36,16 @@ struct DemoOptions {
   bool help = false;
 };
 
+struct BenchTiersOptions {
+  std::optional<uint64_t> size;
+  int rounds = 5;
+  std::string sim;
+  std::string plot;  // file to draw into
+  bool json = false;
+  bool verbose = false;
+  bool help = false;
+};
+
 struct DoctorArguments {
   DoctorOptions options;
   bool help = false;
@@ -44,6 +54,7 @@ struct DoctorArguments {
 // `arguments` is what follows the command's name.
 Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options);
 Failure ParseDemo(const std::vector<std::string>& arguments, DemoOptions* options);
+Failure ParseBenchTiers(const std::vector<std::string>& arguments, BenchTiersOptions* options);
 Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* options);
 
 }  // namespace headroom

@@ -22,7 +22,7 @@ def test_installs_the_parts_and_nothing_else(prefix):
     files = {p.relative_to(prefix).as_posix() for p in prefix.rglob("*") if not p.is_dir()}
     assert {name for name in files if not name.startswith("include/headroom/")} == {
         "bin/headroom", "lib/headroom/libheadroom_shim.so", "lib/headroom/headroom-demo",
-        "lib/headroom/sim/libcuda.so.1", "lib/headroom/sim/libnvidia-ml.so.1"}
+        "share/headroom/plot_tiers.py", "lib/headroom/sim/libcuda.so.1", "lib/headroom/sim/libnvidia-ml.so.1"}
     assert "include/headroom/headroom.h" in files
 
 

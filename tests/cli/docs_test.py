@@ -5,17 +5,18 @@ import re
 import pytest
 from conftest import SOURCE
 
+TOPICS = [[], ["run"], ["demo"], ["doctor"], ["bench"], ["bench", "tiers"]]
 DOCUMENT = (SOURCE / "docs" / "cli.md").read_text()
 
 
-@pytest.mark.parametrize("topic", [[], ["run"], ["demo"], ["doctor"]])
+@pytest.mark.parametrize("topic", TOPICS)
 def test_help_is_in_the_document(headroom, topic):
     blocks = re.findall(r"```text\n(.*?)```", DOCUMENT, re.DOTALL)
     assert headroom("help", *topic).stdout in blocks
 
 
 def test_no_block_is_stale(headroom):
-    texts = {headroom("help", *topic).stdout for topic in ([], ["run"], ["demo"], ["doctor"])}
+    texts = {headroom("help", *topic).stdout for topic in TOPICS}
     assert set(re.findall(r"```text\n(.*?)```", DOCUMENT, re.DOTALL)) == texts
 
 

@@ -6,10 +6,10 @@ import pytest
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], ["run", "demo", "doctor", "headroom help"]),
+        ([], ["run", "demo", "doctor", "bench", "headroom help"]),
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, demo, doctor and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, demo, doctor, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "headroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -29,6 +29,20 @@ import pytest
         (["demo", "--hbm-limit", "-1GiB"], ["negative"]),
         (["demo", "--hbm-limit", "4MiB", "--sim", "1GiB,host=4GiB"], ["raise --hbm-limit"]),
         (["doctor", "--jsn"], ["did you mean '--json'"]),
+        (["bench"], ["headroom bench tiers"]),
+        (["bench", "tires"], ["'tires'", "did you mean 'tiers'"]),
+        (["bench", "alloc"], ["'alloc'", "it measures tiers"]),
+        (["bench", "--json"], ["'--json'", "it measures tiers"]),
+        (["bench", "tiers", "--jsn"], ["did you mean '--json'"]),
+        (["bench", "tiers", "-q"], ["headroom help bench tiers"]),
+        (["bench", "tiers", "fast"], ["'fast' is not an option of 'bench tiers'"]),
+        (["bench", "tiers", "--plot"], ["--plot needs a value"]),
+        (["bench", "tiers", "--rounds", "0"], ["--rounds '0'", "1 to 1000"]),
+        (["bench", "tiers", "--rounds", "1001"], ["--rounds '1001'"]),
+        (["bench", "tiers", "--rounds", "3x"], ["--rounds '3x'"]),
+        (["bench", "tiers", "--rounds=-1"], ["--rounds '-1'"]),
+        (["bench", "tiers", "--size", "lots"], ["--size 'lots' is not a size"]),
+        (["bench", "tiers", "--size", "6"], ["add a unit"]),
         (["doctor", "--sysroot"], ["--sysroot needs a value"]),
     ],
 )
@@ -106,26 +120,34 @@ def test_general_help(headroom, arguments):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "doctor"])
+@pytest.mark.parametrize("command", ["run", "demo", "doctor", "bench tiers"])
 def test_help_of_a_command(headroom, command):
-    by_option = headroom(command, "--help")
-    by_short_option = headroom(command, "-h")
-    by_command = headroom("help", command)
+    words = command.split()
+    by_option = headroom(*words, "--help")
+    by_short_option = headroom(*words, "-h")
+    by_command = headroom("help", *words)
     assert by_option.returncode == 0
     assert by_option.stdout == by_command.stdout == by_short_option.stdout
     assert f"headroom {command}" in by_option.stdout
     assert "Examples:" in by_option.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "doctor"])
+@pytest.mark.parametrize("arguments", [["bench", "--help"], ["bench", "-h"], ["help", "bench"]])
+def test_help_of_bench_lists_what_it_measures(headroom, arguments):
+    done = headroom(*arguments)
+    assert done.returncode == 0
+    assert "headroom bench tiers" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "doctor", "bench tiers"])
 def test_help_names_every_option_that_is_accepted(headroom, command):
     """An option of the help text is known to the parser: asking for help with it works."""
-    text = headroom("help", command).stdout
+    text = headroom("help", *command.split()).stdout
     options = {word.split("=")[0] for line in text.splitlines() if line.startswith("  --") for word in line.split()[:1]}
     assert options
     for option in options:
         flag = [option] if option in ("--report", "--dry-run", "--json") else [option, "1GiB"]
-        done = headroom(command, *flag, "--help")
+        done = headroom(*command.split(), *flag, "--help")
         assert done.returncode == 0, (option, done.stderr)
 
 

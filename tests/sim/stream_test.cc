@@ -142,6 +142,18 @@ TEST_F(StreamTest, PageableSourcesAreReadAtTheCall) {
   EXPECT_EQ(cuMemFree(word), CUDA_SUCCESS);
 }
 
+TEST_F(StreamTest, StoredWordsAddUp) {
+  CUdeviceptr words = 0;
+  ASSERT_EQ(cuMemAlloc(&words, 64), CUDA_SUCCESS);
+  ASSERT_EQ(cuMemsetD32(words, 0, 16), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("headroom_store", nullptr, {words + 8, 5, 7}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("headroom_sum", nullptr, {words + 8, 7, words}), CUDA_SUCCESS);
+  uint64_t sum = 0;
+  ASSERT_EQ(cuMemcpyDtoH(&sum, words, 8), CUDA_SUCCESS);
+  EXPECT_EQ(sum, 35U);  // five sevens, and the two words after them as they were
+  EXPECT_EQ(cuMemFree(words), CUDA_SUCCESS);
+}
+
 TEST_F(CaptureTest, ACapturedGraphReplays) {
   CUdeviceptr sum = 0;
   ASSERT_EQ(cuMemAlloc(&sum, 16), CUDA_SUCCESS);

@@ -1,0 +1,23 @@
+// Calls: the driver functions that only measuring needs (calls.def), so that the
+// preloaded library does not bind them in every process. Immutable; any thread.
+#pragma once
+
+#include <cuda.h>
+
+#include "base/status.h"
+#include "driver/driver.h"
+
+namespace headroom::measure {
+
+struct Calls {
+#define HEADROOM_MEASURE_FUNCTION(member, name, symbol, version) decltype(&::symbol) member = nullptr;
+#include "measure/calls.def"
+};
+
+// kDriver: a function is missing; what() names it.
+Result<Calls> BindCalls(const Driver& driver);
+
+// The driver is headroom's simulated one: its speeds are no GPU's.
+bool IsSimulated(const Driver& driver);
+
+}  // namespace headroom::measure
