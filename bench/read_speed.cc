@@ -42,6 +42,18 @@ uint64_t ExpectedSum(uint64_t bytes, uint64_t seed) {
   return sum;
 }
 
+// Every buffer that lies in both: what it reads at depends on its share.
+void ListMixed(Report& report, const std::vector<Buffer>& buffers) {
+  int mixed = 0;
+  for (const Buffer& buffer : buffers) {
+    if (buffer.host_share == 0 || buffer.host_share > 0.999) continue;
+    const std::string name = "mixed_" + std::to_string(mixed++);
+    report.Figure(name + "_host_share", buffer.host_share);
+    report.Figure(name + "_GBps", buffer.gb_per_second);
+  }
+  report.Figure("mixed_buffers", mixed);
+}
+
 void Summarise(Report& report, const std::vector<Buffer>& buffers, bool spilled) {
   std::vector<double> speeds;
   for (const Buffer& buffer : buffers) {
@@ -84,6 +96,7 @@ int main(int argc, char** argv) {
   report.Check("sums", wrong == 0, std::to_string(wrong) + " buffers have a wrong sum");
   Summarise(report, buffers, false);
   Summarise(report, buffers, true);
+  ListMixed(report, buffers);
   report.Figure("headroom_loaded", HasHeadroom());
   return report.Finish();
 }

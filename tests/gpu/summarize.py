@@ -46,13 +46,20 @@ def alloc_cost(figures):
     return rows(header, [[size, *(costs[name] for name in names)] for size, costs in figures.items()])
 
 
+def generate(figures):
+    lines = [[how, *row.values()] for how, row in figures.items() if isinstance(row, dict)]
+    header = ["how", *figures["bare"]]
+    return f"Weights: {figures['model_GiB']} GiB.\n\n" + rows(header, lines)
+
+
 def plain(figures):
     """One row per figure; nested ones are for results.json alone."""
     lines = [[name, value] for name, value in figures.items() if not isinstance(value, dict)]
     return rows(["figure", "value"], lines) if lines else ""
 
 
-SPECIAL = {"call_overhead": call_overhead, "alloc_cost": alloc_cost}
+SPECIAL = {"call_overhead": call_overhead, "alloc_cost": alloc_cost, "generate_1_02": generate,
+           "generate_1_25": generate, "generate_2": generate}
 
 
 def section(step):

@@ -11,7 +11,9 @@ import time
 import traceback
 
 import correctness  # noqa: F401  (each module registers its steps)
+import moving  # noqa: F401
 import timing  # noqa: F401
+import tokens  # noqa: F401
 import two_processes  # noqa: F401
 from context import ROOT, Context, machine
 from registry import STEPS, Result

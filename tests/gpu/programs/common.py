@@ -73,22 +73,52 @@ class Placement(ctypes.Structure):
         ("address", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),
         ("device_bytes", ctypes.c_uint64),
+        ("peer_bytes", ctypes.c_uint64),
         ("host_bytes", ctypes.c_uint64),
         ("device", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
+        ("hint", ctypes.c_int32),
     ]
 
 
-def describe(address):
-    """The Placement of the range that holds `address`; None without headroom, or
-    where headroom does not know it (small, or mapped by the program itself)."""
+def headroom_function(name, result, *arguments):
+    """A function of headroom's C interface, or None where the process has none."""
     try:
-        function = ctypes.CDLL(None).headroom_describe
+        function = getattr(ctypes.CDLL(None), name)
     except AttributeError:
         return None
-    function.argtypes = [ctypes.c_uint64, ctypes.POINTER(Placement)]
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+def describe(address):
+    """The Placement of the range, or of the program's own mapping, that holds
+    `address`; None without headroom, or where headroom has not placed it (small)."""
+    function = headroom_function("headroom_describe", ctypes.c_int, ctypes.c_uint64, ctypes.POINTER(Placement))
     placement = Placement()
-    return placement if function(address, ctypes.byref(placement)) == 0 else None
+    return placement if function and function(address, ctypes.byref(placement)) == 0 else None
+
+
+def bytes_by_tier(spans):
+    """Where the bytes of [(address, bytes), ...] lie; overlaps count once. Of an
+    allocation that lies in several tiers a part counts in proportion. What headroom
+    has not placed is `other`: small allocations, which lie in HBM."""
+    found = {"device": 0.0, "peer": 0.0, "host": 0.0, "other": 0.0}
+    done = 0
+    for start, size in sorted(spans):
+        at, end = max(start, done), start + size
+        while at < end:
+            place = describe(at)
+            if place is None or place.bytes == 0:
+                upto = min(end, (at // (2 * MIB) + 1) * 2 * MIB)
+                found["other"] += upto - at
+            else:
+                upto = min(end, place.address + place.bytes)
+                share = (upto - at) / place.bytes
+                for tier in ("device", "peer", "host"):
+                    found[tier] += share * getattr(place, tier + "_bytes")
+            at = upto
+        done = max(done, end)
+    return {tier: round(value) for tier, value in found.items()}
 
 
 def nvml_totals(bus_id=None):
