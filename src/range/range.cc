@@ -74,6 +74,11 @@ Status RangeBuilder::Open(Range& range) {
   return status;
 }
 
+uint64_t RangeBuilder::Accessors() {
+  MutexLock lock(access_mutex_);
+  return accessors_;
+}
+
 Status RangeBuilder::CatchUp(Range& range) {
   MutexLock lock(access_mutex_);
   return range.windows[0].writers == accessors_ ? Status() : Open(range);
@@ -89,7 +94,7 @@ Status RangeBuilder::Unmap(Range& range) {
 }
 
 bool RangeBuilder::GiveBack(Range& range) {
-  if (!Unmap(range).ok() || !source_.Release(&range.chunks).ok()) return false;
+  if (!Unmap(range).ok() || !source_.Release(&range.chunks, !range.exported).ok()) return false;
   if (range.va == 0) return true;
   if (driver_.MemAddressFree(range.va, range.bytes) != CUDA_SUCCESS) return false;
   range.va = 0;
