@@ -208,22 +208,46 @@ TEST_F(IpcFailureTest, SilentAndNoisyClientsHoldNobodyUp) {
   EXPECT_EQ(exporter.End(), 0);
 }
 
-TEST_F(IpcFailureTest, AProgramThatClosesEveryDescriptorLosesItsHandlesOnly) {
-  Actor exporter;
-  const CUdeviceptr theirs = exporter.Alloc(kSpilled);
-  const CUipcMemHandle handle = exporter.Export(theirs);
-  const CUdeviceptr p = Open(handle);
+// This process's sockets alone: the simulated driver's files stay.
+void CloseEverySocket() {
   for (int fd = 3; fd < 256; ++fd) {
     struct stat info {};
-    // This process's own sockets alone: the simulated driver's files stay.
     if (fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode)) close(fd);
   }
+}
+
+TEST_F(IpcFailureTest, AnImporterThatClosesEveryDescriptorKeepsTheMemory) {
+  Actor exporter;
+  const CUdeviceptr theirs = exporter.Alloc(kSpilled);
+  exporter.Fill(theirs, kSpilled, 1);
+  const CUipcMemHandle handle = exporter.Export(theirs);
+  const CUdeviceptr p = Open(handle);
+  CloseEverySocket();
+  EXPECT_EQ(CountBad(p, kSpilled, 1), 0u);
   const int reused = open("/dev/null", O_RDONLY | O_CLOEXEC);
   Close(p);
   EXPECT_GE(fcntl(reused, F_GETFD), 0);  // not ours to close
   close(reused);
   EXPECT_CU(TryOpen(handle));
   EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+}
+
+TEST_F(IpcFailureTest, AnExporterThatClosesEveryDescriptorMakesNewHandles) {
+  const CUdeviceptr p = Alloc(32 * kMiB);
+  Fill(p, 32 * kMiB, 1);
+  const CUipcMemHandle before = Export(p);
+  CloseEverySocket();
+  testing::internal::CaptureStderr();
+  const CUipcMemHandle after = Export(p);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("earlier IPC handles are void"), std::string::npos) << log;
+  EXPECT_NE(ToHex(before), ToHex(after));
+  Actor importer;
+  const CUdeviceptr there = importer.Open(after);
+  EXPECT_EQ(importer.CountBad(there, 32 * kMiB, 1), 0u);
+  EXPECT_EQ(importer.Close(there), "CUDA_SUCCESS");
+  EXPECT_EQ(importer.End(), 0);
+  Free(p);
 }
 
 // Every driver call of opening and closing fails once. Nothing leaks, and the next try works.
