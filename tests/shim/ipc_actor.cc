@@ -1,5 +1,7 @@
 #include "ipc_actor.h"
 
+#include <sys/resource.h>
+
 #include <csignal>
 #include <functional>
 #include <iostream>
@@ -70,6 +72,11 @@ const std::map<std::string, std::function<std::string(Arguments&)>>& Commands() 
       {"fill", PlayFill},
       {"check", PlayCheck},
       {"fork", PlayFork},
+      {"limit",
+       [](Arguments& a) {
+         LimitDescriptors(Number(a));
+         return std::string("limited");
+       }},
       {"close", [](Arguments& a) { return Done(Cu().IpcCloseMemHandle(Number(a))); }},
       {"free", [](Arguments& a) { return Done(Cu().MemFree(Number(a))); }},
       {"host_bytes", [](Arguments& a) { return std::to_string(PlacementOf(Number(a)).host_bytes); }},
@@ -83,6 +90,15 @@ const std::map<std::string, std::function<std::string(Arguments&)>>& Commands() 
 }
 
 }  // namespace
+
+void LimitDescriptors(uint64_t more) {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  int next = 0;
+  while (fcntl(next, F_GETFD) >= 0) ++next;
+  limit.rlim_cur = more == 0 ? limit.rlim_max : static_cast<rlim_t>(next) + more;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 std::string ToHex(const CUipcMemHandle& handle) {
   std::string text;

@@ -11,6 +11,9 @@ namespace headroom::shim_test {
 std::string ToHex(const CUipcMemHandle& handle);
 CUipcMemHandle FromHex(const std::string& text);
 
+// Lets this process open `more` descriptors and no further ones; 0: as many as it may.
+void LimitDescriptors(uint64_t more);
+
 class Actor {
  public:
   // What it logs goes to `log_path` where one is given.

@@ -278,6 +278,68 @@ TEST_F(IpcFailureTest, EveryFailingCallLeavesItAsItWas) {
   EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
 }
 
+TEST_F(IpcFailureTest, AnExportThatFailsIsTheImportersErrorOnce) {
+  const LogFile log;
+  Actor exporter(Environment{{"HEADROOM_SIM_FAIL", "cuMemExportToShareableHandle:1:CUDA_ERROR_UNKNOWN"}},
+                 log.path());
+  const CUdeviceptr theirs = exporter.Alloc(kMixed);
+  const CUipcMemHandle handle = exporter.Export(theirs);
+  EXPECT_CU_IS(TryOpen(handle), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_TRUE(log.WaitFor("could not be given", "cuMemExportToShareableHandle failed (999)"));
+  EXPECT_CU(TryOpen(handle));
+  EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+  EXPECT_EQ(exporter.End(), 0);
+}
+
+// More chunks than travel in one message: 36 of 64 MiB. ctest gives it 4 GiB of host memory.
+class IpcManyChunksTest : public IpcFailureTest {
+ protected:
+  static constexpr uint64_t kMany = 36 * 64 * kMiB;
+  static constexpr uint64_t kPart = 64 * 1024;
+  static void FillParts(CUdeviceptr p, uint64_t seed) {
+    for (uint64_t at = 0; at < kMany; at += 64 * kMiB) Fill(p + at, kPart, seed + at);
+    EXPECT_CU(Cu().CtxSynchronize());
+  }
+  static void ExpectParts(CUdeviceptr p, uint64_t seed) {
+    for (uint64_t at = 0; at < kMany; at += 64 * kMiB) EXPECT_EQ(CountBad(p + at, kPart, seed + at), 0u);
+  }
+};
+
+TEST_F(IpcManyChunksTest, ArriveInTheirOrder) {
+  const CUdeviceptr p = Alloc(kMany);
+  FillParts(p, 1);
+  Actor importer;
+  const CUdeviceptr there = importer.Open(Export(p));
+  for (uint64_t at = 0; at < kMany; at += 64 * kMiB) {
+    EXPECT_EQ(importer.CountBad(there + at, kPart, 1 + at), 0u);
+  }
+  importer.Fill(there + kMany - kPart, kPart, 99);
+  EXPECT_EQ(CountBad(p + kMany - kPart, kPart, 99), 0u);
+  EXPECT_EQ(importer.Close(there), "CUDA_SUCCESS");
+  EXPECT_EQ(importer.End(), 0);
+  Free(p);
+}
+
+TEST_F(IpcManyChunksTest, NeedDescriptorsOnBothSides) {
+  Actor exporter(Environment{{"HEADROOM_LOG", "off"}});
+  const CUdeviceptr theirs = exporter.Alloc(kMany);
+  const CUipcMemHandle handle = exporter.Export(theirs);
+  const size_t descriptors = Descriptors();
+  LimitDescriptors(10);
+  EXPECT_CU_IS(TryOpen(handle), CUDA_ERROR_OPERATING_SYSTEM);
+  LimitDescriptors(0);
+  EXPECT_EQ(exporter.Ask("limit 10"), "limited");
+  EXPECT_CU_IS(TryOpen(handle), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(exporter.Ask("limit 0"), "limited");
+  const CUdeviceptr p = Open(handle);
+  FillParts(p, 5);
+  ExpectParts(p, 5);
+  Close(p);
+  EXPECT_EQ(Descriptors(), descriptors);
+  EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+  EXPECT_EQ(exporter.End(), 0);
+}
+
 }  // namespace
 }  // namespace headroom::shim_test
 

@@ -160,6 +160,21 @@ TEST_F(IpcTest, SmallAllocationsKeepTheDriversOwnHandles) {
   Free(p);
 }
 
+TEST_F(IpcTest, ASmallAllocationIsOpenedTwiceLikeALargeOne) {
+  Actor exporter;
+  const CUdeviceptr theirs = exporter.Alloc(4 * kMiB);
+  exporter.Fill(theirs, 4 * kMiB, 2);
+  const CUipcMemHandle handle = exporter.Export(theirs);
+  const CUdeviceptr p = Open(handle);
+  EXPECT_EQ(Open(handle), p);
+  Close(p);
+  EXPECT_EQ(CountBad(p, 4 * kMiB, 2), 0u);
+  Close(p);
+  EXPECT_CU_IS(Cu().IpcCloseMemHandle(p), CUDA_ERROR_INVALID_VALUE);
+  GetSim().clear_strict_errors();
+  EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+}
+
 TEST_F(IpcTest, CaptureNeitherHindersNorSuffers) {
   Actor exporter;
   const CUdeviceptr theirs = exporter.Alloc(kSpilled);
