@@ -94,7 +94,7 @@ Status RangeBuilder::Unmap(Range& range) {
 }
 
 bool RangeBuilder::GiveBack(Range& range) {
-  if (!Unmap(range).ok() || !source_.Release(&range.chunks, !range.exported).ok()) return false;
+  if (!Unmap(range).ok() || !source_.Release(&range.chunks).ok()) return false;
   if (range.va == 0) return true;
   if (driver_.MemAddressFree(range.va, range.bytes) != CUDA_SUCCESS) return false;
   range.va = 0;

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "shim/retired.h"
+#include "shim/contexts.h"
 
 namespace headroom::shim {
 

@@ -48,7 +48,7 @@ class ImportTable {
 
   // As RangeTable's.
   bool Find(CUdeviceptr address, RangeInfo* out) const { return ranges_.Find(address, out); }
-  const RangeTable& ranges() const { return ranges_; }
+  RangeTable& ranges() { return ranges_; }
 
   // Waits for the GPU and takes the addresses away. On failure all is as before.
   Status Unmap(Import& import);

@@ -22,7 +22,6 @@ constexpr int kExitMilliseconds = 1000;
 std::atomic<bool> g_stopping{false};
 std::atomic<int> g_busy{0};  // threads that may be in a driver call
 std::atomic<pid_t> g_owner{0};
-Mutex g_exported_mutex;  // for Placed::exported of all ranges
 
 void LogPins(uint64_t bytes, uint32_t pins) {
   Log(LogLevel::kDebug, "an allocation of %llu MiB is open %u times in other processes",
@@ -40,8 +39,7 @@ void IpcService::StopAll() {
 Result<IpcTicket> IpcService::Export(CUdeviceptr address) {
   IpcTicket ticket = self_;
   const bool found = rt_.ranges.With(address, [&](Range& range) {
-    MutexLock lock(g_exported_mutex);
-    range.exported = true;
+    range.offered = true;
     ticket.range = range.order;
     ticket.device = HalfOf(rt_.ExistingDevice(range.device)->uuid);
   });
@@ -138,8 +136,7 @@ bool IpcService::WithRange(uint64_t order, Use use) {
 bool IpcService::Begin(Connection& connection, const IpcTicket& asked) {
   IpcReply reply;
   WithRange(asked.range, [&](Range& range) {
-    MutexLock lock(g_exported_mutex);
-    if (!range.exported) return;
+    if (!range.offered) return;
     LogPins(range.requested, ++range.pins);
     connection.pinned = true;
     reply = MakeReply(range.requested, range.chunks, rt_.ExistingDevice(range.device)->uuid);
@@ -168,7 +165,7 @@ bool IpcService::SendBatch(Connection& connection) {
 
 Status IpcService::FillBatch(const Connection& connection, IpcBatch* batch, IpcDescriptors* descriptors) {
   Status status(Code::kNotFound, "finding it");  // freed meanwhile
-  WithRange(connection.range, [&](const Range& range) {
+  WithRange(connection.range, [&](Range& range) {
     status = Status();
     // Whether the driver wants a context for this is not documented.
     CUcontext pushed = range.context;
@@ -181,6 +178,7 @@ Status IpcService::FillBatch(const Connection& connection, IpcBatch* batch, IpcD
                                                              CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
                        "cuMemExportToShareableHandle");
       if (!status.ok()) break;
+      range.chunks[connection.next + i].exported = true;
       fcntl(fd, F_SETFD, FD_CLOEXEC);
       descriptors->fds[descriptors->count++] = fd;
     }
