@@ -7,8 +7,11 @@
 namespace headroom::shim_test {
 namespace {
 
-// 32 MiB: in HBM; kSpilled: on the host; kMixed: both.
-class SharedTest : public IpcTest, public testing::WithParamInterface<uint64_t> {};
+// 32 MiB: in HBM; kSpilled: on the host; kMixed: both, interleaved.
+class SharedTest : public IpcTest, public testing::WithParamInterface<uint64_t> {
+ protected:
+  CUdeviceptr AllocPlaced() { return GetParam() == kSpilled ? AllocOnHost(kSpilled) : Alloc(GetParam()); }
+};
 INSTANTIATE_TEST_SUITE_P(Placement, SharedTest, testing::Values(32 * kMiB, kSpilled, kMixed),
                          [](const auto& test) {
                            return test.param == kMixed     ? "Mixed"
@@ -18,7 +21,7 @@ INSTANTIATE_TEST_SUITE_P(Placement, SharedTest, testing::Values(32 * kMiB, kSpil
 
 TEST_P(SharedTest, BothProcessesSeeTheSameBytes) {
   const uint64_t bytes = GetParam();
-  const CUdeviceptr p = Alloc(bytes);
+  const CUdeviceptr p = AllocPlaced();
   Fill(p, bytes, 1);
   ASSERT_CU(Cu().CtxSynchronize());
   Actor importer;
@@ -70,6 +73,37 @@ TEST_P(SharedTest, AnOpenedRangeLooksLikeDeviceMemory) {
   EXPECT_CU_IS(Cu().MemGetAddressRange(&base, nullptr, p), CUDA_ERROR_NOT_FOUND);
   EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
   EXPECT_EQ(exporter.End(), 0);
+}
+
+TEST_F(IpcTest, ItMovesWhileNobodyHasItOpen) {
+  const uint64_t bytes = 32 * kMiB;
+  const CUdeviceptr p = Alloc(bytes);
+  Fill(p, bytes, 1);
+  ASSERT_CU(Cu().CtxSynchronize());
+  const CUipcMemHandle handle = Export(p);
+  EXPECT_EQ(headroom_range_migrate(p, 0, HEADROOM_TIER_HOST), HEADROOM_OK);
+  Actor importer;
+  const CUdeviceptr there = importer.Open(handle);
+  EXPECT_EQ(importer.CountBad(there, bytes, 1), 0u);
+  EXPECT_EQ(headroom_range_migrate(p, 0, HEADROOM_TIER_DEVICE), HEADROOM_BUSY);
+  EXPECT_EQ(PlacementOf(p).host_bytes, bytes);
+  importer.Fill(there, bytes, 2);
+  EXPECT_EQ(importer.Close(there), "CUDA_SUCCESS");
+  EXPECT_EQ(importer.End(), 0);
+  int moved = HEADROOM_BUSY;  // until its end has been noticed
+  for (int i = 0; i < 1000 && moved == HEADROOM_BUSY; ++i) {
+    moved = headroom_range_migrate(p, 0, HEADROOM_TIER_DEVICE);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(moved, HEADROOM_OK);
+  EXPECT_EQ(PlacementOf(p).host_bytes, 0u);
+  EXPECT_EQ(CountBad(p, bytes, 2), 0u);
+  Actor another;
+  const CUdeviceptr again = another.Open(handle);
+  EXPECT_EQ(another.CountBad(again, bytes, 2), 0u);
+  EXPECT_EQ(another.Close(again), "CUDA_SUCCESS");
+  EXPECT_EQ(another.End(), 0);
+  Free(p);
 }
 
 TEST_P(SharedTest, AnAllocationHasOneHandleAndTheNextAnother) {

@@ -73,9 +73,10 @@ class Placement(ctypes.Structure):
         ("address", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),
         ("device_bytes", ctypes.c_uint64),
+        ("peer_bytes", ctypes.c_uint64),
         ("host_bytes", ctypes.c_uint64),
         ("device", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
+        ("hint", ctypes.c_int32),
     ]
 
 
