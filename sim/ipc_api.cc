@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <map>
 
 #include "alloc.h"
 #include "entry.h"
@@ -28,6 +29,28 @@ struct Ticket {
 };
 static_assert(sizeof(Ticket) <= CU_IPC_HANDLE_SIZE);
 
+// What is open in this process: a handle opened again in its context gives the same
+// address, and as many closes are due.
+struct Opened {
+  Ticket ticket;
+  CUcontext context;
+  int references;
+};
+std::map<CUdeviceptr, Opened>& OpenedHandles() {
+  static auto* opened = new std::map<CUdeviceptr, Opened>;
+  return *opened;
+}
+
+bool OpenAgain(const Ticket& ticket, CUcontext context, CUdeviceptr* out) {
+  for (auto& [address, opened] : OpenedHandles()) {
+    if (opened.context != context || std::memcmp(&opened.ticket, &ticket, sizeof ticket) != 0) continue;
+    ++opened.references;
+    *out = address;
+    return true;
+  }
+  return false;
+}
+
 ChunkPtr OpenTicket(const Ticket& ticket) {
   char path[64];
   std::snprintf(path, sizeof path, "/proc/%d/fd/%d", ticket.process, ticket.fd);
@@ -46,6 +69,7 @@ CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
   if (out == nullptr || std::memcmp(ticket.magic, kMagic, sizeof kMagic) != 0)
     return CUDA_ERROR_INVALID_VALUE;
   if (ticket.process == getpid()) return CUDA_ERROR_INVALID_CONTEXT;  // not in the exporter itself
+  if (OpenAgain(ticket, &guard.context(), out)) return CUDA_SUCCESS;
   Region region;
   region.chunk = OpenTicket(ticket);
   if (region.chunk == nullptr) return CUDA_ERROR_INVALID_VALUE;
@@ -61,6 +85,7 @@ CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
   region.access = DeviceAccess(region.device);
   region.id = guard.state().NextId();
   *out = region.start;
+  OpenedHandles()[region.start] = {ticket, &guard.context(), 1};
   guard.state().va.Add(std::move(region));
   return CUDA_SUCCESS;
 }
@@ -107,6 +132,9 @@ SIM_API cuIpcCloseMemHandle(CUdeviceptr address) {
     sim::NoteMisuse("cuIpcCloseMemHandle of memory that no handle gave");
     return CUDA_ERROR_INVALID_VALUE;
   }
+  const auto opened = sim::OpenedHandles().find(address);
+  if (--opened->second.references > 0) return CUDA_SUCCESS;
+  sim::OpenedHandles().erase(opened);
   const uint64_t rounded = (region->bytes + sim::kGranularity - 1) / sim::kGranularity * sim::kGranularity;
   va.Remove(address);
   sim::VaTable::FreeSpan(address, rounded);

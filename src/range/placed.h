@@ -35,6 +35,7 @@ struct Placed {
   uint64_t order;               // of creation, in this process: the lowest is the oldest
   Hint hint = Hint::kNone;
   bool wants_device = true;  // goes back to HBM when that has room again
+  bool offered = false;      // the program has a handle of it for other processes
   uint32_t pins = 0;         // while not 0 it stays where it is: shared, or mapped as we cannot repeat
 };
 

@@ -74,6 +74,11 @@ Status RangeBuilder::Open(Range& range) {
   return status;
 }
 
+uint64_t RangeBuilder::Accessors() {
+  MutexLock lock(access_mutex_);
+  return accessors_;
+}
+
 Status RangeBuilder::CatchUp(Range& range) {
   MutexLock lock(access_mutex_);
   return range.windows[0].writers == accessors_ ? Status() : Open(range);

@@ -69,6 +69,9 @@ class RangeBuilder {
   // was built.
   Status CatchUp(Range& range);
 
+  // The devices that may access this device's ranges, a bit each.
+  uint64_t Accessors();
+
   // Tries again what Discard could not give back.
   void RetryScrapped();
 

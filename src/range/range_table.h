@@ -28,6 +28,26 @@ class RangeTable {
   bool Find(CUdeviceptr address, RangeInfo* out) const;
   // What lies at `address` stays where it is from now on. False: no range does.
   bool Pin(CUdeviceptr address);
+  // Runs `use` on the range that holds `address`, or on the one of that Placed::order
+  // (slow), which may change it; other threads wait. False: there is none.
+  template <typename Use>
+  bool With(CUdeviceptr address, Use use) {
+    if (!MayHold(address)) return false;
+    std::unique_lock lock(mutex_);
+    Range* range = Holding(address);
+    if (range != nullptr) use(*range);
+    return range != nullptr;
+  }
+  template <typename Use>
+  bool WithOrder(uint64_t order, Use use) {
+    std::unique_lock lock(mutex_);
+    for (const auto& [va, range] : ranges_) {
+      if (range->order != order) continue;
+      use(*range);
+      return true;
+    }
+    return false;
+  }
   // Cheap: false means that no range holds `address`.
   bool MayHold(CUdeviceptr address) const {
     // In this order: a new low_ with an old span_ would leave out the highest ranges.

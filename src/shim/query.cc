@@ -15,7 +15,7 @@ CUresult Answer(void* data, T value) {
 // The attribute of an address inside a range, as for cuMemAlloc's memory. The
 // driver answers the rest, which concern the chunk alone.
 CUresult RangeAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address,
-                        const RangeInfo& range) {
+                        const RangeInfo& range, bool imported) {
   switch (attribute) {
     case CU_POINTER_ATTRIBUTE_CONTEXT: return Answer(data, range.context);
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return Answer(data, static_cast<unsigned>(CU_MEMORYTYPE_DEVICE));
@@ -23,7 +23,7 @@ CUresult RangeAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr a
     case CU_POINTER_ATTRIBUTE_HOST_POINTER: return CUDA_ERROR_INVALID_VALUE;
     case CU_POINTER_ATTRIBUTE_IS_MANAGED: return Answer(data, 0u);
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return Answer(data, static_cast<int>(range.device));
-    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: return Answer(data, 0u);
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: return Answer(data, imported ? 0u : 1u);
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return Answer(data, range.va);
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return Answer(data, static_cast<size_t>(range.requested));
     case CU_POINTER_ATTRIBUTE_MAPPED: return Answer(data, 1u);
@@ -45,6 +45,14 @@ CUresult SpilledMappingAttribute(void* data, CUpointer_attribute attribute, CUde
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return Answer(data, static_cast<size_t>(mapping.bytes));
     default: return Real().cuPointerGetAttribute(data, attribute, address);
   }
+}
+
+// Own ranges and those of other processes look the same to the program.
+bool FindRange(Runtime& rt, CUdeviceptr address, RangeInfo* range, bool* imported) {
+  *imported = false;
+  if (rt.ranges.Find(address, range)) return true;
+  *imported = rt.imports.Find(address, range);
+  return *imported;
 }
 
 // Every attribute of `address` by `one`; what cannot be answered keeps the default
@@ -91,8 +99,9 @@ CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice ordinal) {
 CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr address) {
   Entry rt;
   RangeInfo range;
+  bool imported = false;
   HandleTable::MappingInfo mapping;
-  if (rt && rt->ranges.Find(address, &range)) {
+  if (rt && FindRange(*rt, address, &range, &imported)) {
     mapping.va = range.va;
     mapping.bytes = range.requested;
   } else if (!rt || !rt->handles.FindSpilledMapping(address, &mapping)) {
@@ -106,9 +115,11 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr a
 CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address) {
   Entry rt;
   RangeInfo range;
+  bool imported = false;
   HandleTable::MappingInfo mapping;
   if (!rt || data == nullptr) return Real().cuPointerGetAttribute(data, attribute, address);
-  if (rt->ranges.Find(address, &range)) return RangeAttribute(data, attribute, address, range);
+  if (FindRange(*rt, address, &range, &imported))
+    return RangeAttribute(data, attribute, address, range, imported);
   if (rt->handles.FindSpilledMapping(address, &mapping)) {
     return SpilledMappingAttribute(data, attribute, address, mapping);
   }
@@ -120,11 +131,12 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
   const CUresult result = Real().cuPointerGetAttributes(count, attributes, data, address);
   Entry rt;
   RangeInfo range;
+  bool imported = false;
   HandleTable::MappingInfo mapping;
   if (!rt || result != CUDA_SUCCESS) return result;
-  if (rt->ranges.Find(address, &range)) {
+  if (FindRange(*rt, address, &range, &imported)) {
     return Overwrite(count, attributes, data, [&](void* out, CUpointer_attribute attribute) {
-      return RangeAttribute(out, attribute, address, range);
+      return RangeAttribute(out, attribute, address, range, imported);
     });
   }
   if (rt->handles.FindSpilledMapping(address, &mapping)) {

@@ -10,9 +10,11 @@
 // cuda.h renames some functions by macro; hooks.def means the exported symbols.
 #undef cuGetProcAddress
 #undef cuStreamBeginCapture
+#undef cuIpcOpenMemHandle
 
 extern "C" {
 CUresult cuGetProcAddress(const char*, void**, int, cuuint64_t);
+CUresult cuIpcOpenMemHandle(CUdeviceptr*, CUipcMemHandle, unsigned);
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr*, size_t, CUstream);
 CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr*, size_t, CUmemoryPool, CUstream);
 CUresult cuCtxCreate_v2(CUcontext*, unsigned, CUdevice);

@@ -80,6 +80,7 @@ uint64_t DeviceState::VisibleFree(uint64_t driver_free) const {
 Runtime::Runtime(const Driver& bound, const Options& read)
     : driver(bound),
       options(read),
+      imports(driver),
       retired(driver),
       captures(driver),
       contexts(driver),
@@ -132,6 +133,7 @@ void Runtime::ForgetDevice(CUdevice device) {
   if (state == nullptr) return;
   state->tier.ReleaseSmall(pointers.TakeAll(device));
   for (std::unique_ptr<Range>& range : ranges.TakeAll(device)) state->builder.Discard(std::move(range));
+  for (Import& import : imports.TakeAll(device)) imports.Discard(std::move(import));
 }
 
 DeviceState* Runtime::CurrentDevice() {
@@ -167,11 +169,13 @@ void Runtime::LetAccess(DeviceState& owner, const DeviceState& accessor) {
   int can = 0;
   driver.DeviceCanAccessPeer(&can, accessor.tier.device(), owner.tier.device());
   if (can == 0) return;
-  ranges.WithRangesOf(owner.tier.device(), [&](const std::vector<Range*>& existing) {
+  const auto allow = [&](const std::vector<Range*>& existing) {
     const Status status = owner.builder.AllowPeer(accessor.tier.device(), existing);
     if (!status.ok())
       Log(LogLevel::kInfo, "GPUs may not copy each other's spilled memory: %s", status.what());
-  });
+  };
+  ranges.WithRangesOf(owner.tier.device(), allow);
+  imports.ranges().WithRangesOf(owner.tier.device(), allow);
 }
 
 DeviceState* Runtime::MakeDevice(CUdevice device) {

@@ -18,6 +18,7 @@
 #include "shim/contexts.h"
 #include "shim/gate.h"
 #include "shim/handle_table.h"
+#include "shim/ipc_imports.h"
 #include "shim/options.h"
 #include "shim/pointer_table.h"
 #include "shim/retired.h"
@@ -89,6 +90,7 @@ class Runtime {
   const Driver driver;
   const Options options;
   RangeTable ranges;
+  ImportTable imports;
   PointerTable pointers;
   HandleTable handles;
   Retired retired;

@@ -23,7 +23,8 @@ struct Chunk {
   CUmemGenericAllocationHandle handle = 0;
   uint64_t bytes = 0;
   Tier tier = Tier::kDevice;
-  int place = 0;  // whose: of kDevice and kPeer the CUDA ordinal, of kHost the NUMA node
+  int place = 0;          // whose: of kDevice and kPeer the CUDA ordinal, of kHost the NUMA node
+  bool exported = false;  // another process may hold it when it is released: never reused
 };
 
 }  // namespace headroom

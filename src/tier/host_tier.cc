@@ -52,7 +52,7 @@ Result<Chunk> HostTier::CreateUpTo(uint64_t bytes) {
 
 Status HostTier::Release(const Chunk& chunk, bool reusable) {
   bool kept = false;
-  if (reusable) {
+  if (reusable && !chunk.exported) {
     MutexLock lock(mutex_);
     if (kept_bytes_ + chunk.bytes <= share_.keep_limit) {
       kept_.emplace(chunk.bytes, chunk);

@@ -51,8 +51,8 @@ class HostTier {
   // kept. For pieces that may consist of several.
   Result<Chunk> CreateUpTo(uint64_t bytes);
   // Takes the chunk back, unmapped by now: keeps it, or gives it to the driver.
-  // `reusable` is false where another process may still hold it. On failure
-  // nothing changed; try again.
+  // `reusable` is false where another process may still hold it; an exported chunk
+  // never is. On failure nothing changed; try again.
   Status Release(const Chunk& chunk, bool reusable = true);
   // Gives every kept chunk back to the driver.
   void Trim();

@@ -1,13 +1,12 @@
 // Processes: fork, exec, a shared host budget, sudden death, and what is reported at exit.
-#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
-#include <cstring>
 #include <fstream>
 #include <sstream>
 
+#include "child.h"
 #include "shim_test.h"
 
 namespace headroom::shim_test {
@@ -21,58 +20,6 @@ class ProcessTest : public ShimTest {
   void SetUp() override {
     ShimTest::SetUp();
     ASSERT_EQ(headroom_set_thread_hint(HEADROOM_HINT_COLD, nullptr), HEADROOM_OK);
-  }
-  // Runs this program again: a child process that plays `role`, with `environment` added.
-  // It speaks through its standard output and listens on its standard input.
-  struct Child {
-    pid_t pid = -1;
-    FILE* from = nullptr;
-    int to = -1;
-    std::string ReadLine() const {
-      char text[4096] = {};
-      return std::fgets(text, sizeof text, from) == nullptr ? "" : text;
-    }
-    void Tell(const char* text) const {
-      ASSERT_EQ(write(to, text, strlen(text)), static_cast<ssize_t>(strlen(text)));
-    }
-    int Wait() {
-      close(to);
-      int status = -1;
-      waitpid(pid, &status, 0);
-      std::fclose(from);
-      return status;
-    }
-  };
-  // Under an emulator the kernel cannot execute this program; the emulator can.
-  static void ExecSelf(const char* role) {
-    char self[4096] = {};
-    if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0) return;
-    const char* emulator = std::getenv("HEADROOM_EMULATOR");
-    if (emulator == nullptr) {
-      execl(self, self, role, nullptr);
-    } else {
-      execlp(emulator, emulator, "-L", std::getenv("HEADROOM_EMULATED_ROOT"), self, role, nullptr);
-    }
-  }
-  static Child Start(const char* role,
-                     const std::vector<std::pair<std::string, std::string>>& environment = {}) {
-    int out[2];
-    int in[2];
-    if (pipe2(out, O_CLOEXEC) != 0 || pipe2(in, O_CLOEXEC) != 0) return {};
-    Child child;
-    child.pid = fork();
-    if (child.pid == 0) {
-      dup2(out[1], STDOUT_FILENO);
-      dup2(in[0], STDIN_FILENO);
-      for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
-      ExecSelf(role);
-      _exit(127);
-    }
-    close(out[1]);
-    close(in[0]);
-    child.from = fdopen(out[0], "r");
-    child.to = in[1];
-    return child;
   }
 };
 
@@ -92,7 +39,7 @@ TEST_F(ProcessTest, AForkedChildPassesThroughAndKeepsTheParentsShare) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   EXPECT_EQ(MemInfo().free, before_.free - kSpilled);
   // Another process sees the share still taken.
-  Child child = Start("info");
+  Child child = StartChild("info");
   EXPECT_EQ(child.ReadLine(), std::to_string(kHbm + kHost - kSpilled) + "\n");
   EXPECT_EQ(child.Wait(), 0);
   Fill(p, kMiB, 1);
@@ -101,16 +48,16 @@ TEST_F(ProcessTest, AForkedChildPassesThroughAndKeepsTheParentsShare) {
 }
 
 TEST_F(ProcessTest, AnExecutedChildWorks) {
-  Child child = Start("spill");
+  Child child = StartChild("spill");
   EXPECT_EQ(child.ReadLine(), "spilled\n");
   child.Tell("\n");
   EXPECT_EQ(child.Wait(), 0);
 }
 
 TEST_F(ProcessTest, TogetherProcessesStayWithinTheHostLimit) {
-  Child one = Start("spill");
+  Child one = StartChild("spill");
   ASSERT_EQ(one.ReadLine(), "spilled\n");  // holds 80 of 96 MiB
-  Child two = Start("spill");
+  Child two = StartChild("spill");
   EXPECT_EQ(two.ReadLine(), "CUDA_ERROR_OUT_OF_MEMORY\n");
   EXPECT_EQ(two.Wait(), 0);
   CUdeviceptr p = 0;
@@ -124,7 +71,7 @@ TEST_F(ProcessTest, TogetherProcessesStayWithinTheHostLimit) {
 }
 
 TEST_F(ProcessTest, KillingOneGivesItsShareBack) {
-  Child child = Start("spill");
+  Child child = StartChild("spill");
   ASSERT_EQ(child.ReadLine(), "spilled\n");
   CUdeviceptr p = 0;
   EXPECT_CU_IS(Cu().MemAlloc(&p, 96 * kMiB), CUDA_ERROR_OUT_OF_MEMORY);
@@ -134,13 +81,13 @@ TEST_F(ProcessTest, KillingOneGivesItsShareBack) {
 }
 
 TEST_F(ProcessTest, WithoutLimitsEverythingPassesThrough) {
-  Child child = Start("passthrough", {{"HEADROOM_HBM_LIMIT", ""}, {"HEADROOM_HOST_LIMIT", ""}});
+  Child child = StartChild("passthrough", {{"HEADROOM_HBM_LIMIT", ""}, {"HEADROOM_HOST_LIMIT", ""}});
   EXPECT_EQ(child.ReadLine(), "passed\n");
   EXPECT_EQ(child.Wait(), 0);
 }
 
 TEST_F(ProcessTest, WithoutADriverCallsFailAndNothingCrashes) {
-  Child child = Start("nodriver", {{"LD_LIBRARY_PATH", "/nonexistent"}});
+  Child child = StartChild("nodriver", {{"LD_LIBRARY_PATH", "/nonexistent"}});
   EXPECT_EQ(child.ReadLine(), "failed\n");
   EXPECT_EQ(child.Wait(), 0);
 }
@@ -149,7 +96,7 @@ TEST_F(ProcessTest, StatsAreOneJsonLineAProcess) {
   const std::string path = testing::TempDir() + "headroom-stats-" + std::to_string(getpid());
   unlink(path.c_str());
   for (int i = 0; i < 2; ++i) {
-    Child child = Start("spill", {{"HEADROOM_STATS_FILE", path}});
+    Child child = StartChild("spill", {{"HEADROOM_STATS_FILE", path}});
     EXPECT_EQ(child.ReadLine(), "spilled\n");
     child.Tell("\n");
     EXPECT_EQ(child.Wait(), 0);
@@ -174,7 +121,7 @@ TEST_F(ProcessTest, StatsAreOneJsonLineAProcess) {
 
 TEST_F(ProcessTest, KeptHostChunksServeTheNextRequest) {
   Child child =
-      Start("keep", {{"HEADROOM_HOST_KEEP", std::to_string(64 * kMiB)}, {"HEADROOM_SIM_STRICT", "0"}});
+      StartChild("keep", {{"HEADROOM_HOST_KEEP", std::to_string(64 * kMiB)}, {"HEADROOM_SIM_STRICT", "0"}});
   EXPECT_EQ(child.ReadLine(), "1\n");  // one cuMemCreate on the host for three allocations
   EXPECT_EQ(child.Wait(), 0);
 }

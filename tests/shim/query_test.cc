@@ -137,17 +137,6 @@ TEST_P(PointerTest, AnswersManyAttributesAtOnce) {
   Free(p);
 }
 
-TEST_P(PointerTest, LegacyIpcIsRefusedForRanges) {
-  const CUdeviceptr p = Alloc(GetParam());
-  CUipcMemHandle handle;
-  testing::internal::CaptureStderr();
-  EXPECT_CU_IS(Cu().IpcGetMemHandle(&handle, p), CUDA_ERROR_INVALID_VALUE);
-  const std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_NE(log.find("cuIpcGetMemHandle"), std::string::npos) << log;
-  EXPECT_NE(log.find("HEADROOM_RANGE_THRESHOLD"), std::string::npos) << log;
-  Free(p);
-}
-
 INSTANTIATE_TEST_SUITE_P(Placement, PointerTest, testing::Values(32 * kMiB, kSpilled, kMixed),
                          [](const auto& test) {
                            return test.param == kMixed     ? "Mixed"

@@ -105,6 +105,10 @@ TEST_P(HostTierTest, WhatAnotherProcessMayHoldIsNeverKept) {
   const Chunk shared = *tier_->Create(4 * kMiB);
   ASSERT_TRUE(tier_->Release(shared, false).ok());
   EXPECT_TRUE(Fake().live.empty());
+  Chunk exported = *tier_->Create(4 * kMiB);
+  exported.exported = true;
+  ASSERT_TRUE(tier_->Release(exported).ok());
+  EXPECT_TRUE(Fake().live.empty());
 }
 
 TEST_P(HostTierTest, TrimGivesAllKeptChunksBackAndRetriesWhatFailed) {

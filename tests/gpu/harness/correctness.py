@@ -193,6 +193,12 @@ def transformers_train(context):
     return same_answers(context, "train", "losses", {"default": {}})
 
 
+@step("torch_share", alone=True)
+def torch_share(context):
+    """CUDA tensors passed between two processes by torch.multiprocessing."""
+    return judge(context.call(context.headroom(context.program("torch_share.py", *context.pieces())), 180))
+
+
 @step("torch_peer", gpus=2)
 def torch_peer(context):
     command = context.headroom(context.program("torch_peer.py", *context.pieces()))

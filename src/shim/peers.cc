@@ -1,5 +1,4 @@
-// Memory seen from elsewhere: legacy IPC handles, which ranges cannot have, and
-// access by peer GPUs, which ranges must be given chunk by chunk.
+// Access by peer GPUs, which ranges must be given chunk by chunk.
 #include "base/log.h"
 #include "shim/real.h"
 #include "shim/runtime.h"
@@ -28,9 +27,11 @@ Status AllowAccess(Runtime& rt, CUcontext peer) {
   DeviceState* device = rt.Device(*owner);
   if (device == nullptr) return Status();  // nothing of ours there
   Status status;
-  rt.ranges.WithRangesOf(*owner, [&](const std::vector<Range*>& ranges) {
-    status = device->builder.AllowPeer(accessor, ranges);
-  });
+  const auto allow = [&](const std::vector<Range*>& ranges) {
+    if (status.ok()) status = device->builder.AllowPeer(accessor, ranges);
+  };
+  rt.ranges.WithRangesOf(*owner, allow);
+  rt.imports.ranges().WithRangesOf(*owner, allow);
   return status;
 }
 
@@ -41,20 +42,6 @@ using namespace headroom;
 using namespace headroom::shim;
 
 extern "C" {
-
-CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
-  const CUresult result = Real().cuIpcGetMemHandle(handle, address);
-  Entry rt;
-  RangeInfo range;
-  if (rt && result != CUDA_SUCCESS && rt->ranges.Find(address, &range)) {
-    Log(LogLevel::kWarn,
-        "cuIpcGetMemHandle on an allocation of %llu MiB fails: legacy IPC handles exist only for allocations "
-        "below HEADROOM_RANGE_THRESHOLD (%llu MiB)",
-        static_cast<unsigned long long>(range.requested / kMiB),
-        static_cast<unsigned long long>(rt->options.range_threshold / kMiB));
-  }
-  return result;
-}
 
 CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
   const CUresult result = Real().cuCtxEnablePeerAccess(peer, flags);
