@@ -45,7 +45,7 @@ void Machine::AddPeers(const std::vector<Gpu>& gpus) {
                                     [&](const Gpu& other) { return other.ordinal == peer.ordinal; });
     if (owner == gpus.end()) continue;
     owners_.push_back(std::make_unique<DeviceTier>(session_.driver(), owner->device, Budget::kUnlimited, 0));
-    peers_.push_back(std::make_unique<PeerTier>(*owners_.back(), Budget::kUnlimited));
+    peers_.push_back(std::make_unique<PeerTier>(*owners_.back(), Budget::kUnlimited, false));
     source_.AddPeer(peers_.back().get());
     peer_ordinals_.push_back(owner->device);
   }

@@ -39,7 +39,8 @@ std::vector<TierState> ChunkSource::States() const {
   states.reserve(peers_.size() + 2);
   states.push_back({Tier::kDevice, device_.device(), DeviceFree(), speeds_.device});
   for (const PeerTier* peer : peers_) {
-    states.push_back({Tier::kPeer, peer->device(), peer->Free(), speeds_.peer});
+    // However many they are, they come in by the same links.
+    states.push_back({Tier::kPeer, peer->device(), peer->Free(), speeds_.peer / peers_.size()});
   }
   states.push_back({Tier::kHost, host_.numa_node(), host_.Free(), speeds_.host});
   return states;
@@ -129,6 +130,24 @@ uint64_t ChunkSource::DeviceFree() const {
   }
   const uint64_t keep = device_.ReserveLeft();
   return free > keep ? free - keep : 0;
+}
+
+uint64_t ChunkSource::PeerLimit() const {
+  uint64_t sum = 0;
+  for (const PeerTier* peer : peers_) sum += peer->in_use().limit();
+  return sum;
+}
+
+uint64_t ChunkSource::PeerFree() const {
+  uint64_t sum = 0;
+  for (const PeerTier* peer : peers_) sum += peer->Free();
+  return sum;
+}
+
+uint64_t ChunkSource::PeerUsed() const {
+  uint64_t sum = 0;
+  for (const PeerTier* peer : peers_) sum += peer->in_use().used();
+  return sum;
 }
 
 Status MapChunks(const Driver& driver, CUdeviceptr va, const std::vector<Chunk>& chunks, uint64_t* mapped) {

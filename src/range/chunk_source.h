@@ -43,6 +43,10 @@ class ChunkSource {
 
   // Bytes of the device that chunks may take now, the reserve left free.
   uint64_t DeviceFree() const;
+  // Bytes of peers: that may be used at most, that chunks may still take, that they hold.
+  uint64_t PeerLimit() const;
+  uint64_t PeerFree() const;
+  uint64_t PeerUsed() const;
   uint64_t device_chunk_bytes() const { return device_chunk_bytes_; }
   DeviceTier& device() { return device_; }
   HostTier& host() { return host_; }

@@ -173,7 +173,7 @@ bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes) {
 }
 
 void MoveBack(Runtime& rt, DeviceState& device) {
-  if (device.host.in_use().used() == 0 || rt.captures.Any()) return;
+  if (device.host.in_use().used() + device.source.PeerUsed() == 0 || rt.captures.Any()) return;
   if (NowNanoseconds() < device.move_back.not_before) return;
   const auto room = [&] {
     const uint64_t free = device.source.DeviceFree();

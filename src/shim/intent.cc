@@ -22,14 +22,16 @@ void SetThreadHint(Hint hint, const char* tag) {
 PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {
   PlanRequest request;
   request.bytes = bytes;
+  request.policy = rt.options.policy;
   request.hint = t_intent.hint;
   request.resident = bytes < rt.options.resident_below;
+  rt.options.rules.Apply(bytes, t_intent.tag, &request);
   return request;
 }
 
 bool WantsDevice(const PlanRequest& request) {
-  if (request.resident || request.hint == Hint::kHot) return true;
-  return request.policy == Policy::kGpuFirst && request.hint == Hint::kNone;
+  if (request.hint != Hint::kNone) return request.hint == Hint::kHot;
+  return request.resident || request.policy == Policy::kGpuFirst;
 }
 
 }  // namespace headroom::shim

@@ -53,6 +53,8 @@ std::string Json(const Runtime& rt, const std::string& program, double seconds) 
            device.tier.device(), device.tier.budget().used(), device.tier.budget().peak());
     Append(text, "\"host_bytes\":{\"current\":%" PRIu64 ",\"peak\":%" PRIu64 ",\"numa_node\":%d},",
            device.host.in_use().used(), device.host.in_use().peak(), device.host.numa_node());
+    Append(text, "\"peer_bytes\":{\"current\":%" PRIu64 "},\"displaced\":%" PRIu64 ",",
+           device.source.PeerUsed(), device.counts.displaced.load());
     Append(text, "\"allocations\":%" PRIu64 ",\"spilled\":%" PRIu64 ",\"largest\":%" PRIu64 "}",
            device.counts.allocations.load(), device.counts.spilled.load(), device.counts.largest.load());
     separator = ",";
@@ -72,6 +74,10 @@ std::string ForPeople(const Runtime& rt, const std::string& program, double seco
     Append(text, "%" PRIu64 " allocations, %" PRIu64 " spilled, largest %s; %.3f s in headroom\n",
            device.counts.allocations.load(), device.counts.spilled.load(),
            FormatSize(device.counts.largest.load()).c_str(), seconds);
+    if (device.counts.displaced.load() == 0 && device.source.PeerUsed() == 0) return;
+    text.pop_back();
+    Append(text, "; %s gave way, %s on other GPUs\n", FormatSize(device.counts.displaced.load()).c_str(),
+           FormatSize(device.source.PeerUsed()).c_str());
   });
   return text;
 }

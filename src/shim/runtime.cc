@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "shim/real.h"
 #include "shim/report.h"
+#include "topology/link_estimate.h"
 
 namespace headroom::shim {
 namespace {
@@ -60,21 +61,22 @@ void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
   }
 }
 
-DeviceState::DeviceState(const Driver& driver, CUdevice device, const Options& options, HostTier& host_tier)
-    : tier(driver, device, HbmLimit(driver, device, options), options.reserve),
+DeviceState::DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& host_tier,
+                         const LinkSpeeds& speeds)
+    : tier(own_tier),
       host(host_tier),
-      source(driver, tier, host, LinkSpeeds{}),
-      builder(driver, source, device),
+      source(driver, tier, host, speeds),
+      builder(driver, source, own_tier.device()),
       host_limit(host_tier.limit()) {
-  driver.DeviceGetUuid(&uuid, device);
+  driver.DeviceGetUuid(&uuid, own_tier.device());
 }
 
 uint64_t DeviceState::VisibleTotal(uint64_t driver_total) const {
-  return (tier.budget().limited() ? tier.budget().limit() : driver_total) + host_limit;
+  return (tier.budget().limited() ? tier.budget().limit() : driver_total) + source.PeerLimit() + host_limit;
 }
 
 uint64_t DeviceState::VisibleFree(uint64_t driver_free) const {
-  return std::min(tier.budget().free(), driver_free) + host.Free();
+  return std::min(tier.budget().free(), driver_free) + source.PeerFree() + host.Free();
 }
 
 Runtime::Runtime(const Driver& bound, const Options& read)
@@ -163,6 +165,7 @@ void Runtime::ConnectPeers(DeviceState& fresh) {
     LetAccess(fresh, *other);
   }
   fresh.used.store(true, std::memory_order_release);
+  fresh.tier.MarkUsed();
 }
 
 void Runtime::LetAccess(DeviceState& owner, const DeviceState& accessor) {
@@ -189,9 +192,46 @@ DeviceState* Runtime::MakeDevice(CUdevice device) {
   driver.DeviceGetAttribute(&integrated, CU_DEVICE_ATTRIBUTE_INTEGRATED, device);
   // A machine without NUMA reports -1; its memory is node 0.
   HostTier& host = integrated != 0 ? no_host_ : *Host(std::max(node, 0));
-  DeviceState* state = new DeviceState(driver, device, options, host);
+  const bool measured = options.link_speeds.device != 0;
+  const LinkSpeeds speeds = measured ? options.link_speeds : EstimateLinkSpeeds(driver, device);
+  DeviceTier* own = TierOf(device);
+  if (own == nullptr) return nullptr;
+  DeviceState* state = new DeviceState(driver, *own, host, speeds);
+  AddPeers(*state);
   devices_[device].store(state, std::memory_order_release);
   return state;
+}
+
+DeviceTier* Runtime::TierOf(CUdevice device) {
+  int count = 0;
+  if (driver.DeviceGetCount(&count) != CUDA_SUCCESS || device < 0 || device >= std::min(count, kMaxDevices)) {
+    return nullptr;
+  }
+  std::unique_ptr<DeviceTier>& tier = tiers_[device];
+  if (tier == nullptr) {
+    tier = std::make_unique<DeviceTier>(driver, device, HbmLimit(driver, device, options), options.reserve);
+  }
+  return tier.get();
+}
+
+void Runtime::AddPeers(DeviceState& device) {
+  if (options.peers.kind == PeerChoice::Kind::kNone) return;
+  for (const PeerLoan& loan : options.peers.list) AddPeer(device, loan, false);
+  if (options.peers.kind != PeerChoice::Kind::kAuto) return;
+  for (int ordinal = 0; ordinal < kMaxDevices; ++ordinal) AddPeer(device, {ordinal, 0}, true);
+}
+
+void Runtime::AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) {
+  const CUdevice self = device.tier.device();
+  int can = 0;
+  DeviceTier* owner = loan.ordinal == self ? nullptr : TierOf(loan.ordinal);
+  if (owner == nullptr) return;
+  if (driver.DeviceCanAccessPeer(&can, self, loan.ordinal) != CUDA_SUCCESS || can == 0) return;
+  // Without a size or a limit of its own it keeps an eighth: others may use it, too.
+  const uint64_t most = RealTotal(driver, loan.ordinal) / 8 * 7;
+  const uint64_t limit = std::min({loan.bytes != 0 ? loan.bytes : most, owner->budget().limit(), most});
+  loans_.push_back(std::make_unique<PeerTier>(*owner, limit, while_idle));
+  device.source.AddPeer(loans_.back().get());
 }
 
 HostTier* Runtime::Host(int numa_node) {

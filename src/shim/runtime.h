@@ -44,14 +44,14 @@ struct MoveBackState {
 
 // One device as the shim manages it.
 struct DeviceState {
-  DeviceState(const Driver& driver, CUdevice device, const Options& options, HostTier& host_tier);
+  DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& host_tier, const LinkSpeeds& speeds);
 
   // Bytes that a program may be told of: total and, of the driver's own figures,
   // what is free.
   uint64_t VisibleTotal(uint64_t driver_total) const;
   uint64_t VisibleFree(uint64_t driver_free) const;
 
-  DeviceTier tier;
+  DeviceTier& tier;
   HostTier& host;
   ChunkSource source;
   RangeBuilder builder;
@@ -103,6 +103,11 @@ class Runtime {
   Runtime(const Driver& bound, const Options& read);
   static Runtime* Create();
   HostTier* Host(int numa_node) HEADROOM_REQUIRES(mutex_);
+  // Null for an ordinal that the driver does not have.
+  DeviceTier* TierOf(CUdevice device) HEADROOM_REQUIRES(mutex_);
+  // What `options.peers` lets a device use that is new.
+  void AddPeers(DeviceState& device) HEADROOM_REQUIRES(mutex_);
+  void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) HEADROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
   void NoteContext();
   // Lets a device that is used for the first time and those used before reach each
@@ -116,6 +121,8 @@ class Runtime {
   HostShare no_share_{0, 0, nullptr};
   HostTier no_host_;
   std::vector<std::unique_ptr<HostTier>> hosts_ HEADROOM_GUARDED_BY(mutex_);
+  std::array<std::unique_ptr<DeviceTier>, kMaxDevices> tiers_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<PeerTier>> loans_ HEADROOM_GUARDED_BY(mutex_);
   std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
 };
 

@@ -36,6 +36,10 @@ class DeviceTier {
   bool ClaimChunk(uint64_t bytes) { return budget_.Claim(bytes, ReserveLeft()); }
   void ReleaseChunk(uint64_t bytes) { budget_.Release(bytes); }
 
+  // The program uses this device itself, so it lends no more than it was told to.
+  void MarkUsed() { used_.store(true, std::memory_order_release); }
+  bool used() const { return used_.load(std::memory_order_acquire); }
+
   // Bytes that chunks may still take.
   uint64_t FreeForChunks() const;
   // Of the reserve, what small allocations have not used.
@@ -49,6 +53,7 @@ class DeviceTier {
   const uint64_t reserve_;
   Budget budget_;
   std::atomic<uint64_t> small_used_{0};
+  std::atomic<bool> used_{false};
   CUmemAllocationProp properties_{};
 };
 

@@ -9,8 +9,10 @@ namespace headroom {
 
 class PeerTier {
  public:
-  // `limit`: bytes of `owner` that may be used this way at most.
-  PeerTier(DeviceTier& owner, uint64_t limit) : owner_(owner), in_use_(limit) {}
+  // `limit`: bytes of `owner` that may be used this way at most. With `while_idle`, none are
+  // taken once the program uses that GPU itself.
+  PeerTier(DeviceTier& owner, uint64_t limit, bool while_idle)
+      : owner_(owner), while_idle_(while_idle), in_use_(limit) {}
 
   // As DeviceTier's.
   Result<Chunk> Create(uint64_t bytes);
@@ -23,7 +25,10 @@ class PeerTier {
   const Budget& in_use() const { return in_use_; }
 
  private:
+  bool Lends() const { return !while_idle_ || !owner_.used(); }
+
   DeviceTier& owner_;
+  const bool while_idle_;
   Budget in_use_;
 };
 

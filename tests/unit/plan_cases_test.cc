@@ -218,8 +218,8 @@ TEST(Plan, AGh200sWholePoolIsPlanned) {
 TEST(ChunkSizes, AreLargeWhereAPieceIs) {
   EXPECT_EQ(DeviceChunkBytes(4 * kGiB), 32 * kMiB);
   EXPECT_EQ(DeviceChunkBytes(16 * kGiB), 64 * kMiB);
-  EXPECT_EQ(DeviceChunkBytes(UINT64_MAX), 256 * kMiB);
-  EXPECT_EQ(ChunkBytes(Tier::kHost, kGiB, 32 * kMiB), 64 * kMiB);
+  EXPECT_EQ(DeviceChunkBytes(UINT64_MAX), 512 * kMiB);
+  EXPECT_EQ(ChunkBytes(Tier::kHost, kGiB, 32 * kMiB), 512 * kMiB);
   EXPECT_EQ(ChunkBytes(Tier::kPeer, kGiB, 32 * kMiB), 32 * kMiB);
   EXPECT_EQ(ChunkBytes(Tier::kDevice, kG, 32 * kMiB), kG);
 }
