@@ -65,6 +65,8 @@ Outcome Walker::Copy() {
   const CUresult result = Cu().MemcpyDtoDAsync(to->p + target.offset, from->p + source.offset, source.bytes,
                                                streams_[from->stream]);
   if (!Ok(result, "cuMemcpyDtoDAsync")) return Outcome::kFailed;
+  Trace("copy from", *from);
+  Trace("copy to", *to);
   target.pattern = source.pattern;
   return Outcome::kDone;
 }
@@ -72,6 +74,7 @@ Outcome Walker::Copy() {
 // Checked by the device, in the stream's order; Settle looks at the result. False: not submitted.
 bool Walker::CheckLate(Block& block, Cell& cell) {
   if (cell.pattern.kind != Pattern::Kind::kMixed || cell.bytes == 0) return true;
+  Trace("verify", block);
   const CUdeviceptr base = block.alias != 0 && !capturing_ && Chance(50) ? block.alias : block.p;
   const CUresult result =
       Launch(verify_, {base + cell.offset, cell.bytes / 8, cell.pattern.seed, bad_}, streams_[block.stream]);

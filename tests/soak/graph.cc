@@ -68,10 +68,15 @@ void Walker::CaptureWrite(Graph* graph) {
     graph->writes.push_back({block, index, written.pattern});
 }
 
-// A range that no graph needs; what runs may still use it.
+// A range that no graph needs; what runs may still use it. The driver's own memory, which a
+// failure may have led to, cannot be freed now.
 void Walker::CaptureFree(const Graph& graph) {
+  const auto is_range = [this](const Block& block) {
+    headroom_placement place = {};
+    return shared_.library.describe != nullptr && shared_.library.describe(block.p, &place) == 0;
+  };
   Block* block = PickIf([&](const Block& any) {
-    return any.origin == Origin::kAlloc && any.bytes >= kLarge && any.graphs == 0 &&
+    return any.origin == Origin::kAlloc && any.bytes >= kLarge && any.graphs == 0 && is_range(any) &&
            std::none_of(graph.writes.begin(), graph.writes.end(),
                         [&](const GraphWrite& write) { return write.block == &any; });
   });
@@ -112,6 +117,7 @@ Outcome Walker::Replay() {
   if (graphs_.empty()) return Outcome::kIdle;
   const Graph& graph = graphs_[Random(graphs_.size())];
   if (!Ok(Cu().GraphLaunch(graph.exec, streams_[graph.stream]), "cuGraphLaunch")) return Outcome::kFailed;
+  for (const GraphWrite& write : graph.writes) Trace("replay", *write.block);
   for (const GraphWrite& write : graph.writes) write.block->cells[write.cell].pattern = write.pattern;
   return Outcome::kDone;
 }

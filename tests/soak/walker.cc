@@ -120,7 +120,11 @@ Block* Walker::PickIf(const std::function<bool(const Block&)>& fits) {
 
 bool Walker::Ok(CUresult result, const char* call) {
   if (result == CUDA_SUCCESS) return true;
-  const bool injected = result == CUDA_ERROR_OUT_OF_MEMORY || result == CUDA_ERROR_UNKNOWN;
+  // The library goes without headroom where it cannot learn the device: the driver's own
+  // allocations end a capture.
+  const bool ended = capturing_ && (result == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED ||
+                                    result == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+  const bool injected = ended || result == CUDA_ERROR_OUT_OF_MEMORY || result == CUDA_ERROR_UNKNOWN;
   if (!injected || !MayFail()) Fail(std::string(call) + " gave " + shim_test::NameOf(result));
   return false;
 }
@@ -156,6 +160,7 @@ void Walker::Fail(const std::string& what) {
       what.c_str(), static_cast<unsigned long long>(shared_.settings.seed),
       static_cast<unsigned long long>(shared_.settings.threads), static_cast<unsigned long long>(id_),
       static_cast<unsigned long long>(step_), MayFail() ? "injected" : "not injected", operations.c_str());
+  std::fprintf(stderr, "%s\n", shim_test::StrictErrors().c_str());
   std::fflush(nullptr);
   std::_Exit(1);
 }
