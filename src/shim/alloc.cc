@@ -26,7 +26,9 @@ Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size
   RangeRequest request;
   request.bytes = bytes;
   request.plan = IntentFor(rt, bytes);
-  rt.driver.CtxGetCurrent(&request.context);
+  // A free waits for this context's work.
+  const CUresult result = rt.driver.CtxGetCurrent(&request.context);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetCurrent");
   ReclaimRetired(rt);
   if (bytes < UINT64_MAX - kGranularity) MakeRoomByPlan(rt, device, request);
   Result<std::unique_ptr<Range>> range = device.builder.Build(request);

@@ -22,11 +22,13 @@ void Captures::End(CUstream stream) {
   count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
 }
 
-bool Captures::Capturing(CUstream stream) const {
+bool Captures::Capturing(CUstream stream, bool unknown) const {
   if (!Any()) return false;
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  return driver_.StreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
-         status != CU_STREAM_CAPTURE_STATUS_NONE;
+  const CUresult result = driver_.StreamIsCapturing(stream, &status);
+  if (result == CUDA_SUCCESS) return status != CU_STREAM_CAPTURE_STATUS_NONE;
+  // The legacy stream itself cannot be captured.
+  return result != CUDA_ERROR_STREAM_CAPTURE_IMPLICIT && unknown;
 }
 
 namespace {
@@ -45,7 +47,7 @@ CUresult Begin(CUstream stream, Native native) {
 // A capture that failed has ended as well; one that this call may not end goes on.
 CUresult Ended(CUstream stream, CUresult result) {
   Entry rt;
-  if (rt && (result == CUDA_SUCCESS || !rt->captures.Capturing(stream))) rt->captures.End(stream);
+  if (rt && (result == CUDA_SUCCESS || !rt->captures.Capturing(stream, false))) rt->captures.End(stream);
   return result;
 }
 

@@ -27,8 +27,8 @@ class Captures {
   void End(CUstream stream);  // also when the stream is destroyed
   // Streams that joined by an event count through the one that began it.
   bool Any() const { return count_.load(std::memory_order_acquire) != 0; }
-  // True while this very stream is captured, by joining, too.
-  bool Capturing(CUstream stream) const;
+  // True while this very stream is captured, by joining, too. `unknown` where the driver fails to say.
+  bool Capturing(CUstream stream, bool unknown = true) const;
 
  private:
   const Driver& driver_;
