@@ -92,13 +92,23 @@ void Walker::CaptureMigrate() {
   }
 }
 
+// True if the memory is a node of the graph. Where a failure hid the capture it is not.
 bool Walker::CaptureAllocAsync(CUstream stream) {
   CUdeviceptr p = 0;
   const uint64_t bytes = 8 + Random(kMiB);
   if (Full(Cu().MemAllocAsync(&p, bytes, stream), "cuMemAllocAsync") != Outcome::kDone) return false;
+  headroom_placement place = {};
+  if (shared_.library.describe != nullptr && shared_.library.describe(p, &place) == 0) {
+    if (!MayFail()) Fail("what a capture allocates is none of the graph's");
+    Add(p, bytes, Origin::kAlloc, Random(streams_.size()));
+    return false;
+  }
   Ok(Launch(fill_, {p, std::min(bytes / 8, kCellBytes), 1}, stream), "cuLaunchKernel");
-  Insist([&] { return Cu().MemFreeAsync(p, stream); }, "cuMemFreeAsync");
-  return true;
+  for (int tries = 0; tries < 10000; ++tries) {
+    const CUresult result = Cu().MemFreeAsync(p, stream);
+    if (Ok(result, "cuMemFreeAsync") || result == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED) return true;
+  }
+  Fail("cuMemFreeAsync never succeeds");
 }
 
 // Null: the capture was invalidated, which only an injected failure may do.
