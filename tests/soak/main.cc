@@ -93,10 +93,15 @@ bool CheckTally(const Shared& shared) {
 
 int Main(const Settings& settings) {
   std::vector<uint64_t> free_before;
-  for (int device = 0; device < static_cast<int>(settings.devices); ++device) {
+  const int devices = static_cast<int>(settings.devices);
+  for (int device = 0; device < devices; ++device) {
     shim_test::UseDevice(device);
     shim_test::Spin(1);
     Cu().CtxSynchronize();
+    shim_test::MemInfo();  // a device in use is no peer's to use
+  }
+  for (int device = 0; device < devices; ++device) {
+    shim_test::UseDevice(device);
     free_before.push_back(shim_test::MemInfo().free);
   }
   std::printf("seed %" PRIu64 ", %" PRIu64 " threads, %" PRIu64 " devices\n", settings.seed, settings.threads,

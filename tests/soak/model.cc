@@ -1,5 +1,7 @@
 #include "model.h"
 
+#include <algorithm>
+
 namespace headroom::soak {
 namespace {
 
@@ -18,15 +20,16 @@ uint64_t Pattern::Word(uint64_t index) const {
 std::vector<Cell> MakeCells(uint64_t bytes, std::mt19937_64& random) {
   if (bytes < 3 * kCellBytes) return {{0, bytes / 8 * 8, {}}};
   std::vector<Cell> cells = {{0, kCellBytes, {}}};
-  for (uint64_t at = 0; at < bytes; at += kBorder) {
+  const uint64_t last = (bytes - kCellBytes) / 8 * 8;
+  for (uint64_t at = 0; at + kCellBytes <= last; at += kBorder) {
     if (at > 0) cells.push_back({at - kCellBytes / 2, kCellBytes, {}});
     const uint64_t first = at + kCellBytes;
-    const uint64_t end = std::min(at + kBorder, bytes) - kCellBytes;
+    const uint64_t end = std::min(at + kBorder - kCellBytes, last);
     if (end < first + 2 * kCellBytes) continue;
     const uint64_t room = (end - first - kCellBytes) / 8;
     cells.push_back({first + random() % room * 8, kCellBytes, {}});
   }
-  cells.push_back({(bytes - kCellBytes) / 8 * 8, kCellBytes, {}});
+  cells.push_back({last, kCellBytes, {}});
   return cells;
 }
 

@@ -48,7 +48,7 @@ struct Block {
   uint64_t host_bytes = ~uint64_t{0};
 };
 
-// Cells at both ends, over every border of a granule, where chunks may meet, and
+// Cells that do not overlap: at both ends, over every border of a granule, where chunks may meet, and
 // somewhere within every granule.
 std::vector<Cell> MakeCells(uint64_t bytes, std::mt19937_64& random);
 

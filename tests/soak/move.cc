@@ -99,10 +99,15 @@ Outcome Walker::Describe() {
   if (place.address != block->p || place.bytes < block->bytes || place.device != device_) {
     Fail("a block of " + std::to_string(block->bytes) + " bytes is described as another");
   }
-  const bool was_seen = block->host_bytes != ~uint64_t{0};
-  if (was_seen && block->host_bytes != place.host_bytes) shared_.moved_by_itself.fetch_add(1);
-  block->host_bytes = place.host_bytes;
+  Look(block, place.host_bytes);
   return Outcome::kDone;
+}
+
+// Whether a block moved since it was seen last.
+void Walker::Look(Block* block, uint64_t host_bytes) {
+  const bool was_seen = block->host_bytes != ~uint64_t{0};
+  if (was_seen && block->host_bytes != host_bytes) shared_.moved_by_itself.fetch_add(1);
+  block->host_bytes = host_bytes;
 }
 
 // What the driver says of an allocation does not depend on where it lies.

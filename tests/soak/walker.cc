@@ -36,7 +36,7 @@ const std::vector<Walker::Operation>& Walker::Operations() {
       {"migrate batch", 6, &Walker::MigrateBatch},
       {"hint", 10, &Walker::SetHint},
       {"thread hint", 4, &Walker::SetThreadHint},
-      {"describe", 30, &Walker::Describe},
+      {"describe", 60, &Walker::Describe},
       {"ask driver", 30, &Walker::AskDriver},
       {"capture", 8, &Walker::Capture},
       {"replay", 30, &Walker::Replay},

@@ -110,6 +110,7 @@ class Walker {
   CUresult Launch(CUfunction function, std::vector<uint64_t> arguments, CUstream stream);
   // move.cc
   Outcome Judge(int result);
+  void Look(Block* block, uint64_t host_bytes);
   void CheckPlace(const Block& block, int tier);
   // graph.cc
   bool CaptureSteps(Graph* graph);
