@@ -1,6 +1,7 @@
 #include "shim/alloc.h"
 
 #include "base/log.h"
+#include "shim/contexts.h"
 #include "shim/intent.h"
 #include "shim/real.h"
 
@@ -51,12 +52,14 @@ CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
 
 CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
-  if (rt.captures.Any()) {
+  Status status;
+  if (const Captures::Quiet quiet(rt.captures); quiet) {
+    // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
+    status = SynchronizeContext(rt.driver, range->context);
+  } else {
     rt.retired.Add({std::move(range), &builder, nullptr});
     return CUDA_SUCCESS;
   }
-  // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
-  Status status = SynchronizeContext(rt.driver, range->context);
   if (status.ok()) status = builder.Unmap(*range);
   if (!status.ok()) {
     rt.ranges.Insert(std::move(range));
@@ -101,7 +104,7 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
                     rt.driver.CtxPushCurrent(context) == CUDA_SUCCESS;
   CUevent event = nullptr;
   const Status status = RecordEvent(rt.driver, stream, &event);
-  if (push) rt.driver.CtxPopCurrent(&context);
+  if (push) PopContext(rt.driver);
   if (!status.ok()) {
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);

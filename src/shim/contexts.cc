@@ -17,6 +17,12 @@ bool IsGone(CUresult result) {
 
 }  // namespace
 
+void PopContext(const Driver& driver) {
+  CUcontext popped = nullptr;
+  for (int tries = 0; tries < 16 && driver.CtxPopCurrent(&popped) != CUDA_SUCCESS; ++tries) {
+  }
+}
+
 Status SynchronizeContext(const Driver& driver, CUcontext context) {
   CUcontext current = nullptr;
   const bool push = driver.CtxGetCurrent(&current) != CUDA_SUCCESS || current != context;
@@ -24,7 +30,7 @@ Status SynchronizeContext(const Driver& driver, CUcontext context) {
   if (IsGone(pushed)) return Status();
   if (pushed != CUDA_SUCCESS) return DriverStatus(pushed, "cuCtxPushCurrent");
   const CUresult result = driver.CtxSynchronize();
-  if (push) driver.CtxPopCurrent(&current);
+  if (push) PopContext(driver);
   return DriverStatus(result, "cuCtxSynchronize");
 }
 
