@@ -8,7 +8,7 @@ BUILD := $(CMAKE) --build
 STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test asan tsan test-arm64 lint format bench gpu-test install clean
+.PHONY: help deps build demo test soak asan tsan test-arm64 lint format bench gpu-test install clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ test: ## build and run all tests that need no GPU
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
+
+soak: ## ten million random memory operations on the simulated driver; about an hour
+	@scripts/deps.sh build test
+	$(CMAKE) --preset dev
+	$(BUILD) --preset dev -j $(JOBS) --target headroom_storm
+	ctest --preset dev -C soak -R '^storm_soak' --verbose
 
 asan: ## the same under AddressSanitizer and UBSan
 	@scripts/deps.sh build test

@@ -1,6 +1,7 @@
 #include "shim/alloc.h"
 
 #include "base/log.h"
+#include "shim/contexts.h"
 #include "shim/intent.h"
 #include "shim/real.h"
 
@@ -26,7 +27,9 @@ Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size
   RangeRequest request;
   request.bytes = bytes;
   request.plan = IntentFor(rt, bytes);
-  rt.driver.CtxGetCurrent(&request.context);
+  // A free waits for this context's work.
+  const CUresult result = rt.driver.CtxGetCurrent(&request.context);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetCurrent");
   ReclaimRetired(rt);
   if (bytes < UINT64_MAX - kGranularity) MakeRoomByPlan(rt, device, request);
   Result<std::unique_ptr<Range>> range = device.builder.Build(request);
@@ -49,12 +52,14 @@ CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
 
 CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
-  if (rt.captures.Any()) {
+  Status status;
+  if (const Captures::Quiet quiet(rt.captures); quiet) {
+    // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
+    status = SynchronizeContext(rt.driver, range->context);
+  } else {
     rt.retired.Add({std::move(range), &builder, nullptr});
     return CUDA_SUCCESS;
   }
-  // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
-  Status status = SynchronizeContext(rt.driver, range->context);
   if (status.ok()) status = builder.Unmap(*range);
   if (!status.ok()) {
     rt.ranges.Insert(std::move(range));
@@ -99,7 +104,7 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
                     rt.driver.CtxPushCurrent(context) == CUDA_SUCCESS;
   CUevent event = nullptr;
   const Status status = RecordEvent(rt.driver, stream, &event);
-  if (push) rt.driver.CtxPopCurrent(&context);
+  if (push) PopContext(rt.driver);
   if (!status.ok()) {
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);

@@ -17,15 +17,18 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
 
 // Takes freed ranges back that the GPU is done with, if that is allowed now.
 inline void ReclaimRetired(Runtime& rt) {
-  if (!rt.retired.empty() && !rt.captures.Any()) rt.retired.Reclaim();
+  if (rt.retired.empty()) return;
+  const Captures::Quiet quiet(rt.captures);
+  if (quiet) rt.retired.Reclaim();
 }
 
 // Waits for the GPU to be done with freed ranges and takes them back. False where
 // there are none or that is not allowed now: trying again is no use.
 inline bool DrainRetired(Runtime& rt) {
-  if (rt.retired.empty() || rt.captures.Any()) return false;
-  rt.retired.Drain();
-  return true;
+  if (rt.retired.empty()) return false;
+  const Captures::Quiet quiet(rt.captures);
+  if (quiet) rt.retired.Drain();
+  return static_cast<bool>(quiet);
 }
 
 template <typename Native>

@@ -11,7 +11,11 @@ template <typename Native>
 CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, CUstream stream, Native native) {
   Entry rt;
   // Within a capture the allocation is a graph node: the driver's business alone.
-  if (!rt || out == nullptr || bytes == 0 || rt->captures.Capturing(stream)) return native(out);
+  if (!rt || out == nullptr || bytes == 0) return native(out);
+  bool capturing = false;
+  const CUresult asked = rt->captures.Ask(stream, &capturing);
+  if (asked != CUDA_SUCCESS) return asked;
+  if (capturing) return native(out);
   DeviceState* device = rt->CurrentDevice();
   if (device == nullptr) return native(out);
   ReclaimRetired(*rt);
@@ -30,7 +34,10 @@ CUresult FreeAsync(CUdeviceptr address, CUstream stream, Native native) {
   Entry rt;
   if (!rt) return native();
   if (rt->ranges.MayHold(address)) {
-    if (rt->captures.Capturing(stream)) return native();
+    bool capturing = false;
+    const CUresult asked = rt->captures.Ask(stream, &capturing);
+    if (asked != CUDA_SUCCESS) return asked;
+    if (capturing) return native();
     std::unique_ptr<Range> range = rt->ranges.Take(address);
     if (range != nullptr) return RetireRange(*rt, std::move(range), stream);
   }

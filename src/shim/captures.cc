@@ -1,13 +1,19 @@
 #include "shim/captures.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "shim/real.h"
 #include "shim/runtime.h"
 
 namespace headroom::shim {
 
+Captures::Quiet::Quiet(Captures& captures) : lock_(captures.quiet_) {
+  if (captures.Any()) lock_.unlock();
+}
+
 void Captures::Begin(CUstream stream) {
+  const std::unique_lock wait(quiet_, std::chrono::seconds(1));
   MutexLock lock(mutex_);
   streams_.push_back(stream);
   count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
@@ -22,11 +28,15 @@ void Captures::End(CUstream stream) {
   count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
 }
 
-bool Captures::Capturing(CUstream stream) const {
-  if (!Any()) return false;
+CUresult Captures::Ask(CUstream stream, bool* capturing) const {
+  *capturing = false;
+  if (!Any()) return CUDA_SUCCESS;
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  return driver_.StreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
-         status != CU_STREAM_CAPTURE_STATUS_NONE;
+  const CUresult result = driver_.StreamIsCapturing(stream, &status);
+  // The legacy stream itself cannot be captured.
+  if (result == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) return CUDA_SUCCESS;
+  *capturing = result == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE;
+  return result;
 }
 
 namespace {
@@ -45,7 +55,9 @@ CUresult Begin(CUstream stream, Native native) {
 // A capture that failed has ended as well; one that this call may not end goes on.
 CUresult Ended(CUstream stream, CUresult result) {
   Entry rt;
-  if (rt && (result == CUDA_SUCCESS || !rt->captures.Capturing(stream))) rt->captures.End(stream);
+  bool capturing = false;
+  if (rt && result != CUDA_SUCCESS) rt->captures.Ask(stream, &capturing);
+  if (rt && !capturing) rt->captures.End(stream);
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include <cuda.h>
 
 #include <atomic>
+#include <shared_mutex>
 #include <vector>
 
 #include "base/mutex.h"
@@ -27,12 +28,26 @@ class Captures {
   void End(CUstream stream);  // also when the stream is destroyed
   // Streams that joined by an event count through the one that began it.
   bool Any() const { return count_.load(std::memory_order_acquire) != 0; }
-  // True while this very stream is captured, by joining, too.
-  bool Capturing(CUstream stream) const;
+  // While one that holds lives, nothing is captured and no capture begins: a synchronise would
+  // break it. A capture waits for a second at most, since what its thread has yet to submit may be
+  // what the holder waits for.
+  class Quiet {
+   public:
+    explicit Quiet(Captures& captures);
+    explicit operator bool() const { return lock_.owns_lock(); }
+
+   private:
+    std::shared_lock<std::shared_timed_mutex> lock_;
+  };
+
+  // Whether this very stream is captured, by joining, too. Where the driver fails to say,
+  // its result, and false.
+  CUresult Ask(CUstream stream, bool* capturing) const;
 
  private:
   const Driver& driver_;
   std::atomic<int> count_{0};
+  std::shared_timed_mutex quiet_;
   Mutex mutex_;
   std::vector<CUstream> streams_ HEADROOM_GUARDED_BY(mutex_);
 };

@@ -7,12 +7,30 @@
 
 namespace headroom::shim {
 
+namespace {
+
+// What the driver says of a context that was destroyed, or reset; anything else says nothing of it.
+bool IsGone(CUresult result) {
+  return result == CUDA_ERROR_INVALID_CONTEXT || result == CUDA_ERROR_CONTEXT_IS_DESTROYED ||
+         result == CUDA_ERROR_INVALID_VALUE || result == CUDA_ERROR_DEINITIALIZED;
+}
+
+}  // namespace
+
+void PopContext(const Driver& driver) {
+  CUcontext popped = nullptr;
+  for (int tries = 0; tries < 16 && driver.CtxPopCurrent(&popped) != CUDA_SUCCESS; ++tries) {
+  }
+}
+
 Status SynchronizeContext(const Driver& driver, CUcontext context) {
   CUcontext current = nullptr;
   const bool push = driver.CtxGetCurrent(&current) != CUDA_SUCCESS || current != context;
-  if (push && driver.CtxPushCurrent(context) != CUDA_SUCCESS) return Status();
+  const CUresult pushed = push ? driver.CtxPushCurrent(context) : CUDA_SUCCESS;
+  if (IsGone(pushed)) return Status();
+  if (pushed != CUDA_SUCCESS) return DriverStatus(pushed, "cuCtxPushCurrent");
   const CUresult result = driver.CtxSynchronize();
-  if (push) driver.CtxPopCurrent(&current);
+  if (push) PopContext(driver);
   return DriverStatus(result, "cuCtxSynchronize");
 }
 
@@ -41,13 +59,16 @@ Status Contexts::Synchronize() {
 
 Status Contexts::SynchronizePrimaries() {
   int count = 0;
-  driver_.DeviceGetCount(&count);
+  const CUresult counted = driver_.DeviceGetCount(&count);
+  if (counted != CUDA_SUCCESS) return DriverStatus(counted, "cuDeviceGetCount");
   for (CUdevice device = 0; device < count; ++device) {
     unsigned flags = 0;
     int active = 0;
     CUcontext context = nullptr;
-    if (driver_.DevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active == 0) continue;
-    const CUresult result = driver_.DevicePrimaryCtxRetain(&context, device);
+    CUresult result = driver_.DevicePrimaryCtxGetState(device, &flags, &active);
+    if (result != CUDA_SUCCESS) return DriverStatus(result, "cuDevicePrimaryCtxGetState");
+    if (active == 0) continue;
+    result = driver_.DevicePrimaryCtxRetain(&context, device);
     if (result != CUDA_SUCCESS) return DriverStatus(result, "cuDevicePrimaryCtxRetain");
     const Status status = SynchronizeContext(driver_, context);
     driver_.DevicePrimaryCtxRelease(device);

@@ -126,7 +126,10 @@ Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
                     rt.driver.CtxGetCurrent(&context) == CUDA_SUCCESS;
   if (!here) {
     const CUresult result = rt.driver.DevicePrimaryCtxRetain(&context, ordinal);
-    if (result != CUDA_SUCCESS) return DriverStatus(result, "cuDevicePrimaryCtxRetain");
+    if (result != CUDA_SUCCESS) {
+      for (Part& part : *parts) part.status = DriverStatus(result, "cuDevicePrimaryCtxRetain");
+      return parts->front().status;
+    }
   }
   Mover(rt.driver).Move(context, device.source, parts);
   if (!here) rt.driver.DevicePrimaryCtxRelease(ordinal);

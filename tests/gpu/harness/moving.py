@@ -64,11 +64,11 @@ def mixed_buffers(figures):
 def interleave(context):
     """GB/s of a kernel over what a program allocates under `balanced`: with room for all
     of it in HBM, and with room for three quarters."""
-    size = 16 * MIB if context.sim else GIB
+    size = 32 * MIB if context.sim else GIB  # above what belongs in HBM whatever the policy
     command = [context.binary("bench_read_speed"), f"--size={size}", "--buffers=8",
                f"--repeats={1 if context.sim else 5}"]
     outcomes = {"bare": context.call([*command[:2], "--buffers=2", command[3]], 60, bare=True)}
-    extra = {"HEADROOM_LINK_SPEEDS": EQUAL_SPEEDS} if context.sim else {}  # or 16 MiB have no host share
+    extra = {"HEADROOM_LINK_SPEEDS": EQUAL_SPEEDS} if context.sim else {}  # or so little has no host share
     for name, hbm in {"roomy": 12 * GIB, "tight": 6 * GIB}.items():
         options = [*room(context, hbm, 16 * GIB), "--policy", "balanced"]
         outcomes[name] = context.call(context.headroom(command, options), 120, extra)
