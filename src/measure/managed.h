@@ -11,7 +11,8 @@ namespace headroom::measure {
 
 enum class ManagedMode {
   kDirect,  // the share prefers the host, and kernels read it over the link where it lies
-  kFault,   // the share begins on the host, and faults bring it in; put back before every run
+  kFault,   // the share begins on the host, written by the CPU, and faults bring it in; put back before every
+            // run
 };
 
 // The bytes to measure with, at most `bytes`; 0 where too little is free, or this

@@ -192,7 +192,7 @@ Status TiersBench::MeasureReferences() {
   if (copies.ok()) result_.copies = *copies;
   if (!copies.ok() && copies.status().code() != Code::kOutOfMemory) return copies.status();
   if (machine_.gpu().integrated) return Status();
-  for (const uint64_t chunk_bytes : {kGranularity, kHostChunkBytes}) {
+  for (const uint64_t chunk_bytes : {kGranularity, uint64_t{64 * kMiB}}) {
     const uint64_t bytes = RoundDown(std::min(request_.bytes, kMostCreated), chunk_bytes);
     if (bytes == 0) continue;
     Say(fmt::format("creation of host chunks of {}", FormatSize(chunk_bytes)));

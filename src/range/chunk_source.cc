@@ -42,7 +42,8 @@ std::vector<TierState> ChunkSource::States() const {
     // However many they are, they come in by the same links.
     states.push_back({Tier::kPeer, peer->device(), peer->Free(), speeds_.peer / peers_.size()});
   }
-  states.push_back({Tier::kHost, host_.numa_node(), host_.Free(), speeds_.host});
+  // A share that is a little too large costs far more than one that is too small.
+  states.push_back({Tier::kHost, host_.numa_node(), host_.Free(), speeds_.host / 5 * 4});
   return states;
 }
 

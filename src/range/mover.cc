@@ -1,5 +1,7 @@
 #include "range/mover.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/undo.h"
 
@@ -13,7 +15,7 @@ constexpr size_t kQueued = 3;
 // Mapping costs per chunk while a copy to the host runs, 1 ms each (docs/measurements.md), so that
 // large chunks pay.
 constexpr uint64_t kMostBytes = 512 * kMiB;
-constexpr uint64_t kFirstBytes = 64 * kMiB;
+constexpr uint64_t kFirstBytes = 128 * kMiB;
 
 // A driver call that only puts things back is worth insisting on: nobody else
 // knows what is to be undone.
@@ -231,16 +233,29 @@ void Mover::Move(CUcontext context, ChunkSource& source, std::vector<Part>* part
   }
 }
 
+// Copying begins when the first chunk is mapped, and each is mapped while those before
+// it are copied: the first are small.
+Status Mover::CreateFresh(Flight* flight, bool first) {
+  const Relocation& move = *flight->move;
+  uint64_t left = flight->bytes;
+  for (const uint64_t most : {kFirstBytes, 2 * kFirstBytes, UINT64_MAX}) {
+    if (!first && most != UINT64_MAX) continue;
+    const uint64_t bytes = std::min(left, most == UINT64_MAX ? left : 2 * kFirstBytes);
+    const Status status = move.source->CreateIn(move.tier, move.place, bytes, &flight->fresh, most);
+    if (!status.ok()) return status;
+    left -= bytes;
+  }
+  return Status();
+}
+
 // New chunks, and the ones in device memory, old or new, at a scratch address.
 Status Mover::Prepare(Lanes& lanes, Relocation& move, Flight* flight) {
   flight->move = &move;
   flight->bytes = BytesOf(move.from);
   flight->to_host = move.tier == Tier::kHost;
   flight->shown.assign(move.windows.size(), {flight->bytes, false, true});
-  // The first copy to the host waits for the first chunk alone to be mapped.
   const bool first = flight->to_host && lanes.to_host.prepared.empty();
-  Status status = move.source->CreateIn(move.tier, move.place, flight->bytes, &flight->fresh,
-                                        first ? kFirstBytes : UINT64_MAX);
+  Status status = CreateFresh(flight, first);
   if (status.ok()) status = MapScratch(lanes, flight->to_host ? move.from : flight->fresh, flight);
   if (!status.ok()) GiveUp(lanes, *flight, status);
   return status;

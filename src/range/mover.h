@@ -78,6 +78,7 @@ class Mover {
   void StartWaiting(Lanes& lanes, Lane* lane, bool stop);
   void Start(Lanes& lanes, Relocation& move);
   Lane& NextToLand(Lanes& lanes);
+  Status CreateFresh(Flight* flight, bool first);
   Status Prepare(Lanes& lanes, Relocation& move, Flight* flight);
   void Launch(Lanes& lanes);
   void Land(Lanes& lanes, Lane& lane);

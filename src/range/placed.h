@@ -34,6 +34,8 @@ struct Placed {
   CUcontext context = nullptr;  // current when it was made
   uint64_t order;               // of creation, in this process: the lowest is the oldest
   Hint hint = Hint::kNone;
+  bool in_pieces = false;    // the program asks for all sizes in such pieces, whatever they are for
+  bool data = true;          // rather than a workspace; told anew when something has to give way
   bool wants_device = true;  // goes back to HBM when that has room again
   bool offered = false;      // the program has a handle of it for other processes
   uint32_t pins = 0;         // while not 0 it stays where it is: shared, or mapped as we cannot repeat

@@ -25,10 +25,29 @@ int Warmth(const Placed& placed) {
   return 3;
 }
 
-// The coldest first, and of those alike the oldest.
+// Below this, memory is rather a library's workspace than data.
+constexpr uint64_t kData = 64 * kMiB;
+
+// The coldest first; of those alike data before workspaces, and the oldest first.
 bool Colder(const Placed* a, const Placed* b) {
   if (Warmth(*a) != Warmth(*b)) return Warmth(*a) < Warmth(*b);
+  if (a->data != b->data) return a->data;
   return a->order < b->order;
+}
+
+// Tells data from workspaces. Of memory that comes in pieces of one size (expandable
+// segments) size says nothing; there what is made first and still lives is often
+// a workspace, so that much of it counts as one.
+void TellData(const std::vector<Placed*>& by_age) {
+  constexpr uint64_t kWorkspaces = 2 * kData;
+  uint64_t pieces = 0;
+  for (Placed* placed : by_age) {
+    const uint64_t bytes = BytesOf(placed->chunks);
+    placed->data = bytes >= kData;
+    if (placed->data || !placed->in_pieces) continue;
+    pieces += bytes;
+    placed->data = pieces > kWorkspaces;
+  }
 }
 
 // Room in the other tiers, the fastest first.
@@ -53,6 +72,9 @@ std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource
   std::vector<Placed*> victims;
   std::copy_if(all.begin(), all.end(), std::back_inserter(victims),
                [](const Placed* placed) { return MayGiveWay(*placed); });
+  std::sort(victims.begin(), victims.end(),
+            [](const Placed* a, const Placed* b) { return a->order < b->order; });
+  TellData(victims);
   std::sort(victims.begin(), victims.end(), Colder);
   Elsewhere elsewhere(source);
   std::vector<Part> parts;

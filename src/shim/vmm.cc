@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "shim/alloc.h"
 #include "shim/displace.h"
+#include "shim/intent.h"
 #include "shim/real.h"
 
 namespace headroom::shim {
@@ -48,8 +49,8 @@ CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record,
   return result;
 }
 
-// In one chunk if a tier can hold it, since several cannot be exported.
-Status CreateElsewhere(DeviceState& device, HandleRecord& record) {
+// One chunk outside HBM.
+Status CreateOutside(DeviceState& device, HandleRecord& record) {
   for (const TierState& state : device.source.States()) {
     if (state.tier == Tier::kDevice || state.free < record.bytes) continue;
     const Result<Chunk> chunk = device.source.CreateChunk(state.tier, state.place, record.bytes);
@@ -58,6 +59,17 @@ Status CreateElsewhere(DeviceState& device, HandleRecord& record) {
     record.chunks = {*chunk};
     return Status();
   }
+  return Status(Code::kOutOfMemory, "no tier holds it whole");
+}
+
+bool CreateCold(DeviceState& device, HandleRecord& record) {
+  return IsMultiple(record.bytes, kGranularity) && CreateOutside(device, record).ok();
+}
+
+// In one chunk if a tier can hold it, since several cannot be exported.
+Status CreateElsewhere(DeviceState& device, HandleRecord& record) {
+  const Status status = CreateOutside(device, record);
+  if (status.code() != Code::kOutOfMemory) return status;
   PlanRequest request;
   request.bytes = record.bytes;
   return device.source.Create(request, &record.chunks);
@@ -118,6 +130,9 @@ void Reclaim(Runtime& rt, DeviceState& device) {
 
 CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CUmemAllocationProp* prop,
                 unsigned long long flags) {
+  // Placed whole, so what is to be spread goes where there is room, like all else.
+  const bool movable = record.bytes >= rt.options.range_threshold && record.pins == 0;
+  if (record.hint == Hint::kCold && movable && CreateCold(device, record)) return CUDA_SUCCESS;
   CUresult result = CreateOnDevice(rt, device, record, prop, flags);
   if (result == CUDA_ERROR_OUT_OF_MEMORY && MakeRoomFor(rt, device, record.bytes)) {
     result = CreateOnDevice(rt, device, record, prop, flags);
@@ -167,6 +182,10 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.device = prop->location.id;
   record.shareable = static_cast<unsigned>(prop->requestedHandleTypes);
   record.pins = IsSpecial(*prop) ? 1 : 0;
+  record.in_pieces = true;
+  const PlanRequest intent = IntentFor(*rt, bytes);
+  record.hint = intent.hint;
+  record.wants_device = intent.hint == Hint::kNone || intent.hint == Hint::kHot;
   rt->driver.CtxGetCurrent(&record.context);
   Reclaim(*rt, *device);
   CUresult result = Create(*rt, *device, record, prop, flags);
