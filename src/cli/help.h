@@ -48,7 +48,7 @@ Options:
   --host-limit SIZE|auto  host memory that it may use in all (default: auto, what
                           the machine can spare after a reserve for the host)
   --reserve SIZE          HBM kept free for small allocations
-                          (default: 1/16 of the HBM, at most 512MiB)
+                          (default: 1/32 of the HBM, at most 512MiB)
   --policy POLICY         what large data gets: gpu_first (default: HBM while it
                           has room), balanced (every link its share), cpu_first
                           (the host while it has room)

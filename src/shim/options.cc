@@ -86,7 +86,7 @@ Options ReadOptions() {
   Options options;
   options.hbm_limit = ReadBytes(env::kHbmLimit, Budget::kUnlimited);
   options.host_limit = ReadBytes(env::kHostLimit, 0);
-  options.reserve = ReadBytes(env::kReserve, std::min(512 * kMiB, options.hbm_limit / 16));
+  options.reserve = ReadBytes(env::kReserve, std::min(512 * kMiB, options.hbm_limit / 32));
   options.range_threshold = std::max(ReadBytes(env::kRangeThreshold, kDefaultThreshold), uint64_t{1});
   options.host_keep = ReadBytes(env::kHostKeep, options.host_limit / 4);
   options.host_ahead = ReadBytes(env::kHostAhead, 0);
