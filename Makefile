@@ -35,7 +35,7 @@ test: ## build and run all tests that need no GPU
 	$(BUILD) --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
 
-soak: ## ten million random memory operations on the simulated driver; about an hour
+soak: ## ten million random memory operations on the simulated driver; some 17 minutes
 	@scripts/deps.sh build test
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS) --target headroom_storm
