@@ -237,6 +237,7 @@ TEST_F(IpcFailureTest, AnImporterThatClosesEveryDescriptorKeepsTheMemory) {
 TEST_F(IpcFailureTest, AnExporterThatClosesEveryDescriptorMakesNewHandles) {
   const CUdeviceptr p = Alloc(32 * kMiB);
   Fill(p, 32 * kMiB, 1);
+  EXPECT_CU(Cu().CtxSynchronize());  // another process waits for no stream of ours
   const CUipcMemHandle before = Export(p);
   CloseEverySocket();
   testing::internal::CaptureStderr();

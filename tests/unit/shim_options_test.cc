@@ -62,7 +62,7 @@ TEST_F(ShimOptions, DefaultsFollowTheLimits) {
   Set(env::kHbmLimit, "1073741824");
   Set(env::kHostLimit, "2147483648");
   const Options options = ReadOptions();
-  EXPECT_EQ(options.reserve, 64 * kMiB);
+  EXPECT_EQ(options.reserve, 32 * kMiB);
   EXPECT_EQ(options.host_keep, 512 * kMiB);
 }
 
