@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <mutex>
 #include <new>
 
@@ -28,7 +29,8 @@ void AfterForkInChild() {
   if (g_ledger != nullptr) g_ledger->ForgetAfterFork();
   g_ledger = nullptr;
   Gate::ForgetAfterFork();
-  const Runtime* inherited = g_runtime.exchange(nullptr);
+  Runtime* inherited = g_runtime.exchange(nullptr);
+  if (inherited != nullptr) inherited->ForgetAheadAfterFork();
   if (inherited != nullptr && inherited->UsedDevices()) g_off.store(true);
   g_create_mutex.unlock();
 }
@@ -155,9 +157,38 @@ void Runtime::NoteContext() {
   t_noted = context;
 }
 
+void Runtime::StartAhead(HostTier& host) {
+  if (options.host_ahead == 0 || &host == &no_host_) return;
+  for (const auto& [tier, ahead] : aheads_) {
+    if (tier == &host) return;
+  }
+  // The driver registered what it does at exit when it was initialised; this runs before.
+  static const int registered = std::atexit([] {
+    Runtime* runtime = Existing();
+    if (runtime != nullptr) runtime->StopAhead();
+  });
+  (void)registered;
+  aheads_.emplace_back(&host, std::make_unique<HostAhead>(host, options.host_ahead));
+}
+
+void Runtime::StopAhead() {
+  std::vector<std::pair<HostTier*, std::unique_ptr<HostAhead>>> aheads;
+  MutexLock lock(mutex_);
+  aheads.swap(aheads_);
+  for (auto& [tier, ahead] : aheads) {
+    ahead.reset();
+    tier->Trim();
+  }
+}
+
+void Runtime::ForgetAheadAfterFork() HEADROOM_TSA(no_thread_safety_analysis) {
+  for (const auto& [tier, ahead] : aheads_) ahead->ForgetAfterFork();
+}
+
 void Runtime::ConnectPeers(DeviceState& fresh) {
   MutexLock lock(mutex_);
   if (fresh.used.load()) return;
+  StartAhead(fresh.host);
   for (const auto& slot : devices_) {
     DeviceState* other = slot.load(std::memory_order_acquire);
     if (other == nullptr || !other->used.load()) continue;

@@ -23,6 +23,7 @@
 #include "shim/pointer_table.h"
 #include "shim/retired.h"
 #include "shim/standstill.h"
+#include "tier/host_ahead.h"
 
 namespace headroom::shim {
 
@@ -80,6 +81,10 @@ class Runtime {
   void ForgetDevice(CUdevice device);
   // Of the current context; null without one.
   DeviceState* CurrentDevice();
+  // Before the driver ends: no thread of ours calls it any more.
+  void StopAhead();
+  // In the child after fork, of what it inherited.
+  void ForgetAheadAfterFork();
   // Host bytes that no process on this node has claimed.
   uint64_t HostUnclaimed() { return share_.Unclaimed(); }
   // Null until Device() was called for it.
@@ -110,6 +115,8 @@ class Runtime {
   void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) HEADROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
   void NoteContext();
+  // Host memory ahead for a device that is used for the first time.
+  void StartAhead(HostTier& host) HEADROOM_REQUIRES(mutex_);
   // Lets a device that is used for the first time and those used before reach each
   // other's ranges. cuMemcpyPeer needs no enabled access on the driver's own memory,
   // but crashes on host chunks that only one of the devices may access.
@@ -120,6 +127,7 @@ class Runtime {
   HostShare share_;
   HostShare no_share_{0, 0, nullptr};
   HostTier no_host_;
+  std::vector<std::pair<HostTier*, std::unique_ptr<HostAhead>>> aheads_ HEADROOM_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<HostTier>> hosts_ HEADROOM_GUARDED_BY(mutex_);
   std::array<std::unique_ptr<DeviceTier>, kMaxDevices> tiers_ HEADROOM_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<PeerTier>> loans_ HEADROOM_GUARDED_BY(mutex_);

@@ -83,6 +83,15 @@ void HostTier::Trim() {
   }
 }
 
+bool HostTier::CreateKept(uint64_t bytes) {
+  Chunk chunk;
+  if (!CreateNew(bytes, &chunk).ok()) return false;
+  MutexLock lock(mutex_);
+  kept_.emplace(chunk.bytes, chunk);
+  kept_bytes_ += chunk.bytes;
+  return true;
+}
+
 uint64_t HostTier::Free() const { return share_.Unclaimed() + kept_bytes_.load(std::memory_order_relaxed); }
 
 // The largest kept chunk of `at_least` to `at_most` bytes.

@@ -56,6 +56,9 @@ class HostTier {
   Status Release(const Chunk& chunk, bool reusable = true);
   // Gives every kept chunk back to the driver.
   void Trim();
+  // Creates a chunk of `bytes` to be kept. False: no room for it now.
+  bool CreateKept(uint64_t bytes);
+  uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
 
   // Bytes that may still be handed out, kept ones included.
   uint64_t Free() const;

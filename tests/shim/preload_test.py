@@ -61,6 +61,12 @@ def test_ctypes_sees_the_larger_device(tmp_path):
     assert done.stderr == ""
 
 
+def test_host_memory_ahead_ends_with_the_program(tmp_path):
+    for _ in range(5):  # the thread may be anywhere when the program ends
+        done = run([sys.executable, "-c", PROGRAM], tmp_path, HEADROOM_HOST_AHEAD=str(64 * MIB))
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_report_and_stats_name_what_was_used(tmp_path):
     stats = tmp_path / "stats"
     done = run([sys.executable, "-c", PROGRAM], tmp_path, HEADROOM_REPORT="1", HEADROOM_STATS_FILE=str(stats))

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "tier/host_ahead.h"
 #include "tier/host_tier.h"
 #include "tier_fake_driver.h"
 
@@ -108,6 +109,22 @@ TEST_P(HostTierTest, WhatAnotherProcessMayHoldIsNeverKept) {
   Chunk exported = *tier_->Create(4 * kMiB);
   exported.exported = true;
   ASSERT_TRUE(tier_->Release(exported).ok());
+  EXPECT_TRUE(Fake().live.empty());
+}
+
+TEST_P(HostTierTest, ChunksAreCreatedAheadAsFarAsTheLimitAllows) {
+  {
+    const HostAhead ahead(*tier_, 200 * kMiB);
+    for (int i = 0; i < 1000 && tier_->kept_bytes() == 0; ++i) usleep(10000);
+    EXPECT_EQ(tier_->kept_bytes(), 64 * kMiB);  // the limit has room for one
+    const Chunk chunk = *tier_->Create(64 * kMiB);
+    EXPECT_EQ(Fake().creates, 1);
+    EXPECT_TRUE(tier_->Release(chunk, false).ok());
+    for (int i = 0; i < 1000 && tier_->kept_bytes() == 0; ++i) usleep(10000);
+    EXPECT_EQ(tier_->kept_bytes(), 64 * kMiB);  // there was room again
+  }
+  EXPECT_EQ(Claimed(), 64 * kMiB);
+  tier_->Trim();
   EXPECT_TRUE(Fake().live.empty());
 }
 

@@ -1,0 +1,54 @@
+#include "tier/host_ahead.h"
+
+#include <signal.h>
+
+#include <chrono>
+
+namespace headroom {
+namespace {
+
+constexpr uint64_t kChunk = 64 * kMiB;
+constexpr auto kLook = std::chrono::milliseconds(20);      // how often it looks what was taken
+constexpr auto kRefused = std::chrono::milliseconds(500);  // and when there was no room
+
+}  // namespace
+
+HostAhead::HostAhead(HostTier& tier, uint64_t bytes) : tier_(tier), bytes_(bytes) {
+  // The program's signals are not this thread's business.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { Run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+HostAhead::~HostAhead() {
+  if (forgotten_) {
+    thread_.detach();
+    return;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  stopping_.notify_all();
+  thread_.join();
+}
+
+void HostAhead::Run() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    auto pause = kLook;
+    if (tier_.kept_bytes() + kChunk <= bytes_) {
+      lock.unlock();
+      const bool made = tier_.CreateKept(kChunk);
+      lock.lock();
+      if (made) continue;
+      pause = kRefused;
+    }
+    stopping_.wait_for(lock, pause, [this] { return stop_; });
+  }
+}
+
+}  // namespace headroom
