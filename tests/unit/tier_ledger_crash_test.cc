@@ -313,7 +313,7 @@ int StressRounds() {
 }
 
 TEST_F(LedgerTest, KilledProcessesLeaveExactlyTheSurvivorsShares) {
-  constexpr size_t kWorkers = 4;
+  constexpr size_t kWorkers = 8;
   auto ledger = OpenLedger();
   std::mt19937 random(2026);
   Shared<std::array<Worker, kWorkers>> state;
