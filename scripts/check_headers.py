@@ -16,7 +16,8 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 def compile_alone(root, build, header, compiler, language):
     """The compiler's complaint about a source that holds nothing but this include, or ""."""
     standard = "-std=c11" if language == "c" else "-std=c++20"
-    paths = [f"-I{root}", f"-I{root}/src", f"-I{root}/include", f"-I{root}/sim", f"-I{root}/tests/shim", "-isystem", f"{build}/headers"]
+    folders = [root, *(root / name for name in ("src", "include", "sim", "tests/shim"))]
+    paths = [*(f"-I{folder}" for folder in folders), "-isystem", f"{build}/headers"]
     command = [compiler, "-x", language, standard, "-fsyntax-only", "-DFMT_HEADER_ONLY", *WARNINGS, *paths, "-"]
     done = subprocess.run(command, input=f'#include "{header}"\n', text=True, capture_output=True, cwd=root)
     return done.stderr if done.returncode else ""
