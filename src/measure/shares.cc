@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "range/interleave.h"
+
 namespace headroom::measure {
 namespace {
 
 void Append(Tier tier, int place, uint64_t bytes, std::vector<Piece>* pieces) {
-  if (bytes == 0) return;
-  const bool same = !pieces->empty() && pieces->back().tier == tier && pieces->back().place == place;
-  same ? static_cast<void>(pieces->back().bytes += bytes)
-       : static_cast<void>(pieces->push_back({tier, place, bytes}));
+  if (bytes > 0) pieces->push_back({tier, place, bytes});
 }
 
 }  // namespace
@@ -23,18 +22,15 @@ uint64_t SlowBytes(uint64_t bytes, double share) {
 }
 
 Plan InterleavedPlan(uint64_t bytes, uint64_t slow_bytes, int device, Place slow) {
-  const uint64_t granules = bytes / kGranularity;
-  const uint64_t slow_granules = slow_bytes / kGranularity;
-  Plan plan;
-  // Granule i is slow where i * slow / all passes a whole number; the half puts
-  // the slow granules in the middle of their strides.
-  uint64_t sum = granules / 2;
-  for (uint64_t i = 0; i < granules; ++i) {
-    sum += slow_granules;
-    const bool is_slow = sum >= granules;
-    if (is_slow) sum -= granules;
-    Append(is_slow ? slow.tier : Tier::kDevice, is_slow ? slow.place : device, kGranularity, &plan.pieces);
+  const TierState tiers[] = {{Tier::kDevice, device}, {slow.tier, slow.place}};
+  const uint64_t granules[] = {(bytes - slow_bytes) / kGranularity, slow_bytes / kGranularity};
+  Share shares[2];
+  size_t count = 0;
+  for (size_t i = 0; i < 2; ++i) {
+    if (granules[i] > 0) shares[count++] = {&tiers[i], granules[i]};
   }
+  Plan plan;
+  Interleave(shares, count, &plan.pieces);
   return plan;
 }
 

@@ -98,9 +98,9 @@ Result<Chunk> ChunkSource::CreateChunk(Tier tier, int place, uint64_t bytes) {
   return peer->Create(bytes);
 }
 
-Status ChunkSource::ReleaseChunk(const Chunk& chunk, bool reusable) {
+Status ChunkSource::ReleaseChunk(const Chunk& chunk) {
   if (chunk.tier == Tier::kDevice) return device_.Release(chunk);
-  if (chunk.tier == Tier::kHost) return host_.Release(chunk, reusable);
+  if (chunk.tier == Tier::kHost) return host_.Release(chunk);
   return Peer(chunk.place)->Release(chunk);
 }
 
@@ -111,9 +111,9 @@ PeerTier* ChunkSource::Peer(int place) const {
   return nullptr;
 }
 
-Status ChunkSource::Release(std::vector<Chunk>* chunks, bool reusable) {
+Status ChunkSource::Release(std::vector<Chunk>* chunks) {
   while (!chunks->empty()) {
-    const Status status = ReleaseChunk(chunks->back(), reusable);
+    const Status status = ReleaseChunk(chunks->back());
     if (!status.ok()) return status;
     chunks->pop_back();
   }

@@ -37,9 +37,8 @@ class ChunkSource {
   // One chunk of exactly `bytes`, no other tier standing in.
   Result<Chunk> CreateChunk(Tier tier, int place, uint64_t bytes);
   // Gives back the chunks of `chunks`, unmapped by now, from the last on. On
-  // failure those that are left are in it; call again. `reusable` is false where
-  // another process may still hold them.
-  Status Release(std::vector<Chunk>* chunks, bool reusable = true);
+  // failure those that are left are in it; call again.
+  Status Release(std::vector<Chunk>* chunks);
 
   // Bytes of the device that chunks may take now, the reserve left free.
   uint64_t DeviceFree() const;
@@ -48,11 +47,9 @@ class ChunkSource {
   uint64_t PeerFree() const;
   uint64_t PeerUsed() const;
   uint64_t device_chunk_bytes() const { return device_chunk_bytes_; }
-  DeviceTier& device() { return device_; }
-  HostTier& host() { return host_; }
 
  private:
-  Status ReleaseChunk(const Chunk& chunk, bool reusable);
+  Status ReleaseChunk(const Chunk& chunk);
   PeerTier* Peer(int place) const;
 
   const Driver& driver_;

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "base/undo.h"
+#include "driver/insist.h"
 
 namespace headroom {
 namespace {
@@ -13,17 +13,6 @@ constexpr size_t kQueued = 3;
 
 // What the first copies to the host wait for is mapped in pieces of this size.
 constexpr uint64_t kFirstBytes = 128 * kMiB;
-
-// A driver call that only puts things back is worth insisting on: nobody else
-// knows what is to be undone.
-constexpr int kInsist = 16;
-
-template <typename Call>
-CUresult Insist(Call call) {
-  CUresult result = call();
-  for (int tries = 1; result != CUDA_SUCCESS && tries < kInsist; ++tries) result = call();
-  return result;
-}
 
 }  // namespace
 
@@ -36,10 +25,11 @@ struct Mover::Shown {
 
 // One relocation under way.
 struct Mover::Flight {
+  bool to_host() const { return move->tier == Tier::kHost; }
+
   Relocation* move = nullptr;
   std::vector<Chunk> fresh;  // the new chunks
   uint64_t bytes = 0;
-  bool to_host = false;
   std::vector<Shown> shown;     // by window
   CUdeviceptr scratch = 0;      // the reservation
   uint64_t scratch_mapped = 0;  // bytes
@@ -93,8 +83,7 @@ void Mover::Run(CUcontext context, std::vector<Relocation>* batch) {
     Lanes lanes(driver_);
     status = lanes.Open();
     if (status.ok()) Carry(lanes, batch);
-    CUcontext popped = nullptr;
-    Insist([&] { return driver_.CtxPopCurrent(&popped); });
+    PopContext(driver_);
   }
   if (status.ok()) return;
   for (Relocation& move : *batch) move.status = status;
@@ -137,12 +126,12 @@ void Mover::StartWaiting(Lanes& lanes, Lane* lane, bool stop) {
 void Mover::Start(Lanes& lanes, Relocation& move) {
   Flight flight;
   move.status = Prepare(lanes, move, &flight);
-  if (move.status.ok() && !flight.to_host) {
+  if (move.status.ok() && !flight.to_host()) {
     move.status = Copy(lanes, flight.scratch, move.windows.front().va, flight);
     if (!move.status.ok()) GiveUp(lanes, flight, move.status);
   }
   if (!move.status.ok()) return;
-  (flight.to_host ? lanes.to_host.prepared : lanes.to_device.flying).push_back(std::move(flight));
+  (flight.to_host() ? lanes.to_host.prepared : lanes.to_device.flying).push_back(std::move(flight));
 }
 
 // Of both lanes the copy that is done, else the one that the other lane's work waits for.
@@ -173,11 +162,10 @@ Status Mover::CreateFresh(Flight* flight, bool first) {
 Status Mover::Prepare(Lanes& lanes, Relocation& move, Flight* flight) {
   flight->move = &move;
   flight->bytes = BytesOf(move.from);
-  flight->to_host = move.tier == Tier::kHost;
   flight->shown.assign(move.windows.size(), {flight->bytes, false, true});
-  const bool first = flight->to_host && lanes.to_host.prepared.empty();
+  const bool first = flight->to_host() && lanes.to_host.prepared.empty();
   Status status = CreateFresh(flight, first);
-  if (status.ok()) status = MapScratch(lanes, flight->to_host ? move.from : flight->fresh, flight);
+  if (status.ok()) status = MapScratch(lanes, flight->to_host() ? move.from : flight->fresh, flight);
   if (!status.ok()) GiveUp(lanes, *flight, status);
   return status;
 }
@@ -248,7 +236,7 @@ void Mover::Land(Lanes& lanes, Lane& lane) {
   const CUresult result = Insist([&] { return driver_.EventSynchronize(flight.copied); });
   lanes.events.push_back(flight.copied);
   Status status = DriverStatus(result, "waiting for a copy");
-  if (status.ok() && !flight.to_host) status = Show(flight, true);
+  if (status.ok() && !flight.to_host()) status = Show(flight, true);
   if (!status.ok()) {
     move.status = status;
     GiveUp(lanes, flight, status);

@@ -1,6 +1,7 @@
 #include "shim/alloc.h"
 
 #include "base/log.h"
+#include "driver/insist.h"
 #include "shim/contexts.h"
 #include "shim/intent.h"
 #include "shim/real.h"

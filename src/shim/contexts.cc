@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "driver/insist.h"
 #include "shim/real.h"
 #include "shim/runtime.h"
 
@@ -16,12 +17,6 @@ bool IsGone(CUresult result) {
 }
 
 }  // namespace
-
-void PopContext(const Driver& driver) {
-  CUcontext popped = nullptr;
-  for (int tries = 0; tries < 16 && driver.CtxPopCurrent(&popped) != CUDA_SUCCESS; ++tries) {
-  }
-}
 
 Status SynchronizeContext(const Driver& driver, CUcontext context) {
   CUcontext current = nullptr;

@@ -30,9 +30,6 @@ class Contexts {
   std::vector<CUcontext> contexts_ HEADROOM_GUARDED_BY(mutex_);
 };
 
-// Takes back a cuCtxPushCurrent; insists, since the program goes on with the context below.
-void PopContext(const Driver& driver);
-
 // Waits for everything that runs in `context`. kOk also where the context is gone,
 // since nothing runs in it then.
 Status SynchronizeContext(const Driver& driver, CUcontext context);

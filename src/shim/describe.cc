@@ -10,7 +10,8 @@ extern "C" __attribute__((visibility("default"))) int headroom_describe(uint64_t
   if (!rt || out == nullptr) return -1;
   headroom::RangeInfo range;
   HandleTable::MappingInfo mapping;
-  if (rt->ranges.Find(address, &range) || rt->imports.Find(address, &range)) {
+  bool imported = false;
+  if (rt->FindRange(address, &range, &imported)) {
     mapping = {range.va, range.bytes, 0, range.host_bytes, range.peer_bytes, range.device, range.hint};
   } else if (!rt->handles.FindMapping(address, &mapping)) {
     return -1;

@@ -61,7 +61,7 @@ void HandleTable::Pin(Handle handle, bool exported) {
   const auto found = records_.find(handle);
   if (found == records_.end()) return;
   ++found->second.pins;
-  found->second.exported |= exported;
+  for (Chunk& chunk : found->second.chunks) chunk.exported |= exported;
 }
 
 HandleTable::Released HandleTable::Release(Handle handle, HandleRecord* out) {

@@ -28,7 +28,6 @@ struct HandleRecord : Placed {
   uint64_t bytes = 0;
   unsigned shareable = 0;  // CUmemAllocationHandleType bits
   bool small = false;      // counted as a small allocation; never moved
-  bool exported = false;   // another process may hold it: never reused
   int references = 1;      // of the program
 };
 
@@ -51,7 +50,7 @@ class HandleTable {
   void Insert(const HandleRecord& record);
   bool Find(Handle handle, HandleRecord* out);
   void AddReference(Handle handle);
-  // Its chunks stay where they are from now on; with `exported`, for good.
+  // Its chunks stay where they are from now on; with `exported`, another process may hold them.
   void Pin(Handle handle, bool exported);
   Released Release(Handle handle, HandleRecord* out);
   // Puts a dead record back whose memory could not be given back.

@@ -4,9 +4,9 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdlib>
 
+#include "base/blocked_signals.h"
 #include "base/log.h"
 #include "tier/ledger_owner.h"
 
@@ -38,14 +38,9 @@ Status StartThread(const std::shared_ptr<IpcService>& service) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  // The thread inherits the mask: none of the program's handlers runs on it.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const BlockedSignals blocked;
   pthread_t thread;
   const int error = pthread_create(&thread, &attributes, Serve, argument.get());
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_attr_destroy(&attributes);
   if (error != 0) return Status(Code::kSystem, "pthread_create", error);
   (void)argument.release();  // the thread's now

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/undo.h"
+#include "driver/insist.h"
 
 namespace headroom::shim {
 namespace {
@@ -168,8 +169,7 @@ Status IpcService::FillBatch(const Connection& connection, IpcBatch* batch, IpcD
   WithRange(connection.range, [&](Range& range) {
     status = Status();
     // Whether the driver wants a context for this is not documented.
-    CUcontext pushed = range.context;
-    const bool push = rt_.driver.CtxPushCurrent(pushed) == CUDA_SUCCESS;
+    const bool push = rt_.driver.CtxPushCurrent(range.context) == CUDA_SUCCESS;
     *batch = MakeBatch(range.chunks, connection.next);
     for (uint32_t i = 0; i < batch->count && status.ok(); ++i) {
       int fd = -1;
@@ -182,7 +182,7 @@ Status IpcService::FillBatch(const Connection& connection, IpcBatch* batch, IpcD
       fcntl(fd, F_SETFD, FD_CLOEXEC);
       descriptors->fds[descriptors->count++] = fd;
     }
-    if (push) rt_.driver.CtxPopCurrent(&pushed);
+    if (push) PopContext(rt_.driver);
   });
   return status;
 }

@@ -1,5 +1,6 @@
 // Access by peer GPUs, which ranges must be given chunk by chunk.
 #include "base/log.h"
+#include "driver/insist.h"
 #include "shim/real.h"
 #include "shim/runtime.h"
 
@@ -11,8 +12,7 @@ Result<CUdevice> DeviceOf(const Driver& driver, CUcontext context) {
   CUresult result = driver.CtxPushCurrent(context);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxPushCurrent");
   result = driver.CtxGetDevice(&device);
-  // Left on the stack, it would be the program's current context: try twice.
-  if (driver.CtxPopCurrent(&context) != CUDA_SUCCESS) driver.CtxPopCurrent(&context);
+  PopContext(driver);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetDevice");
   return device;
 }

@@ -15,6 +15,17 @@ void PinAt(Runtime& rt, CUdeviceptr address) {
   if (rt.handles.FindMapping(address, &mapping)) rt.handles.Pin(mapping.handle, false);
 }
 
+// The driver's handle behind the program's, which stays what it is from now on.
+// False: the program's is in several chunks.
+bool PinOne(Runtime& rt, CUmemGenericAllocationHandle* handle) {
+  HandleRecord record;
+  if (!rt.handles.Find(*handle, &record)) return true;
+  if (record.chunks.size() != 1) return false;
+  rt.handles.Pin(*handle, false);
+  *handle = record.chunks[0].handle;
+  return true;
+}
+
 // A sparse array names handles: the driver's own are put in place of the shim's.
 template <typename Native>
 CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
@@ -22,14 +33,8 @@ CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
   if (!rt || infos == nullptr) return native(infos);
   std::vector<CUarrayMapInfo> translated(infos, infos + count);
   for (CUarrayMapInfo& info : translated) {
-    HandleRecord record;
-    if (info.memHandleType != CU_MEM_HANDLE_TYPE_GENERIC ||
-        !rt->handles.Find(info.memHandle.memHandle, &record)) {
-      continue;
-    }
-    if (record.chunks.size() != 1) return CUDA_ERROR_NOT_SUPPORTED;
-    rt->handles.Pin(info.memHandle.memHandle, false);
-    info.memHandle.memHandle = record.chunks[0].handle;
+    const bool named = info.memHandleType == CU_MEM_HANDLE_TYPE_GENERIC;
+    if (named && !PinOne(*rt, &info.memHandle.memHandle)) return CUDA_ERROR_NOT_SUPPORTED;
   }
   return native(translated.data());
 }
@@ -49,6 +54,14 @@ CUresult cuMemMapArrayAsync(CUarrayMapInfo* infos, unsigned count, CUstream stre
 CUresult cuMemMapArrayAsync_ptsz(CUarrayMapInfo* infos, unsigned count, CUstream stream) {
   return MapArrays(infos, count,
                    [=](CUarrayMapInfo* list) { return Real().cuMemMapArrayAsync_ptsz(list, count, stream); });
+}
+
+CUresult cuMulticastBindMem(CUmemGenericAllocationHandle multicast, size_t multicast_offset,
+                            CUmemGenericAllocationHandle handle, size_t offset, size_t bytes,
+                            unsigned long long flags) {
+  Entry rt;
+  if (rt && !PinOne(*rt, &handle)) return CUDA_ERROR_NOT_SUPPORTED;
+  return Real().cuMulticastBindMem(multicast, multicast_offset, handle, offset, bytes, flags);
 }
 
 CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle multicast, size_t offset, CUdeviceptr address,

@@ -47,14 +47,6 @@ CUresult SpilledMappingAttribute(void* data, CUpointer_attribute attribute, CUde
   }
 }
 
-// Own ranges and those of other processes look the same to the program.
-bool FindRange(Runtime& rt, CUdeviceptr address, RangeInfo* range, bool* imported) {
-  *imported = false;
-  if (rt.ranges.Find(address, range)) return true;
-  *imported = rt.imports.Find(address, range);
-  return *imported;
-}
-
 // Every attribute of `address` by `one`; what cannot be answered keeps the default
 // that the driver has put there.
 template <typename One>
@@ -101,7 +93,7 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr a
   RangeInfo range;
   bool imported = false;
   HandleTable::MappingInfo mapping;
-  if (rt && FindRange(*rt, address, &range, &imported)) {
+  if (rt && rt->FindRange(address, &range, &imported)) {
     mapping.va = range.va;
     mapping.bytes = range.requested;
   } else if (!rt || !rt->handles.FindSpilledMapping(address, &mapping)) {
@@ -118,7 +110,7 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdevi
   bool imported = false;
   HandleTable::MappingInfo mapping;
   if (!rt || data == nullptr) return Real().cuPointerGetAttribute(data, attribute, address);
-  if (FindRange(*rt, address, &range, &imported))
+  if (rt->FindRange(address, &range, &imported))
     return RangeAttribute(data, attribute, address, range, imported);
   if (rt->handles.FindSpilledMapping(address, &mapping)) {
     return SpilledMappingAttribute(data, attribute, address, mapping);
@@ -134,7 +126,7 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
   bool imported = false;
   HandleTable::MappingInfo mapping;
   if (!rt || result != CUDA_SUCCESS) return result;
-  if (FindRange(*rt, address, &range, &imported)) {
+  if (rt->FindRange(address, &range, &imported)) {
     return Overwrite(count, attributes, data, [&](void* out, CUpointer_attribute attribute) {
       return RangeAttribute(out, attribute, address, range, imported);
     });

@@ -128,8 +128,15 @@ DeviceState* Runtime::Device(CUdevice device) {
 bool Runtime::UsedDevices() const {
   return std::any_of(devices_.begin(), devices_.end(), [](const auto& slot) {
     const DeviceState* device = slot.load();
-    return device != nullptr && device->used.load();
+    return device != nullptr && device->tier.used();
   });
+}
+
+bool Runtime::FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) const {
+  *imported = false;
+  if (ranges.Find(address, range)) return true;
+  *imported = imports.Find(address, range);
+  return *imported;
 }
 
 void Runtime::ForgetDevice(CUdevice device) {
@@ -145,7 +152,7 @@ DeviceState* Runtime::CurrentDevice() {
   if (driver.CtxGetDevice(&device) != CUDA_SUCCESS) return nullptr;
   NoteContext();
   DeviceState* state = Device(device);
-  if (state != nullptr && !state->used.load(std::memory_order_acquire)) ConnectPeers(*state);
+  if (state != nullptr && !state->tier.used()) ConnectPeers(*state);
   return state;
 }
 
@@ -187,15 +194,14 @@ void Runtime::ForgetAheadAfterFork() HEADROOM_TSA(no_thread_safety_analysis) {
 
 void Runtime::ConnectPeers(DeviceState& fresh) {
   MutexLock lock(mutex_);
-  if (fresh.used.load()) return;
+  if (fresh.tier.used()) return;
   StartAhead(fresh.host);
   for (const auto& slot : devices_) {
     DeviceState* other = slot.load(std::memory_order_acquire);
-    if (other == nullptr || !other->used.load()) continue;
+    if (other == nullptr || !other->tier.used()) continue;
     LetAccess(*other, fresh);
     LetAccess(fresh, *other);
   }
-  fresh.used.store(true, std::memory_order_release);
   fresh.tier.MarkUsed();
 }
 

@@ -60,7 +60,6 @@ struct DeviceState {
   MoveBackState move_back;
   CUuuid uuid{};
   const uint64_t host_limit;
-  std::atomic<bool> used{false};  // a context of it has been current in a memory call
 };
 
 class Runtime {
@@ -85,6 +84,9 @@ class Runtime {
   void StopAhead();
   // In the child after fork, of what it inherited.
   void ForgetAheadAfterFork();
+  // The range that holds `address`, of this process or opened from another; those look
+  // the same to the program.
+  bool FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) const;
   // Host bytes that no process on this node has claimed.
   uint64_t HostUnclaimed() { return share_.Unclaimed(); }
   // Null until Device() was called for it.

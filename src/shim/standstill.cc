@@ -1,10 +1,10 @@
 #include "shim/standstill.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <chrono>
 
+#include "base/blocked_signals.h"
 #include "shim/runtime.h"
 
 namespace headroom::shim {
@@ -26,11 +26,7 @@ Status Waiter::WaitForGpus(Runtime& rt, uint64_t timeout) {
 }
 
 bool Waiter::Start() {
-  // The program's signals are not this thread's business.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const BlockedSignals blocked;
   pthread_t thread;
   const auto serve = [](void* waiter) -> void* {
     ++t_depth;  // its calls are the shim's own
@@ -39,7 +35,6 @@ bool Waiter::Start() {
   };
   started_ = pthread_create(&thread, nullptr, serve, this) == 0;
   if (started_) pthread_detach(thread);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return started_;
 }
 

@@ -2,8 +2,9 @@
 // when it has not, and in several chunks where no tier can hold it whole. The
 // program maps it as it maps any other; PyTorch's expandable segments and XLA's
 // allocator reach the other tiers this way. What the program holds is a number of the shim's
-// own (handle_table.h), so every function that takes a handle is here.
+// own (handle_table.h), so every function that takes a handle is here or in pinned.cc.
 #include "base/log.h"
+#include "driver/insist.h"
 #include "shim/alloc.h"
 #include "shim/displace.h"
 #include "shim/intent.h"
@@ -96,7 +97,7 @@ CUresult CreateSpilled(DeviceState& device, HandleRecord& record) {
 }
 
 Status Release(DeviceState& device, HandleRecord& record) {
-  if (!record.small) return device.source.Release(&record.chunks, !record.exported);
+  if (!record.small) return device.source.Release(&record.chunks);
   const CUresult result = Real().cuMemRelease(record.chunks[0].handle);
   if (result == CUDA_SUCCESS) GiveBackClaim(device, record);
   return DriverStatus(result, "cuMemRelease");
@@ -145,22 +146,8 @@ CUresult MapSeveral(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, co
   if (offset != 0 || bytes != record.bytes) return CUDA_ERROR_NOT_SUPPORTED;  // as the driver has it
   uint64_t mapped = 0;
   const Status status = MapChunks(rt.driver, va, record.chunks, &mapped);
-  // Nobody else knows of these mappings: insist.
-  for (int tries = 0; !status.ok() && mapped > 0 && tries < 16; ++tries) {
-    if (rt.driver.MemUnmap(va, mapped) == CUDA_SUCCESS) break;
-  }
+  if (!status.ok() && mapped > 0) Insist([&] { return rt.driver.MemUnmap(va, mapped); });
   return ToCuResult(status);
-}
-
-// The driver's handle behind the program's, which stays what it is from now on.
-// False: the program's is in several chunks.
-bool PinOne(Runtime& rt, CUmemGenericAllocationHandle* handle) {
-  HandleRecord record;
-  if (!rt.handles.Find(*handle, &record)) return true;
-  if (record.chunks.size() != 1) return false;
-  rt.handles.Pin(*handle, false);
-  *handle = record.chunks[0].handle;
-  return true;
 }
 
 }  // namespace
@@ -285,14 +272,6 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
     prop->requestedHandleTypes = static_cast<CUmemAllocationHandleType>(record.shareable);
   }
   return result;
-}
-
-CUresult cuMulticastBindMem(CUmemGenericAllocationHandle multicast, size_t multicast_offset,
-                            CUmemGenericAllocationHandle handle, size_t offset, size_t bytes,
-                            unsigned long long flags) {
-  Entry rt;
-  if (rt && !PinOne(*rt, &handle)) return CUDA_ERROR_NOT_SUPPORTED;
-  return Real().cuMulticastBindMem(multicast, multicast_offset, handle, offset, bytes, flags);
 }
 
 }  // extern "C"

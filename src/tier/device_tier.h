@@ -36,7 +36,7 @@ class DeviceTier {
   bool ClaimChunk(uint64_t bytes) { return budget_.Claim(bytes, ReserveLeft()); }
   void ReleaseChunk(uint64_t bytes) { budget_.Release(bytes); }
 
-  // The program uses this device itself, so it lends no more than it was told to.
+  // A context of this device has been current in a memory call: the program uses it itself.
   void MarkUsed() { used_.store(true, std::memory_order_release); }
   bool used() const { return used_.load(std::memory_order_acquire); }
 

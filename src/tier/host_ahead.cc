@@ -1,8 +1,8 @@
 #include "tier/host_ahead.h"
 
-#include <signal.h>
-
 #include <chrono>
+
+#include "base/blocked_signals.h"
 
 namespace headroom {
 namespace {
@@ -14,13 +14,8 @@ constexpr auto kRefused = std::chrono::milliseconds(500);  // and when there was
 }  // namespace
 
 HostAhead::HostAhead(HostTier& tier, uint64_t bytes) : tier_(tier), bytes_(bytes) {
-  // The program's signals are not this thread's business.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const BlockedSignals blocked;
   thread_ = std::thread([this] { Run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 HostAhead::~HostAhead() {

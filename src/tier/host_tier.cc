@@ -50,9 +50,9 @@ Result<Chunk> HostTier::CreateUpTo(uint64_t bytes) {
   return chunk;
 }
 
-Status HostTier::Release(const Chunk& chunk, bool reusable) {
+Status HostTier::Release(const Chunk& chunk) {
   bool kept = false;
-  if (reusable && !chunk.exported) {
+  if (!chunk.exported) {
     MutexLock lock(mutex_);
     if (kept_bytes_ + chunk.bytes <= share_.keep_limit) {
       kept_.emplace(chunk.bytes, chunk);

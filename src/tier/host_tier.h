@@ -50,10 +50,9 @@ class HostTier {
   // The same, but rather than create memory it hands out a smaller chunk that is
   // kept. For pieces that may consist of several.
   Result<Chunk> CreateUpTo(uint64_t bytes);
-  // Takes the chunk back, unmapped by now: keeps it, or gives it to the driver.
-  // `reusable` is false where another process may still hold it; an exported chunk
-  // never is. On failure nothing changed; try again.
-  Status Release(const Chunk& chunk, bool reusable = true);
+  // Takes the chunk back, unmapped by now: keeps it, unless it was exported, or gives
+  // it to the driver. On failure nothing changed; try again.
+  Status Release(const Chunk& chunk);
   // Gives every kept chunk back to the driver.
   void Trim();
   // Creates a chunk of `bytes` to be kept. False: no room for it now.

@@ -102,7 +102,7 @@ TEST_F(HandleTableTest, RemembersThatItWasExported) {
   table_.Insert(Record(5, 100, Tier::kHost));
   table_.Pin(5, true);
   EXPECT_EQ(table_.Release(5, &out_), Released::kDead);
-  EXPECT_TRUE(out_.exported);
+  EXPECT_TRUE(out_.chunks[0].exported);
   EXPECT_GT(out_.pins, 0u);
 }
 

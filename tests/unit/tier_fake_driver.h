@@ -1,10 +1,12 @@
 // A Driver for unit tests: cuMemCreate and its family as counters, with a capacity for the
-// device and for the host. No memory is behind it. One test at a time.
+// device and for the host. No memory is behind it. One test at a time; calls may come from several
+// threads, and the test reads the counters while no other thread is there.
 #pragma once
 
 #include <cuda.h>
 
 #include <map>
+#include <mutex>
 
 #include "driver/driver.h"
 
@@ -27,6 +29,11 @@ inline FakeMemory& Fake() {
   return memory;
 }
 
+inline std::mutex& FakeMutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 inline Driver FakeDriver() {
   Fake() = FakeMemory();
   Driver driver;
@@ -35,12 +42,14 @@ inline Driver FakeDriver() {
     return CUDA_SUCCESS;
   };
   driver.MemGetInfo = [](size_t* free, size_t* total) {
+    const std::lock_guard lock(FakeMutex());
     *total = Fake().device_capacity;
     *free = Fake().device_capacity - Fake().device_used;
     return CUDA_SUCCESS;
   };
   driver.MemCreate = [](CUmemGenericAllocationHandle* out, size_t bytes, const CUmemAllocationProp* prop,
                         unsigned long long) {
+    const std::lock_guard lock(FakeMutex());
     FakeMemory& fake = Fake();
     const bool host = prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE;
     uint64_t& used = host ? fake.host_used : fake.device_used;
@@ -53,6 +62,7 @@ inline Driver FakeDriver() {
     return CUDA_SUCCESS;
   };
   driver.MemRelease = [](CUmemGenericAllocationHandle handle) {
+    const std::lock_guard lock(FakeMutex());
     FakeMemory& fake = Fake();
     if (fake.fail_releases > 0) {
       --fake.fail_releases;
