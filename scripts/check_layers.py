@@ -14,7 +14,7 @@ import re
 import sys
 
 # Lowest first; layers on one line are peers that do not include each other.
-LAYERS = [["base"], ["driver"], ["topology"], ["tier"], ["range"], ["pool"], ["sleep"], ["capi"],
+LAYERS = [["base"], ["driver"], ["topology"], ["tier"], ["range"], ["pool"], ["runtime"], ["sleep"], ["capi"],
           ["measure"], ["shim", "cli", "python"]]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # What these folders hear when they include a layer.

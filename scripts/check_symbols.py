@@ -76,7 +76,7 @@ def check(library, listed):
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--library", type=pathlib.Path, default=root / "build/dev/lib/headroom/libheadroom_shim.so")
+    parser.add_argument("--library", type=pathlib.Path, default=root / "build/dev/lib/headroom/libheadroom.so")
     parser.add_argument("--exports", type=pathlib.Path, nargs="+",
                         default=[root / "src/shim/hooks.def", root / "src/shim/submit.def"])
     parser.add_argument("--interface", type=pathlib.Path, default=root / "include/headroom/headroom.h")

@@ -40,7 +40,7 @@ gate shell check_shell
 gate python check_python
 gate format check_format
 gate headers python3 scripts/check_headers.py --build "$build"
-gate symbols python3 scripts/check_symbols.py --library "$build/lib/headroom/libheadroom_shim.so"
+gate symbols python3 scripts/check_symbols.py --library "$build/lib/headroom/libheadroom.so"
 gate threads python3 scripts/check_clang.py threads --build "$build"
 gate tidy python3 scripts/check_clang.py tidy --build "$build"
 

@@ -8,7 +8,7 @@
 
 namespace headroom {
 
-inline constexpr char kShimName[] = "libheadroom_shim.so";
+inline constexpr char kShimName[] = "libheadroom.so";
 
 struct Installation {
   std::string exe;      // this command

@@ -1,10 +1,10 @@
 // Stream-ordered allocation. While it fits, a request of any size stays with the
 // driver's pools, whose warm path no range can match (docs/measurements.md); what
 // does not fit becomes a range, freed by an event on the stream that frees it.
-#include "shim/alloc.h"
+#include "runtime/allocate.h"
 #include "shim/real.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 template <typename Native>
@@ -45,9 +45,9 @@ CUresult FreeAsync(CUdeviceptr address, CUstream stream, Native native) {
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
-using namespace headroom::shim;
+using namespace headroom;
 
 extern "C" {
 

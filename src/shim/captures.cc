@@ -1,44 +1,10 @@
-#include "shim/captures.h"
+// Captures of streams into graphs, as they begin and end.
+#include "runtime/captures.h"
 
-#include <algorithm>
-#include <chrono>
-
+#include "runtime/runtime.h"
 #include "shim/real.h"
-#include "shim/runtime.h"
 
-namespace headroom::shim {
-
-Captures::Quiet::Quiet(Captures& captures) : lock_(captures.quiet_) {
-  if (captures.Any()) lock_.unlock();
-}
-
-void Captures::Begin(CUstream stream) {
-  const std::unique_lock wait(quiet_, std::chrono::seconds(1));
-  MutexLock lock(mutex_);
-  streams_.push_back(stream);
-  count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
-}
-
-void Captures::End(CUstream stream) {
-  if (!Any()) return;
-  MutexLock lock(mutex_);
-  // One only: two threads' per-thread default streams have the same handle.
-  const auto found = std::find(streams_.begin(), streams_.end(), stream);
-  if (found != streams_.end()) streams_.erase(found);
-  count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
-}
-
-CUresult Captures::Ask(CUstream stream, bool* capturing) const {
-  *capturing = false;
-  if (!Any()) return CUDA_SUCCESS;
-  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  const CUresult result = driver_.StreamIsCapturing(stream, &status);
-  // The legacy stream itself cannot be captured.
-  if (result == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT) return CUDA_SUCCESS;
-  *capturing = result == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE;
-  return result;
-}
-
+namespace headroom {
 namespace {
 
 // Noted before it begins, so that another thread's free cannot slip in between.
@@ -62,9 +28,9 @@ CUresult Ended(CUstream stream, CUresult result) {
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
-using namespace headroom::shim;
+using namespace headroom;
 
 extern "C" {
 

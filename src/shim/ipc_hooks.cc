@@ -2,11 +2,11 @@
 // both run under headroom the handle is ours and the chunks travel as descriptors
 // (ipc_wire.h). Handles of the driver's own memory pass through.
 #include "base/log.h"
-#include "shim/ipc_client.h"
-#include "shim/ipc_server.h"
+#include "runtime/ipc_client.h"
+#include "runtime/ipc_server.h"
 #include "shim/real.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 // The runtime for what must not hold an Entry, since it may wait for another process
@@ -128,10 +128,9 @@ CUresult Close(Runtime& rt, Import import) {
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
 using namespace headroom;
-using namespace headroom::shim;
 
 extern "C" {
 

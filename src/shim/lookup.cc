@@ -1,14 +1,17 @@
 // How programs come by the shim's functions: dlsym (dlopen'd libcuda, Python's
 // ctypes, libcudart's own start-up) and cuGetProcAddress (libcudart, everything
 // newer). Programs that link libcuda reach them by symbol interposition.
+#include <dlfcn.h>
+
 #include <climits>
 #include <cstring>
 
+#include "runtime/real_dlsym.h"
 #include "shim/nvml.h"
 #include "shim/real.h"
 #include "shim/submit.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 enum class Stream { kAny, kLegacy, kPerThread };
@@ -83,9 +86,9 @@ void* HookFor(void* handle, const char* name) {
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
-using namespace headroom::shim;
+using namespace headroom;
 
 extern "C" {
 

@@ -4,10 +4,10 @@
 #include <cstdio>
 #include <cstring>
 
+#include "runtime/runtime.h"
 #include "shim/real.h"
-#include "shim/runtime.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 // The few declarations of nvml.h that are needed; that header is no part of the
@@ -68,9 +68,9 @@ Sizes Enlarge(Runtime& rt, NvmlDevice device, Sizes real) {
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
-using namespace headroom::shim;
+using namespace headroom;
 
 extern "C" {
 
@@ -102,7 +102,7 @@ NvmlResult nvmlDeviceGetMemoryInfo_v2(NvmlDevice device, NvmlMemoryV2* memory) {
 
 }  // extern "C"
 
-namespace headroom::shim {
+namespace headroom {
 
 void* NvmlHook(const char* symbol) {
   if (std::strcmp(symbol, "nvmlDeviceGetMemoryInfo") == 0)
@@ -113,4 +113,4 @@ void* NvmlHook(const char* symbol) {
   return nullptr;
 }
 
-}  // namespace headroom::shim
+}  // namespace headroom

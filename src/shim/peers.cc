@@ -1,10 +1,10 @@
 // Access by peer GPUs, which ranges must be given chunk by chunk.
 #include "base/log.h"
 #include "driver/insist.h"
+#include "runtime/runtime.h"
 #include "shim/real.h"
-#include "shim/runtime.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 Result<CUdevice> DeviceOf(const Driver& driver, CUcontext context) {
@@ -36,10 +36,9 @@ Status AllowAccess(Runtime& rt, CUcontext peer) {
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
 using namespace headroom;
-using namespace headroom::shim;
 
 extern "C" {
 

@@ -3,10 +3,10 @@
 // does not move any more.
 #include <vector>
 
+#include "runtime/runtime.h"
 #include "shim/real.h"
-#include "shim/runtime.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 void PinAt(Runtime& rt, CUdeviceptr address) {
@@ -40,9 +40,9 @@ CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
-using namespace headroom::shim;
+using namespace headroom;
 
 extern "C" {
 

@@ -1,9 +1,9 @@
 // What the program is told of memory: sizes with the host tier in them, and
 // pointers into ranges answered as the device memory that was asked for.
-#include "shim/alloc.h"
+#include "runtime/allocate.h"
 #include "shim/real.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 template <typename T>
@@ -62,10 +62,9 @@ CUresult Overwrite(unsigned count, CUpointer_attribute* attributes, void** data,
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
 using namespace headroom;
-using namespace headroom::shim;
 
 extern "C" {
 

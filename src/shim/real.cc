@@ -1,19 +1,13 @@
 #include "shim/real.h"
 
+#include <dlfcn.h>
+
 #include <mutex>
 
-namespace headroom::shim {
-namespace {
+#include "runtime/real_dlsym.h"
 
-// dlsym's version in the C library: GLIBC_2.34 where libdl became part of it, and
-// before that the architecture's first version.
-#if defined(__x86_64__)
-constexpr const char* kFirstVersion = "GLIBC_2.2.5";
-#elif defined(__aarch64__)
-constexpr const char* kFirstVersion = "GLIBC_2.17";
-#else
-#error "headroom supports x86-64 and aarch64"
-#endif
+namespace headroom {
+namespace {
 
 void* OpenOnce(const char* name, std::once_flag& once, void*& library) {
   std::call_once(once, [&] { library = dlopen(name, RTLD_NOW | RTLD_LOCAL); });
@@ -21,17 +15,6 @@ void* OpenOnce(const char* name, std::once_flag& once, void*& library) {
 }
 
 }  // namespace
-
-HEADROOM_UNINSTRUMENTED DlsymFunction FindDlsym() {
-  void* address = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
-  if (address == nullptr) address = dlvsym(RTLD_NEXT, "dlsym", kFirstVersion);
-  return reinterpret_cast<DlsymFunction>(address);
-}
-
-DlsymFunction RealDlsym() {
-  static const DlsymFunction real = FindDlsym();
-  return real;
-}
 
 void* DriverSymbol(const char* name) {
   static std::once_flag once;
@@ -65,4 +48,4 @@ const RealFunctions& Real() {
   return real;
 }
 
-}  // namespace headroom::shim
+}  // namespace headroom

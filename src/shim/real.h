@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cuda.h>
-#include <dlfcn.h>
 
 // cuda.h renames some functions by macro; hooks.def means the exported symbols.
 #undef cuGetProcAddress
@@ -27,7 +26,7 @@ CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream, CUgraph, const CUgraphNode*,
 CUresult cuStreamEndCapture_ptsz(CUstream, CUgraph*);
 }
 
-namespace headroom::shim {
+namespace headroom {
 
 struct RealFunctions {
 #define HEADROOM_HOOK(name, symbol, since, stream) decltype(&::symbol) symbol = nullptr;
@@ -40,18 +39,9 @@ struct RealFunctions {
 // the first call.
 const RealFunctions& Real();
 
-// For what runs before the process is ready: ThreadSanitizer looks its functions up
-// with dlsym before it can follow any.
-#define HEADROOM_UNINSTRUMENTED __attribute__((no_sanitize("thread", "address", "undefined")))
-
-// The C library's dlsym, found without calling dlsym: each time, and once for all.
-using DlsymFunction = void* (*)(void*, const char*);
-HEADROOM_UNINSTRUMENTED DlsymFunction FindDlsym();
-DlsymFunction RealDlsym();
-
 // A symbol of libcuda.so.1 or libnvidia-ml.so.1 if the library is loaded or can
 // be; null otherwise.
 void* DriverSymbol(const char* name);
 void* NvmlSymbol(const char* name);
 
-}  // namespace headroom::shim
+}  // namespace headroom

@@ -1,9 +1,9 @@
 #include "shim/submit.h"
 
+#include "runtime/runtime.h"
 #include "shim/real.h"
-#include "shim/runtime.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 const char* const kSymbols[] = {
@@ -36,9 +36,9 @@ struct Submit<kIndex, CUresult (*)(Arguments...)> {
 };
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
-using namespace headroom::shim;
+using namespace headroom;
 
 extern "C" void* const headroom_submit_hooks[kSubmitCount] = {
 #define HEADROOM_SUBMIT(name, symbol, type, since, stream) \

@@ -4,7 +4,7 @@
 #include <cuda.h>
 #include <cudaTypedefs.h>
 
-namespace headroom::shim {
+namespace headroom {
 
 enum SubmitIndex : int {
 #define HEADROOM_SUBMIT(name, symbol, type, since, stream) kSubmit_##symbol,
@@ -16,4 +16,4 @@ enum SubmitIndex : int {
 // by name.
 extern "C" __attribute__((visibility("hidden"))) void* const headroom_submit_hooks[kSubmitCount];
 
-}  // namespace headroom::shim
+}  // namespace headroom

@@ -5,12 +5,12 @@
 // own (handle_table.h), so every function that takes a handle is here or in pinned.cc.
 #include "base/log.h"
 #include "driver/insist.h"
-#include "shim/alloc.h"
-#include "shim/displace.h"
-#include "shim/intent.h"
+#include "runtime/allocate.h"
+#include "runtime/displace.h"
+#include "runtime/intent.h"
 #include "shim/real.h"
 
-namespace headroom::shim {
+namespace headroom {
 namespace {
 
 bool WantsDeviceMemory(const CUmemAllocationProp* prop) {
@@ -151,10 +151,9 @@ CUresult MapSeveral(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, co
 }
 
 }  // namespace
-}  // namespace headroom::shim
+}  // namespace headroom
 
 using namespace headroom;
-using namespace headroom::shim;
 
 extern "C" {
 

@@ -15,7 +15,7 @@ def library(write, tmp_path):
     write("exports.txt", "# what may be seen\ncuInit\ncuMem*   # a pattern\n")
 
     def build(source, *flags, compiler="gcc", language="c"):
-        path, text = tmp_path / "libheadroom_shim.so", write(f"shim.{language}", source)
+        path, text = tmp_path / "libheadroom.so", write(f"shim.{language}", source)
         subprocess.run([compiler, "-shared", "-fPIC", "-o", path, text, *flags], check=True)
         return "--library", path, "--exports", tmp_path / "exports.txt"
 

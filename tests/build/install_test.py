@@ -21,7 +21,7 @@ def prefix(tmp_path_factory):
 def test_installs_the_parts_and_nothing_else(prefix):
     files = {p.relative_to(prefix).as_posix() for p in prefix.rglob("*") if not p.is_dir()}
     assert {name for name in files if not name.startswith("include/headroom/")} == {
-        "bin/headroom", "lib/headroom/libheadroom_shim.so", "lib/headroom/headroom-demo",
+        "bin/headroom", "lib/headroom/libheadroom.so", "lib/headroom/headroom-demo",
         "share/headroom/plot_tiers.py", "lib/headroom/sim/libcuda.so.1", "lib/headroom/sim/libnvidia-ml.so.1"}
     assert "include/headroom/headroom.h" in files
 
@@ -42,5 +42,5 @@ def test_the_installed_command_finds_its_own_libraries(prefix):
                           env=environment)
     assert done.returncode == 0, done.stderr
     preload, search = done.stdout.split()
-    assert pathlib.Path(preload) == prefix / "lib/headroom/libheadroom_shim.so"
+    assert pathlib.Path(preload) == prefix / "lib/headroom/libheadroom.so"
     assert pathlib.Path(search.split(":")[0]) == prefix / "lib/headroom/sim"

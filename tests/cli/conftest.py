@@ -33,7 +33,7 @@ class Headroom:
     """The command. Called with its arguments; keyword `env` adds variables."""
 
     binary = BINARY
-    shim = LIBRARIES / "libheadroom_shim.so"
+    shim = LIBRARIES / "libheadroom.so"
     sim_folder = LIBRARIES / "sim"
 
     def __call__(self, *arguments, env=None, **options):

@@ -140,7 +140,7 @@ def test_another_builds_entry_is_replaced(headroom, tmp_path):
     """An entry of our name from elsewhere goes; the loader says on stderr that it is not there."""
     done = headroom(
         "run", *SIM, "--", sys.executable, "-c", PRINT_ENVIRONMENT,
-        env={"LD_PRELOAD": f"{tmp_path}/libheadroom_shim.so:libm.so.6"},
+        env={"LD_PRELOAD": f"{tmp_path}/libheadroom.so:libm.so.6"},
     )  # fmt: skip
     assert json.loads(done.stdout)["LD_PRELOAD"].split(":") == [str(headroom.shim), "libm.so.6"]
 
@@ -214,13 +214,13 @@ def run_copy(binary, *arguments):
 def test_library_missing(headroom, tmp_path):
     done = run_copy(copy_of_the_command(headroom, tmp_path / "lone"), "run", "--", "true")
     assert done.returncode == 126
-    assert "libheadroom_shim.so' is missing" in done.stderr
+    assert "libheadroom.so' is missing" in done.stderr
 
 
 def test_simulated_driver_missing(headroom, tmp_path):
     binary = copy_of_the_command(headroom, tmp_path / "lone")
     (tmp_path / "lone/lib/headroom").mkdir(parents=True)
-    (tmp_path / "lone/lib/headroom/libheadroom_shim.so").symlink_to(headroom.shim)
+    (tmp_path / "lone/lib/headroom/libheadroom.so").symlink_to(headroom.shim)
     done = run_copy(binary, "run", "--sim", "h200", "--", "true")
     assert done.returncode == 3
     assert "simulated driver" in done.stderr and "missing" in done.stderr
@@ -230,7 +230,7 @@ def test_simulated_driver_missing(headroom, tmp_path):
 def test_installation_that_the_loader_cannot_be_told_of(headroom, tmp_path, name):
     binary = copy_of_the_command(headroom, tmp_path / name)
     (tmp_path / name / "lib/headroom").mkdir(parents=True)
-    (tmp_path / name / "lib/headroom/libheadroom_shim.so").symlink_to(headroom.shim)
+    (tmp_path / name / "lib/headroom/libheadroom.so").symlink_to(headroom.shim)
     done = run_copy(binary, "run", "--", "true")
     assert done.returncode == 126
     assert "install headroom elsewhere" in done.stderr

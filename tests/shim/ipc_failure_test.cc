@@ -10,15 +10,10 @@
 
 #include "base/clock.h"
 #include "ipc_fixture.h"
-#include "shim/ipc_socket.h"
+#include "runtime/ipc_socket.h"
 
 namespace headroom::shim_test {
 namespace {
-
-using shim::DecodeTicket;
-using shim::EncodeTicket;
-using shim::IpcSocket;
-using shim::IpcTicket;
 
 // What a process logs, read while it runs.
 class LogFile {
@@ -179,7 +174,7 @@ TEST_F(IpcFailureTest, SilentAndNoisyClientsHoldNobodyUp) {
   Actor exporter;
   const CUdeviceptr theirs = exporter.Alloc(kSpilled);
   const CUipcMemHandle handle = exporter.Export(theirs);
-  const uint64_t deadline = NowNanoseconds() + shim::kIpcPatience;
+  const uint64_t deadline = NowNanoseconds() + kIpcPatience;
   std::vector<IpcSocket> clients;
   for (int i = 0; i < 8; ++i) {
     Result<IpcSocket> client = IpcSocket::Connect(TicketOf(handle).name, deadline);
@@ -191,7 +186,7 @@ TEST_F(IpcFailureTest, SilentAndNoisyClientsHoldNobodyUp) {
   EXPECT_TRUE(clients[1].Send(noise.data(), 16).ok());
   EXPECT_TRUE(clients[2].Send(&handle, sizeof handle).ok());  // and never asks for the chunks
   EXPECT_TRUE(clients[3].Send(&handle, sizeof handle).ok());
-  const shim::IpcNext wrong = shim::MakeNext(7);
+  const IpcNext wrong = MakeNext(7);
   EXPECT_TRUE(clients[3].Send(&wrong, sizeof wrong).ok());
   EXPECT_CU(TryOpen(handle));
   char text[4096];
@@ -200,10 +195,9 @@ TEST_F(IpcFailureTest, SilentAndNoisyClientsHoldNobodyUp) {
     EXPECT_TRUE(length.ok() && *length == 0) << refused;
   }
   const Result<size_t> reply = clients[2].Receive(text, sizeof text, nullptr, deadline);
-  EXPECT_TRUE(reply.ok() && *reply == sizeof(shim::IpcReply));
+  EXPECT_TRUE(reply.ok() && *reply == sizeof(IpcReply));
   // Given up after a while, like one that died.
-  const Result<size_t> end =
-      clients[2].Receive(text, sizeof text, nullptr, deadline + 2 * shim::kIpcPatience);
+  const Result<size_t> end = clients[2].Receive(text, sizeof text, nullptr, deadline + 2 * kIpcPatience);
   EXPECT_TRUE(end.ok() && *end == 0);
   EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
   EXPECT_EQ(exporter.End(), 0);

@@ -26,7 +26,7 @@ std::string FileOf(void* address) {
   Dl_info info{};
   return dladdr(address, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
 }
-bool InShim(void* address) { return FileOf(address).find("libheadroom_shim.so") != std::string::npos; }
+bool InShim(void* address) { return FileOf(address).find("libheadroom.so") != std::string::npos; }
 bool InDriver(void* address) { return FileOf(address).find("libcuda.so") != std::string::npos; }
 
 TEST_F(LookupTest, DlsymGivesTheShimForWhatItHooksAndTheDriverForTheRest) {

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 BUILD = pathlib.Path(os.environ["HEADROOM_BUILD_DIR"])
-SHIM = BUILD / "lib/headroom/libheadroom_shim.so"
+SHIM = BUILD / "lib/headroom/libheadroom.so"
 SIM = BUILD / "lib/headroom/sim"
 MIB = 1 << 20
 

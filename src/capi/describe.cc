@@ -1,0 +1,27 @@
+#include "headroom/headroom.h"
+#include "runtime/runtime.h"
+
+using headroom::Entry;
+using headroom::HandleTable;
+
+extern "C" __attribute__((visibility("default"))) int headroom_describe(uint64_t address,
+                                                                        headroom_placement* out) {
+  Entry rt;
+  if (!rt || out == nullptr) return -1;
+  headroom::RangeInfo range;
+  HandleTable::MappingInfo mapping;
+  bool imported = false;
+  if (rt->FindRange(address, &range, &imported)) {
+    mapping = {range.va, range.bytes, 0, range.host_bytes, range.peer_bytes, range.device, range.hint};
+  } else if (!rt->handles.FindMapping(address, &mapping)) {
+    return -1;
+  }
+  *out = {mapping.va,
+          mapping.bytes,
+          mapping.bytes - mapping.host_bytes - mapping.peer_bytes,
+          mapping.peer_bytes,
+          mapping.host_bytes,
+          mapping.device,
+          static_cast<int32_t>(mapping.hint)};
+  return 0;
+}

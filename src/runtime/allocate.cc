@@ -1,0 +1,101 @@
+#include "runtime/allocate.h"
+
+#include "base/log.h"
+#include "driver/insist.h"
+#include "runtime/contexts.h"
+#include "runtime/intent.h"
+
+namespace headroom {
+namespace {
+
+// What belongs in HBM and does not fit there lets older large data give way.
+void MakeRoomByPlan(Runtime& rt, DeviceState& device, RangeRequest& request) {
+  PlanRequest& plan = request.plan;
+  plan.bytes = RoundUp(request.bytes, kGranularity);
+  const bool belongs = plan.resident || plan.hint == Hint::kHot;
+  if (!belongs || rt.captures.Any() || plan.bytes <= device.source.DeviceFree()) return;
+  plan.displaceable = Displaceable(rt, device);
+  const Result<Plan> made = device.source.MakePlanFor(plan);
+  plan.displaceable = 0;  // the second plan takes what is free then
+  if (made.ok() && made->displace > 0) Displace(rt, device, made->displace);
+}
+
+Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size_t bytes) {
+  RangeRequest request;
+  request.bytes = bytes;
+  request.plan = IntentFor(rt, bytes);
+  // A free waits for this context's work.
+  const CUresult result = rt.driver.CtxGetCurrent(&request.context);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetCurrent");
+  ReclaimRetired(rt);
+  if (bytes < UINT64_MAX - kGranularity) MakeRoomByPlan(rt, device, request);
+  Result<std::unique_ptr<Range>> range = device.builder.Build(request);
+  if (range.status().code() == Code::kOutOfMemory && DrainRetired(rt)) range = device.builder.Build(request);
+  if (range.ok()) (*range)->wants_device = WantsDevice(request.plan);
+  return range;
+}
+
+Status RecordEvent(const Driver& driver, CUstream stream, CUevent* out) {
+  const CUresult created = driver.EventCreate(out, CU_EVENT_DISABLE_TIMING);
+  if (created != CUDA_SUCCESS) return DriverStatus(created, "cuEventCreate");
+  const CUresult recorded = driver.EventRecord(*out, stream);
+  if (recorded != CUDA_SUCCESS) driver.EventDestroy(*out);
+  return DriverStatus(recorded, "cuEventRecord");
+}
+
+}  // namespace
+
+CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
+  Result<std::unique_ptr<Range>> range = BuildRange(rt, device, bytes);
+  if (!range.ok()) {
+    *out = 0;  // as the driver leaves it
+    return ToCuResult(range.status());
+  }
+  *out = (*range)->va;
+  device.counts.Count(bytes, (*range)->host_bytes > 0);
+  Range& inserted = **range;  // nobody can free it yet
+  rt.ranges.Insert(std::move(*range));
+  const Status status = device.builder.CatchUp(inserted);
+  if (!status.ok()) Log(LogLevel::kWarn, "another GPU cannot reach an allocation: %s", status.what());
+  return CUDA_SUCCESS;
+}
+
+CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
+  RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
+  Status status;
+  if (const Captures::Quiet quiet(rt.captures); quiet) {
+    // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
+    status = SynchronizeContext(rt.driver, range->context);
+  } else {
+    rt.retired.Add({std::move(range), &builder, nullptr});
+    return CUDA_SUCCESS;
+  }
+  if (status.ok()) status = builder.Unmap(*range);
+  if (!status.ok()) {
+    rt.ranges.Insert(std::move(range));
+    return ToCuResult(status);
+  }
+  DeviceState& device = *rt.ExistingDevice(range->device);
+  builder.Discard(std::move(range));
+  MoveBack(rt, device);
+  return CUDA_SUCCESS;
+}
+
+CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream) {
+  RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
+  // An event belongs to its stream's context, which need not be the current one.
+  CUcontext context = nullptr;
+  const bool push = rt.driver.StreamGetCtx(stream, &context) == CUDA_SUCCESS &&
+                    rt.driver.CtxPushCurrent(context) == CUDA_SUCCESS;
+  CUevent event = nullptr;
+  const Status status = RecordEvent(rt.driver, stream, &event);
+  if (push) PopContext(rt.driver);
+  if (!status.ok()) {
+    rt.ranges.Insert(std::move(range));
+    return ToCuResult(status);
+  }
+  rt.retired.Add({std::move(range), &builder, event});
+  return CUDA_SUCCESS;
+}
+
+}  // namespace headroom

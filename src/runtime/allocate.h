@@ -1,0 +1,87 @@
+// Serving one allocation request: small ones from the driver's own allocator,
+// counted; large ones as ranges; both falling back to the host when HBM is short.
+#pragma once
+
+#include "runtime/displace.h"
+#include "runtime/runtime.h"
+
+namespace headroom {
+
+// A range for `bytes` on `device`, with the memory of freed ranges taken back
+// first where that is needed and nothing is being captured.
+CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out);
+
+// Gives a range back, once its context's work is done. As cuMemFree, it waits for that; during a
+// capture it is set aside instead.
+CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range);
+
+// Takes a range out of use that the GPU may still be working on, once `stream`
+// has reached this point (PER_THREAD and legacy handles allowed).
+CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream);
+
+// Takes freed ranges back that the GPU is done with, if that is allowed now.
+inline void ReclaimRetired(Runtime& rt) {
+  if (rt.retired.empty()) return;
+  const Captures::Quiet quiet(rt.captures);
+  if (quiet) rt.retired.Reclaim();
+}
+
+// Waits for the GPU to be done with freed ranges and takes them back. False where
+// there are none or that is not allowed now: trying again is no use.
+inline bool DrainRetired(Runtime& rt) {
+  if (rt.retired.empty()) return false;
+  const Captures::Quiet quiet(rt.captures);
+  if (quiet) rt.retired.Drain();
+  return static_cast<bool>(quiet);
+}
+
+template <typename Native>
+CUresult AllocateCounted(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out, Native native) {
+  if (!device.tier.ClaimSmall(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  const CUresult result = native(out);
+  if (result != CUDA_SUCCESS) {
+    device.tier.ReleaseSmall(bytes);
+    return result;
+  }
+  rt.pointers.Insert({*out, bytes, device.tier.device()});
+  device.counts.Count(bytes, false);
+  return result;
+}
+
+// Runs `native(out)`, the driver's own allocation of `bytes`, and counts it. Where HBM
+// is short, by its budget or by the driver's word, large data gives way.
+template <typename Native>
+CUresult AllocateNative(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out, Native native) {
+  const CUresult result = AllocateCounted(rt, device, bytes, out, native);
+  if (result != CUDA_ERROR_OUT_OF_MEMORY || !MakeRoomFor(rt, device, bytes)) return result;
+  return AllocateCounted(rt, device, bytes, out, native);
+}
+
+// Runs `native()`, the driver's own free of `address`, and takes it off the count.
+template <typename Native>
+CUresult FreeNative(Runtime& rt, CUdeviceptr address, Native native) {
+  PointerRecord record;
+  const bool known = rt.pointers.Take(address, &record);
+  const CUresult result = native();
+  if (!known) return result;
+  if (result == CUDA_SUCCESS) {
+    rt.ExistingDevice(record.device)->tier.ReleaseSmall(record.bytes);
+  } else {
+    rt.pointers.Insert(record);
+  }
+  return result;
+}
+
+// Large requests are ranges from the start, small ones only when nothing else is left.
+template <typename Native>
+CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
+  DeviceState* device = rt.CurrentDevice();
+  if (device == nullptr) return native(out);
+  if (bytes < rt.options.range_threshold) {
+    const CUresult result = AllocateNative(rt, *device, bytes, out, native);
+    if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
+  }
+  return AllocateRange(rt, *device, bytes, out);
+}
+
+}  // namespace headroom

@@ -1,0 +1,73 @@
+#include "runtime/contexts.h"
+
+#include <algorithm>
+
+#include "driver/insist.h"
+
+namespace headroom {
+
+namespace {
+
+// What the driver says of a context that was destroyed, or reset; anything else says nothing of it.
+bool IsGone(CUresult result) {
+  return result == CUDA_ERROR_INVALID_CONTEXT || result == CUDA_ERROR_CONTEXT_IS_DESTROYED ||
+         result == CUDA_ERROR_INVALID_VALUE || result == CUDA_ERROR_DEINITIALIZED;
+}
+
+}  // namespace
+
+Status SynchronizeContext(const Driver& driver, CUcontext context) {
+  CUcontext current = nullptr;
+  const bool push = driver.CtxGetCurrent(&current) != CUDA_SUCCESS || current != context;
+  const CUresult pushed = push ? driver.CtxPushCurrent(context) : CUDA_SUCCESS;
+  if (IsGone(pushed)) return Status();
+  if (pushed != CUDA_SUCCESS) return DriverStatus(pushed, "cuCtxPushCurrent");
+  const CUresult result = driver.CtxSynchronize();
+  if (push) PopContext(driver);
+  return DriverStatus(result, "cuCtxSynchronize");
+}
+
+void Contexts::Add(CUcontext context) {
+  MutexLock lock(mutex_);
+  if (std::find(contexts_.begin(), contexts_.end(), context) == contexts_.end()) contexts_.push_back(context);
+}
+
+void Contexts::Remove(CUcontext context) {
+  MutexLock lock(mutex_);
+  contexts_.erase(std::remove(contexts_.begin(), contexts_.end(), context), contexts_.end());
+}
+
+Status Contexts::Synchronize() {
+  std::vector<CUcontext> contexts;
+  {
+    MutexLock lock(mutex_);
+    contexts = contexts_;
+  }
+  for (CUcontext context : contexts) {
+    const Status status = SynchronizeContext(driver_, context);
+    if (!status.ok()) return status;
+  }
+  return SynchronizePrimaries();
+}
+
+Status Contexts::SynchronizePrimaries() {
+  int count = 0;
+  const CUresult counted = driver_.DeviceGetCount(&count);
+  if (counted != CUDA_SUCCESS) return DriverStatus(counted, "cuDeviceGetCount");
+  for (CUdevice device = 0; device < count; ++device) {
+    unsigned flags = 0;
+    int active = 0;
+    CUcontext context = nullptr;
+    CUresult result = driver_.DevicePrimaryCtxGetState(device, &flags, &active);
+    if (result != CUDA_SUCCESS) return DriverStatus(result, "cuDevicePrimaryCtxGetState");
+    if (active == 0) continue;
+    result = driver_.DevicePrimaryCtxRetain(&context, device);
+    if (result != CUDA_SUCCESS) return DriverStatus(result, "cuDevicePrimaryCtxRetain");
+    const Status status = SynchronizeContext(driver_, context);
+    driver_.DevicePrimaryCtxRelease(device);
+    if (!status.ok()) return status;
+  }
+  return Status();
+}
+
+}  // namespace headroom

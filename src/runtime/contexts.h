@@ -1,0 +1,37 @@
+// Contexts: the CUDA contexts of this process, as far as the shim knows them: those
+// that were current in a memory call and those that the program made. With the primary ones, which
+// the driver can be asked for, they are where work may be in flight. Any thread.
+#pragma once
+
+#include <cuda.h>
+
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "driver/driver.h"
+
+namespace headroom {
+
+class Contexts {
+ public:
+  explicit Contexts(const Driver& driver) : driver_(driver) {}
+
+  void Add(CUcontext context);
+  void Remove(CUcontext context);
+  // Waits for all work in all of them. Breaks captures.
+  Status Synchronize();
+
+ private:
+  Status SynchronizePrimaries();
+
+  const Driver& driver_;
+  Mutex mutex_;
+  std::vector<CUcontext> contexts_ HEADROOM_GUARDED_BY(mutex_);
+};
+
+// Waits for everything that runs in `context`. kOk also where the context is gone,
+// since nothing runs in it then.
+Status SynchronizeContext(const Driver& driver, CUcontext context);
+
+}  // namespace headroom

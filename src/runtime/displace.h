@@ -1,0 +1,43 @@
+// Displacement: when HBM is short, the coldest large data gives way to what is
+// asked for now, and comes back when there is room again. What a program
+// allocates last it uses most (docs/measurements.md). Called from within a hook; nothing known
+// of mappings before holds afterwards.
+#pragma once
+
+#include "range/mover.h"
+#include "runtime/runtime.h"
+
+namespace headroom {
+
+// HBM bytes of large data on `device` that could give way.
+uint64_t Displaceable(Runtime& rt, DeviceState& device);
+
+// Moves at least `bytes` of HBM elsewhere, or as much as can be; returns how much.
+uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes);
+
+// For a request of `bytes` that HBM had no room for: lets large data give way if the request is
+// of those that belong in HBM. True if trying again makes sense.
+bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes);
+
+// After something was freed: moves back what gave way, if there is room and the
+// last displacement is long enough ago.
+void MoveBack(Runtime& rt, DeviceState& device);
+
+// Moves parts of what `device` has given out. Only in a Standstill, with the tables' locks held.
+Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts);
+
+// All that could move of a device's memory, while `use` runs with the tables' locks held.
+template <typename Use>
+void WithPlacedOf(Runtime& rt, CUdevice device, Use use) {
+  rt.ranges.WithRangesOf(device, [&](const std::vector<Range*>& ranges) {
+    rt.handles.WithRecordsOf(device, [&](const std::vector<HandleRecord*>& records) {
+      std::vector<Placed*> all(ranges.begin(), ranges.end());
+      for (HandleRecord* record : records) {
+        if (!record->small) all.push_back(record);
+      }
+      use(all);
+    });
+  });
+}
+
+}  // namespace headroom

@@ -1,0 +1,126 @@
+#include "runtime/gate.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <new>
+
+namespace headroom {
+
+__attribute__((tls_model("initial-exec"))) thread_local int t_depth = 0;
+
+namespace {
+
+// One per thread that ever passed; a thread that ends leaves its slot to the next.
+// They are never freed: a thread may pass until its very end.
+struct alignas(64) Slot {
+  std::atomic<bool> inside{false};
+  std::atomic<bool> taken{true};
+  Slot* next = nullptr;
+};
+
+__attribute__((tls_model("initial-exec"))) thread_local Slot* t_slot = nullptr;
+
+std::atomic<Slot*> g_slots{nullptr};
+std::atomic<bool> g_closed{false};
+std::mutex g_closing;  // held while the gate is closed; who finds it closed waits for it
+
+void LeaveSlot(void* slot) {
+  t_slot = nullptr;
+  static_cast<Slot*>(slot)->taken.store(false, std::memory_order_release);
+}
+
+pthread_key_t SlotKey() {
+  static const pthread_key_t key = [] {
+    pthread_key_t made = 0;
+    pthread_key_create(&made, LeaveSlot);
+    return made;
+  }();
+  return key;
+}
+
+Slot* TakeSlot() {
+  for (Slot* slot = g_slots.load(std::memory_order_acquire); slot != nullptr; slot = slot->next) {
+    bool taken = false;
+    if (slot->taken.compare_exchange_strong(taken, true)) return slot;
+  }
+  Slot* slot = new Slot;
+  slot->next = g_slots.load(std::memory_order_relaxed);
+  while (!g_slots.compare_exchange_weak(slot->next, slot, std::memory_order_release)) {
+  }
+  return slot;
+}
+
+Slot* MySlot() {
+  if (t_slot == nullptr) {
+    t_slot = TakeSlot();
+    pthread_setspecific(SlotKey(), t_slot);
+  }
+  return t_slot;
+}
+
+// Short at first: most calls last microseconds.
+void Pause(int round) {
+  if (round < 100) {
+    sched_yield();
+  } else {
+    usleep(100);
+  }
+}
+
+bool AllOutside(const Slot* closer, uint64_t deadline) {
+  for (Slot* slot = g_slots.load(std::memory_order_acquire); slot != nullptr; slot = slot->next) {
+    if (slot == closer) continue;
+    for (int round = 0; slot->inside.load(std::memory_order_seq_cst); ++round) {
+      if (NowNanoseconds() > deadline) return false;
+      Pause(round);
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+void Gate::Enter() {
+  Slot* slot = MySlot();
+  for (;;) {
+    // Sequentially consistent on both sides: either we see the gate closed, or who
+    // closes it sees us inside.
+    slot->inside.store(true, std::memory_order_seq_cst);
+    if (!g_closed.load(std::memory_order_seq_cst)) return;
+    slot->inside.store(false, std::memory_order_release);
+    const std::lock_guard wait(g_closing);
+  }
+}
+
+void Gate::Leave() { MySlot()->inside.store(false, std::memory_order_release); }
+
+bool Gate::Close(uint64_t timeout) {
+  Slot* slot = MySlot();
+  // Outside while another thread closes: it would wait for us.
+  slot->inside.store(false, std::memory_order_release);
+  g_closing.lock();
+  slot->inside.store(true, std::memory_order_relaxed);
+  g_closed.store(true, std::memory_order_seq_cst);
+  if (AllOutside(slot, NowNanoseconds() + timeout)) return true;
+  Open();
+  return false;
+}
+
+void Gate::Open() {
+  g_closed.store(false, std::memory_order_seq_cst);
+  g_closing.unlock();
+}
+
+void Gate::ForgetAfterFork() {
+  g_closed.store(false);
+  new (&g_closing) std::mutex;  // a thread that is not here may have held it
+  for (Slot* slot = g_slots.load(); slot != nullptr; slot = slot->next) {
+    if (slot == t_slot) continue;
+    slot->inside.store(false);
+    slot->taken.store(false);
+  }
+}
+
+}  // namespace headroom

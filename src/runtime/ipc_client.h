@@ -1,0 +1,25 @@
+// The importer's side of shared ranges: asking the exporter for a range's chunks
+// and mapping them here with the same plan.
+#pragma once
+
+#include "runtime/ipc_imports.h"
+#include "runtime/runtime.h"
+
+namespace headroom {
+
+// What the exporter gave: a range with chunks that is mapped nowhere yet.
+struct Fetched {
+  Import import;
+  CUuuid device{};  // whose memory it is
+};
+
+// Asks the exporter that `handle` names. At most kIpcPatience without a sign from
+// it; holds nothing meanwhile. On failure out->import holds what came, for
+// ImportTable::Discard.
+Status FetchRange(const Driver& driver, const CUipcMemHandle& handle, uint64_t socket, Fetched* out);
+
+// Maps it for the devices that reach this process's own ranges, and for the current
+// one. On failure as FetchRange.
+Status MapFetched(Runtime& rt, Fetched* fetched);
+
+}  // namespace headroom

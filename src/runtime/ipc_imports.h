@@ -1,0 +1,86 @@
+// ImportTable: ranges of other processes that the program has opened here. Pointer
+// queries find them as they find this process's own; nothing moves or frees them
+// but cuIpcCloseMemHandle.
+//
+// As in the driver a handle that is open in a context has one address there, and a
+// count of how often it was opened. Any thread. Callers may wait here for the
+// exporter, so they hold nothing meanwhile, least of all an Entry.
+#pragma once
+
+#include <condition_variable>
+#include <list>
+#include <memory>
+#include <mutex>
+
+#include "range/range_table.h"
+#include "runtime/ipc_socket.h"
+
+namespace headroom {
+
+// One mapping of another process's range. While `socket` is open the exporter
+// leaves the range where it is.
+struct Import {
+  std::unique_ptr<Range> range;  // its chunks are imported handles
+  IpcSocket socket;
+  bool used = false;  // the program knows the address: the GPU may be at work there
+};
+
+class ImportTable {
+ public:
+  explicit ImportTable(const Driver& driver) : driver_(driver) {}
+
+  // The address of the handle in `context`, opened once more; 0 where it is not
+  // open: then the caller opens it and ends with Publish or GiveUp, and others who
+  // want it wait.
+  CUdeviceptr Join(const CUipcMemHandle& handle, CUcontext context);
+  void Publish(const CUipcMemHandle& handle, CUcontext context, Import import);
+  void GiveUp(const CUipcMemHandle& handle, CUcontext context);
+
+  // Takes one opening back. kNotFound: none begins at `va`. With the last one *out
+  // is the import, out of the table; the caller unmaps it and ends with Finish, before
+  // the address is free for others, or with Restore where that fails.
+  Status Leave(CUdeviceptr va, Import* out);
+  void Restore(Import import);
+  void Finish(CUdeviceptr va);
+
+  // Takes away what is opened on a device, whose mappings nothing uses any more.
+  std::vector<Import> TakeAll(CUdevice device);
+
+  // As RangeTable's.
+  bool Find(CUdeviceptr address, RangeInfo* out) const { return ranges_.Find(address, out); }
+  RangeTable& ranges() { return ranges_; }
+
+  // Waits for the GPU and takes the addresses away. On failure all is as before.
+  Status Unmap(Import& import);
+  // Gives all of it back, the socket last. What fails is kept for Retry.
+  void Discard(Import import);
+  // Keeps it for Retry: during a capture nothing may wait for the GPU.
+  void Postpone(Import import);
+  // Tries again. The caller has seen that no capture is in progress.
+  void Retry();
+
+ private:
+  struct Opened {
+    CUipcMemHandle handle;
+    CUcontext context;
+    CUdeviceptr va = 0;
+    uint32_t references = 0;
+    bool busy = true;  // one thread opens or closes it; the others wait
+    IpcSocket socket;
+  };
+  using Place = std::list<Opened>::iterator;
+
+  Place FindOpened(const CUipcMemHandle& handle, CUcontext context);
+  Place FindOpened(CUdeviceptr va);
+  bool GiveBack(Import& import);
+
+  const Driver& driver_;
+  RangeTable ranges_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::list<Opened> opened_;  // under mutex_
+  std::mutex scrap_mutex_;
+  std::vector<Import> scrap_;  // under scrap_mutex_
+};
+
+}  // namespace headroom

@@ -1,0 +1,89 @@
+#include "runtime/ipc_server.h"
+
+#include <pthread.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "base/blocked_signals.h"
+#include "base/log.h"
+#include "tier/ledger_owner.h"
+
+namespace headroom {
+namespace {
+
+Status NewTicket(IpcTicket* out) {
+  out->pid = static_cast<uint32_t>(getpid());
+  out->start = CurrentOwner().start;
+  const ssize_t secret = static_cast<ssize_t>(out->secret.size());
+  const bool random = getrandom(&out->name, sizeof out->name, 0) == sizeof out->name &&
+                      getrandom(out->secret.data(), out->secret.size(), 0) == secret;
+  return random ? Status() : Status(Code::kSystem, "getrandom");
+}
+
+// Drivers do not like calls of other threads while they shut down.
+void StopAtExit() { IpcService::StopAll(); }
+
+void* Serve(void* argument) {
+  pthread_setname_np(pthread_self(), "headroom-ipc");
+  const std::unique_ptr<std::shared_ptr<IpcService>> service(
+      static_cast<std::shared_ptr<IpcService>*>(argument));
+  (*service)->Run();
+  return nullptr;
+}
+
+Status StartThread(const std::shared_ptr<IpcService>& service) {
+  auto argument = std::make_unique<std::shared_ptr<IpcService>>(service);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const BlockedSignals blocked;
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attributes, Serve, argument.get());
+  pthread_attr_destroy(&attributes);
+  if (error != 0) return Status(Code::kSystem, "pthread_create", error);
+  (void)argument.release();  // the thread's now
+  return Status();
+}
+
+}  // namespace
+
+IpcServer& IpcServer::Get(Runtime& rt) {
+  static IpcServer* server = new IpcServer(rt);
+  return *server;
+}
+
+Status IpcServer::Start() {
+  IpcTicket self;
+  const Status status = NewTicket(&self);
+  if (!status.ok()) return status;
+  Result<IpcSocket> listener = IpcSocket::Listen(self.name);
+  if (!listener.ok()) return listener.status();
+  static const int registered = std::atexit(StopAtExit);
+  (void)registered;
+  const auto service = std::make_shared<IpcService>(rt_, std::move(*listener), self);
+  const Status started = StartThread(service);
+  if (started.ok()) service_ = service;
+  return started;
+}
+
+Result<CUipcMemHandle> IpcServer::Export(CUdeviceptr address) {
+  MutexLock lock(mutex_);
+  if (service_ != nullptr && !service_->Listening()) {
+    Log(LogLevel::kWarn, "the program closed a descriptor of headroom's; its earlier IPC handles are void");
+    service_ = nullptr;
+  }
+  const Status status = service_ == nullptr ? Start() : Status();
+  if (!status.ok()) return status;
+  const Result<IpcTicket> ticket = service_->Export(address);
+  if (!ticket.ok()) return ticket.status();
+  return EncodeTicket(*ticket);
+}
+
+bool IpcServer::IsOwn(const IpcTicket& ticket) {
+  MutexLock lock(mutex_);
+  return service_ != nullptr && service_->self().SameProcess(ticket);
+}
+
+}  // namespace headroom

@@ -1,0 +1,254 @@
+#include "runtime/ipc_socket.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cinttypes>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "base/clock.h"
+
+namespace headroom {
+namespace {
+
+struct OpenFile {
+  int fd;
+  dev_t device;
+  ino_t inode;
+};
+
+bool StillIs(int fd, dev_t device, ino_t inode) {
+  struct stat now {};
+  return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == device && now.st_ino == inode;
+}
+
+// All sockets of this process, for a forked child to close. Plain mutex: fork takes
+// it in one handler and leaves it in another.
+std::mutex g_mutex;
+std::vector<OpenFile>& Open() {
+  static auto* open = new std::vector<OpenFile>;
+  return *open;
+}
+
+void BeforeFork() { g_mutex.lock(); }
+void AfterForkInParent() { g_mutex.unlock(); }
+void AfterForkInChild() {
+  for (const OpenFile& file : Open()) {
+    if (StillIs(file.fd, file.device, file.inode)) close(file.fd);
+  }
+  Open().clear();
+  g_mutex.unlock();
+}
+
+void Remember(const OpenFile& file) {
+  static const int registered = pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
+  (void)registered;
+  const std::lock_guard lock(g_mutex);
+  Open().push_back(file);
+}
+
+void Forget(int fd, ino_t inode) {
+  const std::lock_guard lock(g_mutex);
+  auto& open = Open();
+  const auto same = [&](const OpenFile& file) { return file.fd == fd && file.inode == inode; };
+  open.erase(std::remove_if(open.begin(), open.end(), same), open.end());
+}
+
+socklen_t AddressOf(uint64_t name, sockaddr_un* out) {
+  *out = {};
+  out->sun_family = AF_UNIX;
+  // sun_path[0] stays 0: abstract.
+  const int length = std::snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "headroom-%016" PRIx64, name);
+  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(length));
+}
+
+int NewSocket() { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+
+Status SystemStatus(const char* what) { return Status(Code::kSystem, what, errno); }
+
+Status TimedOut() { return Status(Code::kBusy, "the other process did not answer in time"); }
+
+// Until `fd` can be read. False: the deadline has passed.
+bool WaitReadable(int fd, uint64_t deadline) {
+  for (;;) {
+    const uint64_t now = NowNanoseconds();
+    if (now >= deadline) return false;
+    pollfd wait{fd, POLLIN, 0};
+    const int ready = poll(&wait, 1, static_cast<int>((deadline - now) / 1000000 + 1));
+    if (ready > 0) return true;
+    if (ready < 0 && errno != EINTR) return false;
+  }
+}
+
+// Room for the descriptors of one batch.
+union Control {
+  cmsghdr align;
+  char bytes[CMSG_SPACE(kIpcBatch * sizeof(int))];
+};
+
+void TakeDescriptors(msghdr& message, IpcDescriptors* out) {
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
+      if (out != nullptr && out->count < kIpcBatch) {
+        out->fds[out->count++] = fd;
+      } else {
+        close(fd);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+bool MaySharePeer(uid_t own, uid_t peer) { return peer == own || peer == 0; }
+
+IpcDescriptors::~IpcDescriptors() {
+  for (uint32_t i = 0; i < count; ++i) close(fds[i]);
+}
+
+IpcSocket::IpcSocket(int fd, Status* status) : fd_(fd) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) {
+    *status = SystemStatus("fstat of a socket");
+    close(std::exchange(fd_, -1));
+    return;
+  }
+  device_ = info.st_dev;
+  inode_ = info.st_ino;
+  Remember({fd_, device_, inode_});
+}
+
+IpcSocket::IpcSocket(IpcSocket&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), device_(other.device_), inode_(other.inode_) {}
+
+IpcSocket& IpcSocket::operator=(IpcSocket&& other) noexcept {
+  if (this == &other) return *this;
+  Close();
+  fd_ = std::exchange(other.fd_, -1);
+  device_ = other.device_;
+  inode_ = other.inode_;
+  return *this;
+}
+
+bool IpcSocket::Intact() const { return StillIs(fd_, device_, inode_); }
+
+void IpcSocket::Close() {
+  if (fd_ < 0) return;
+  if (Intact()) close(fd_);
+  Forget(fd_, inode_);  // afterwards: a child forked in between has a copy to close
+  fd_ = -1;
+}
+
+Result<IpcSocket> IpcSocket::Listen(uint64_t name) {
+  const int fd = NewSocket();
+  if (fd < 0) return SystemStatus("socket");
+  Status status;
+  IpcSocket made(fd, &status);
+  if (!status.ok()) return status;
+  sockaddr_un address;
+  const socklen_t length = AddressOf(name, &address);
+  if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) return SystemStatus("bind");
+  if (listen(fd, 128) != 0) return SystemStatus("listen");
+  return made;
+}
+
+Result<IpcSocket> IpcSocket::Connect(uint64_t name, uint64_t deadline) {
+  const int fd = NewSocket();
+  if (fd < 0) return SystemStatus("no descriptor is free; raise the limit of open files (ulimit -n)");
+  Status status;
+  IpcSocket made(fd, &status);
+  if (!status.ok()) return status;
+  sockaddr_un address;
+  const socklen_t length = AddressOf(name, &address);
+  while (connect(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) {
+    if (errno == ECONNREFUSED) return Status(Code::kNotFound, "the exporting process has ended");
+    if (errno != EAGAIN && errno != EINTR) return SystemStatus("connect");
+    if (NowNanoseconds() >= deadline) return TimedOut();
+    poll(nullptr, 0, 2);  // its queue is full
+  }
+  if (!made.PeerMayShare()) return Status(Code::kInvalidArgument, "the exporter is another user's");
+  return made;
+}
+
+Result<IpcSocket> IpcSocket::Accept() const {
+  const int fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd < 0) {
+    const bool nobody = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+    return nobody ? Status(Code::kNotFound, "nobody is waiting") : SystemStatus("accept");
+  }
+  Status status;
+  IpcSocket made(fd, &status);
+  if (!status.ok()) return status;
+  if (!made.PeerMayShare()) return Status(Code::kInvalidArgument, "another user's process asked");
+  return made;
+}
+
+bool IpcSocket::PeerMayShare() const {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  return getsockopt(fd_, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && MaySharePeer(geteuid(), peer.uid);
+}
+
+Status IpcSocket::Send(const void* data, size_t size, const IpcDescriptors* descriptors) const {
+  iovec part{const_cast<void*>(data), size};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  Control control{};
+  if (descriptors != nullptr && descriptors->count > 0) {
+    const size_t bytes = descriptors->count * sizeof(int);
+    message.msg_control = control.bytes;
+    message.msg_controllen = CMSG_SPACE(bytes);
+    cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(bytes);
+    std::memcpy(CMSG_DATA(rights), descriptors->fds.data(), bytes);
+  }
+  // One message at a time is under way in each direction: it always fits.
+  ssize_t sent = -1;
+  do {
+    sent = sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (sent < 0 && errno == EINTR);
+  return sent == static_cast<ssize_t>(size) ? Status() : SystemStatus("sendmsg");
+}
+
+Result<size_t> IpcSocket::Receive(void* data, size_t size, IpcDescriptors* descriptors,
+                                  uint64_t deadline) const {
+  iovec part{data, size};
+  for (;;) {
+    msghdr message{};
+    Control control{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    const ssize_t got = recvmsg(fd_, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (got >= 0) {
+      TakeDescriptors(message, descriptors);
+      if ((message.msg_flags & MSG_TRUNC) != 0) return Status(Code::kInvalidArgument, "too long a message");
+      return static_cast<size_t>(got);
+    }
+    if (errno == EINTR) continue;
+    if (errno == ECONNRESET) return size_t{0};
+    if (errno != EAGAIN) return SystemStatus("recvmsg");
+    if (deadline == 0 || !WaitReadable(fd_, deadline)) return TimedOut();
+  }
+}
+
+}  // namespace headroom

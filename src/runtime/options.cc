@@ -1,0 +1,105 @@
+#include "runtime/options.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "range/names.h"
+
+namespace headroom {
+namespace {
+
+constexpr uint64_t kDefaultThreshold = 16 * kMiB;
+constexpr uint64_t kMostResidentBelow = 2 * kGiB;
+
+// Null where the variable is not set or empty.
+const char* Text(const char* name) {
+  const char* text = std::getenv(name);
+  return text == nullptr || *text == '\0' ? nullptr : text;
+}
+
+void Ignore(const char* name, const char* text, const char* why) {
+  Log(LogLevel::kWarn, "%s is '%s': %s; it is ignored", name, text, why);
+}
+
+uint64_t ReadBytes(const char* name, uint64_t fallback) {
+  const char* text = Text(name);
+  if (text == nullptr) return fallback;
+  const Result<uint64_t> bytes = ParseSize(text);
+  if (bytes.ok()) return *bytes;
+  Ignore(name, text, bytes.status().what());
+  return fallback;
+}
+
+Policy ReadPolicy() {
+  const char* text = Text(env::kPolicy);
+  if (text == nullptr) return Policy::kGpuFirst;
+  const std::optional<Policy> policy = ParsePolicy(text);
+  if (!policy) Ignore(env::kPolicy, text, "not a policy; take gpu_first, balanced or cpu_first");
+  return policy.value_or(Policy::kGpuFirst);
+}
+
+PeerChoice ReadPeers() {
+  const char* text = Text(env::kPeers);
+  if (text == nullptr) return PeerChoice();
+  Result<PeerChoice> peers = ParsePeerChoice(text);
+  if (peers.ok()) return std::move(*peers);
+  Ignore(env::kPeers, text, peers.status().what());
+  return PeerChoice();
+}
+
+// One rule that cannot be read makes all of them doubtful: their order decides.
+Rules ReadRules() {
+  const char* text = Text(env::kRules);
+  if (text == nullptr) return Rules();
+  RulesMistake mistake;
+  Result<Rules> rules = Rules::Parse(text, &mistake);
+  if (rules.ok()) return std::move(*rules);
+  Log(LogLevel::kWarn, "%s: rule %zu, '%.*s': %s; all rules are ignored", env::kRules, mistake.rule,
+      static_cast<int>(mistake.part.size()), mistake.part.data() == nullptr ? "" : mistake.part.data(),
+      rules.status().what());
+  return Rules();
+}
+
+LinkSpeeds ReadLinkSpeeds() {
+  const char* text = Text(env::kLinkSpeeds);
+  if (text == nullptr) return LinkSpeeds();
+  const Result<LinkSpeeds> speeds = ParseLinkSpeeds(text);
+  if (speeds.ok()) return *speeds;
+  Ignore(env::kLinkSpeeds, text, speeds.status().what());
+  return LinkSpeeds();
+}
+
+bool Flag(const char* name) {
+  const char* text = std::getenv(name);
+  return text != nullptr && std::strcmp(text, "1") == 0;
+}
+
+}  // namespace
+
+Options ReadOptions() {
+  Options options;
+  options.hbm_limit = ReadBytes(env::kHbmLimit, Budget::kUnlimited);
+  options.host_limit = ReadBytes(env::kHostLimit, 0);
+  options.reserve = ReadBytes(env::kReserve, std::min(512 * kMiB, options.hbm_limit / 32));
+  options.range_threshold = std::max(ReadBytes(env::kRangeThreshold, kDefaultThreshold), uint64_t{1});
+  options.host_keep = ReadBytes(env::kHostKeep, options.host_limit / 4);
+  options.host_ahead = ReadBytes(env::kHostAhead, 0);
+  options.policy = ReadPolicy();
+  options.resident_below =
+      std::max(ReadBytes(env::kResidentBelow, std::min(kMostResidentBelow, options.hbm_limit / 16)),
+               options.range_threshold);
+  options.peers = ReadPeers();
+  options.rules = ReadRules();
+  options.link_speeds = ReadLinkSpeeds();
+  options.report = Flag(env::kReport);
+  options.stats_file = std::getenv(env::kStatsFile);
+  return options;
+}
+
+}  // namespace headroom

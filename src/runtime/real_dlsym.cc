@@ -1,0 +1,31 @@
+#include "runtime/real_dlsym.h"
+
+#include <dlfcn.h>
+
+namespace headroom {
+namespace {
+
+// dlsym's version in the C library: GLIBC_2.34 where libdl became part of it, and
+// before that the architecture's first version.
+#if defined(__x86_64__)
+constexpr const char* kFirstVersion = "GLIBC_2.2.5";
+#elif defined(__aarch64__)
+constexpr const char* kFirstVersion = "GLIBC_2.17";
+#else
+#error "headroom supports x86-64 and aarch64"
+#endif
+
+}  // namespace
+
+HEADROOM_UNINSTRUMENTED DlsymFunction FindDlsym() {
+  void* address = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
+  if (address == nullptr) address = dlvsym(RTLD_NEXT, "dlsym", kFirstVersion);
+  return reinterpret_cast<DlsymFunction>(address);
+}
+
+DlsymFunction RealDlsym() {
+  static const DlsymFunction real = FindDlsym();
+  return real;
+}
+
+}  // namespace headroom

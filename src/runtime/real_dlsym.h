@@ -1,0 +1,15 @@
+// The C library's own dlsym, which the preloaded library stands in front of.
+#pragma once
+
+namespace headroom {
+
+// For what runs before the process is ready: ThreadSanitizer looks its functions up
+// with dlsym before it can follow any.
+#define HEADROOM_UNINSTRUMENTED __attribute__((no_sanitize("thread", "address", "undefined")))
+
+// The C library's dlsym, found without calling dlsym: each time, and once for all.
+using DlsymFunction = void* (*)(void*, const char*);
+HEADROOM_UNINSTRUMENTED DlsymFunction FindDlsym();
+DlsymFunction RealDlsym();
+
+}  // namespace headroom

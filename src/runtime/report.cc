@@ -1,0 +1,109 @@
+#include "runtime/report.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "base/log.h"
+
+namespace headroom {
+namespace {
+
+__attribute__((format(printf, 2, 3))) void Append(std::string& text, const char* format, ...) {
+  char piece[512];
+  va_list args;
+  va_start(args, format);
+  std::vsnprintf(piece, sizeof piece, format, args);
+  va_end(args);
+  text += piece;
+}
+
+std::string ProgramName() {
+  char name[64] = {};
+  const int file = open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
+  const ssize_t length = file < 0 ? 0 : read(file, name, sizeof name - 1);
+  if (file >= 0) close(file);
+  std::string clean;
+  for (const char c : std::string(name, length > 0 ? static_cast<size_t>(length) : 0)) {
+    // A program may call itself anything; JSON may not hold anything.
+    if (c >= ' ' && c <= '~' && c != '"' && c != '\\') clean += c;
+  }
+  return clean;
+}
+
+template <typename Use>
+void ForEachDevice(const Runtime& rt, Use use) {
+  for (int i = 0; i < Runtime::kMaxDevices; ++i) {
+    if (const DeviceState* device = rt.ExistingDevice(i)) use(*device);
+  }
+}
+
+std::string Json(const Runtime& rt, const std::string& program, double seconds) {
+  std::string text;
+  Append(text, "{\"pid\":%d,\"program\":\"%s\",\"devices\":[", static_cast<int>(getpid()), program.c_str());
+  const char* separator = "";
+  ForEachDevice(rt, [&](const DeviceState& device) {
+    Append(text, "%s{\"device\":%d,\"hbm_bytes\":{\"current\":%" PRIu64 ",\"peak\":%" PRIu64 "},", separator,
+           device.tier.device(), device.tier.budget().used(), device.tier.budget().peak());
+    Append(text, "\"host_bytes\":{\"current\":%" PRIu64 ",\"peak\":%" PRIu64 ",\"numa_node\":%d},",
+           device.host.in_use().used(), device.host.in_use().peak(), device.host.numa_node());
+    Append(text, "\"peer_bytes\":{\"current\":%" PRIu64 "},\"displaced\":%" PRIu64 ",",
+           device.source.PeerUsed(), device.counts.displaced.load());
+    Append(text, "\"allocations\":%" PRIu64 ",\"spilled\":%" PRIu64 ",\"largest\":%" PRIu64 "}",
+           device.counts.allocations.load(), device.counts.spilled.load(), device.counts.largest.load());
+    separator = ",";
+  });
+  Append(text, "],\"shim_seconds\":%.6f}\n", seconds);
+  return text;
+}
+
+std::string ForPeople(const Runtime& rt, const std::string& program, double seconds) {
+  std::string text;
+  ForEachDevice(rt, [&](const DeviceState& device) {
+    Append(text, "headroom[%d] %s, GPU %d: HBM %s (peak %s), host node %d %s (peak %s); ",
+           static_cast<int>(getpid()), program.c_str(), device.tier.device(),
+           FormatSize(device.tier.budget().used()).c_str(), FormatSize(device.tier.budget().peak()).c_str(),
+           device.host.numa_node(), FormatSize(device.host.in_use().used()).c_str(),
+           FormatSize(device.host.in_use().peak()).c_str());
+    Append(text, "%" PRIu64 " allocations, %" PRIu64 " spilled, largest %s; %.3f s in headroom\n",
+           device.counts.allocations.load(), device.counts.spilled.load(),
+           FormatSize(device.counts.largest.load()).c_str(), seconds);
+    if (device.counts.displaced.load() == 0 && device.source.PeerUsed() == 0) return;
+    text.pop_back();
+    Append(text, "; %s gave way, %s on other GPUs\n", FormatSize(device.counts.displaced.load()).c_str(),
+           FormatSize(device.source.PeerUsed()).c_str());
+  });
+  return text;
+}
+
+// One write, so that the lines of several processes do not mix.
+void WriteAll(int file, const std::string& text) {
+  if (write(file, text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+    Log(LogLevel::kWarn, "the report could not be written: %s", std::strerror(errno));
+  }
+}
+
+}  // namespace
+
+void WriteReport(const Runtime& rt) {
+  if (!rt.options.report && rt.options.stats_file == nullptr) return;
+  const std::string program = ProgramName();
+  const double seconds = static_cast<double>(rt.nanoseconds.load()) * 1e-9;
+  if (rt.options.report) WriteAll(STDERR_FILENO, ForPeople(rt, program, seconds));
+  if (rt.options.stats_file == nullptr) return;
+  const int file = open(rt.options.stats_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  if (file < 0) {
+    Log(LogLevel::kWarn, "%s cannot be opened: %s", rt.options.stats_file, std::strerror(errno));
+    return;
+  }
+  WriteAll(file, Json(rt, program, seconds));
+  close(file);
+}
+
+}  // namespace headroom

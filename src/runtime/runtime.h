@@ -1,0 +1,175 @@
+// Runtime: the shim's state in this process, made on the first driver call that
+// concerns it and never destroyed, since programs free memory in their own
+// destructors. Entry is how every hook gets at it.
+//
+// A hook passes its call through untouched when Entry is empty: no limits were
+// set, the driver could not be bound, the process was forked from one that used
+// CUDA, or the call comes from inside another hook.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "base/clock.h"
+#include "driver/driver.h"
+#include "range/range_table.h"
+#include "runtime/captures.h"
+#include "runtime/contexts.h"
+#include "runtime/gate.h"
+#include "runtime/handle_table.h"
+#include "runtime/ipc_imports.h"
+#include "runtime/options.h"
+#include "runtime/pointer_table.h"
+#include "runtime/retired.h"
+#include "runtime/standstill.h"
+#include "tier/host_ahead.h"
+
+namespace headroom {
+
+struct AllocationCounts {
+  std::atomic<uint64_t> allocations{0};
+  std::atomic<uint64_t> spilled{0};    // of these, with bytes outside HBM
+  std::atomic<uint64_t> largest{0};    // bytes
+  std::atomic<uint64_t> displaced{0};  // bytes that gave way
+
+  void Count(uint64_t bytes, bool is_spilled);
+};
+
+// When what gave way may come back (displace.h). Written in a standstill.
+struct MoveBackState {
+  std::atomic<uint64_t> not_before{0};  // clock's nanoseconds
+  std::atomic<uint64_t> moved_back{0};  // when last
+  std::atomic<uint64_t> wait{0};
+};
+
+// One device as the shim manages it.
+struct DeviceState {
+  DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& host_tier, const LinkSpeeds& speeds);
+
+  // Bytes that a program may be told of: total and, of the driver's own figures,
+  // what is free.
+  uint64_t VisibleTotal(uint64_t driver_total) const;
+  uint64_t VisibleFree(uint64_t driver_free) const;
+
+  DeviceTier& tier;
+  HostTier& host;
+  ChunkSource source;
+  RangeBuilder builder;
+  AllocationCounts counts;
+  MoveBackState move_back;
+  CUuuid uuid{};
+  const uint64_t host_limit;
+};
+
+class Runtime {
+ public:
+  static constexpr int kMaxDevices = 64;
+
+  // Null where calls pass through.
+  static Runtime* Get();
+  // The same without making it: null before the first use.
+  static Runtime* Existing();
+
+  // Null for an ordinal that the driver does not have.
+  DeviceState* Device(CUdevice device);
+  // True once a device has been used, after which CUDA does not survive a fork.
+  bool UsedDevices() const;
+  // The device's primary context was reset: the driver has freed what it gave out,
+  // and nothing runs there any more, so the ranges go as well.
+  void ForgetDevice(CUdevice device);
+  // Of the current context; null without one.
+  DeviceState* CurrentDevice();
+  // Before the driver ends: no thread of ours calls it any more.
+  void StopAhead();
+  // In the child after fork, of what it inherited.
+  void ForgetAheadAfterFork();
+  // The range that holds `address`, of this process or opened from another; those look
+  // the same to the program.
+  bool FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) const;
+  // Host bytes that no process on this node has claimed.
+  uint64_t HostUnclaimed() { return share_.Unclaimed(); }
+  // Null until Device() was called for it.
+  DeviceState* ExistingDevice(CUdevice device) const {
+    return devices_[device].load(std::memory_order_acquire);
+  }
+
+  const Driver driver;
+  const Options options;
+  RangeTable ranges;
+  ImportTable imports;
+  PointerTable pointers;
+  HandleTable handles;
+  Retired retired;
+  Captures captures;
+  Contexts contexts;
+  Waiter waiter;
+  std::atomic<uint64_t> nanoseconds{0};  // spent in hooks, while options.report or stats_file ask for it
+
+ private:
+  Runtime(const Driver& bound, const Options& read);
+  static Runtime* Create();
+  HostTier* Host(int numa_node) HEADROOM_REQUIRES(mutex_);
+  // Null for an ordinal that the driver does not have.
+  DeviceTier* TierOf(CUdevice device) HEADROOM_REQUIRES(mutex_);
+  // What `options.peers` lets a device use that is new.
+  void AddPeers(DeviceState& device) HEADROOM_REQUIRES(mutex_);
+  void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) HEADROOM_REQUIRES(mutex_);
+  DeviceState* MakeDevice(CUdevice device);
+  void NoteContext();
+  // Host memory ahead for a device that is used for the first time.
+  void StartAhead(HostTier& host) HEADROOM_REQUIRES(mutex_);
+  // Lets a device that is used for the first time and those used before reach each
+  // other's ranges. cuMemcpyPeer needs no enabled access on the driver's own memory,
+  // but crashes on host chunks that only one of the devices may access.
+  void ConnectPeers(DeviceState& fresh);
+  void LetAccess(DeviceState& owner, const DeviceState& accessor) HEADROOM_REQUIRES(mutex_);
+
+  Mutex mutex_;
+  HostShare share_;
+  HostShare no_share_{0, 0, nullptr};
+  HostTier no_host_;
+  std::vector<std::pair<HostTier*, std::unique_ptr<HostAhead>>> aheads_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<HostTier>> hosts_ HEADROOM_GUARDED_BY(mutex_);
+  std::array<std::unique_ptr<DeviceTier>, kMaxDevices> tiers_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<PeerTier>> loans_ HEADROOM_GUARDED_BY(mutex_);
+  std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
+};
+
+// For hooks that need nothing but to be kept out while memory moves.
+class Passage {
+ public:
+  Passage() : passes_(t_depth == 0 && Runtime::Existing() != nullptr) {
+    if (!passes_) return;
+    ++t_depth;
+    Gate::Enter();
+  }
+  ~Passage() {
+    if (!passes_) return;
+    Gate::Leave();
+    --t_depth;
+  }
+  Passage(const Passage&) = delete;
+  Passage& operator=(const Passage&) = delete;
+
+ private:
+  const bool passes_;
+};
+
+class Entry {
+ public:
+  Entry();
+  ~Entry();
+  Entry(const Entry&) = delete;
+  Entry& operator=(const Entry&) = delete;
+
+  explicit operator bool() const { return runtime_ != nullptr; }
+  Runtime& operator*() const { return *runtime_; }
+  Runtime* operator->() const { return runtime_; }
+
+ private:
+  Runtime* runtime_ = nullptr;
+  uint64_t start_ = 0;
+};
+
+}  // namespace headroom

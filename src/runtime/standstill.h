@@ -1,0 +1,52 @@
+// Standstill: while one lives, nothing of this process runs on any GPU and nothing
+// is submitted, so that memory may move. It is had within bounded time or not at
+// all: work on one GPU may wait for what another thread has yet to submit (NCCL in one process).
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+
+#include "base/status.h"
+
+namespace headroom {
+
+class Runtime;
+
+// Waits for GPUs on behalf of threads that cannot wait for ever. Its thread starts with the first
+// use and is never joined; the object is never destroyed.
+class Waiter {
+ public:
+  // Waits for all work of the process. kBusy if it takes longer than `timeout` nanoseconds or an
+  // earlier wait has not come back yet. One caller at a time.
+  Status WaitForGpus(Runtime& rt, uint64_t timeout);
+
+ private:
+  void Serve();
+  bool Start();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Runtime* rt_ = nullptr;  // what the thread is to wait for; null: nothing
+  Status result_;
+  bool started_ = false;
+};
+
+class Standstill {
+ public:
+  // From within a hook (its Entry); nothing that was known of mappings before holds afterwards.
+  explicit Standstill(Runtime& rt);
+  ~Standstill();
+  Standstill(const Standstill&) = delete;
+  Standstill& operator=(const Standstill&) = delete;
+
+  // kBusy: a capture is in progress, or others did not come to rest in time.
+  const Status& status() const { return status_; }
+
+ private:
+  Status Reach(Runtime& rt);
+
+  bool closed_ = false;
+  Status status_;
+};
+
+}  // namespace headroom

@@ -1,0 +1,139 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "base/env.h"
+#include "base/size.h"
+#include "runtime/options.h"
+
+namespace headroom {
+namespace {
+
+class ShimOptions : public testing::Test {
+ protected:
+  static constexpr const char* kNames[] = {
+      env::kHbmLimit, env::kHostLimit,  env::kReserve,  env::kRangeThreshold, env::kHostKeep,
+      env::kReport,   env::kStatsFile,  env::kPolicy,   env::kResidentBelow,  env::kPeers,
+      env::kRules,    env::kLinkSpeeds, env::kHostAhead};
+  void SetUp() override { Clear(); }
+  void TearDown() override { Clear(); }
+  static void Clear() {
+    for (const char* name : kNames) unsetenv(name);
+  }
+  static void Set(const char* name, const char* value) { setenv(name, value, 1); }
+};
+
+TEST_F(ShimOptions, NothingSetMeansNothingToDo) {
+  const Options options = ReadOptions();
+  EXPECT_EQ(options.hbm_limit, Budget::kUnlimited);
+  EXPECT_EQ(options.host_limit, 0u);
+  EXPECT_EQ(options.reserve, 512 * kMiB);
+  EXPECT_EQ(options.range_threshold, 16 * kMiB);
+  EXPECT_EQ(options.host_keep, 0u);
+  EXPECT_FALSE(options.report);
+  EXPECT_EQ(options.stats_file, nullptr);
+  EXPECT_EQ(options.policy, Policy::kGpuFirst);
+  EXPECT_EQ(options.resident_below, 2 * kGiB);
+  EXPECT_EQ(options.peers.kind, PeerChoice::Kind::kNone);
+  EXPECT_TRUE(options.rules.rules().empty());
+  EXPECT_EQ(options.link_speeds.device, 0u);
+  EXPECT_EQ(options.host_ahead, 0u);
+}
+
+TEST_F(ShimOptions, ReadsWhatTheCommandSets) {
+  Set(env::kHbmLimit, "6442450944");
+  Set(env::kHostLimit, "8589934592");
+  Set(env::kReserve, "1048576");
+  Set(env::kRangeThreshold, "4194304");
+  Set(env::kHostKeep, "0");
+  Set(env::kReport, "1");
+  Set(env::kStatsFile, "/tmp/stats");
+  const Options options = ReadOptions();
+  EXPECT_EQ(options.hbm_limit, 6 * kGiB);
+  EXPECT_EQ(options.host_limit, 8 * kGiB);
+  EXPECT_EQ(options.reserve, kMiB);
+  EXPECT_EQ(options.range_threshold, 4 * kMiB);
+  EXPECT_EQ(options.host_keep, 0u);
+  EXPECT_TRUE(options.report);
+  EXPECT_STREQ(options.stats_file, "/tmp/stats");
+}
+
+TEST_F(ShimOptions, DefaultsFollowTheLimits) {
+  Set(env::kHbmLimit, "1073741824");
+  Set(env::kHostLimit, "2147483648");
+  const Options options = ReadOptions();
+  EXPECT_EQ(options.reserve, 32 * kMiB);
+  EXPECT_EQ(options.host_keep, 512 * kMiB);
+}
+
+TEST_F(ShimOptions, WhatDoesNotParseIsIgnoredWithALine) {
+  Set(env::kHbmLimit, "lots");
+  Set(env::kRangeThreshold, "-5");
+  testing::internal::CaptureStderr();
+  const Options options = ReadOptions();
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(options.hbm_limit, Budget::kUnlimited);
+  EXPECT_EQ(options.range_threshold, 16 * kMiB);
+  EXPECT_NE(log.find("HEADROOM_HBM_LIMIT is 'lots'"), std::string::npos) << log;
+  EXPECT_NE(log.find("HEADROOM_RANGE_THRESHOLD is '-5'"), std::string::npos) << log;
+}
+
+TEST_F(ShimOptions, AThresholdOfNothingIsOneByteAndOnlyOneTurnsTheReportOn) {
+  Set(env::kRangeThreshold, "0");
+  Set(env::kHbmLimit, "");
+  Set(env::kReport, "yes");
+  const Options options = ReadOptions();
+  EXPECT_EQ(options.range_threshold, 1u);
+  EXPECT_EQ(options.hbm_limit, Budget::kUnlimited);
+  EXPECT_FALSE(options.report);
+}
+
+TEST_F(ShimOptions, ReadsWhatSteersPlans) {
+  Set(env::kPolicy, "balanced");
+  Set(env::kResidentBelow, "1073741824");
+  Set(env::kPeers, "1:21474836480,2");
+  Set(env::kRules, "min=1073741824,hint=cold;tag=kv_cache,policy=cpu_first");
+  Set(env::kLinkSpeeds, "device=4560000000000,peer=375000000000,host=51300000000");
+  Set(env::kHostAhead, "4294967296");
+  const Options options = ReadOptions();
+  EXPECT_EQ(options.policy, Policy::kBalanced);
+  EXPECT_EQ(options.resident_below, kGiB);
+  EXPECT_EQ(FormatPeerChoice(options.peers), "1:21474836480,2");
+  EXPECT_EQ(options.rules.Text(), "min=1073741824,hint=cold;tag=kv_cache,policy=cpu_first");
+  EXPECT_EQ(options.link_speeds.device, 4'560'000'000'000u);
+  EXPECT_EQ(options.link_speeds.peer, 375'000'000'000u);
+  EXPECT_EQ(options.link_speeds.host, 51'300'000'000u);
+  EXPECT_EQ(options.host_ahead, 4 * kGiB);
+}
+
+TEST_F(ShimOptions, WhatIsResidentFollowsTheLimitAndTheThreshold) {
+  Set(env::kHbmLimit, "8589934592");
+  EXPECT_EQ(ReadOptions().resident_below, 512 * kMiB);
+  Set(env::kHbmLimit, "137438953472");
+  EXPECT_EQ(ReadOptions().resident_below, 2 * kGiB);
+  Set(env::kHbmLimit, "67108864");  // 1/16 is 4 MiB
+  EXPECT_EQ(ReadOptions().resident_below, 16 * kMiB);
+  Set(env::kResidentBelow, "0");
+  EXPECT_EQ(ReadOptions().resident_below, 16 * kMiB);
+}
+
+TEST_F(ShimOptions, WhatSteersPlansIsIgnoredWithALineWhereItDoesNotParse) {
+  Set(env::kPolicy, "fastest");
+  Set(env::kPeers, "all");
+  Set(env::kRules, "hint=hot;hint=warm");
+  Set(env::kLinkSpeeds, "quick");
+  testing::internal::CaptureStderr();
+  const Options options = ReadOptions();
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(options.policy, Policy::kGpuFirst);
+  EXPECT_EQ(options.peers.kind, PeerChoice::Kind::kNone);
+  EXPECT_TRUE(options.rules.rules().empty());
+  EXPECT_EQ(options.link_speeds.device, 0u);
+  EXPECT_NE(log.find("HEADROOM_POLICY is 'fastest': not a policy"), std::string::npos) << log;
+  EXPECT_NE(log.find("HEADROOM_PEERS is 'all': not a list of GPUs"), std::string::npos) << log;
+  EXPECT_NE(log.find("HEADROOM_RULES: rule 2, 'hint=warm': not a hint"), std::string::npos) << log;
+  EXPECT_NE(log.find("HEADROOM_LINK_SPEEDS is 'quick': not link speeds"), std::string::npos) << log;
+}
+
+}  // namespace
+}  // namespace headroom
