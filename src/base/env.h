@@ -15,12 +15,18 @@ inline constexpr char kPeers[] = "HEADROOM_PEERS";             // none, auto, or
 inline constexpr char kRules[] = "HEADROOM_RULES";             // one line, as range/rules.h reads it
 inline constexpr char kLinkSpeeds[] = "HEADROOM_LINK_SPEEDS";  // bytes/s: "device=...,peer=...,host=..."
 inline constexpr char kHostAhead[] = "HEADROOM_HOST_AHEAD";    // bytes of host chunks created in advance
-inline constexpr char kReport[] = "HEADROOM_REPORT";           // "1": print a report at exit
-inline constexpr char kStatsFile[] = "HEADROOM_STATS_FILE";    // one JSON line per process is appended
-inline constexpr char kHostKeep[] = "HEADROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse
-inline constexpr char kLedger[] = "HEADROOM_LEDGER";           // path of the node ledger, for tests
-inline constexpr char kSim[] = "HEADROOM_SIM";                 // profile of the simulated driver
-inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";        // order of late stream work
-inline constexpr char kSimFail[] = "HEADROOM_SIM_FAIL";        // which driver calls fail
+inline constexpr char kBackend[] = "HEADROOM_BACKEND";         // tiers or managed
+// Of managed memory: bytes under which it is prefetched, the cap in times the HBM, and "1": more than
+// the device has free also without a coherent link.
+inline constexpr char kPrefetchBelow[] = "HEADROOM_PREFETCH_BELOW";
+inline constexpr char kOversubscriptionRatio[] = "HEADROOM_OVERSUBSCRIPTION_RATIO";
+inline constexpr char kAllowOversubscription[] = "HEADROOM_ALLOW_OVERSUBSCRIPTION";
+inline constexpr char kReport[] = "HEADROOM_REPORT";         // "1": print a report at exit
+inline constexpr char kStatsFile[] = "HEADROOM_STATS_FILE";  // one JSON line per process is appended
+inline constexpr char kHostKeep[] = "HEADROOM_HOST_KEEP";    // bytes of released host chunks kept for reuse
+inline constexpr char kLedger[] = "HEADROOM_LEDGER";         // path of the node ledger, for tests
+inline constexpr char kSim[] = "HEADROOM_SIM";               // profile of the simulated driver
+inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";      // order of late stream work
+inline constexpr char kSimFail[] = "HEADROOM_SIM_FAIL";      // which driver calls fail
 
 }  // namespace headroom::env

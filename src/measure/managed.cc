@@ -38,10 +38,10 @@ class Managed {
   // Has every piece stay where it is to lie; the device reads the host's from afar.
   Status Pin() {
     return ForEachPiece([&](CUdeviceptr va, uint64_t bytes, const CUmemLocation& where) {
-      const Calls& calls = session_.calls();
-      CUresult result = calls.MemAdvise(va, bytes, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, where);
+      const Driver& driver = session_.driver();
+      CUresult result = driver.MemAdvise(va, bytes, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, where);
       if (result == CUDA_SUCCESS) {
-        result = calls.MemAdvise(va, bytes, CU_MEM_ADVISE_SET_ACCESSED_BY, device_);
+        result = driver.MemAdvise(va, bytes, CU_MEM_ADVISE_SET_ACCESSED_BY, device_);
       }
       return DriverStatus(result, "cuMemAdvise");
     });
@@ -50,7 +50,7 @@ class Managed {
   // Brings every piece there.
   Status Place() {
     const Status status = ForEachPiece([&](CUdeviceptr va, uint64_t bytes, const CUmemLocation& where) {
-      return DriverStatus(session_.calls().MemPrefetchAsync(va, bytes, where, 0, session_.stream()),
+      return DriverStatus(session_.driver().MemPrefetchAsync(va, bytes, where, 0, session_.stream()),
                           "cuMemPrefetchAsync");
     });
     if (!status.ok()) return status;
@@ -94,9 +94,10 @@ class Managed {
 uint64_t ManagedBytes(Machine& machine, uint64_t bytes) {
   const Gpu& gpu = machine.gpu();
   // Without concurrent access the host may not touch it while a kernel runs, and nothing is migrated.
-  if (machine.session().driver().MemAllocManaged == nullptr || !gpu.concurrent_managed || gpu.integrated) {
-    return 0;
-  }
+  const Driver& driver = machine.session().driver();
+  const bool able =
+      driver.MemAllocManaged != nullptr && driver.MemAdvise != nullptr && driver.MemPrefetchAsync != nullptr;
+  if (!able || !gpu.concurrent_managed || gpu.integrated) return 0;
   const uint64_t free = std::min(machine.DeviceFree(), machine.HostFree());
   const uint64_t most = RoundDown(std::min({bytes, kMost, free / 4}), kGranularity);
   return most >= kLeast ? most : 0;

@@ -35,4 +35,13 @@ std::optional<Hint> ParseHint(std::string_view name) {
   return std::nullopt;
 }
 
+const char* BackendName(Backend backend) { return backend == Backend::kManaged ? "managed" : "tiers"; }
+
+std::optional<Backend> ParseBackend(std::string_view name) {
+  for (const Backend backend : {Backend::kTiers, Backend::kManaged}) {
+    if (name == BackendName(backend)) return backend;
+  }
+  return std::nullopt;
+}
+
 }  // namespace headroom

@@ -1,4 +1,4 @@
-// The words for policies and hints, the same in options, variables, rules and reports.
+// The words for policies, hints and backends, the same in options, variables, rules and reports.
 #pragma once
 
 #include <optional>
@@ -15,5 +15,8 @@ std::optional<Policy> ParsePolicy(std::string_view name);
 // "none", "hot", "cold", "stream"; never null.
 const char* HintName(Hint hint);
 std::optional<Hint> ParseHint(std::string_view name);
+// "tiers", "managed"; never null.
+const char* BackendName(Backend backend);
+std::optional<Backend> ParseBackend(std::string_view name);
 
 }  // namespace headroom

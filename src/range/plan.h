@@ -25,6 +25,12 @@ enum class Hint : uint8_t {
   kStream,  // read front to back once a pass: spread as kBalanced does
 };
 
+// Which memory serves an allocation.
+enum class Backend : uint8_t {
+  kTiers,    // chunks in tiers, by plan
+  kManaged,  // the driver's managed memory (range/managed.h), which moves by itself
+};
+
 // What one tier can give, as the device sees it that will use the memory.
 struct TierState {
   Tier tier = Tier::kDevice;
@@ -39,6 +45,7 @@ struct PlanRequest {
   Hint hint = Hint::kNone;
   bool resident = false;      // small enough to belong in HBM under every policy, unless hinted otherwise
   uint64_t displaceable = 0;  // HBM bytes of large data that could give way to this request
+  Backend backend = Backend::kTiers;  // for who allocates; plans are of tiers alone
 };
 
 // Consecutive bytes of a range in one tier.

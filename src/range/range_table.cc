@@ -1,20 +1,11 @@
 #include "range/range_table.h"
 
-#include <algorithm>
-
 namespace headroom {
 
 void RangeTable::Insert(std::unique_ptr<Range> range) {
   std::unique_lock lock(mutex_);
   const CUdeviceptr va = range->va;
-  const CUdeviceptr end = va + range->bytes;
-  const uint64_t span = span_.load(std::memory_order_relaxed);
-  const CUdeviceptr low = span == 0 ? va : std::min(low_.load(std::memory_order_relaxed), va);
-  const CUdeviceptr high = span == 0 ? end : std::max(low_.load(std::memory_order_relaxed) + span, end);
-  // A reader between the two stores sees a window that is too wide or that lacks
-  // only the range whose address nobody has been told yet.
-  span_.store(high - low, std::memory_order_release);
-  low_.store(low, std::memory_order_release);
+  window_.Include(va, range->bytes);
   ranges_.emplace(va, std::move(range));
 }
 

@@ -6,13 +6,13 @@
 // they free it are in error with the driver too.
 #pragma once
 
-#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <vector>
 
+#include "range/address_window.h"
 #include "range/range.h"
 
 namespace headroom {
@@ -49,11 +49,8 @@ class RangeTable {
     return false;
   }
   // Cheap: false means that no range holds `address`.
-  bool MayHold(CUdeviceptr address) const {
-    // In this order: a new low_ with an old span_ would leave out the highest ranges.
-    const CUdeviceptr low = low_.load(std::memory_order_acquire);
-    return address - low < span_.load(std::memory_order_acquire);
-  }
+  bool MayHold(CUdeviceptr address) const { return window_.MayHold(address); }
+
   // The ranges of a device while `use` runs, which may change them; other threads wait.
   template <typename Use>
   void WithRangesOf(CUdevice device, Use use) {
@@ -70,9 +67,7 @@ class RangeTable {
 
   mutable std::shared_mutex mutex_;
   std::map<CUdeviceptr, std::unique_ptr<Range>> ranges_;
-  // Every range ever inserted lies in [low_, low_ + span_). Grows only.
-  std::atomic<CUdeviceptr> low_{0};
-  std::atomic<uint64_t> span_{0};
+  AddressWindow window_;
 };
 
 }  // namespace headroom

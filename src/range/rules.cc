@@ -38,14 +38,20 @@ Status SetHint(std::string_view value, Rule* rule) {
   return rule->hint ? Status() : Invalid("not a hint; take hot, cold, stream or none");
 }
 
-constexpr std::string_view kNames[] = {"min", "max", "tag", "policy", "hint"};
+Status SetBackend(std::string_view value, Rule* rule) {
+  rule->backend = ParseBackend(value);
+  return rule->backend ? Status() : Invalid("not a backend; take tiers or managed");
+}
+
+constexpr std::string_view kNames[] = {"min", "max", "tag", "policy", "hint", "backend"};
 
 // One NAME=VALUE; `seen` has a bit for each name that the rule has had.
 Status SetPart(std::string_view part, unsigned* seen, Rule* rule) {
   const size_t equals = part.find('=');
   if (equals == std::string_view::npos) return Invalid("without '='; write NAME=VALUE");
   const auto* name = std::find(std::begin(kNames), std::end(kNames), part.substr(0, equals));
-  if (name == std::end(kNames)) return Invalid("unknown; the names are min, max, tag, policy and hint");
+  if (name == std::end(kNames))
+    return Invalid("unknown; the names are min, max, tag, policy, hint and backend");
   const std::string_view value = part.substr(equals + 1);
   const unsigned bit = 1U << (name - kNames);
   if ((*seen & bit) != 0) return Invalid("there twice; leave one out");
@@ -54,6 +60,7 @@ Status SetPart(std::string_view part, unsigned* seen, Rule* rule) {
   if (*name == "max") return SetSize(value, &rule->max_bytes);
   if (*name == "policy") return SetPolicy(value, rule);
   if (*name == "hint") return SetHint(value, rule);
+  if (*name == "backend") return SetBackend(value, rule);
   if (!IsTag(value))
     return Invalid("not a tag; a tag has 1 to 63 bytes and no ',', ';' or control character");
   rule->SetTag(value);
@@ -91,7 +98,8 @@ bool Rule::Matches(uint64_t bytes, std::string_view allocation_tag) const {
 
 Status Rules::Check(const Rule& rule) {
   if (rule.min_bytes > rule.max_bytes) return Invalid("min is more than max; swap them");
-  if (!rule.policy && !rule.hint) return Invalid("it has neither policy nor hint; add one");
+  if (!rule.policy && !rule.hint && !rule.backend)
+    return Invalid("it has neither policy nor hint nor backend; add one");
   return Status();
 }
 
@@ -130,6 +138,7 @@ std::string Rules::Text() const {
     if (rule.tag[0] != '\0') add("tag", std::string(rule.Tag()));
     if (rule.policy) add("policy", PolicyName(*rule.policy));
     if (rule.hint) add("hint", HintName(*rule.hint));
+    if (rule.backend) add("backend", BackendName(*rule.backend));
     text += (text.empty() ? "" : ";") + line;
   }
   return text;
@@ -141,6 +150,7 @@ bool Rules::Apply(uint64_t bytes, std::string_view tag, PlanRequest* request) co
   if (rule == rules_.end()) return false;
   if (rule->policy) request->policy = *rule->policy;
   if (rule->hint) request->hint = *rule->hint;
+  if (rule->backend) request->backend = *rule->backend;
   return true;
 }
 

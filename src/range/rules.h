@@ -1,4 +1,4 @@
-// Rules: policy and hint by an allocation's size or tag, over what options and the
+// Rules: policy, hint and backend by an allocation's size or tag, over what options and the
 // program say. Plain values; once made, any thread may apply them at once, and
 // applying neither allocates nor blocks.
 #pragma once
@@ -24,6 +24,7 @@ struct Rule {
   std::array<char, kMaxTag + 1> tag{};  // "": whatever the tag
   std::optional<Policy> policy;
   std::optional<Hint> hint;
+  std::optional<Backend> backend;
 
   void SetTag(std::string_view text);  // IsTag(text)
   std::string_view Tag() const { return tag.data(); }
@@ -42,7 +43,8 @@ class Rules {
 
   // One line: rules separated by ';', each of NAME=VALUE separated by ',':
   //   min=1GiB,max=8GiB,tag=kv_cache,policy=cpu_first,hint=cold;tag=weights,hint=hot
-  // Every rule has policy or hint, or both; all else may be left out. Empty text: no rules.
+  // Every rule has one or more of policy, hint and backend (tiers or managed); all else may be
+  // left out. Empty text: no rules.
   // kInvalidArgument otherwise; *mistake (may be null) says where.
   static Result<Rules> Parse(std::string_view text, RulesMistake* mistake);
   // The same form, sizes in bytes; Parse reads it back.
@@ -53,7 +55,7 @@ class Rules {
   // Appends a rule that Check allows. False: there are kMost already.
   bool Add(const Rule& rule);
 
-  // The first rule that matches sets what it has of policy and hint. Whether data
+  // The first rule that matches sets what it has of policy, hint and backend. Whether data
   // is `resident` stays: small data that is to leave HBM needs a hint. False: none matches.
   bool Apply(uint64_t bytes, std::string_view tag, PlanRequest* request) const;
 

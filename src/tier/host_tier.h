@@ -59,6 +59,10 @@ class HostTier {
   bool CreateKept(uint64_t bytes);
   uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
 
+  // Counts host memory that is no chunk, such as managed memory's. False: no room.
+  bool ClaimOther(uint64_t bytes) { return ClaimShare(bytes); }
+  void ReleaseOther(uint64_t bytes) { ReleaseShare(bytes); }
+
   // Bytes that may still be handed out, kept ones included.
   uint64_t Free() const;
   // Has the next Free() look again at what other processes hold.

@@ -74,6 +74,19 @@ TEST(Rules, OnlyWhatARuleHasIsSet) {
   EXPECT_TRUE(request.resident);
 }
 
+TEST(Rules, ABackendIsEnoughForARule) {
+  PlanRequest request;
+  EXPECT_FALSE(Parsed("min=1GiB,backend=managed").Apply(5, "", &request));
+  EXPECT_EQ(request.backend, Backend::kTiers);
+  EXPECT_TRUE(Parsed("min=1GiB,backend=managed").Apply(kGiB, "", &request));
+  EXPECT_EQ(request.backend, Backend::kManaged);
+  EXPECT_TRUE(Parsed("backend=tiers,hint=cold").Apply(5, "", &request));
+  EXPECT_EQ(request.backend, Backend::kTiers);
+  EXPECT_EQ(request.hint, Hint::kCold);
+  EXPECT_EQ(Parsed("backend=managed,policy=cpu_first,tag=kv").Text(),
+            "tag=kv,policy=cpu_first,backend=managed");
+}
+
 TEST(Rules, TheTextComesBack) {
   const std::string text = "min=1073741824,max=8589934592,tag=kv cache=1,policy=cpu_first,hint=cold;hint=hot";
   EXPECT_EQ(Parsed(text).Text(), text);
@@ -90,8 +103,10 @@ TEST(Rules, MistakesAreNamedWithTheirPlace) {
   const Mistaken cases[] = {
       {"hint", 1, "hint", "without '='"},
       {"hint=warm", 1, "hint=warm", "take hot, cold, stream or none"},
+      {"backend=uvm", 1, "backend=uvm", "take tiers or managed"},
+      {"backend=managed,backend=tiers", 1, "backend=tiers", "twice"},
       {"hint=hot;policy=fast", 2, "policy=fast", "take gpu_first, balanced or cpu_first"},
-      {"hint=hot;colour=red", 2, "colour=red", "the names are min, max, tag, policy and hint"},
+      {"hint=hot;colour=red", 2, "colour=red", "the names are min, max, tag, policy, hint and backend"},
       {"min=lots,hint=hot", 1, "min=lots", "not a size"},
       {"max=-1,hint=hot", 1, "max=-1", "not a size"},
       {"max=99999999999999999999,hint=hot", 1, "max=99999999999999999999", "too large"},
@@ -132,8 +147,9 @@ TEST(Rules, TagsAndRulesHaveAMost) {
 
 // Random texts of the form's own letters: whatever is taken comes back the same.
 TEST(Rules, RandomTextIsRefusedOrComesBack) {
-  const char* words[] = {"min=", "max=", "tag=", "policy=", "hint=",    "cold", "hot",       "balanced",
-                         ",",    ";",    "1",    "GiB",     "kv_cache", "=",    "cpu_first", "\x01"};
+  const char* words[] = {"min=", "max=",     "tag=",     "policy=",   "hint=", "backend=managed",
+                         "cold", "hot",      "balanced", ",",         ";",     "1",
+                         "GiB",  "kv_cache", "=",        "cpu_first", "\x01"};
   std::mt19937 random(11);
   int taken = 0;
   for (int i = 0; i < 200'000; ++i) {
@@ -157,6 +173,10 @@ TEST(Names, EveryNameComesBack) {
   for (const Hint hint : {Hint::kNone, Hint::kHot, Hint::kCold, Hint::kStream}) {
     EXPECT_EQ(ParseHint(HintName(hint)), hint);
   }
+  for (const Backend backend : {Backend::kTiers, Backend::kManaged}) {
+    EXPECT_EQ(ParseBackend(BackendName(backend)), backend);
+  }
+  EXPECT_FALSE(ParseBackend("uvm").has_value());
   EXPECT_FALSE(ParsePolicy("GPU_FIRST").has_value());
   EXPECT_FALSE(ParseHint("").has_value());
 }

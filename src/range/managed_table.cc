@@ -1,0 +1,48 @@
+#include "range/managed_table.h"
+
+#include <mutex>
+
+namespace headroom {
+
+void ManagedTable::Insert(const ManagedBlock& block) {
+  std::unique_lock lock(mutex_);
+  window_.Include(block.va, block.bytes);
+  blocks_.emplace(block.va, block);
+}
+
+bool ManagedTable::Take(CUdeviceptr va, ManagedBlock* out) {
+  if (!MayHold(va)) return false;
+  std::unique_lock lock(mutex_);
+  const auto found = blocks_.find(va);
+  if (found == blocks_.end()) return false;
+  *out = found->second;
+  blocks_.erase(found);
+  return true;
+}
+
+std::vector<ManagedBlock> ManagedTable::TakeAll(CUdevice device) {
+  std::vector<ManagedBlock> taken;
+  std::unique_lock lock(mutex_);
+  for (auto next = blocks_.begin(); next != blocks_.end();) {
+    if (next->second.device != device) {
+      ++next;
+      continue;
+    }
+    taken.push_back(next->second);
+    next = blocks_.erase(next);
+  }
+  return taken;
+}
+
+bool ManagedTable::Find(CUdeviceptr address, ManagedBlock* out) const {
+  if (!MayHold(address)) return false;
+  std::shared_lock lock(mutex_);
+  auto next = blocks_.upper_bound(address);
+  if (next == blocks_.begin()) return false;
+  const ManagedBlock& block = std::prev(next)->second;
+  if (address - block.va >= block.bytes) return false;
+  *out = block;
+  return true;
+}
+
+}  // namespace headroom
