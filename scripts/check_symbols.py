@@ -2,7 +2,7 @@
 """Checks what the preloaded library shows to the programs it is loaded into.
 
 It exports exactly the driver functions of src/shim/hooks.def and submit.def, the
-functions of include/headroom/headroom.h, and the few names
+functions of include/headroom/, and the few names
 below: one more could replace a program's own function of that name, one fewer is
 a call that passes us by. And it needs nothing but the C library: a second
 libstdc++ or an early libcuda would change the program that is to stay as it was.
@@ -22,7 +22,7 @@ import sys
 # queries.
 BESIDE_HOOKS = ["dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"]
 HOOK = re.compile(r'^HEADROOM_(?:HOOK|SUBMIT)\("\w+", (\w+),', re.M)
-INTERFACE = re.compile(r"^[a-z][\w *]*?\b(headroom_\w+)\(", re.M)
+INTERFACE = re.compile(r"^[a-z][\w *]*?\b((?:headroom|managed)_\w+)\(", re.M)
 ALLOWED_NEEDED = re.compile(r"^(libc\.so\.6|libm\.so\.6|libdl\.so\.2|libpthread\.so\.0|librt\.so\.1|libgcc_s\.so\.1"
                             r"|ld-linux-(x86-64|aarch64)\.so\.[12])$")
 
@@ -79,9 +79,9 @@ def main():
     parser.add_argument("--library", type=pathlib.Path, default=root / "build/dev/lib/headroom/libheadroom.so")
     parser.add_argument("--exports", type=pathlib.Path, nargs="+",
                         default=[root / "src/shim/hooks.def", root / "src/shim/submit.def"])
-    parser.add_argument("--interface", type=pathlib.Path, default=root / "include/headroom/headroom.h")
+    parser.add_argument("--interface", type=pathlib.Path, nargs="+", default=sorted((root / "include/headroom").glob("*.h")))
     options = parser.parse_args()
-    for path in (options.library, *options.exports, options.interface):
+    for path in (options.library, *options.exports, *options.interface):
         if not path.is_file():
             sys.exit(f"check_symbols: {path} does not exist; build it first, or name it")
     listed = []
@@ -91,7 +91,7 @@ def main():
             sys.exit(f"check_symbols: {path} lists nothing, so nothing was checked")
         listed += entries
     if any(path.suffix == ".def" for path in options.exports):
-        listed += BESIDE_HOOKS + INTERFACE.findall(options.interface.read_text())
+        listed += BESIDE_HOOKS + [name for path in options.interface for name in INTERFACE.findall(path.read_text())]
     problems = check(options.library, listed)
     for problem in problems:
         print(f"{options.library.name}: {problem}")

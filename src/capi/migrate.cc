@@ -1,52 +1,14 @@
-// The C interface by which a program says where its memory is to lie.
+// Moving memory between tiers, as the program asks.
 #include <algorithm>
 
-#include "headroom/headroom.h"
+#include "capi/answer.h"
+#include "capi/target.h"
 #include "runtime/displace.h"
-#include "runtime/intent.h"
 
 namespace headroom {
 namespace {
 
-__attribute__((tls_model("initial-exec"))) thread_local const char* t_error = "";
-
-headroom_result ResultOf(Code code) {
-  switch (code) {
-    case Code::kOk: return HEADROOM_OK;
-    case Code::kOutOfMemory: return HEADROOM_OUT_OF_MEMORY;
-    case Code::kInvalidArgument: return HEADROOM_INVALID_ARGUMENT;
-    case Code::kNotFound: return HEADROOM_NOT_FOUND;
-    case Code::kUnsupported: return HEADROOM_UNSUPPORTED;
-    case Code::kBusy: return HEADROOM_BUSY;
-    case Code::kDriver:
-    case Code::kSystem: break;
-  }
-  return HEADROOM_FAILED;
-}
-
-headroom_result Answer(const Status& status) {
-  t_error = status.what();
-  return ResultOf(status.code());
-}
-
-// Where a move's address leads to.
-struct Target {
-  Placed* placed = nullptr;
-  CUdeviceptr va = 0;
-};
-
-Target FindTarget(const std::vector<Placed*>& all, CUdeviceptr address) {
-  for (Placed* placed : all) {
-    const uint64_t bytes = BytesOf(placed->chunks);
-    for (const Window& window : placed->windows) {
-      if (address - window.va < bytes) return {placed, window.va};
-    }
-  }
-  return {};
-}
-
 bool IsTier(int tier) { return tier >= HEADROOM_TIER_DEVICE && tier <= HEADROOM_TIER_HOST; }
-bool IsHint(int hint) { return hint >= HEADROOM_HINT_NONE && hint <= HEADROOM_HINT_STREAM; }
 
 // Whose memory of that tier a device uses: the first that it has.
 bool FindPlace(const DeviceState& device, Tier tier, int* place) {
@@ -150,7 +112,7 @@ headroom_result Migrate(Runtime& rt, headroom_move* moves, size_t count) {
   }
   for (size_t i = 0; i < count; ++i) {
     if (moves[i].result == HEADROOM_OK) continue;
-    if (moves[i].result == HEADROOM_NOT_FOUND) t_error = "headroom has placed nothing at that address";
+    if (moves[i].result == HEADROOM_NOT_FOUND) return Answer(Status(Code::kNotFound, kNothingThere));
     return static_cast<headroom_result>(moves[i].result);
   }
   return HEADROOM_OK;
@@ -166,7 +128,7 @@ extern "C" {
 
 int headroom_migrate_batch(headroom_move* moves, size_t count) {
   Entry rt;
-  t_error = "";
+  ClearError();
   if (moves == nullptr && count > 0)
     return Answer(Status(Code::kInvalidArgument, "the list of moves is null"));
   for (size_t i = 0; i < count; ++i) {
@@ -174,7 +136,7 @@ int headroom_migrate_batch(headroom_move* moves, size_t count) {
     moves[i].result = HEADROOM_NOT_FOUND;
     if (!IsTier(moves[i].tier)) return Answer(Status(Code::kInvalidArgument, "tier must be a headroom_tier"));
   }
-  if (!rt) return Answer(Status(Code::kUnsupported, "this process does not run under headroom run"));
+  if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   return count == 0 ? HEADROOM_OK : Migrate(*rt, moves, count);
 }
 
@@ -182,34 +144,6 @@ int headroom_range_migrate(uint64_t address, uint64_t bytes, int tier) {
   headroom_move move = {address, bytes, tier, HEADROOM_OK, 0};
   return headroom_migrate_batch(&move, 1);
 }
-
-int headroom_set_hint(uint64_t address, int hint) {
-  Entry rt;
-  t_error = "";
-  if (!IsHint(hint)) return Answer(Status(Code::kInvalidArgument, "hint must be a headroom_hint"));
-  if (!rt) return Answer(Status(Code::kUnsupported, "this process does not run under headroom run"));
-  bool found = false;
-  for (int i = 0; i < Runtime::kMaxDevices; ++i) {
-    if (rt->ExistingDevice(i) == nullptr) continue;
-    WithPlacedOf(*rt, i, [&](const std::vector<Placed*>& all) {
-      const Target target = FindTarget(all, address);
-      if (target.placed == nullptr) return;
-      found = true;
-      target.placed->hint = static_cast<Hint>(hint);
-      target.placed->wants_device = hint == HEADROOM_HINT_HOT || hint == HEADROOM_HINT_NONE;
-    });
-  }
-  return found ? HEADROOM_OK : Answer(Status(Code::kNotFound, "headroom has placed nothing at that address"));
-}
-
-int headroom_set_thread_hint(int hint, const char* tag) {
-  t_error = "";
-  if (!IsHint(hint)) return Answer(Status(Code::kInvalidArgument, "hint must be a headroom_hint"));
-  SetThreadHint(static_cast<Hint>(hint), tag);
-  return HEADROOM_OK;
-}
-
-const char* headroom_last_error(void) { return t_error; }
 
 #pragma GCC visibility pop
 }  // extern "C"

@@ -163,6 +163,7 @@ Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
 
 uint64_t Displaceable(Runtime& rt, DeviceState& device) {
   uint64_t bytes = 0;
+  if (!rt.in_front) return bytes;  // what the program launches would not be held back
   WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
     for (const Placed* placed : all) bytes += MayGiveWay(*placed) ? BytesIn(Tier::kDevice, *placed) : 0;
   });
@@ -198,6 +199,7 @@ bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes) {
 }
 
 void MoveBack(Runtime& rt, DeviceState& device) {
+  if (!rt.in_front) return;
   if (device.host.in_use().used() + device.source.PeerUsed() == 0 || rt.captures.Any()) return;
   if (NowNanoseconds() < device.move_back.not_before) return;
   const auto room = [&] {

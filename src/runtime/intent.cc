@@ -1,31 +1,20 @@
 #include "runtime/intent.h"
 
-#include <cstring>
-
 namespace headroom {
-namespace {
-
-struct ThreadIntent {
-  Hint hint;
-  char tag[64];
-};
-
-__attribute__((tls_model("initial-exec"))) thread_local ThreadIntent t_intent = {};
-
-}  // namespace
-
-void SetThreadHint(Hint hint, const char* tag) {
-  t_intent.hint = hint;
-  std::strncpy(t_intent.tag, tag == nullptr ? "" : tag, sizeof t_intent.tag - 1);
+ThreadIntent& IntentOfThread() {
+  __attribute__((tls_model("initial-exec"))) static thread_local ThreadIntent t_intent;
+  return t_intent;
 }
 
 PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {
   PlanRequest request;
   request.bytes = bytes;
-  request.policy = rt.options.policy;
-  request.hint = t_intent.hint;
+  const ThreadIntent& thread = IntentOfThread();
+  request.policy = thread.policy.value_or(rt.options.policy);
+  if (thread.backend) request.backend = *thread.backend;
+  request.hint = thread.hint;
   request.resident = bytes < rt.options.resident_below;
-  rt.options.rules.Apply(bytes, t_intent.tag, &request);
+  rt.options.rules.Apply(bytes, thread.tag.data(), &request);
   return request;
 }
 

@@ -1,13 +1,21 @@
 // Intent: what the program, the user and the rules want of one allocation.
 #pragma once
 
+#include <array>
+#include <optional>
+
 #include "runtime/runtime.h"
 
 namespace headroom {
 
-// Hint and tag for what this thread allocates from now on; both may be absent. The
-// tag is cut at 63 bytes.
-void SetThreadHint(Hint hint, const char* tag);
+// What a thread says of all that it allocates from now on; rules outweigh it.
+struct ThreadIntent {
+  std::optional<Policy> policy;
+  std::optional<Backend> backend;
+  Hint hint = Hint::kNone;
+  std::array<char, kMaxTag + 1> tag{};  // "": none
+};
+ThreadIntent& IntentOfThread();
 
 // The plan request for `bytes` of the calling thread; `displaceable` is left 0.
 PlanRequest IntentFor(const Runtime& rt, uint64_t bytes);

@@ -28,4 +28,12 @@ DlsymFunction RealDlsym() {
   return real;
 }
 
+bool StandsInFront() {
+  // The first dlsym of the global scope is ours then.
+  Dl_info first{};
+  Dl_info ours{};
+  return dladdr(RealDlsym()(RTLD_DEFAULT, "dlsym"), &first) != 0 &&
+         dladdr(reinterpret_cast<void*>(&StandsInFront), &ours) != 0 && first.dli_fbase == ours.dli_fbase;
+}
+
 }  // namespace headroom

@@ -12,4 +12,8 @@ using DlsymFunction = void* (*)(void*, const char*);
 HEADROOM_UNINSTRUMENTED DlsymFunction FindDlsym();
 DlsymFunction RealDlsym();
 
+// Whether this library stands in front of the driver in this process, preloaded or linked, so that
+// what the program submits passes the gate. False where it was only opened.
+bool StandsInFront();
+
 }  // namespace headroom

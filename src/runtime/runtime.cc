@@ -7,9 +7,11 @@
 #include <mutex>
 #include <new>
 
+#include "base/env.h"
 #include "base/log.h"
 #include "runtime/real_dlsym.h"
 #include "runtime/report.h"
+#include "topology/host_budget.h"
 #include "topology/link_estimate.h"
 
 namespace headroom {
@@ -84,6 +86,7 @@ uint64_t DeviceState::VisibleFree(uint64_t driver_free) const {
 Runtime::Runtime(const Driver& bound, const Options& read)
     : driver(bound),
       options(read),
+      in_front(StandsInFront()),
       imports(driver),
       retired(driver),
       captures(driver),
@@ -96,14 +99,22 @@ Runtime* Runtime::Existing() { return g_runtime.load(std::memory_order_acquire);
 Runtime* Runtime::Get() {
   if (g_off.load(std::memory_order_relaxed)) return nullptr;
   Runtime* runtime = Existing();
-  return runtime != nullptr ? runtime : Create();
+  return runtime != nullptr ? runtime : Create(false);
 }
 
-Runtime* Runtime::Create() {
+Runtime* Runtime::Require() {
+  if (g_off.load(std::memory_order_relaxed)) return nullptr;
+  Runtime* runtime = Existing();
+  return runtime != nullptr ? runtime : Create(true);
+}
+
+Runtime* Runtime::Create(bool required) {
   std::lock_guard lock(g_create_mutex);
   if (Existing() != nullptr || g_off.load()) return Existing();
-  const Options options = ReadOptions();
-  const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0;
+  Options options = ReadOptions();
+  const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 && !required;
+  if (required && !StandsInFront() && std::getenv(env::kHostLimit) == nullptr)
+    options.host_limit = AutoHostBudget().bytes;
   const Result<Driver> driver =
       idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set")) : BindDriver(RealDlsym());
   if (!driver.ok()) {
@@ -279,10 +290,10 @@ HostTier* Runtime::Host(int numa_node) {
   return hosts_.back().get();
 }
 
-Entry::Entry() {
+Entry::Entry(bool required) {
   if (t_depth > 0) return;
   ++t_depth;  // making the runtime calls the driver, too
-  runtime_ = Runtime::Get();
+  runtime_ = required ? Runtime::Require() : Runtime::Get();
   if (runtime_ == nullptr) {
     --t_depth;
     return;

@@ -1,6 +1,10 @@
 // Runtime: the shim's state in this process, made on the first driver call that
 // concerns it and never destroyed, since programs free memory in their own
-// destructors. Entry is how every hook gets at it.
+// destructors. Entry is how every hook and every C function gets at it.
+//
+// A program that only opens the library has no hooks: it gets memory by the C
+// interface alone, and nothing is moved but what it asks for, since its launches do
+// not pass the gate.
 //
 // A hook passes its call through untouched when Entry is empty: no limits were
 // set, the driver could not be bound, the process was forked from one that used
@@ -68,6 +72,9 @@ class Runtime {
 
   // Null where calls pass through.
   static Runtime* Get();
+  // The same for the C interface, which needs no limits. Where the program only opened the library
+  // and set none, host memory is what this machine can spare. Null: no CUDA 13 driver, or forked.
+  static Runtime* Require();
   // The same without making it: null before the first use.
   static Runtime* Existing();
 
@@ -96,6 +103,7 @@ class Runtime {
 
   const Driver driver;
   const Options options;
+  const bool in_front;  // the program's launches and frees pass our hooks
   RangeTable ranges;
   ImportTable imports;
   PointerTable pointers;
@@ -108,7 +116,7 @@ class Runtime {
 
  private:
   Runtime(const Driver& bound, const Options& read);
-  static Runtime* Create();
+  static Runtime* Create(bool required);
   HostTier* Host(int numa_node) HEADROOM_REQUIRES(mutex_);
   // Null for an ordinal that the driver does not have.
   DeviceTier* TierOf(CUdevice device) HEADROOM_REQUIRES(mutex_);
@@ -158,7 +166,9 @@ class Passage {
 
 class Entry {
  public:
-  Entry();
+  Entry() : Entry(false) {}
+  // `required`: by Runtime::Require.
+  explicit Entry(bool required);
   ~Entry();
   Entry(const Entry&) = delete;
   Entry& operator=(const Entry&) = delete;

@@ -44,23 +44,25 @@ needs_clang = pytest.mark.skipif(not shutil.which("clang++"), reason="clang++ is
 needs_tidy = pytest.mark.skipif(not shutil.which("clang-tidy"), reason="clang-tidy is missing: scripts/deps.sh lint")
 
 
-@needs_clang
-@pytest.mark.parametrize("folder", ["src/tier", "sim"])
-def test_threads_passes_under_the_lock(project, folder):
-    gate.passes("threads", *project(f"{folder}/a.cc", COUNTER.format(lock="MutexLock lock(mutex_);")))
+BOTH = pytest.mark.parametrize("gate_name, folder", [
+    pytest.param("threads", "sim", marks=needs_clang), pytest.param("tidy", "src/tier", marks=needs_tidy)])
 
 
-@needs_clang
-@pytest.mark.parametrize("folder", ["src/tier", "sim"])
-def test_threads_trips_without_the_lock(project, folder):
-    gate.trips("requires holding mutex 'mutex_'", "threads", *project(f"{folder}/a.cc", COUNTER.format(lock="")))
+@BOTH
+def test_passes_under_the_lock(project, gate_name, folder):
+    gate.passes(gate_name, *project(f"{folder}/a.cc", COUNTER.format(lock="MutexLock lock(mutex_);")))
 
 
-@needs_clang
-def test_threads_trips_on_a_lock_kept(project):
+@BOTH
+def test_trips_without_the_lock(project, gate_name, folder):
+    gate.trips("requires holding mutex 'mutex_'", gate_name, *project(f"{folder}/a.cc", COUNTER.format(lock="")))
+
+
+@BOTH
+def test_trips_on_a_lock_kept(project, gate_name, folder):
     text = ('#include "base/mutex.h"\nheadroom::Mutex g_mutex;\n'
             "void Keep(bool early) { g_mutex.Lock(); if (early) return; g_mutex.Unlock(); }\n")
-    gate.trips("is not held on every path", "threads", *project("src/tier/a.cc", text))
+    gate.trips("is not held on every path", gate_name, *project(f"{folder}/a.cc", text))
 
 
 @needs_tidy
@@ -82,8 +84,8 @@ def test_tidy_trips_on(project, text, check):
 
 @needs_clang
 def test_trips_when_no_source_is_compiled(project, tmp_path):
-    arguments = project("src/tier/a.cc", "int x;\n")
-    (tmp_path / "src/tier/a.cc").unlink()
+    arguments = project("sim/a.cc", "int x;\n")
+    (tmp_path / "sim/a.cc").unlink()
     gate.trips("nothing was checked", "threads", *arguments)
 
 

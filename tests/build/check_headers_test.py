@@ -21,6 +21,16 @@ def test_trips_on_a_missing_include(write, tmp_path):
     gate.trips("src/base/size.h: does not compile alone as c++", *arguments(tmp_path))
 
 
+def test_leaves_a_header_to_the_source_that_includes_it_first(write, tmp_path):
+    write("src/base/size.h", "#pragma once\nstd::uint64_t Bytes();\n")
+    write("src/base/size.cc", '#include "base/size.h"\n')
+    write("src/base/log.h", "#pragma once\n")
+    gate.passes(*arguments(tmp_path))
+    assert "1 compilations, 0 problems" in gate.output
+    write("src/base/size.cc", '#include <cstdint>\n\n#include "base/size.h"\n')
+    gate.trips("src/base/size.h: does not compile alone as c++", *arguments(tmp_path))
+
+
 def test_trips_on_a_public_header_that_is_not_c(write, tmp_path):
     write("include/headroom/headroom.h", "#pragma once\ninline int Twice(int x) { return [](int y) { return y; }(x); }\n")
     gate.trips("include/headroom/headroom.h: does not compile alone as c:", *arguments(tmp_path))

@@ -1,7 +1,7 @@
 // The cap on managed memory: which bound it is, on which machine, and how it is said.
-#include "range/managed_cap.h"
-
 #include <gtest/gtest.h>
+
+#include "range/managed_cap.h"
 
 namespace headroom {
 namespace {

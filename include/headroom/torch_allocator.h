@@ -1,0 +1,68 @@
+/* The functions that PyTorch's pluggable allocator takes (PyTorch 2.9 and later), in libheadroom.so.
+ *
+ *   torch.cuda.memory.CUDAPluggableAllocator(path, "headroom_torch_malloc", "headroom_torch_free")
+ *
+ * with torch.cuda.memory.change_current_allocator: every tensor comes from headroom's pool. The
+ * functions under "hooks" belong to it; the Python package sets them (headroom.torch.use()).
+ *
+ *   torch.cuda.memory.CUDAPluggableAllocator(path, "headroom_segment_malloc", "headroom_segment_free")
+ *
+ * behind torch.cuda.MemPool: PyTorch caches, headroom gives it segments (headroom.torch.pool()).
+ *
+ * The library and the allocator object have to outlive all memory. Any thread. `stream` is the
+ * CUstream that uses the memory first. */
+#ifndef HEADROOM_TORCH_ALLOCATOR_H_
+#define HEADROOM_TORCH_ALLOCATOR_H_
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct CUstream_st; /* cudaStream_t */
+
+/* `bytes` of `device` from the pool, ready on `stream`. Lack of memory: PyTorch would make a tensor of a null
+ * pointer, so where the C++ runtime of the process can be found, a std::runtime_error that begins with "CUDA
+ * out of memory" is thrown, which Python sees as RuntimeError; elsewhere null. */
+void* headroom_torch_malloc(ssize_t bytes, int device, struct CUstream_st* stream);
+/* Gives it back in the order of `stream`. `bytes` is not used. Does not wait. */
+void headroom_torch_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream);
+
+/* One allocation for each call, placed as the thread's placement says; null when there is no memory, which
+ * PyTorch's MemPool turns into torch.OutOfMemoryError after it gave back what it caches. */
+void* headroom_segment_malloc(ssize_t bytes, int device, struct CUstream_st* stream);
+/* Waits for the context's work. */
+void headroom_segment_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream);
+
+/* The same in managed memory, under the names of the GH200 project's allocator. */
+void* managed_malloc(ssize_t bytes, int device, struct CUstream_st* stream);
+void managed_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream);
+
+/* Hooks: for the setters of torch.cuda.memory.CUDAPluggableAllocator's allocator object. */
+void headroom_torch_init(int device_count);
+void headroom_torch_reset(void); /* empty_cache: gives free segments back */
+/* The pool of `device` takes at most this part of its memory, as PyTorch sees it. */
+void headroom_torch_memory_fraction(double fraction, int device);
+/* First address of the block that holds `address`, and its size; null where it is none of ours. */
+void* headroom_torch_base_alloc(void* address, size_t* bytes);
+void headroom_torch_record_stream(void* address, struct CUstream_st* stream);
+
+#ifdef __cplusplus
+}
+
+#include <functional>
+#include <utility>
+
+/* PyTorch passes these C++ types (c10::cuda::MempoolId_t is the pair). */
+extern "C" {
+using headroom_mempool_id = std::pair<unsigned long long, unsigned long long>;
+void headroom_torch_begin_allocate_to_pool(int device, headroom_mempool_id id,
+                                           std::function<bool(CUstream_st*)> filter);
+void headroom_torch_end_allocate_to_pool(int device, headroom_mempool_id id);
+void headroom_torch_release_pool(int device, headroom_mempool_id id);
+}
+#endif
+#endif /* HEADROOM_TORCH_ALLOCATOR_H_ */

@@ -1,0 +1,63 @@
+#include "capi/allocate.h"
+
+#include "runtime/allocate.h"
+
+namespace headroom {
+namespace {
+
+// Lets calls through that a capture, of whichever stream, would otherwise refuse or be broken by.
+class RelaxedCapture {
+ public:
+  explicit RelaxedCapture(const Driver& driver) : driver_(driver) {
+    driver_.ThreadExchangeStreamCaptureMode(&mode_);
+  }
+  ~RelaxedCapture() { driver_.ThreadExchangeStreamCaptureMode(&mode_); }
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  const Driver& driver_;
+  CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;
+};
+
+// Whether HBM has room for a range of `bytes`, or can be made to.
+bool HbmHas(Runtime& rt, DeviceState& device, uint64_t bytes) {
+  const auto fits = [&] { return RoundUp(bytes, kGranularity) <= device.source.DeviceFree(); };
+  return fits() || (MakeRoomFor(rt, device, bytes) && fits());
+}
+
+}  // namespace
+
+Result<CUdeviceptr> AllocateDirect(Runtime& rt, uint64_t bytes, Where where) {
+  DeviceState* device = rt.CurrentDevice();
+  if (device == nullptr) return Status(Code::kNotFound, "no device is current");
+  const RelaxedCapture relaxed(rt.driver);
+  const auto native = [&](CUdeviceptr* out) { return rt.driver.MemAlloc(out, bytes); };
+  CUdeviceptr address = 0;
+  CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+  if (where == Where::kAny) {
+    result = Allocate(rt, bytes, &address, native);
+  } else if (bytes < rt.options.range_threshold) {
+    result = AllocateNative(rt, *device, bytes, &address, native);
+  } else if (HbmHas(rt, *device, bytes)) {
+    result = AllocateRange(rt, *device, bytes, &address);
+  }
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "allocating device memory");
+  return address;
+}
+
+Status FreeDirect(Runtime& rt, CUdeviceptr address) {
+  const RelaxedCapture relaxed(rt.driver);
+  std::unique_ptr<Range> range = rt.ranges.Take(address);
+  if (range == nullptr)
+    return DriverStatus(FreeNative(rt, address, [&] { return rt.driver.MemFree(address); }), "cuMemFree");
+  if (FreeRange(rt, std::move(range)) == CUDA_SUCCESS) return Status();
+  range = rt.ranges.Take(address);
+  if (range != nullptr) {
+    RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
+    rt.retired.Add({std::move(range), &builder, nullptr});
+  }
+  return Status();
+}
+
+}  // namespace headroom

@@ -1,0 +1,79 @@
+#include "capi/pools.h"
+
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "base/log.h"
+#include "capi/allocate.h"
+#include "capi/on_device.h"
+
+namespace headroom {
+namespace {
+
+// A pool's segments, as headroom gives out any memory.
+class DeviceSegments : public SegmentSource {
+ public:
+  explicit DeviceSegments(int device) : device_(device) {}
+
+  Result<CUdeviceptr> Create(uint64_t bytes, CUstream, Where where) override {
+    const Entry rt(true);
+    if (!rt) return Status(Code::kUnsupported, "no headroom in this process");
+    const OnDevice here(rt->driver, device_);
+    if (!here.status().ok()) return here.status();
+    return AllocateDirect(*rt, bytes,
+                          where == Where::kResident ? headroom::Where::kHbm : headroom::Where::kAny);
+  }
+
+  Status Destroy(CUdeviceptr va) override {
+    const Entry rt(true);
+    if (!rt) return Status(Code::kUnsupported, "no headroom in this process");
+    const OnDevice here(rt->driver, device_);
+    return here.status().ok() ? FreeDirect(*rt, va) : here.status();
+  }
+
+ private:
+  const int device_;
+};
+
+struct DevicePool {
+  DevicePool(Runtime& rt, int device) : segments(device), pool(rt.driver, segments, OptionsFor(rt)) {}
+
+  static PoolOptions OptionsFor(Runtime& rt) {
+    PoolOptions options;
+    options.synchronize = [&rt] {
+      const Captures::Quiet quiet(rt.captures);
+      if (!quiet) return Status(Code::kBusy, "a CUDA graph is being captured");
+      return DriverStatus(rt.driver.CtxSynchronize(), "cuCtxSynchronize");
+    };
+    return options;
+  }
+
+  DeviceSegments segments;
+  Pool pool;
+};
+
+std::array<std::atomic<DevicePool*>, Runtime::kMaxDevices> g_pools{};
+
+}  // namespace
+
+Pool* ExistingPool(int device) {
+  if (device < 0 || device >= Runtime::kMaxDevices) return nullptr;
+  DevicePool* made = g_pools[static_cast<size_t>(device)].load(std::memory_order_acquire);
+  return made == nullptr ? nullptr : &made->pool;
+}
+
+Pool* PoolOf(int device) {
+  Pool* existing = ExistingPool(device);
+  if (existing != nullptr || device < 0 || device >= Runtime::kMaxDevices) return existing;
+  const Entry rt(true);
+  if (!rt || rt->Device(device) == nullptr) return nullptr;
+  auto made = std::make_unique<DevicePool>(*rt, device);
+  DevicePool* none = nullptr;
+  if (g_pools[static_cast<size_t>(device)].compare_exchange_strong(none, made.get())) {
+    (void)made.release();  // for good: the program frees memory in its own destructors
+  }
+  return ExistingPool(device);
+}
+
+}  // namespace headroom

@@ -1,0 +1,76 @@
+// What headroom holds, and giving back what it only caches.
+#include <algorithm>
+#include <cstring>
+
+#include "capi/answer.h"
+#include "capi/on_device.h"
+#include "capi/pools.h"
+
+namespace headroom {
+namespace {
+
+void AddTiers(const DeviceState& device, headroom_stats* out) {
+  out->device_limit = device.tier.budget().limit();
+  out->device_used = device.tier.budget().used();
+  out->peer_limit = device.source.PeerLimit();
+  out->peer_used = device.source.PeerUsed();
+  out->host_limit = device.host_limit;
+  out->host_used = device.host.in_use().used();
+  out->host_kept = device.host.kept_bytes();
+  out->allocations = device.counts.allocations.load();
+  out->spilled = device.counts.spilled.load();
+  out->displaced_bytes = device.counts.displaced.load();
+}
+
+void AddPool(const Pool& pool, headroom_stats* out) {
+  const PoolStats stats = pool.Stats();
+  out->pool_allocated = stats.allocated;
+  out->pool_reserved = stats.reserved;
+  out->pool_peak_allocated = stats.peak_used;
+  out->pool_peak_reserved = stats.peak_reserved;
+  out->pool_allocations = stats.allocations;
+  out->pool_frees = stats.frees;
+  out->pool_segments_created = stats.segment_creates;
+  out->pool_segments_destroyed = stats.segment_destroys;
+  out->pool_out_of_memory = stats.out_of_memory;
+}
+
+}  // namespace
+}  // namespace headroom
+
+using namespace headroom;
+
+extern "C" {
+#pragma GCC visibility push(default)
+
+int headroom_get_stats(int device, headroom_stats* out, size_t bytes) {
+  const Entry rt(true);
+  ClearError();
+  if (out == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the figures is null"));
+  if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
+  const DeviceState* state = rt->Device(device);
+  if (state == nullptr)
+    return Answer(Status(Code::kNotFound, "the driver has no such device; has CUDA started?"));
+  headroom_stats stats{};
+  AddTiers(*state, &stats);
+  if (const Pool* pool = ExistingPool(device)) AddPool(*pool, &stats);
+  std::memcpy(out, &stats, std::min(bytes, sizeof stats));
+  return HEADROOM_OK;
+}
+
+int headroom_trim(int device) {
+  const Entry rt(true);
+  ClearError();
+  if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
+  DeviceState* state = rt->Device(device);
+  if (state == nullptr)
+    return Answer(Status(Code::kNotFound, "the driver has no such device; has CUDA started?"));
+  const OnDevice here(rt->driver, device);
+  if (!here.status().ok()) return Answer(here.status());
+  if (Pool* pool = ExistingPool(device)) pool->Trim();
+  state->host.Trim();
+  return HEADROOM_OK;
+}
+
+#pragma GCC visibility pop
+}  // extern "C"

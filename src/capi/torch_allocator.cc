@@ -1,0 +1,141 @@
+#include "headroom/torch_allocator.h"
+
+#include <dlfcn.h>
+
+#include <cstdio>
+
+#include "base/log.h"
+#include "base/size.h"
+#include "capi/allocate.h"
+#include "capi/on_device.h"
+#include "capi/pools.h"
+
+namespace headroom {
+namespace {
+
+CUdeviceptr AddressOf(void* address) { return reinterpret_cast<CUdeviceptr>(address); }
+void* PointerOf(CUdeviceptr address) { return reinterpret_cast<void*>(address); }  // NOLINT
+
+void* DirectOn(int device, ssize_t bytes) {
+  const Entry rt(true);
+  if (!rt || bytes <= 0) return nullptr;
+  const OnDevice here(rt->driver, device);
+  if (!here.status().ok()) return nullptr;
+  const Result<CUdeviceptr> made = AllocateDirect(*rt, static_cast<uint64_t>(bytes), Where::kAny);
+  return made.ok() ? PointerOf(*made) : nullptr;
+}
+
+void FreeDirectOn(int device, void* address) {
+  if (address == nullptr) return;
+  const Entry rt(true);
+  if (!rt) return;
+  const OnDevice here(rt->driver, device);
+  const Status status = here.status().ok() ? FreeDirect(*rt, AddressOf(address)) : here.status();
+  if (!status.ok()) Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
+}
+
+// Throws, by the C++ runtime that the program uses, which is not the one inside this library.
+// Returns where it finds none.
+void ThrowOutOfMemory(uint64_t bytes, int device, const PoolStats& stats) {
+  using Throw = void (*)(const char*);
+  const auto raise = reinterpret_cast<Throw>(dlsym(RTLD_DEFAULT, "_ZSt21__throw_runtime_errorPKc"));
+  if (raise == nullptr) return;
+  char text[256];
+  std::snprintf(
+      text, sizeof text,
+      "CUDA out of memory. headroom could not allocate %s on GPU %d: %s are allocated and %s reserved, "
+      "in HBM and the other tiers together",
+      FormatSize(bytes).c_str(), device, FormatSize(stats.allocated).c_str(),
+      FormatSize(stats.reserved).c_str());
+  raise(text);
+}
+
+// A view of the device's memory as the program is told of it, for the fraction of it.
+uint64_t TotalOf(int device) {
+  const Entry rt(true);
+  DeviceState* state = rt ? rt->Device(device) : nullptr;
+  size_t bytes = 0;
+  if (state == nullptr || rt->driver.DeviceTotalMem(&bytes, device) != CUDA_SUCCESS) return 0;
+  return state->VisibleTotal(bytes);
+}
+
+}  // namespace
+}  // namespace headroom
+
+using namespace headroom;
+
+extern "C" {
+#pragma GCC visibility push(default)
+
+void* headroom_torch_malloc(ssize_t bytes, int device, CUstream_st* stream) {
+  if (bytes <= 0) return nullptr;
+  Pool* pool = PoolOf(device);
+  if (pool == nullptr) return nullptr;
+  const Result<CUdeviceptr> made = pool->Allocate(static_cast<uint64_t>(bytes), stream);
+  if (made.ok()) return PointerOf(*made);
+  ThrowOutOfMemory(static_cast<uint64_t>(bytes), device, pool->Stats());
+  return nullptr;
+}
+
+void headroom_torch_free(void* address, ssize_t, int device, CUstream_st* stream) {
+  Pool* pool = address == nullptr ? nullptr : ExistingPool(device);
+  if (pool == nullptr) return;
+  const Status status = pool->Free(AddressOf(address), stream);
+  if (!status.ok()) Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
+}
+
+void* headroom_segment_malloc(ssize_t bytes, int device, CUstream_st*) { return DirectOn(device, bytes); }
+
+void headroom_segment_free(void* address, ssize_t, int device, CUstream_st*) {
+  FreeDirectOn(device, address);
+}
+
+void headroom_torch_init(int) {}
+
+void headroom_torch_reset(void) {
+  for (int device = 0; device < Runtime::kMaxDevices; ++device) {
+    if (Pool* pool = ExistingPool(device)) pool->Trim();
+  }
+}
+
+void headroom_torch_memory_fraction(double fraction, int device) {
+  Pool* pool = PoolOf(device);
+  const uint64_t total = TotalOf(device);
+  if (pool == nullptr || total == 0 || !(fraction >= 0)) return;
+  pool->SetLimit(fraction >= 1 ? UINT64_MAX : static_cast<uint64_t>(fraction * static_cast<double>(total)));
+}
+
+void* headroom_torch_base_alloc(void* address, size_t* bytes) {
+  for (int device = 0; device < Runtime::kMaxDevices; ++device) {
+    const Pool* pool = ExistingPool(device);
+    CUdeviceptr base = 0;
+    uint64_t size = 0;
+    if (pool == nullptr || !pool->Find(AddressOf(address), &base, &size)) continue;
+    if (bytes != nullptr) *bytes = size;
+    return PointerOf(base);
+  }
+  return nullptr;
+}
+
+void headroom_torch_record_stream(void* address, CUstream_st* stream) {
+  for (int device = 0; device < Runtime::kMaxDevices; ++device) {
+    Pool* pool = ExistingPool(device);
+    if (pool != nullptr && pool->RecordStream(AddressOf(address), stream).ok()) return;
+  }
+}
+
+void headroom_torch_begin_allocate_to_pool(int device, headroom_mempool_id id,
+                                           std::function<bool(CUstream_st*)> filter) {
+  if (Pool* pool = PoolOf(device)) pool->BeginAllocateTo({id.first, id.second}, std::move(filter));
+}
+
+void headroom_torch_end_allocate_to_pool(int device, headroom_mempool_id id) {
+  if (Pool* pool = ExistingPool(device)) pool->EndAllocateTo({id.first, id.second});
+}
+
+void headroom_torch_release_pool(int device, headroom_mempool_id id) {
+  if (Pool* pool = ExistingPool(device)) pool->ReleasePool({id.first, id.second});
+}
+
+#pragma GCC visibility pop
+}  // extern "C"
