@@ -1,24 +1,10 @@
 #include "capi/allocate.h"
 
+#include "pool/relaxed.h"
 #include "runtime/allocate.h"
 
 namespace headroom {
 namespace {
-
-// Lets calls through that a capture, of whichever stream, would otherwise refuse or be broken by.
-class RelaxedCapture {
- public:
-  explicit RelaxedCapture(const Driver& driver) : driver_(driver) {
-    driver_.ThreadExchangeStreamCaptureMode(&mode_);
-  }
-  ~RelaxedCapture() { driver_.ThreadExchangeStreamCaptureMode(&mode_); }
-  RelaxedCapture(const RelaxedCapture&) = delete;
-  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
-
- private:
-  const Driver& driver_;
-  CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;
-};
 
 // Whether HBM has room for a range of `bytes`, or can be made to.
 bool HbmHas(Runtime& rt, DeviceState& device, uint64_t bytes) {
