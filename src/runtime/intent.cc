@@ -23,6 +23,7 @@ PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {
   PlanRequest request;
   request.bytes = bytes;
   request.policy = rt.options.policy;
+  request.backend = rt.options.backend;
   request.hint = t_intent.hint;
   request.resident = bytes < rt.options.resident_below;
   rt.options.rules.Apply(bytes, t_intent.tag, &request);
