@@ -110,7 +110,7 @@ typedef struct headroom_stats {
   uint64_t host_limit;    /* of the node's processes together */
   uint64_t host_used;     /* chunks in use by this process */
   uint64_t host_kept;     /* and those kept for reuse */
-  uint64_t managed_limit; /* the managed backend's cap; 0: not in use */
+  uint64_t managed_limit; /* the managed backend's cap */
   uint64_t managed_used;
   uint64_t allocations;     /* so far; a pool's segments count, not what it gives out of them */
   uint64_t spilled;         /* of these, with bytes outside HBM when they were made */

@@ -2,6 +2,7 @@
 
 #include "pool/relaxed.h"
 #include "runtime/allocate.h"
+#include "runtime/intent.h"
 
 namespace headroom {
 namespace {
@@ -21,7 +22,7 @@ Result<CUdeviceptr> AllocateDirect(Runtime& rt, uint64_t bytes, Where where) {
   const auto native = [&](CUdeviceptr* out) { return rt.driver.MemAlloc(out, bytes); };
   CUdeviceptr address = 0;
   CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-  if (where == Where::kAny) {
+  if (where == Where::kAny || IntentFor(rt, bytes).backend == Backend::kManaged) {
     result = Allocate(rt, bytes, &address, native);
   } else if (bytes < rt.options.range_threshold) {
     result = AllocateNative(rt, *device, bytes, &address, native);
@@ -34,14 +35,18 @@ Result<CUdeviceptr> AllocateDirect(Runtime& rt, uint64_t bytes, Where where) {
 
 Status FreeDirect(Runtime& rt, CUdeviceptr address) {
   const RelaxedCapture relaxed(rt.driver);
+  const CUresult result = Free(rt, address, [&] { return rt.driver.MemFree(address); });
+  if (result == CUDA_SUCCESS) return Status();
+  // The caller has no second chance.
   std::unique_ptr<Range> range = rt.ranges.Take(address);
-  if (range == nullptr)
-    return DriverStatus(FreeNative(rt, address, [&] { return rt.driver.MemFree(address); }), "cuMemFree");
-  if (FreeRange(rt, std::move(range)) == CUDA_SUCCESS) return Status();
-  range = rt.ranges.Take(address);
+  ManagedBlock block;
   if (range != nullptr) {
     RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
     rt.retired.Add({std::move(range), &builder, nullptr});
+  } else if (rt.managed.Take(address, &block)) {
+    rt.managed.Defer(block);
+  } else {
+    return DriverStatus(result, "cuMemFree");
   }
   return Status();
 }

@@ -14,7 +14,8 @@ enum class Where {
 Result<CUdeviceptr> AllocateDirect(Runtime& rt, uint64_t bytes, Where where);
 
 // Gives it back once the context's work is done; where that cannot be waited for now, it goes back later.
-// Of an address that is not from AllocateDirect, the driver's own answer.
+// An address that is not from
+// AllocateDirect gets the driver's own answer.
 Status FreeDirect(Runtime& rt, CUdeviceptr address);
 
 }  // namespace headroom

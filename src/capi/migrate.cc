@@ -104,6 +104,17 @@ class DeviceBatch {
   std::vector<headroom_move*> owners_;
 };
 
+Status Prefetch(Runtime& rt, const ManagedBlock& block, CUdeviceptr address, uint64_t bytes, bool to_host,
+                CUstream stream) {
+  const uint64_t left = block.va + block.bytes - address;
+  const CUdeviceptr from = bytes == 0 ? block.va : address;
+  const uint64_t count = bytes == 0 ? block.bytes : std::min(bytes, left);
+  const CUmemLocation where = to_host ? CUmemLocation{CU_MEM_LOCATION_TYPE_HOST, {0}}
+                                      : CUmemLocation{CU_MEM_LOCATION_TYPE_DEVICE, {block.device}};
+  if (rt.driver.MemPrefetchAsync == nullptr) return Status(Code::kUnsupported, "this driver cannot prefetch");
+  return DriverStatus(rt.driver.MemPrefetchAsync(from, count, where, 0, stream), "cuMemPrefetchAsync");
+}
+
 headroom_result Migrate(Runtime& rt, headroom_move* moves, size_t count) {
   const Standstill standstill(rt);
   if (!standstill.status().ok()) return Answer(standstill.status());
@@ -143,6 +154,16 @@ int headroom_migrate_batch(headroom_move* moves, size_t count) {
 int headroom_range_migrate(uint64_t address, uint64_t bytes, int tier) {
   headroom_move move = {address, bytes, tier, HEADROOM_OK, 0};
   return headroom_migrate_batch(&move, 1);
+}
+
+int headroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream) {
+  const Entry rt;
+  ClearError();
+  ManagedBlock block;
+  if (!rt || !rt->managed.Find(address, &block)) return headroom_range_migrate(address, bytes, tier);
+  if (tier != HEADROOM_TIER_DEVICE && tier != HEADROOM_TIER_HOST)
+    return Answer(Status(Code::kInvalidArgument, "managed memory can be prefetched to the device and to the host"));
+  return Answer(Prefetch(*rt, block, address, bytes, tier == HEADROOM_TIER_HOST, static_cast<CUstream>(stream)));
 }
 
 #pragma GCC visibility pop

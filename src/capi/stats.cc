@@ -17,6 +17,8 @@ void AddTiers(const DeviceState& device, headroom_stats* out) {
   out->host_limit = device.host_limit;
   out->host_used = device.host.in_use().used();
   out->host_kept = device.host.kept_bytes();
+  out->managed_limit = device.managed.cap().bytes;
+  out->managed_used = device.managed.budget().used();
   out->allocations = device.counts.allocations.load();
   out->spilled = device.counts.spilled.load();
   out->displaced_bytes = device.counts.displaced.load();

@@ -9,12 +9,25 @@
 #include "capi/allocate.h"
 #include "capi/on_device.h"
 #include "capi/pools.h"
+#include "runtime/intent.h"
 
 namespace headroom {
 namespace {
 
 CUdeviceptr AddressOf(void* address) { return reinterpret_cast<CUdeviceptr>(address); }
 void* PointerOf(CUdeviceptr address) { return reinterpret_cast<void*>(address); }  // NOLINT
+
+// The thread asks for managed memory while one lives.
+class WantManaged {
+ public:
+  WantManaged() : before_(IntentOfThread().backend) { IntentOfThread().backend = Backend::kManaged; }
+  ~WantManaged() { IntentOfThread().backend = before_; }
+  WantManaged(const WantManaged&) = delete;
+  WantManaged& operator=(const WantManaged&) = delete;
+
+ private:
+  const std::optional<Backend> before_;
+};
 
 void* DirectOn(int device, ssize_t bytes) {
   const Entry rt(true);
@@ -89,6 +102,13 @@ void* headroom_segment_malloc(ssize_t bytes, int device, CUstream_st*) { return 
 void headroom_segment_free(void* address, ssize_t, int device, CUstream_st*) {
   FreeDirectOn(device, address);
 }
+
+void* managed_malloc(ssize_t bytes, int device, CUstream_st*) {
+  const WantManaged managed;
+  return DirectOn(device, bytes);
+}
+
+void managed_free(void* address, ssize_t, int device, CUstream_st*) { FreeDirectOn(device, address); }
 
 void headroom_torch_init(int) {}
 

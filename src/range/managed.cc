@@ -73,26 +73,6 @@ Status ManagedMemory::Free(const ManagedBlock& block, std::optional<CUstream> st
   return Status();
 }
 
-void ManagedMemory::Defer(const ManagedBlock& block) {
-  MutexLock lock(mutex_);
-  deferred_.push_back(block);
-  deferred_count_.store(deferred_.size(), std::memory_order_release);
-}
-
-// The list is taken out while driver calls run: freeing takes the lock, too.
-void ManagedMemory::Reclaim() {
-  if (!has_deferred()) return;
-  std::vector<ManagedBlock> blocks;
-  {
-    MutexLock lock(mutex_);
-    blocks.swap(deferred_);
-    deferred_count_.store(0, std::memory_order_release);
-  }
-  for (const ManagedBlock& block : blocks) {
-    if (!Free(block).ok()) Defer(block);
-  }
-}
-
 void ManagedMemory::Forget(const ManagedBlock& block) {
   driver_.MemFree(block.va);
   Unclaim(block.claimed);

@@ -17,7 +17,6 @@
 
 #include <atomic>
 #include <optional>
-#include <vector>
 
 #include "base/mutex.h"
 #include "range/managed_cap.h"
@@ -58,11 +57,6 @@ class ManagedMemory {
   // Waits for `stream`, if there is one, which must not have been destroyed, else for the
   // block's context; then frees. On failure nothing changed.
   Status Free(const ManagedBlock& block, std::optional<CUstream> stream = std::nullopt);
-  // For a block that cannot be freed now: freed by a later Reclaim.
-  void Defer(const ManagedBlock& block);
-  bool has_deferred() const { return deferred_count_.load(std::memory_order_acquire) != 0; }
-  // Frees what was deferred; waits for the GPU.
-  void Reclaim();
   // For a block whose context was reset: the driver has freed it, or does so now.
   void Forget(const ManagedBlock& block);
 
@@ -103,8 +97,6 @@ class ManagedMemory {
   std::atomic<bool> told_refused_{false};
   std::atomic<bool> told_advice_{false};
   std::atomic<bool> told_prefetch_{false};
-  std::atomic<size_t> deferred_count_{0};
-  std::vector<ManagedBlock> deferred_ HEADROOM_GUARDED_BY(mutex_);
 };
 
 }  // namespace headroom

@@ -44,7 +44,7 @@ std::string WhyBound(ManagedCap::Bound bound, const ManagedOptions& options) {
     case ManagedCap::Bound::kHost:
       return "the HBM and the host memory that may be used, where what exceeds HBM lies; raise --host-limit";
     case ManagedCap::Bound::kDevice:
-      return "no more than the GPU has free, since without a hardware-coherent link more leads to storms of "
+      return "what the GPU has free, since without a hardware-coherent link more leads to storms of "
              "page faults and can hang the card; --allow-oversubscription lifts that";
   }
   return "";

@@ -1,5 +1,6 @@
 #include "range/managed_table.h"
 
+#include <algorithm>
 #include <mutex>
 
 namespace headroom {
@@ -31,7 +32,27 @@ std::vector<ManagedBlock> ManagedTable::TakeAll(CUdevice device) {
     taken.push_back(next->second);
     next = blocks_.erase(next);
   }
+  const auto kept =
+      std::stable_partition(deferred_.begin(), deferred_.end(),
+                            [device](const ManagedBlock& each) { return each.device != device; });
+  taken.insert(taken.end(), kept, deferred_.end());
+  deferred_.erase(kept, deferred_.end());
+  deferred_count_.store(deferred_.size(), std::memory_order_release);
   return taken;
+}
+
+void ManagedTable::Defer(const ManagedBlock& block) {
+  std::unique_lock lock(mutex_);
+  deferred_.push_back(block);
+  deferred_count_.store(deferred_.size(), std::memory_order_release);
+}
+
+std::vector<ManagedBlock> ManagedTable::TakeDeferred() {
+  std::vector<ManagedBlock> blocks;
+  std::unique_lock lock(mutex_);
+  blocks.swap(deferred_);
+  deferred_count_.store(0, std::memory_order_release);
+  return blocks;
 }
 
 bool ManagedTable::Find(CUdeviceptr address, ManagedBlock* out) const {

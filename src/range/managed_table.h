@@ -1,7 +1,10 @@
 // ManagedTable: the live managed memory of this process by address. Looking up an address
 // that is nowhere near costs two comparisons. Any thread.
+//
+// Blocks that the program has freed and the driver must not free yet (during a capture) wait here, too.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <shared_mutex>
 #include <vector>
@@ -16,8 +19,12 @@ class ManagedTable {
   void Insert(const ManagedBlock& block);
   // Removes and returns the block that begins at `va`; false if none does.
   bool Take(CUdeviceptr va, ManagedBlock* out);
-  // Those of a device.
+  // Those of a device, deferred ones too.
   std::vector<ManagedBlock> TakeAll(CUdevice device);
+  // For a block that was taken and cannot be freed now.
+  void Defer(const ManagedBlock& block);
+  bool has_deferred() const { return deferred_count_.load(std::memory_order_acquire) != 0; }
+  std::vector<ManagedBlock> TakeDeferred();
   // Cheap: false means that no block holds `address`.
   bool MayHold(CUdeviceptr address) const { return window_.MayHold(address); }
   // The block that holds `address`.
@@ -26,6 +33,8 @@ class ManagedTable {
  private:
   mutable std::shared_mutex mutex_;
   std::map<CUdeviceptr, ManagedBlock> blocks_;
+  std::vector<ManagedBlock> deferred_;
+  std::atomic<size_t> deferred_count_{0};
   AddressWindow window_;
 };
 

@@ -2,7 +2,7 @@
 
 #include "base/log.h"
 #include "driver/insist.h"
-#include "runtime/contexts.h"
+#include "driver/synchronize.h"
 #include "runtime/intent.h"
 
 namespace headroom {

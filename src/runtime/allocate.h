@@ -1,8 +1,10 @@
 // Serving one allocation request: small ones from the driver's own allocator,
-// counted; large ones as ranges; both falling back to the host when HBM is short.
+// counted; large ones as ranges, falling back to the host when HBM is short, or as managed
+// memory where the request is for that backend.
 #pragma once
 
 #include "runtime/displace.h"
+#include "runtime/managed.h"
 #include "runtime/runtime.h"
 
 namespace headroom {
@@ -21,9 +23,11 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
 
 // Takes freed ranges back that the GPU is done with, if that is allowed now.
 inline void ReclaimRetired(Runtime& rt) {
-  if (rt.retired.empty()) return;
+  if (rt.retired.empty() && !rt.managed.has_deferred()) return;
   const Captures::Quiet quiet(rt.captures);
-  if (quiet) rt.retired.Reclaim();
+  if (!quiet) return;
+  rt.retired.Reclaim();
+  ReclaimManaged(rt);
 }
 
 // Waits for the GPU to be done with freed ranges and takes them back. False where
@@ -72,7 +76,16 @@ CUresult FreeNative(Runtime& rt, CUdeviceptr address, Native native) {
   return result;
 }
 
-// Large requests are ranges from the start, small ones only when nothing else is left.
+// A range, or managed memory: whichever the calling thread's request is for. `stream` is the
+// one that will use it first.
+inline CUresult AllocateLarge(Runtime& rt, DeviceState& device, size_t bytes, CUstream stream,
+                              CUdeviceptr* out) {
+  bool served = false;
+  const CUresult result = AllocateManaged(rt, device, bytes, stream, out, &served);
+  return served ? result : AllocateRange(rt, device, bytes, out);
+}
+
+// Large requests leave the driver's allocator alone from the start, small ones only when it has no more.
 template <typename Native>
 CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
   DeviceState* device = rt.CurrentDevice();
@@ -81,7 +94,17 @@ CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
     const CUresult result = AllocateNative(rt, *device, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
   }
-  return AllocateRange(rt, *device, bytes, out);
+  return AllocateLarge(rt, *device, bytes, nullptr, out);
+}
+
+// Gives back what Allocate gave; `native()` is the driver's own free of what it does not know.
+template <typename Native>
+CUresult Free(Runtime& rt, CUdeviceptr address, Native native) {
+  std::unique_ptr<Range> range = rt.ranges.Take(address);
+  if (range != nullptr) return FreeRange(rt, std::move(range));
+  ManagedBlock block;
+  if (rt.managed.Take(address, &block)) return FreeManaged(rt, block);
+  return FreeNative(rt, address, native);
 }
 
 }  // namespace headroom

@@ -2,30 +2,9 @@
 
 #include <algorithm>
 
-#include "driver/insist.h"
+#include "driver/synchronize.h"
 
 namespace headroom {
-
-namespace {
-
-// What the driver says of a context that was destroyed, or reset; anything else says nothing of it.
-bool IsGone(CUresult result) {
-  return result == CUDA_ERROR_INVALID_CONTEXT || result == CUDA_ERROR_CONTEXT_IS_DESTROYED ||
-         result == CUDA_ERROR_INVALID_VALUE || result == CUDA_ERROR_DEINITIALIZED;
-}
-
-}  // namespace
-
-Status SynchronizeContext(const Driver& driver, CUcontext context) {
-  CUcontext current = nullptr;
-  const bool push = driver.CtxGetCurrent(&current) != CUDA_SUCCESS || current != context;
-  const CUresult pushed = push ? driver.CtxPushCurrent(context) : CUDA_SUCCESS;
-  if (IsGone(pushed)) return Status();
-  if (pushed != CUDA_SUCCESS) return DriverStatus(pushed, "cuCtxPushCurrent");
-  const CUresult result = driver.CtxSynchronize();
-  if (push) PopContext(driver);
-  return DriverStatus(result, "cuCtxSynchronize");
-}
 
 void Contexts::Add(CUcontext context) {
   MutexLock lock(mutex_);

@@ -30,8 +30,4 @@ class Contexts {
   std::vector<CUcontext> contexts_ HEADROOM_GUARDED_BY(mutex_);
 };
 
-// Waits for everything that runs in `context`. kOk also where the context is gone,
-// since nothing runs in it then.
-Status SynchronizeContext(const Driver& driver, CUcontext context);
-
 }  // namespace headroom

@@ -11,7 +11,7 @@ PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {
   request.bytes = bytes;
   const ThreadIntent& thread = IntentOfThread();
   request.policy = thread.policy.value_or(rt.options.policy);
-  if (thread.backend) request.backend = *thread.backend;
+  request.backend = thread.backend.value_or(rt.options.backend);
   request.hint = thread.hint;
   request.resident = bytes < rt.options.resident_below;
   rt.options.rules.Apply(bytes, thread.tag.data(), &request);

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "runtime/contexts.h"
+#include "driver/synchronize.h"
 
 namespace headroom {
 

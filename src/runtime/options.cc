@@ -44,6 +44,23 @@ Policy ReadPolicy() {
   return policy.value_or(Policy::kGpuFirst);
 }
 
+Backend ReadBackend() {
+  const char* text = Text(env::kBackend);
+  if (text == nullptr) return Backend::kTiers;
+  const std::optional<Backend> backend = ParseBackend(text);
+  if (!backend) Ignore(env::kBackend, text, "not a backend; take tiers or managed");
+  return backend.value_or(Backend::kTiers);
+}
+
+double ReadRatio(double fallback) {
+  const char* text = Text(env::kOversubscriptionRatio);
+  if (text == nullptr) return fallback;
+  const Result<double> ratio = ParseRatio(text);
+  if (ratio.ok()) return *ratio;
+  Ignore(env::kOversubscriptionRatio, text, ratio.status().what());
+  return fallback;
+}
+
 PeerChoice ReadPeers() {
   const char* text = Text(env::kPeers);
   if (text == nullptr) return PeerChoice();
@@ -80,6 +97,14 @@ bool Flag(const char* name) {
   return text != nullptr && std::strcmp(text, "1") == 0;
 }
 
+ManagedOptions ReadManaged() {
+  ManagedOptions managed;
+  managed.prefetch_below = ReadBytes(env::kPrefetchBelow, managed.prefetch_below);
+  managed.ratio = ReadRatio(managed.ratio);
+  managed.allow_oversubscription = Flag(env::kAllowOversubscription);
+  return managed;
+}
+
 }  // namespace
 
 Options ReadOptions() {
@@ -97,6 +122,8 @@ Options ReadOptions() {
   options.peers = ReadPeers();
   options.rules = ReadRules();
   options.link_speeds = ReadLinkSpeeds();
+  options.backend = ReadBackend();
+  options.managed = ReadManaged();
   options.report = Flag(env::kReport);
   options.stats_file = std::getenv(env::kStatsFile);
   return options;

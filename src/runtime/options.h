@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "range/managed_cap.h"
 #include "range/rules.h"
 #include "tier/budget.h"
 #include "topology/link_speeds.h"
@@ -23,6 +24,8 @@ struct Options {
   uint64_t resident_below = 0;
   PeerChoice peers;  // none, unless asked for: other GPUs may be somebody's
   Rules rules;
+  Backend backend = Backend::kTiers;  // of what no rule says otherwise
+  ManagedOptions managed;
   LinkSpeeds link_speeds;  // as measured; all 0: not measured, estimate them
   bool report = false;
   const char* stats_file = nullptr;

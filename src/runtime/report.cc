@@ -55,6 +55,8 @@ std::string Json(const Runtime& rt, const std::string& program, double seconds) 
            device.host.in_use().used(), device.host.in_use().peak(), device.host.numa_node());
     Append(text, "\"peer_bytes\":{\"current\":%" PRIu64 "},\"displaced\":%" PRIu64 ",",
            device.source.PeerUsed(), device.counts.displaced.load());
+    Append(text, "\"managed_bytes\":{\"current\":%" PRIu64 ",\"peak\":%" PRIu64 ",\"cap\":%" PRIu64 "},",
+           device.managed.budget().used(), device.managed.budget().peak(), device.managed.cap().bytes);
     Append(text, "\"allocations\":%" PRIu64 ",\"spilled\":%" PRIu64 ",\"largest\":%" PRIu64 "}",
            device.counts.allocations.load(), device.counts.spilled.load(), device.counts.largest.load());
     separator = ",";
@@ -74,6 +76,12 @@ std::string ForPeople(const Runtime& rt, const std::string& program, double seco
     Append(text, "%" PRIu64 " allocations, %" PRIu64 " spilled, largest %s; %.3f s in headroom\n",
            device.counts.allocations.load(), device.counts.spilled.load(),
            FormatSize(device.counts.largest.load()).c_str(), seconds);
+    if (device.managed.budget().peak() > 0) {
+      text.pop_back();
+      Append(
+          text, "; managed memory %s (peak %s, cap %s)\n", FormatSize(device.managed.budget().used()).c_str(),
+          FormatSize(device.managed.budget().peak()).c_str(), FormatSize(device.managed.cap().bytes).c_str());
+    }
     if (device.counts.displaced.load() == 0 && device.source.PeerUsed() == 0) return;
     text.pop_back();
     Append(text, "; %s gave way, %s on other GPUs\n", FormatSize(device.counts.displaced.load()).c_str(),

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "runtime/contexts.h"
+#include "driver/synchronize.h"
 
 namespace headroom {
 

@@ -55,6 +55,14 @@ uint64_t HbmLimit(const Driver& driver, CUdevice device, const Options& options)
   return options.hbm_limit < RealTotal(driver, device) ? options.hbm_limit : Budget::kUnlimited;
 }
 
+ManagedMachine MachineOf(const Driver& driver, const DeviceTier& tier, const HostTier& host) {
+  int coherent = 0;
+  driver.DeviceGetAttribute(&coherent, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
+                            tier.device());
+  const uint64_t hbm = tier.budget().limited() ? tier.budget().limit() : RealTotal(driver, tier.device());
+  return {hbm, host.limit(), coherent != 0};
+}
+
 }  // namespace
 
 void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
@@ -66,20 +74,24 @@ void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
 }
 
 DeviceState::DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& host_tier,
-                         const LinkSpeeds& speeds)
+                         const LinkSpeeds& speeds, const Options& options)
     : tier(own_tier),
       host(host_tier),
       source(driver, tier, host, speeds),
       builder(driver, source, own_tier.device()),
-      host_limit(host_tier.limit()) {
+      managed(driver, tier, host, options.managed, MachineOf(driver, tier, host)),
+      host_limit(host_tier.limit()),
+      backend(options.backend) {
   driver.DeviceGetUuid(&uuid, own_tier.device());
 }
 
 uint64_t DeviceState::VisibleTotal(uint64_t driver_total) const {
+  if (backend == Backend::kManaged) return managed.cap().bytes;
   return (tier.budget().limited() ? tier.budget().limit() : driver_total) + source.PeerLimit() + host_limit;
 }
 
 uint64_t DeviceState::VisibleFree(uint64_t driver_free) const {
+  if (backend == Backend::kManaged) return managed.FreeBytes(driver_free);
   return std::min(tier.budget().free(), driver_free) + source.PeerFree() + host.Free();
 }
 
@@ -112,7 +124,8 @@ Runtime* Runtime::Create(bool required) {
   std::lock_guard lock(g_create_mutex);
   if (Existing() != nullptr || g_off.load()) return Existing();
   Options options = ReadOptions();
-  const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 && !required;
+  const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 &&
+                    options.backend == Backend::kTiers && !required;
   if (required && !StandsInFront() && std::getenv(env::kHostLimit) == nullptr)
     options.host_limit = AutoHostBudget().bytes;
   const Result<Driver> driver =
@@ -155,6 +168,7 @@ void Runtime::ForgetDevice(CUdevice device) {
   if (state == nullptr) return;
   state->tier.ReleaseSmall(pointers.TakeAll(device));
   for (std::unique_ptr<Range>& range : ranges.TakeAll(device)) state->builder.Discard(std::move(range));
+  for (const ManagedBlock& block : managed.TakeAll(device)) state->managed.Forget(block);
   for (Import& import : imports.TakeAll(device)) imports.Discard(std::move(import));
 }
 
@@ -244,7 +258,7 @@ DeviceState* Runtime::MakeDevice(CUdevice device) {
   const LinkSpeeds speeds = measured ? options.link_speeds : EstimateLinkSpeeds(driver, device);
   DeviceTier* own = TierOf(device);
   if (own == nullptr) return nullptr;
-  DeviceState* state = new DeviceState(driver, *own, host, speeds);
+  DeviceState* state = new DeviceState(driver, *own, host, speeds, options);
   AddPeers(*state);
   devices_[device].store(state, std::memory_order_release);
   return state;

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "driver/driver.h"
+#include "range/managed_table.h"
 #include "range/range_table.h"
 #include "runtime/captures.h"
 #include "runtime/contexts.h"
@@ -49,7 +50,8 @@ struct MoveBackState {
 
 // One device as the shim manages it.
 struct DeviceState {
-  DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& host_tier, const LinkSpeeds& speeds);
+  DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& host_tier, const LinkSpeeds& speeds,
+              const Options& options);
 
   // Bytes that a program may be told of: total and, of the driver's own figures,
   // what is free.
@@ -60,10 +62,12 @@ struct DeviceState {
   HostTier& host;
   ChunkSource source;
   RangeBuilder builder;
+  ManagedMemory managed;
   AllocationCounts counts;
   MoveBackState move_back;
   CUuuid uuid{};
   const uint64_t host_limit;
+  const Backend backend;  // of what no rule says otherwise
 };
 
 class Runtime {
@@ -105,6 +109,7 @@ class Runtime {
   const Options options;
   const bool in_front;  // the program's launches and frees pass our hooks
   RangeTable ranges;
+  ManagedTable managed;
   ImportTable imports;
   PointerTable pointers;
   HandleTable handles;

@@ -31,17 +31,18 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_
                      (element == 4 || element == 8 || element == 16);
   if (!rt || !valid) return native(out);
   const CUresult result = Allocate(*rt, bytes, out, native);
-  headroom::RangeInfo info;
-  if (result == CUDA_SUCCESS && rt->ranges.Find(*out, &info)) *pitch = RoundUp(width, kPitchAlignment);
+  RangeInfo range;
+  ManagedBlock block;
+  const bool ours =
+      result == CUDA_SUCCESS && (rt->ranges.Find(*out, &range) || rt->managed.Find(*out, &block));
+  if (ours) *pitch = RoundUp(width, kPitchAlignment);
   return result;
 }
 
 CUresult cuMemFree_v2(CUdeviceptr address) {
   Entry rt;
   if (!rt) return Real().cuMemFree_v2(address);
-  std::unique_ptr<Range> range = rt->ranges.Take(address);
-  if (range != nullptr) return FreeRange(*rt, std::move(range));
-  return FreeNative(*rt, address, [address] { return Real().cuMemFree_v2(address); });
+  return Free(*rt, address, [address] { return Real().cuMemFree_v2(address); });
 }
 
 }  // extern "C"

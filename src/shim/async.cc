@@ -26,20 +26,22 @@ CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, CUstream stream, Native n
     const CUresult result = AllocateNative(*rt, *device, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
   }
-  return AllocateRange(*rt, *device, bytes, out);
+  return AllocateLarge(*rt, *device, bytes, stream, out);
 }
 
 template <typename Native>
 CUresult FreeAsync(CUdeviceptr address, CUstream stream, Native native) {
   Entry rt;
   if (!rt) return native();
-  if (rt->ranges.MayHold(address)) {
+  if (rt->ranges.MayHold(address) || rt->managed.MayHold(address)) {
     bool capturing = false;
     const CUresult asked = rt->captures.Ask(stream, &capturing);
     if (asked != CUDA_SUCCESS) return asked;
     if (capturing) return native();
     std::unique_ptr<Range> range = rt->ranges.Take(address);
     if (range != nullptr) return RetireRange(*rt, std::move(range), stream);
+    ManagedBlock block;
+    if (rt->managed.Take(address, &block)) return FreeManaged(*rt, block, stream);
   }
   return FreeNative(*rt, address, native);
 }

@@ -64,6 +64,11 @@ Sizes Enlarge(Runtime& rt, NvmlDevice device, Sizes real) {
     return {state->VisibleTotal(real.total), state->VisibleFree(real.free)};
   }
   const uint64_t limit = std::min<uint64_t>(rt.options.hbm_limit, real.total);
+  if (rt.options.backend == Backend::kManaged) {
+    // Whether it is coherent is not known before the driver was asked: the smaller cap.
+    const uint64_t cap = CapOf(rt.options.managed, {limit, rt.options.host_limit, false}).bytes;
+    return {cap, std::min<uint64_t>(cap, real.free)};
+  }
   return {limit + rt.options.host_limit, std::min<uint64_t>(limit, real.free) + rt.HostUnclaimed()};
 }
 

@@ -122,3 +122,22 @@ def test_without_limits_nothing_changes(tmp_path):
 
 def test_the_shim_loads_anywhere():
     assert ctypes.CDLL(str(SHIM)) is not None
+
+
+@pytest.mark.parametrize(
+    "profile, ratio, total, words",
+    [
+        ("1GiB,host=2GiB,coherent", "2", 128, "2 times the HBM; --oversubscription-ratio"),
+        ("1GiB,host=2GiB,coherent", "5", 160, "raise --host-limit"),
+        ("1GiB,host=2GiB", "5", 64, "without a hardware-coherent link"),
+    ],
+)
+def test_managed_memory_is_capped_with_one_sentence(tmp_path, profile, ratio, total, words):
+    program = PROGRAM.replace("64 << 20", "32 << 20") + "\nassert cuda.cuMemAlloc_v2(ctypes.byref(pointer), size(1 << 30)) == 2\n"
+    done = run([sys.executable, "-c", program], tmp_path, HEADROOM_BACKEND="managed", HEADROOM_SIM=profile,
+               HEADROOM_OVERSUBSCRIPTION_RATIO=ratio, HEADROOM_REPORT="1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(total * MIB), str(32 * MIB)]
+    assert done.stderr.count("refused") == 1
+    assert words in done.stderr
+    assert f"managed memory 0 B (peak 32.0 MiB, cap {total}" in done.stderr

@@ -32,9 +32,13 @@ class SmallSpilled : public Operation {
   AllocAndFree inner_{2 * kMiB};
 };
 
+enum class Where { kRange, kManaged };
+
 class AsyncSpilled : public Operation {
  public:
-  AsyncSpilled() { EXPECT_CU(Cu().StreamCreate(&stream_, CU_STREAM_NON_BLOCKING)); }
+  explicit AsyncSpilled(Where where) : where_(where) {
+    EXPECT_CU(Cu().StreamCreate(&stream_, CU_STREAM_NON_BLOCKING));
+  }
   ~AsyncSpilled() override { EXPECT_CU(Cu().StreamDestroy(stream_)); }
   void Run(Results* results) override {
     if (!Keep(results, Cu().MemAllocAsync(&p_, kBytes, stream_))) {
@@ -57,7 +61,7 @@ class AsyncSpilled : public Operation {
   void Check() override {
     CUdeviceptr p = 0;
     ASSERT_CU(Cu().MemAllocAsync(&p, kBytes, stream_));
-    EXPECT_EQ(PlacementOf(p).host_bytes, kBytes - kForRanges);
+    EXPECT_EQ(PlacementOf(p).host_bytes, where_ == Where::kRange ? kBytes - kForRanges : 0);
     FillAndVerify(p, kBytes);
     EXPECT_CU(Cu().MemFreeAsync(p, stream_));
     EXPECT_CU(Cu().StreamSynchronize(stream_));
@@ -66,6 +70,7 @@ class AsyncSpilled : public Operation {
 
  private:
   static constexpr uint64_t kBytes = 80 * kMiB;
+  const Where where_;
   CUstream stream_ = nullptr;
   CUdeviceptr p_ = 0;
 };
@@ -255,7 +260,8 @@ INSTANTIATE_TEST_SUITE_P(
                     MakeCase<AllocAndFree, 32 * kMiB>("DeviceAlloc"),
                     MakeCase<AllocAndFree, kMixed>("MixedAlloc"),
                     MakeCase<AllocAndFree, 64 * kKiB>("SmallAlloc"),
-                    MakeCase<SmallSpilled>("SmallSpilledAlloc"), MakeCase<AsyncSpilled>("SpilledAllocAsync"),
+                    MakeCase<SmallSpilled>("SmallSpilledAlloc"),
+                    MakeCase<AsyncSpilled, Where::kRange>("SpilledAllocAsync"),
                     MakeCase<CreateAndMap, 32 * kMiB, Last::kRelease>("DeviceCreate"),
                     MakeCase<CreateAndMap, kSpilled, Last::kRelease>("SpilledCreate"),
                     MakeCase<CreateAndMap, kMixed, Last::kRelease>("CompositeCreate"),
@@ -263,6 +269,16 @@ INSTANTIATE_TEST_SUITE_P(
                     MakeCase<CreateAndMap, kSpilled, Last::kUnmap>("SpilledCreateUnmappedLast"),
                     MakeCase<CreateAndMap, kMixed, Last::kUnmap>("CompositeCreateUnmappedLast")),
     CaseName);
+// ctest sets HEADROOM_BACKEND=managed; prefetched below 32 MiB.
+INSTANTIATE_TEST_SUITE_P(Managed, SweepTest,
+                         testing::Values(MakeCase<AllocAndFree, 24 * kMiB>("PrefetchedAlloc"),
+                                         MakeCase<AllocAndFree, kMixed>("LargeAlloc"),
+                                         MakeCase<AsyncSpilled, Where::kManaged>("AllocAsync")),
+                         CaseName);
+INSTANTIATE_TEST_SUITE_P(ManagedPcie, SweepTest,
+                         testing::Values(MakeCase<AllocAndFree, 24 * kMiB>("PrefetchedAlloc"),
+                                         MakeCase<AllocAndFree, kForRanges>("LargeAlloc")),
+                         CaseName);
 INSTANTIATE_TEST_SUITE_P(Moves, SweepTest, testing::ValuesIn(MoveCases()), CaseName);
 INSTANTIATE_TEST_SUITE_P(TwoDevices, SweepTest, testing::Values(MakeCase<EnablePeer>("EnablePeerAccess")),
                          CaseName);

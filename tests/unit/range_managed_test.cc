@@ -341,20 +341,6 @@ TEST_F(ManagedTest, AContextThatIsGoneTookItsMemoryAlong) {
   ExpectNothingHeld(memory);
 }
 
-TEST_F(ManagedTest, WhatIsDeferredIsFreedLater) {
-  ManagedMemory memory = Make(false);
-  const Result<ManagedBlock> block = memory.Allocate(Ask(kMiB));
-  ASSERT_TRUE(block.ok());
-  memory.Defer(*block);
-  EXPECT_TRUE(memory.has_deferred());
-  EXPECT_EQ(memory.budget().used(), 2 * kMiB);
-  Seen().fail_at = 1;
-  Seen().error = CUDA_ERROR_ILLEGAL_ADDRESS;
-  for (int i = 0; i < 2; ++i) memory.Reclaim();  // the first fails where it waits
-  EXPECT_FALSE(memory.has_deferred());
-  ExpectNothingHeld(memory);
-}
-
 TEST(ManagedTable, FindsByAnyAddressAndTakesByTheFirst) {
   ManagedTable table;
   ManagedBlock found;
@@ -371,6 +357,19 @@ TEST(ManagedTable, FindsByAnyAddressAndTakesByTheFirst) {
   EXPECT_TRUE(table.TakeAll(0).empty());
   EXPECT_EQ(table.TakeAll(1).size(), 1u);
   EXPECT_FALSE(table.Find(4 * kGiB, &found));
+}
+
+TEST(ManagedTable, KeepsWhatCannotBeFreedYet) {
+  ManagedTable table;
+  EXPECT_FALSE(table.has_deferred());
+  table.Defer({kGiB, kMiB, 2 * kMiB, nullptr, 0});
+  table.Defer({2 * kGiB, kMiB, 2 * kMiB, nullptr, 1});
+  EXPECT_TRUE(table.has_deferred());
+  EXPECT_EQ(table.TakeAll(1).size(), 1u);
+  const std::vector<ManagedBlock> left = table.TakeDeferred();
+  ASSERT_EQ(left.size(), 1u);
+  EXPECT_EQ(left[0].va, kGiB);
+  EXPECT_FALSE(table.has_deferred());
 }
 
 }  // namespace

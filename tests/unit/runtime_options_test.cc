@@ -11,10 +11,23 @@ namespace {
 
 class ShimOptions : public testing::Test {
  protected:
-  static constexpr const char* kNames[] = {
-      env::kHbmLimit, env::kHostLimit,  env::kReserve,  env::kRangeThreshold, env::kHostKeep,
-      env::kReport,   env::kStatsFile,  env::kPolicy,   env::kResidentBelow,  env::kPeers,
-      env::kRules,    env::kLinkSpeeds, env::kHostAhead};
+  static constexpr const char* kNames[] = {env::kHbmLimit,
+                                           env::kHostLimit,
+                                           env::kReserve,
+                                           env::kRangeThreshold,
+                                           env::kHostKeep,
+                                           env::kReport,
+                                           env::kStatsFile,
+                                           env::kPolicy,
+                                           env::kResidentBelow,
+                                           env::kPeers,
+                                           env::kRules,
+                                           env::kLinkSpeeds,
+                                           env::kHostAhead,
+                                           env::kBackend,
+                                           env::kPrefetchBelow,
+                                           env::kOversubscriptionRatio,
+                                           env::kAllowOversubscription};
   void SetUp() override { Clear(); }
   void TearDown() override { Clear(); }
   static void Clear() {
@@ -38,6 +51,10 @@ TEST_F(ShimOptions, NothingSetMeansNothingToDo) {
   EXPECT_TRUE(options.rules.rules().empty());
   EXPECT_EQ(options.link_speeds.device, 0u);
   EXPECT_EQ(options.host_ahead, 0u);
+  EXPECT_EQ(options.backend, Backend::kTiers);
+  EXPECT_EQ(options.managed.prefetch_below, 2 * kGiB);
+  EXPECT_EQ(options.managed.ratio, 5.0);
+  EXPECT_FALSE(options.managed.allow_oversubscription);
 }
 
 TEST_F(ShimOptions, ReadsWhatTheCommandSets) {
@@ -106,6 +123,18 @@ TEST_F(ShimOptions, ReadsWhatSteersPlans) {
   EXPECT_EQ(options.host_ahead, 4 * kGiB);
 }
 
+TEST_F(ShimOptions, ReadsWhatConcernsManagedMemory) {
+  Set(env::kBackend, "managed");
+  Set(env::kPrefetchBelow, "1048576");
+  Set(env::kOversubscriptionRatio, "1.5");
+  Set(env::kAllowOversubscription, "1");
+  const Options options = ReadOptions();
+  EXPECT_EQ(options.backend, Backend::kManaged);
+  EXPECT_EQ(options.managed.prefetch_below, kMiB);
+  EXPECT_EQ(options.managed.ratio, 1.5);
+  EXPECT_TRUE(options.managed.allow_oversubscription);
+}
+
 TEST_F(ShimOptions, WhatIsResidentFollowsTheLimitAndTheThreshold) {
   Set(env::kHbmLimit, "8589934592");
   EXPECT_EQ(ReadOptions().resident_below, 512 * kMiB);
@@ -122,6 +151,8 @@ TEST_F(ShimOptions, WhatSteersPlansIsIgnoredWithALineWhereItDoesNotParse) {
   Set(env::kPeers, "all");
   Set(env::kRules, "hint=hot;hint=warm");
   Set(env::kLinkSpeeds, "quick");
+  Set(env::kBackend, "uvm");
+  Set(env::kOversubscriptionRatio, "0");
   testing::internal::CaptureStderr();
   const Options options = ReadOptions();
   const std::string log = testing::internal::GetCapturedStderr();
@@ -129,6 +160,11 @@ TEST_F(ShimOptions, WhatSteersPlansIsIgnoredWithALineWhereItDoesNotParse) {
   EXPECT_EQ(options.peers.kind, PeerChoice::Kind::kNone);
   EXPECT_TRUE(options.rules.rules().empty());
   EXPECT_EQ(options.link_speeds.device, 0u);
+  EXPECT_EQ(options.backend, Backend::kTiers);
+  EXPECT_EQ(options.managed.ratio, 5.0);
+  EXPECT_NE(log.find("HEADROOM_BACKEND is 'uvm': not a backend; take tiers or managed"), std::string::npos)
+      << log;
+  EXPECT_NE(log.find("HEADROOM_OVERSUBSCRIPTION_RATIO is '0': not a ratio"), std::string::npos) << log;
   EXPECT_NE(log.find("HEADROOM_POLICY is 'fastest': not a policy"), std::string::npos) << log;
   EXPECT_NE(log.find("HEADROOM_PEERS is 'all': not a list of GPUs"), std::string::npos) << log;
   EXPECT_NE(log.find("HEADROOM_RULES: rule 2, 'hint=warm': not a hint"), std::string::npos) << log;

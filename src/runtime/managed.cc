@@ -1,0 +1,55 @@
+#include "runtime/managed.h"
+
+#include "runtime/displace.h"
+#include "runtime/intent.h"
+
+namespace headroom {
+
+CUresult AllocateManaged(Runtime& rt, DeviceState& device, size_t bytes, CUstream stream, CUdeviceptr* out,
+                         bool* served) {
+  const PlanRequest intent = IntentFor(rt, bytes);
+  *served = false;
+  if (intent.backend != Backend::kManaged) return CUDA_SUCCESS;
+  const Captures::Quiet quiet(rt.captures);
+  if (!quiet) return CUDA_SUCCESS;
+  *served = true;
+  *out = 0;  // as the driver leaves it on failure
+  ReclaimManaged(rt);
+  ManagedRequest request{bytes, ManagedPolicy(intent), nullptr, stream};
+  // A free waits for this context's work.
+  const CUresult result = rt.driver.CtxGetCurrent(&request.context);
+  if (result != CUDA_SUCCESS) return result;
+  const Result<ManagedBlock> block = device.managed.Allocate(request);
+  if (!block.ok()) return ToCuResult(block.status());
+  rt.managed.Insert(*block);
+  device.counts.Count(bytes, false);
+  *out = block->va;
+  return CUDA_SUCCESS;
+}
+
+CUresult FreeManaged(Runtime& rt, const ManagedBlock& block, std::optional<CUstream> stream) {
+  DeviceState& device = *rt.ExistingDevice(block.device);
+  {
+    const Captures::Quiet quiet(rt.captures);
+    if (!quiet) {
+      rt.managed.Defer(block);
+      return CUDA_SUCCESS;
+    }
+    const Status status = device.managed.Free(block, stream);
+    if (!status.ok()) {
+      rt.managed.Insert(block);
+      return ToCuResult(status);
+    }
+  }
+  MoveBack(rt, device);
+  return CUDA_SUCCESS;
+}
+
+void ReclaimManaged(Runtime& rt) {
+  if (!rt.managed.has_deferred()) return;
+  for (const ManagedBlock& block : rt.managed.TakeDeferred()) {
+    if (!rt.ExistingDevice(block.device)->managed.Free(block).ok()) rt.managed.Defer(block);
+  }
+}
+
+}  // namespace headroom
