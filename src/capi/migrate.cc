@@ -104,14 +104,16 @@ class DeviceBatch {
   std::vector<headroom_move*> owners_;
 };
 
-Status Prefetch(Runtime& rt, const ManagedBlock& block, CUdeviceptr address, uint64_t bytes, bool to_host,
+Status Prefetch(Runtime& rt, const ManagedBlock& block, CUdeviceptr address, uint64_t bytes, int tier,
                 CUstream stream) {
-  const uint64_t left = block.va + block.bytes - address;
-  const CUdeviceptr from = bytes == 0 ? block.va : address;
-  const uint64_t count = bytes == 0 ? block.bytes : std::min(bytes, left);
-  const CUmemLocation where = to_host ? CUmemLocation{CU_MEM_LOCATION_TYPE_HOST, {0}}
-                                      : CUmemLocation{CU_MEM_LOCATION_TYPE_DEVICE, {block.device}};
+  if (tier != HEADROOM_TIER_DEVICE && tier != HEADROOM_TIER_HOST)
+    return Status(Code::kInvalidArgument, "managed memory can be prefetched to the device and to the host");
   if (rt.driver.MemPrefetchAsync == nullptr) return Status(Code::kUnsupported, "this driver cannot prefetch");
+  const CUdeviceptr from = bytes == 0 ? block.va : address;
+  const uint64_t count = bytes == 0 ? block.bytes : std::min<uint64_t>(bytes, block.va + block.bytes - address);
+  CUmemLocation where{};
+  where.type = tier == HEADROOM_TIER_HOST ? CU_MEM_LOCATION_TYPE_HOST : CU_MEM_LOCATION_TYPE_DEVICE;
+  where.id = tier == HEADROOM_TIER_HOST ? 0 : block.device;
   return DriverStatus(rt.driver.MemPrefetchAsync(from, count, where, 0, stream), "cuMemPrefetchAsync");
 }
 
@@ -157,13 +159,13 @@ int headroom_range_migrate(uint64_t address, uint64_t bytes, int tier) {
 }
 
 int headroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream) {
-  const Entry rt;
   ClearError();
-  ManagedBlock block;
-  if (!rt || !rt->managed.Find(address, &block)) return headroom_range_migrate(address, bytes, tier);
-  if (tier != HEADROOM_TIER_DEVICE && tier != HEADROOM_TIER_HOST)
-    return Answer(Status(Code::kInvalidArgument, "managed memory can be prefetched to the device and to the host"));
-  return Answer(Prefetch(*rt, block, address, bytes, tier == HEADROOM_TIER_HOST, static_cast<CUstream>(stream)));
+  if (const Entry rt; rt) {
+    ManagedBlock block;
+    if (rt->managed.Find(address, &block))
+      return Answer(Prefetch(*rt, block, address, bytes, tier, static_cast<CUstream>(stream)));
+  }
+  return headroom_range_migrate(address, bytes, tier);
 }
 
 #pragma GCC visibility pop

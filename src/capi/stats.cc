@@ -3,11 +3,13 @@
 #include <cstring>
 
 #include "capi/answer.h"
-#include "capi/on_device.h"
 #include "capi/pools.h"
+#include "runtime/runtime.h"
 
 namespace headroom {
 namespace {
+
+constexpr char kNoDevice[] = "the driver has no such device; has CUDA started?";
 
 void AddTiers(const DeviceState& device, headroom_stats* out) {
   out->device_limit = device.tier.budget().limit();
@@ -51,8 +53,7 @@ int headroom_get_stats(int device, headroom_stats* out, size_t bytes) {
   if (out == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the figures is null"));
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   const DeviceState* state = rt->Device(device);
-  if (state == nullptr)
-    return Answer(Status(Code::kNotFound, "the driver has no such device; has CUDA started?"));
+  if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
   headroom_stats stats{};
   AddTiers(*state, &stats);
   if (const Pool* pool = ExistingPool(device)) AddPool(*pool, &stats);
@@ -61,15 +62,12 @@ int headroom_get_stats(int device, headroom_stats* out, size_t bytes) {
 }
 
 int headroom_trim(int device) {
-  const Entry rt(true);
   ClearError();
+  if (Pool* pool = ExistingPool(device)) pool->Trim();  // which enters by itself
+  const Entry rt(true);
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   DeviceState* state = rt->Device(device);
-  if (state == nullptr)
-    return Answer(Status(Code::kNotFound, "the driver has no such device; has CUDA started?"));
-  const OnDevice here(rt->driver, device);
-  if (!here.status().ok()) return Answer(here.status());
-  if (Pool* pool = ExistingPool(device)) pool->Trim();
+  if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
   state->host.Trim();
   return HEADROOM_OK;
 }

@@ -172,8 +172,11 @@ CUmemAccessDesc DeviceAccess(int device) {
 }
 
 Placement PlacementOf(CUdeviceptr p) {
+  static const auto describe =
+      reinterpret_cast<decltype(&headroom_describe)>(dlsym(RTLD_DEFAULT, "headroom_describe"));
+  if (describe == nullptr) Die("headroom_describe");
   headroom_placement placement{};
-  if (headroom_describe(p, &placement) != 0) return {};
+  if (describe(p, &placement) != 0) return {};
   return {placement.device_bytes, placement.host_bytes};
 }
 

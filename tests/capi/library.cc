@@ -1,0 +1,98 @@
+#include "library.h"
+
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace headroom::shim_test {
+namespace {
+
+void* Open() {
+  void* library = dlopen(HEADROOM_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  if (library != nullptr) return library;
+  std::fprintf(stderr, "%s\n", dlerror());
+  std::abort();
+}
+
+template <typename Function>
+void Find(void* library, const char* name, Function* out) {
+  *out = reinterpret_cast<Function>(dlsym(library, name));
+  if (*out != nullptr) return;
+  std::fprintf(stderr, "the library has no %s\n", name);
+  std::abort();
+}
+
+}  // namespace
+
+const LibraryFunctions& Library() {
+  static const LibraryFunctions functions = [] {
+    LibraryFunctions found;
+    void* library = Open();
+#define HEADROOM_FUNCTION(name) Find(library, "headroom_" #name, &found.name);
+#include "library_functions.def"
+    Find(library, "managed_malloc", &found.managed_malloc);
+    Find(library, "managed_free", &found.managed_free);
+    return found;
+  }();
+  return functions;
+}
+
+bool InFront() { return dlsym(RTLD_DEFAULT, "headroom_describe") != nullptr; }
+
+void CapiTest::SetUp() {
+  GetSim().fail("");
+  UseDevice(0);
+  GetSim().clear_strict_errors();
+  Spin(1);
+  ASSERT_CU(Cu().CtxSynchronize());
+}
+
+void CapiTest::TearDown() {
+  GetSim().fail("");
+  UseDevice(0);
+  EXPECT_CU(Cu().CtxSynchronize());
+  for (int device = 0; device < 2; ++device) {
+    EXPECT_EQ(Library().trim(device), HEADROOM_OK) << Library().last_error();
+    const headroom_stats stats = Stats(device);
+    EXPECT_EQ(stats.pool_allocated, 0u);
+    EXPECT_EQ(stats.pool_reserved, 0u);
+    EXPECT_EQ(stats.device_used, 0u);
+    EXPECT_EQ(stats.host_used, 0u);
+    EXPECT_EQ(stats.managed_used, 0u);
+  }
+  EXPECT_EQ(Leaks(), "");
+  EXPECT_EQ(StrictErrors(), "");
+}
+
+CUdeviceptr CapiTest::Alloc(uint64_t bytes, CUstream stream, int device) {
+  void* p = Library().torch_malloc(static_cast<ssize_t>(bytes), device, stream);
+  EXPECT_NE(p, nullptr);
+  return reinterpret_cast<CUdeviceptr>(p);
+}
+
+void CapiTest::Free(CUdeviceptr p, CUstream stream, int device) {
+  Library().torch_free(reinterpret_cast<void*>(p), 0, device, stream);  // NOLINT
+}
+
+CUdeviceptr CapiTest::Segment(uint64_t bytes) {
+  return reinterpret_cast<CUdeviceptr>(Library().segment_malloc(static_cast<ssize_t>(bytes), 0, nullptr));
+}
+
+void CapiTest::FreeSegment(CUdeviceptr p) {
+  Library().segment_free(reinterpret_cast<void*>(p), 0, 0, nullptr);  // NOLINT
+}
+
+headroom_stats CapiTest::Stats(int device) {
+  headroom_stats stats{};
+  EXPECT_EQ(Library().get_stats(device, &stats, sizeof stats), HEADROOM_OK) << Library().last_error();
+  return stats;
+}
+
+headroom_placement CapiTest::Describe(CUdeviceptr p) {
+  headroom_placement placement{};
+  EXPECT_EQ(Library().describe(p, &placement), 0);
+  return placement;
+}
+
+}  // namespace headroom::shim_test

@@ -1,0 +1,99 @@
+// Saying where memory is to lie, moving it, and seeing where it lies.
+#include "library.h"
+
+namespace headroom::shim_test {
+namespace {
+
+class PlacementTest : public CapiTest {
+ protected:
+  void TearDown() override {
+    Library().set_thread_placement(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_NONE,
+                                   nullptr);
+    CapiTest::TearDown();
+  }
+  int Place(int policy, int backend = HEADROOM_BACKEND_DEFAULT, int hint = HEADROOM_HINT_NONE,
+            const char* tag = nullptr) {
+    return Library().set_thread_placement(policy, backend, hint, tag);
+  }
+};
+
+TEST_F(PlacementTest, HoldsForTheThreadsNextAllocations) {
+  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_COLD), HEADROOM_OK);
+  const CUdeviceptr cold = Segment(20 * kMiB);
+  EXPECT_EQ(Describe(cold).host_bytes, 20 * kMiB);
+  EXPECT_EQ(Describe(cold).hint, HEADROOM_HINT_COLD);
+  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_MANAGED), HEADROOM_OK);
+  const CUdeviceptr managed = Segment(20 * kMiB);
+  EXPECT_EQ(Stats().managed_used, 20 * kMiB);
+  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT), HEADROOM_OK);
+  const CUdeviceptr plain = Segment(20 * kMiB);
+  EXPECT_EQ(Describe(plain).device_bytes, 20 * kMiB);
+  for (const CUdeviceptr p : {cold, managed, plain}) FreeSegment(p);
+}
+
+TEST_F(PlacementTest, ThePolicyIsTheThreadsOwn) {
+  ASSERT_EQ(Place(HEADROOM_POLICY_CPU_FIRST), HEADROOM_OK);
+  const CUdeviceptr p = Segment(40 * kMiB);  // more than what belongs in HBM at any rate
+  EXPECT_EQ(Describe(p).host_bytes, 40 * kMiB);
+  FreeSegment(p);
+}
+
+TEST_F(PlacementTest, WhatIsNoPlacementIsRefusedAndChangesNothing) {
+  ASSERT_EQ(Place(HEADROOM_POLICY_CPU_FIRST), HEADROOM_OK);
+  EXPECT_EQ(Place(3), HEADROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(Library().last_error(), "policy must be a headroom_policy");
+  EXPECT_EQ(Place(-2), HEADROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(Place(0, 2), HEADROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(Library().last_error(), "backend must be a headroom_backend");
+  EXPECT_EQ(Place(0, 0, 4), HEADROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(Library().last_error(), "hint must be a headroom_hint");
+  EXPECT_EQ(Place(0, 0, 0, "a,b"), HEADROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(Place(0, 0, 0, std::string(64, 'x').c_str()), HEADROOM_INVALID_ARGUMENT);
+  const CUdeviceptr p = Segment(40 * kMiB);
+  EXPECT_EQ(Describe(p).host_bytes, 40 * kMiB);
+  FreeSegment(p);
+}
+
+TEST_F(PlacementTest, MemoryMovesWhereItIsAskedTo) {
+  const CUdeviceptr p = Segment(20 * kMiB);
+  Fill(p, 20 * kMiB, 8);
+  ASSERT_EQ(Library().range_migrate(p, 0, HEADROOM_TIER_HOST), HEADROOM_OK) << Library().last_error();
+  EXPECT_EQ(Describe(p).host_bytes, 20 * kMiB);
+  EXPECT_EQ(CountBad(p, 20 * kMiB, 8), 0u);
+  ASSERT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_DEVICE, nullptr), HEADROOM_OK) << Library().last_error();
+  EXPECT_EQ(Describe(p).device_bytes, 20 * kMiB);
+  EXPECT_EQ(CountBad(p, 20 * kMiB, 8), 0u);
+  FreeSegment(p);
+}
+
+// What the program launches passes no gate then, so nothing may move behind its back.
+TEST_F(PlacementTest, NothingGivesWayUnlessTheHooksAreInFront) {
+  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_STREAM), HEADROOM_OK);
+  const CUdeviceptr old = Segment(44 * kMiB);
+  const uint64_t device_bytes = Describe(old).device_bytes;
+  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_HOT), HEADROOM_OK);
+  const CUdeviceptr hot = Segment(44 * kMiB);
+  if (InFront()) {
+    EXPECT_EQ(Describe(hot).device_bytes, 44 * kMiB);
+    EXPECT_LT(Describe(old).device_bytes, device_bytes);
+  } else {
+    EXPECT_LT(Describe(hot).device_bytes, 44 * kMiB);
+    EXPECT_EQ(Describe(old).device_bytes, device_bytes);
+  }
+  FreeSegment(hot);
+  FreeSegment(old);
+}
+
+TEST_F(PlacementTest, StatisticsFillAsMuchAsThereIsRoomFor) {
+  headroom_stats stats{};
+  stats.device_used = 77;
+  EXPECT_EQ(Library().get_stats(0, &stats, sizeof(uint64_t)), HEADROOM_OK);
+  EXPECT_EQ(stats.device_limit, kHbm);
+  EXPECT_EQ(stats.device_used, 77u);
+  EXPECT_EQ(Library().get_stats(9, &stats, sizeof stats), HEADROOM_NOT_FOUND);
+  EXPECT_EQ(Library().get_stats(0, nullptr, sizeof stats), HEADROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(Library().trim(9), HEADROOM_NOT_FOUND);
+}
+
+}  // namespace
+}  // namespace headroom::shim_test
