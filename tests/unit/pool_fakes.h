@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <set>
@@ -58,6 +59,11 @@ class FakeDevice {
     std::erase_if(uses_, [this](const Use& use) { return use.point <= known_[use.stream]; });
     uses_.push_back({va, va + bytes, s, Submit(s), owner});
   }
+  // The program makes `after` wait for what `before` has now.
+  void Wait(CUstream after, CUstream before) {
+    const std::lock_guard lock(mutex_);
+    Merge(&clocks_[Index(after)], clocks_[Index(before)]);
+  }
   void ExpectUnused(CUdeviceptr va, uint64_t bytes) {
     const std::lock_guard lock(mutex_);
     for (const Use& use : uses_) {
@@ -84,13 +90,17 @@ class FakeDevice {
   int dead_handles = 0;
   std::set<CUstream> dead;
 
-  // The call of this number from now fails, 0: none. What was called since then.
-  void FailCall(uint64_t number) {
+  // The call of this number from now fails, and `more` after it; 0: none. calls(): since then.
+  void FailCall(uint64_t number, uint64_t more = 0) {
     fail_at_ = number;
+    fail_to_ = number + more;
     calls_ = 0;
   }
   uint64_t calls() const { return calls_; }
-  bool Fails() { return ++calls_ == fail_at_; }
+  bool Fails() {
+    const uint64_t call = ++calls_;
+    return fail_at_ != 0 && call >= fail_at_ && call <= fail_to_;
+  }
   size_t live_events() const { return events_.size(); }
   std::map<const char*, int> count;
 
@@ -146,7 +156,8 @@ class FakeDevice {
   std::set<int> capturing_;
   uintptr_t next_event_ = 0;
   uint64_t fail_at_ = 0;
-  uint64_t calls_ = 0;
+  uint64_t fail_to_ = 0;
+  std::atomic<uint64_t> calls_{0};
   static inline thread_local CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_GLOBAL;
 };
 
@@ -266,6 +277,7 @@ class FakeSource : public SegmentSource {
       next_ += bytes;
     }
     live[va] = {bytes, &room};
+    born[va] = ++creates_;
     return va + misalign;
   }
   Status Destroy(CUdeviceptr va) override {
@@ -287,12 +299,14 @@ class FakeSource : public SegmentSource {
   uint64_t spill = 0;
   uint64_t misalign = 0;
   std::map<CUdeviceptr, std::pair<uint64_t, uint64_t*>> live;
+  std::map<CUdeviceptr, uint64_t> born;  // tells a segment from one before it at the same address
 
  private:
   FakeDevice& device_;
   std::mutex mutex_;
   std::multimap<uint64_t, CUdeviceptr> spare_;
   CUdeviceptr next_ = CUdeviceptr{1} << 40;
+  uint64_t creates_ = 0;
 };
 
 inline CUstream Stream(uintptr_t number) { return reinterpret_cast<CUstream>(number); }

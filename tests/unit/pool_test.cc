@@ -1,48 +1,13 @@
-// What a pool does, case by case, on a device of the test's own.
-#include "pool/pool.h"
-
+// What a pool does, case by case: streams, pointers, threads, statistics.
 #include <gtest/gtest.h>
 
 #include <random>
 #include <thread>
 
-#include "pool_fakes.h"
+#include "pool_fixture.h"
 
 namespace headroom {
 namespace {
-
-class PoolTest : public ::testing::Test {
- protected:
-  void TearDown() override {
-    pool_.reset();
-    EXPECT_TRUE(source_.live.empty());
-    EXPECT_EQ(device_.live_events(), 0U);
-    EXPECT_EQ(device_.broken_captures, 0);
-    EXPECT_EQ(device_.dead_handles, 0);
-  }
-  CUdeviceptr Get(uint64_t bytes, CUstream stream) {
-    const Result<CUdeviceptr> va = pool_->Allocate(bytes, stream);
-    EXPECT_TRUE(va.ok()) << va.status().what();
-    if (!va.ok()) return 0;
-    device_.Work(*va, bytes, stream, ++owner_);
-    return *va;
-  }
-  Code Try(uint64_t bytes, CUstream stream) { return pool_->Allocate(bytes, stream).status().code(); }
-  void Give(CUdeviceptr va, CUstream stream) { EXPECT_TRUE(pool_->Free(va, stream).ok()); }
-  PoolStats Stats() const { return pool_->Stats(); }
-  void Limit(uint64_t resident, uint64_t spill = 0) {
-    source_.resident = resident;
-    source_.spill = spill;
-  }
-
-  FakeDevice device_;
-  FakeSource source_{device_};
-  const Driver driver_ = device_.MakeDriver();
-  std::unique_ptr<Pool> pool_ = std::make_unique<Pool>(driver_, source_);
-  uint64_t owner_ = 0;
-  const CUstream a_ = Stream(100);
-  const CUstream b_ = Stream(200);
-};
 
 TEST_F(PoolTest, TheSameStreamGetsItsMemoryBackAtOnce) {
   const CUdeviceptr va = Get(1000, a_);
@@ -151,78 +116,6 @@ TEST_F(PoolTest, AUseOnAnotherThreadsOwnStreamIsRecordedByThatThread) {
   EXPECT_EQ(Get(3 * kMiB, a_), va);
 }
 
-TEST_F(PoolTest, WithoutRoomFreeSegmentsOfOtherSizesGoBack) {
-  Limit(20 * kMiB);
-  Give(Get(20 * kMiB, a_), a_);
-  const CUdeviceptr small = Get(512, b_);
-  EXPECT_NE(small, 0U);
-  EXPECT_EQ(Stats().segments, 1U);
-  EXPECT_EQ(Stats().retries, 1U);
-  EXPECT_EQ(Stats().segment_destroys, 1U);
-  EXPECT_EQ(Try(20 * kMiB, a_), Code::kOutOfMemory);
-  EXPECT_EQ(Stats().out_of_memory, 1U);
-  Give(small, b_);
-  EXPECT_NE(Get(20 * kMiB, a_), 0U);
-}
-
-TEST_F(PoolTest, WithoutRoomAnotherStreamsBlockIsTakenByAnEvent) {
-  Limit(20 * kMiB);
-  const CUdeviceptr kept = Get(4 * kMiB, a_);
-  const CUdeviceptr va = Get(9 * kMiB, a_);
-  Give(va, a_);
-  EXPECT_EQ(Get(9 * kMiB, b_), va);
-  EXPECT_EQ(Stats().handovers, 1U);
-  EXPECT_EQ(device_.count["CtxSynchronize"], 0) << "the segment is in use: waiting would gain nothing";
-  Give(va, b_);
-  Give(kept, a_);
-  EXPECT_EQ(pool_->Trim(), 20 * kMiB);
-}
-
-TEST_F(PoolTest, ACapturedStreamTakesNothingOver) {
-  Limit(20 * kMiB);
-  Get(4 * kMiB, a_);
-  Give(Get(9 * kMiB, a_), a_);
-  device_.BeginCapture(b_);
-  pool_->BeginAllocateTo({1, 0}, [this](CUstream stream) { return stream == b_; });
-  EXPECT_EQ(Try(9 * kMiB, b_), Code::kOutOfMemory);
-  EXPECT_EQ(device_.count["StreamWaitEvent"], 0);
-  device_.EndCapture(b_);
-  pool_->EndAllocateTo({1, 0});
-  pool_->ReleasePool({1, 0});
-  EXPECT_EQ(Try(9 * kMiB, b_), Code::kOk);
-}
-
-TEST_F(PoolTest, SpillingComesAfterEverythingElse) {
-  Limit(20 * kMiB, 40 * kMiB);
-  Get(9 * kMiB, a_);
-  Get(9 * kMiB, a_);
-  EXPECT_EQ(Stats().spilled_segments, 0U);
-  const CUdeviceptr spilled = Get(9 * kMiB, a_);
-  EXPECT_EQ(Stats().spilled_segments, 1U);
-  Give(spilled, a_);
-  EXPECT_EQ(pool_->Trim(), 20 * kMiB);
-  EXPECT_EQ(Stats().spilled_segments, 0U);
-}
-
-TEST_F(PoolTest, SpillingCanBeForbidden) {
-  PoolOptions options;
-  options.may_spill = false;
-  pool_ = std::make_unique<Pool>(driver_, source_, options);
-  Limit(2 * kMiB, 40 * kMiB);
-  EXPECT_EQ(Try(9 * kMiB, a_), Code::kOutOfMemory);
-  EXPECT_EQ(Try(512, a_), Code::kOk);
-}
-
-TEST_F(PoolTest, TheLimitCountsSegments) {
-  pool_->SetLimit(22 * kMiB);
-  Give(Get(9 * kMiB, a_), a_);
-  const CUdeviceptr va = Get(512, a_);
-  EXPECT_EQ(Try(23 * kMiB, a_), Code::kOutOfMemory);
-  EXPECT_EQ(Stats().reserved, 2 * kMiB) << "the other was given back in the attempt";
-  EXPECT_EQ(Try(20 * kMiB, a_), Code::kOk);
-  Give(va, a_);
-}
-
 TEST_F(PoolTest, FindGivesTheSegmentAndFindBlockTheBlock) {
   Get(1000, a_);
   const CUdeviceptr va = Get(5000, a_);
@@ -252,14 +145,6 @@ TEST_F(PoolTest, AStreamThatEndsLeavesItsMemoryToAll) {
   Give(live, b_);
   device_.RunAll();
   EXPECT_EQ(Get(kMiB, b_), live);
-}
-
-TEST_F(PoolTest, AMisplacedSegmentIsRefused) {
-  source_.misalign = 4096;
-  EXPECT_EQ(Try(512, a_), Code::kUnsupported);
-  EXPECT_TRUE(source_.live.empty());
-  source_.misalign = 0;
-  EXPECT_EQ(Try(512, a_), Code::kOk);
 }
 
 TEST_F(PoolTest, StatsAddUp) {
