@@ -67,7 +67,8 @@ typedef struct headroom_placement {
 } headroom_placement;
 
 /* Fills *out for the allocation that holds `address`. Returns 0, or -1 where headroom
- * has not placed it (a small allocation, which is the driver's own, or none). */
+ * has not placed it: a small allocation, which is the driver's own, managed memory, which the
+ * driver moves as it likes, or none. */
 int headroom_describe(uint64_t address, headroom_placement* out);
 
 /* One stretch of memory that is to lie in another tier. */

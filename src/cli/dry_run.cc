@@ -11,8 +11,32 @@
 namespace headroom {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 uint64_t OfferedHbm(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
   return plan.limits.hbm ? std::min(*plan.limits.hbm, gpu.hbm) : gpu.hbm;
+}
+
+// What the preloaded library will allow of managed memory.
+ManagedCap CapFor(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
+  const uint64_t host = gpu.integrated ? 0 : plan.limits.host.value_or(0);
+  return CapOf(plan.limits.tiers.managed.Options(), {OfferedHbm(plan, gpu), host, gpu.coherent});
+}
+
+std::string DescribeCap(const RunPlan& plan, const ManagedCap& cap) {
+  const ManagedOptions options = plan.limits.tiers.managed.Options();
+  const std::string why = WhyBound(cap.bound, options);
+  const bool free_too = cap.only_free && cap.bound != ManagedCap::Bound::kDevice;
+  return free_too ? fmt::format("{}, and {}", why, WhyBound(ManagedCap::Bound::kDevice, options)) : why;
+}
+
+bool MayBeManaged(const RunPlan& plan) {
+  return MayBeManaged(plan.limits.tiers.managed, plan.limits.tiers.rules);
+}
+
+uint64_t OfferedBytes(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
+  if (plan.limits.tiers.managed.managed()) return CapFor(plan, gpu).bytes;
+  return OfferedHbm(plan, gpu) + plan.limits.host.value_or(0);
 }
 
 std::string DescribeHost(const RunPlan& plan) {
@@ -37,40 +61,43 @@ void PrintText(const RunPlan& plan, const GpuPreview& preview) {
   fmt::print("would offer:\n");
   for (size_t i = 0; i < preview.gpus.size(); ++i) {
     const GpuPreview::Gpu& gpu = preview.gpus[i];
-    const uint64_t hbm = OfferedHbm(plan, gpu);
-    fmt::print("  GPU {} ({}): {} of {} HBM, with the host {}\n", i, gpu.name, FormatSize(hbm),
-               FormatSize(gpu.hbm), FormatSize(hbm + plan.limits.host.value_or(0)));
+    fmt::print("  GPU {} ({}): {} of {} HBM, with the host {}\n", i, gpu.name,
+               FormatSize(OfferedHbm(plan, gpu)), FormatSize(gpu.hbm), FormatSize(OfferedBytes(plan, gpu)));
+    if (!MayBeManaged(plan)) continue;
+    const ManagedCap cap = CapFor(plan, gpu);
+    fmt::print("    managed memory up to {}: {}\n", FormatSize(cap.bytes), DescribeCap(plan, cap));
   }
   if (preview.failure.failed()) fmt::print("  GPU: not known here: {}\n", preview.failure.text);
   fmt::print("  host memory: {}\n", DescribeHost(plan));
   fmt::print("  link speeds: {}\n", plan.links.Sentence());
   fmt::print("would set:\n");
   for (const auto& [name, value] : plan.variables) fmt::print("  {}={}\n", name, Quoted(value));
+  if (!plan.removed.empty()) fmt::print("would unset:\n  {}\n", fmt::join(plan.removed, "\n  "));
   fmt::print("would run:\n  {}", Quoted(plan.program.path));
   for (size_t i = 1; i < plan.command.size(); ++i) fmt::print(" {}", Quoted(plan.command[i]));
   fmt::print("\n");
 }
 
-nlohmann::ordered_json Bytes(const std::optional<uint64_t>& bytes) {
-  return bytes ? nlohmann::ordered_json(*bytes) : nlohmann::ordered_json(nullptr);
-}
+Json Bytes(const std::optional<uint64_t>& bytes) { return bytes ? Json(*bytes) : Json(nullptr); }
 
-nlohmann::ordered_json Words(const std::optional<std::string>& words) {
-  return words ? nlohmann::ordered_json(*words) : nlohmann::ordered_json(nullptr);
-}
+Json Words(const std::optional<std::string>& words) { return words ? Json(*words) : Json(nullptr); }
 
 // Null: the shim's default.
-nlohmann::ordered_json Tiers(const TierOptions& tiers) {
+Json Tiers(const TierOptions& tiers) {
   return {{"policy", Words(tiers.policy)},
           {"resident_below_bytes", Bytes(tiers.resident_below)},
           {"peers", Words(tiers.peers)},
           {"rules", Words(tiers.rules)},
-          {"host_ahead_bytes", Bytes(tiers.host_ahead)}};
+          {"host_ahead_bytes", Bytes(tiers.host_ahead)},
+          {"backend", Words(tiers.managed.backend)},
+          {"prefetch_below_bytes", Bytes(tiers.managed.prefetch_below)},
+          {"oversubscription_ratio", Words(tiers.managed.ratio)},
+          {"allow_oversubscription", tiers.managed.allow ? Json(true) : Json(nullptr)}};
 }
 
 // Estimates are the shim's: it alone asks for them, once it has a GPU.
-nlohmann::ordered_json Links(const LinkChoice& links) {
-  nlohmann::ordered_json out = {{"source", links.SourceName()}};
+Json Links(const LinkChoice& links) {
+  Json out = {{"source", links.SourceName()}};
   if (links.source == LinkChoice::Source::kEstimated) {
     out["advice"] = "run 'headroom bench tiers' to measure them";
     return out;
@@ -83,15 +110,17 @@ nlohmann::ordered_json Links(const LinkChoice& links) {
 }
 
 void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
-  using Json = nlohmann::ordered_json;
   Json gpus = Json::array();
   for (const GpuPreview::Gpu& gpu : preview.gpus) {
-    const uint64_t hbm = OfferedHbm(plan, gpu);
+    const ManagedCap cap = CapFor(plan, gpu);
+    const bool managed = MayBeManaged(plan);
     gpus.push_back(Json{{"device", gpus.size()},
                         {"name", gpu.name},
                         {"hbm_bytes", gpu.hbm},
-                        {"offered_hbm_bytes", hbm},
-                        {"offered_bytes", hbm + plan.limits.host.value_or(0)}});
+                        {"offered_hbm_bytes", OfferedHbm(plan, gpu)},
+                        {"offered_bytes", OfferedBytes(plan, gpu)},
+                        {"managed_cap_bytes", managed ? Json(cap.bytes) : Json(nullptr)},
+                        {"managed_cap_reason", managed ? Json(DescribeCap(plan, cap)) : Json(nullptr)}});
   }
   Json out;
   out["simulated"] = !plan.limits.sim.empty();
@@ -112,6 +141,7 @@ void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
   out["tiers"] = Tiers(plan.limits.tiers);
   out["link_speeds"] = Links(plan.links);
   out["environment"] = plan.variables;
+  out["environment_removed"] = plan.removed;
   out["program"] = plan.program.path;
   out["command"] = plan.command;
   // File names and arguments need not be UTF-8; JSON must be.

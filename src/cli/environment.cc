@@ -88,12 +88,23 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
   return variables;
 }
 
-std::vector<std::string> MergedEnvironment(const std::map<std::string, std::string>& variables) {
+std::vector<std::string> RemovedVariables(const Limits& limits) {
+  std::vector<std::string> removed;
+  for (const auto& [name, value] : limits.tiers.managed.confs) {
+    if (!value) removed.push_back(name);
+  }
+  return removed;
+}
+
+std::vector<std::string> MergedEnvironment(const std::map<std::string, std::string>& variables,
+                                           const std::vector<std::string>& removed) {
   std::vector<std::string> merged;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text(*entry);
-    if (variables.find(std::string(text.substr(0, text.find('=')))) == variables.end())
-      merged.emplace_back(text);
+    const std::string name(text.substr(0, text.find('=')));
+    const bool kept = variables.find(name) == variables.end() &&
+                      std::find(removed.begin(), removed.end(), name) == removed.end();
+    if (kept) merged.emplace_back(text);
   }
   for (const auto& [name, value] : variables) merged.emplace_back(name).append("=").append(value);
   return merged;

@@ -41,7 +41,11 @@ std::string SimLibraryPath(const Installation& installation);
 // The variables to set for CMD, over those of this process.
 std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation);
 
-// This process's environment as execve wants it, with `variables` set.
-std::vector<std::string> MergedEnvironment(const std::map<std::string, std::string>& variables);
+// The variables of this process that CMD is not to get.
+std::vector<std::string> RemovedVariables(const Limits& limits);
+
+// This process's environment as execve wants it, with `variables` set and without those `removed`.
+std::vector<std::string> MergedEnvironment(const std::map<std::string, std::string>& variables,
+                                           const std::vector<std::string>& removed);
 
 }  // namespace headroom

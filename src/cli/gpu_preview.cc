@@ -55,14 +55,21 @@ Failure ReadGpus(const Driver& driver, std::vector<GpuPreview::Gpu>* gpus) {
     if (result != CUDA_SUCCESS) return InitFailure(result);
     CUuuid uuid = {};
     const bool named = driver.DeviceGetUuid(&uuid, device) == CUDA_SUCCESS;
-    gpus->push_back({name, bytes, named ? FormatUuid(uuid) : ""});
+    const auto has = [&](CUdevice_attribute attribute) {
+      int value = 0;
+      return driver.DeviceGetAttribute(&value, attribute, device) == CUDA_SUCCESS && value != 0;
+    };
+    gpus->push_back({name, bytes, named ? FormatUuid(uuid) : "",
+                     has(CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES),
+                     has(CU_DEVICE_ATTRIBUTE_INTEGRATED)});
   }
   return {};
 }
 
 nlohmann::json ToJson(const GpuPreview& preview) {
   nlohmann::json gpus = nlohmann::json::array();
-  for (const GpuPreview::Gpu& gpu : preview.gpus) gpus.push_back({gpu.name, gpu.hbm, gpu.uuid});
+  for (const GpuPreview::Gpu& gpu : preview.gpus)
+    gpus.push_back({gpu.name, gpu.hbm, gpu.uuid, gpu.coherent, gpu.integrated});
   return {preview.failure.exit_code, preview.failure.text, preview.version, gpus};
 }
 
@@ -73,7 +80,8 @@ bool FromJson(const std::string& text, GpuPreview* preview) {
   preview->failure = {json[0].get<int>(), json[1].get<std::string>()};
   preview->version = json[2].get<int>();
   for (const nlohmann::json& gpu : json[3]) {
-    preview->gpus.push_back({gpu[0].get<std::string>(), gpu[1].get<uint64_t>(), gpu[2].get<std::string>()});
+    preview->gpus.push_back({gpu[0].get<std::string>(), gpu[1].get<uint64_t>(), gpu[2].get<std::string>(),
+                             gpu[3].get<bool>(), gpu[4].get<bool>()});
   }
   return true;
 }

@@ -14,8 +14,10 @@ namespace headroom {
 struct GpuPreview {
   struct Gpu {
     std::string name;
-    uint64_t hbm = 0;  // bytes
-    std::string uuid;  // "GPU-..."; empty where the driver does not say
+    uint64_t hbm = 0;         // bytes
+    std::string uuid;         // "GPU-..."; empty where the driver does not say
+    bool coherent = false;    // uses the host's page tables
+    bool integrated = false;  // has no memory but the host's
   };
   Failure failure;  // kExitNoDriver where there is no driver, an old one, or no GPU
   int version = 0;  // 13000 = 13.0; set even where it is too old

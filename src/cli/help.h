@@ -58,9 +58,21 @@ Options:
   --peers none|auto|LIST  other GPUs whose HBM may be used: none (default), auto
                           (every GPU in reach that CMD does not use itself), or
                           numbers with a limit or without, such as 1:20GiB,2
-  --rules FILE            policy and hint by size or tag: a file in JSON, see below
+  --rules FILE            policy, hint and backend by size or tag: a file in JSON, see below
   --host-ahead SIZE       host memory created in advance, in the background
                           (default: 0)
+  --backend tiers|managed what serves large allocations: tiers (default), or the
+                          driver's managed memory, which moves as it is used;
+                          --policy says where it belongs
+  --prefetch-below SIZE   with managed memory: under gpu_first, allocations under
+                          SIZE are prefetched to the GPU (default: 2GiB)
+  --oversubscription-ratio R
+                          with managed memory: at most R times the HBM, never more
+                          than HBM and host limit together (default: 5.0)
+  --allow-oversubscription
+                          with managed memory: more than the GPU has free also
+                          without a hardware-coherent link to the host, where that
+                          can hang the card
   --report                print to standard error, as each process exits, what lay
                           where
   --stats-file FILE       append one line of JSON for each process to FILE
@@ -75,12 +87,19 @@ SIZE is a number with a unit, such as 6GiB, 512MiB or 1.5T; units are powers of
 1024. What is not given here is taken from the environment, so that a run inside
 another keeps the outer one's: HEADROOM_HBM_LIMIT, HEADROOM_HOST_LIMIT,
 HEADROOM_RESERVE, HEADROOM_POLICY, HEADROOM_RESIDENT_BELOW, HEADROOM_PEERS,
-HEADROOM_RULES (the rules, not a file), HEADROOM_HOST_AHEAD.
+HEADROOM_RULES (the rules, not a file), HEADROOM_HOST_AHEAD, HEADROOM_BACKEND,
+HEADROOM_PREFETCH_BELOW, HEADROOM_OVERSUBSCRIPTION_RATIO,
+HEADROOM_ALLOW_OVERSUBSCRIPTION.
+
+The options of PyTorch's UVM patches are taken out of PYTORCH_CUDA_ALLOC_CONF and
+PYTORCH_ALLOC_CONF, and CMD gets the rest of these as it is: use_uvm:True means
+--backend managed, uvm_oversubscription_ratio:R --oversubscription-ratio R, and
+uvm_access_pattern:POLICY --policy POLICY. The options above go before them.
 
 A file of rules looks like this; the first rule that matches an allocation counts,
-and goes before the options and what the program says. Each has "policy" or "hint"
-(hot, cold, stream or none), or both; "min" and "max" (sizes, both included) and
-"tag" (given by the program) may be left out:
+and goes before the options and what the program says. Each has one or more of
+"policy", "hint" (hot, cold, stream or none) and "backend" (tiers or managed); "min"
+and "max" (sizes, both included) and "tag" (given by the program) may be left out:
   {"rules": [{"min": "1GiB", "max": "8GiB", "tag": "kv_cache", "hint": "cold"},
              {"min": "1GiB", "policy": "balanced"}]}
 
@@ -88,6 +107,7 @@ Examples:
   headroom run -- python train.py
   headroom run --hbm-limit 20GiB --report -- python serve.py
   headroom run --policy balanced --resident-below 256MiB -- python generate.py
+  headroom run --backend managed --policy cpu_first -- python generate.py
   headroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
   headroom run --dry-run --json -- python train.py
   headroom run --sim 1GiB,host=4GiB -- ./my-driver-api-test

@@ -25,6 +25,13 @@ Failure ParseLimit(const std::string& source, const std::string& text, uint64_t 
   return {};
 }
 
+Failure ParseSizeOrZero(const std::string& source, const std::string& text, std::optional<uint64_t>* bytes) {
+  const Result<uint64_t> size = ParseSize(text);
+  if (!size.ok() || *size > 0) return ParseLimit(source, text, kSmallestLimit, bytes);
+  *bytes = 0;
+  return {};
+}
+
 Parser::Parser(std::string command) : command_(std::move(command)), app_("", command_) {
   app_.set_help_flag();
   app_.allow_extras();

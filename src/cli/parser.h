@@ -23,6 +23,9 @@ Failure Usage(std::string text);
 Failure ParseLimit(const std::string& source, const std::string& text, uint64_t least,
                    std::optional<uint64_t>* bytes);
 
+// The same for a setting that a size of zero turns off.
+Failure ParseSizeOrZero(const std::string& source, const std::string& text, std::optional<uint64_t>* bytes);
+
 // CLI11 for one command: no help or configuration of its own, unknown words
 // collected rather than thrown, the last of a repeated option wins.
 class Parser {

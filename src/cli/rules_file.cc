@@ -47,6 +47,11 @@ Mistake SetWord(const std::string& key, const Json& value, Rule* rule) {
     if (rule->hint) return "";
     return fmt::format("\"hint\" '{}' is not a hint; take hot, cold, stream or none", word);
   }
+  if (key == "backend") {
+    if (value.is_string()) rule->backend = ParseBackend(word);
+    if (rule->backend) return "";
+    return fmt::format("\"backend\" '{}' is not a backend; take tiers or managed", word);
+  }
   if (!value.is_string() || !IsTag(word)) {
     return fmt::format(
         "\"tag\" '{}' is not a tag; write a text of 1 to 63 bytes without ',', ';' and control characters",
@@ -59,10 +64,10 @@ Mistake SetWord(const std::string& key, const Json& value, Rule* rule) {
 Mistake SetKey(const std::string& key, const Json& value, Rule* rule) {
   if (key == "min") return SetSize(key, value, &rule->min_bytes);
   if (key == "max") return SetSize(key, value, &rule->max_bytes);
-  if (key == "tag" || key == "policy" || key == "hint") return SetWord(key, value, rule);
-  return fmt::format(
-      "the key \"{}\" is unknown{}", key,
-      DidYouMean(key, {"min", "max", "tag", "policy", "hint"}, "; take min, max, tag, policy and hint"));
+  if (key == "tag" || key == "policy" || key == "hint" || key == "backend") return SetWord(key, value, rule);
+  return fmt::format("the key \"{}\" is unknown{}", key,
+                     DidYouMean(key, {"min", "max", "tag", "policy", "hint", "backend"},
+                                "; take min, max, tag, policy, hint and backend"));
 }
 
 Mistake ToRule(const Json& json, Rule* rule) {

@@ -1,4 +1,4 @@
-// The file of `headroom run --rules`: policy and hint by size or tag, in JSON.
+// The file of `headroom run --rules`: policy, hint and backend by size or tag, in JSON.
 //   {"rules": [{"min": "1GiB", "max": "8GiB", "tag": "kv_cache", "policy": "cpu_first", "hint": "cold"}]}
 // Checked strictly: a key or a value that means nothing here is refused by name,
 // since a rule that is silently ignored looks like one that does not help.

@@ -76,6 +76,9 @@ Failure ResolveTiers(const RunOptions& options, RunPlan* plan) {
     if (failure.failed()) return failure;
     tiers.rules = rules.Text();
   }
+  const Failure unused = CheckManagedOptions(tiers.managed, tiers.rules);
+  if (unused.failed()) return unused;
+  for (const std::string& warning : tiers.managed.warnings) fmt::print(stderr, "headroom: {}\n", warning);
   plan->links = ChooseLinks(options.sim, tiers.link_speeds);
   if (plan->links.source == LinkChoice::Source::kMeasured)
     tiers.link_speeds = FormatLinkSpeeds(plan->links.speeds);
@@ -120,6 +123,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   failure = ResolveTiers(options, plan);
   if (failure.failed()) return failure;
   plan->variables = RunVariables(plan->limits, plan->installation);
+  plan->removed = RemovedVariables(plan->limits);
   return {};
 }
 
@@ -137,7 +141,7 @@ Failure Execute(const RunPlan& plan) {
     path = "/bin/sh";
     command.insert(command.begin(), "sh");
   }
-  std::vector<std::string> environment = MergedEnvironment(plan.variables);
+  std::vector<std::string> environment = MergedEnvironment(plan.variables, plan.removed);
   std::fflush(nullptr);
   execve(path.c_str(), Pointers(command).data(), Pointers(environment).data());
   const int error = errno;

@@ -26,6 +26,7 @@ struct RunPlan {
   ProgramCheck program;
   std::vector<std::string> command;
   std::map<std::string, std::string> variables;  // to set for CMD
+  std::vector<std::string> removed;              // variables that CMD does not get
 };
 
 // Checks all but the driver. Changes nothing, but for creating an absent stats

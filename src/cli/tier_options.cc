@@ -23,13 +23,8 @@ Failure ResolvePolicy(const Setting& setting, TierOptions* options) {
   return {};
 }
 
-// Zero is a size here: it turns the setting off.
 Failure ResolveSize(const Setting& setting, std::optional<uint64_t>* bytes) {
-  if (setting.text.empty()) return {};
-  const Result<uint64_t> size = ParseSize(setting.text);
-  if (!size.ok() || *size > 0) return ParseLimit(setting.source, setting.text, kSmallestLimit, bytes);
-  *bytes = 0;
-  return {};
+  return setting.text.empty() ? Failure{} : ParseSizeOrZero(setting.source, setting.text, bytes);
 }
 
 Failure ResolvePeers(const Setting& setting, TierOptions* options) {
@@ -76,6 +71,7 @@ void AddTierOptions(Parser* parser, TierTexts* texts) {
   parser->Value("--peers", &texts->peers);
   parser->Value("--rules", &texts->rules);
   parser->Value("--host-ahead", &texts->host_ahead);
+  AddManagedOptions(parser, &texts->managed);
 }
 
 Failure ResolveTierOptions(const TierTexts& texts, TierOptions* options) {
@@ -90,6 +86,9 @@ Failure ResolveTierOptions(const TierTexts& texts, TierOptions* options) {
   if (failure.failed()) return failure;
   failure = ResolveSize(Choose("--host-ahead", texts.host_ahead, env::kHostAhead), &options->host_ahead);
   if (failure.failed()) return failure;
+  failure = ResolveManagedOptions(texts.managed, &options->managed);
+  if (failure.failed()) return failure;
+  if (!options->policy) options->policy = options->managed.pattern;
   return ResolveLinkSpeeds(Choose("", "", env::kLinkSpeeds), options);
 }
 
@@ -101,6 +100,7 @@ void AddTierVariables(const TierOptions& options, std::map<std::string, std::str
   add(env::kPeers, options.peers);
   add(env::kRules, options.rules);
   add(env::kLinkSpeeds, options.link_speeds);
+  AddManagedVariables(options.managed, variables);
   if (options.resident_below) (*variables)[env::kResidentBelow] = std::to_string(*options.resident_below);
   if (options.host_ahead) (*variables)[env::kHostAhead] = std::to_string(*options.host_ahead);
 }

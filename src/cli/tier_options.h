@@ -1,4 +1,4 @@
-// The options of `headroom run` that steer plans: policy, what belongs in HBM,
+// The options of `headroom run` that steer where data goes: backend, policy, what belongs in HBM,
 // peers, rules, host memory ahead of need, link speeds. Checked here, and passed
 // on to the shim in the form of its variables (base/env.h).
 #pragma once
@@ -9,6 +9,7 @@
 #include <string>
 
 #include "cli/exit_codes.h"
+#include "cli/managed_options.h"
 #include "cli/parser.h"
 
 namespace headroom {
@@ -20,6 +21,7 @@ struct TierTexts {
   std::string peers;
   std::string rules;  // a file
   std::string host_ahead;
+  ManagedTexts managed;
 };
 
 // Checked. What is empty is left to the shim's defaults.
@@ -31,6 +33,7 @@ struct TierOptions {
   std::optional<std::string> rules;        // as Rules::Text writes it
   std::optional<uint64_t> host_ahead;      // bytes
   std::optional<std::string> link_speeds;  // as FormatLinkSpeeds writes it
+  ManagedChoice managed;
 };
 
 // `texts` outlives the parser.

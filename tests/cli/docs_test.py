@@ -26,10 +26,14 @@ def test_every_variable_that_run_sets_is_documented(headroom, tmp_path):
     plan = headroom.plan(
         "--sim", "1GiB,host=4GiB", "--hbm-limit", "512MiB", "--reserve", "64MiB", "--report",
         "--stats-file", "/dev/null", "--policy", "balanced", "--resident-below", "1GiB", "--peers", "auto",
-        "--rules", rules, "--host-ahead", "1GiB", "--", "true",
-        env={"HEADROOM_LINK_SPEEDS": "device=1000000000,host=1000000"},
+        "--rules", rules, "--host-ahead", "1GiB", "--backend", "managed", "--prefetch-below", "1GiB",
+        "--oversubscription-ratio", "2", "--allow-oversubscription", "--", "true",
+        env={
+            "HEADROOM_LINK_SPEEDS": "device=1000000000,host=1000000", "PYTORCH_ALLOC_CONF": "use_uvm:True,a:1",
+            "PYTORCH_CUDA_ALLOC_CONF": "use_uvm:True",
+        },
     )  # fmt: skip
-    for name in plan["environment"]:
+    for name in [*plan["environment"], *plan["environment_removed"]]:
         assert f"`{name}`" in DOCUMENT
 
 

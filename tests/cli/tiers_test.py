@@ -109,6 +109,7 @@ def test_dry_run_shows_them(headroom, options):
     assert plan["tiers"] == {
         "policy": "balanced", "resident_below_bytes": GIB, "peers": VARIABLES["HEADROOM_PEERS"],
         "rules": VARIABLES["HEADROOM_RULES"], "host_ahead_bytes": 4 * GIB,
+        "backend": None, "prefetch_below_bytes": None, "oversubscription_ratio": None, "allow_oversubscription": None,
     }  # fmt: skip
     assert VARIABLES.items() <= plan["environment"].items()
     text = headroom("run", "--dry-run", *SIM, *options, "--", "true").stdout
@@ -169,8 +170,10 @@ def test_bad_variables(headroom, name, value, words):
         ('{"rules": [{"hint": "hot", "hint": "cold"}]}', ['"hint" twice']),
         ({"rules": [5]}, ["rule 1: it is not an object"]),
         ({"rules": [{"hint": "hot"}, {"hnt": "cold"}]}, ['rule 2: the key "hnt" is unknown', "did you mean 'hint'"]),
-        ({"rules": [{"colour": "red"}]}, ['"colour" is unknown', "min, max, tag, policy and hint"]),
+        ({"rules": [{"colour": "red"}]}, ['"colour" is unknown', "min, max, tag, policy, hint and backend"]),
         ({"rules": [{"hint": "warm"}]}, ["'warm' is not a hint", "hot, cold, stream or none"]),
+        ({"rules": [{"backend": "uvm"}]}, ["'uvm' is not a backend", "tiers or managed"]),
+        ({"rules": [{"backend": True}]}, ["'true' is not a backend"]),
         ({"rules": [{"hint": None}]}, ["'null' is not a hint"]),
         ({"rules": [{"policy": "fast"}]}, ["'fast' is not a policy"]),
         ({"rules": [{"min": "lots", "hint": "hot"}]}, ["\"min\" 'lots' is not a size"]),

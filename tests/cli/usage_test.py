@@ -146,7 +146,8 @@ def test_help_names_every_option_that_is_accepted(headroom, command):
     options = {word.split("=")[0] for line in text.splitlines() if line.startswith("  --") for word in line.split()[:1]}
     assert options
     for option in options:
-        flag = [option] if option in ("--report", "--dry-run", "--json") else [option, "1GiB"]
+        flags = ("--report", "--dry-run", "--json", "--allow-oversubscription")
+        flag = [option] if option in flags else [option, "1GiB"]
         done = headroom(*command.split(), *flag, "--help")
         assert done.returncode == 0, (option, done.stderr)
 
