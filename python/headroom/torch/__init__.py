@@ -1,0 +1,12 @@
+"""headroom for PyTorch: a global allocator (`use`), pools for single blocks of a program (`pool`), and weights
+that are streamed from host memory (`stream`).
+
+Importing this imports PyTorch and touches neither CUDA nor headroom's library.
+"""
+
+from __future__ import annotations
+
+from headroom.torch._allocator import use
+from headroom.torch._pool import Pool, pool
+
+__all__ = ["Pool", "pool", "use"]
