@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from headroom.torch._allocator import use
 from headroom.torch._pool import Pool, pool
+from headroom.torch._stream import StreamHandle, StreamStats, stream
 
-__all__ = ["Pool", "pool", "use"]
+__all__ = ["Pool", "StreamHandle", "StreamStats", "pool", "stream", "use"]
