@@ -69,6 +69,9 @@ STATS_FIELDS: Tuple[str, ...] = (
 )
 
 
+NO_LIMIT = (1 << 64) - 1
+
+
 class StatsStruct(ctypes.Structure):
     """headroom_stats."""
 
@@ -82,7 +85,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "headroom_set_hint": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_int]),
     "headroom_set_thread_hint": (ctypes.c_int, [ctypes.c_int, ctypes.c_char_p]),
     "headroom_set_thread_placement": (ctypes.c_int, [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p]),
-    "headroom_prefetch": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int, ctypes.c_uint64]),
+    "headroom_prefetch": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p]),
     "headroom_get_stats": (ctypes.c_int, [ctypes.c_int, ctypes.POINTER(StatsStruct), ctypes.c_size_t]),
     "headroom_trim": (ctypes.c_int, [ctypes.c_int]),
     "headroom_last_error": (ctypes.c_char_p, []),

@@ -27,23 +27,24 @@ class Placement:
 
 @dataclasses.dataclass(frozen=True)
 class Stats:
-    """What headroom uses for one GPU, in bytes except the counts, at the time of the call.
+    """What this process has of one GPU's memory through headroom, in bytes and counts; consistent only while
+    nothing is allocated or freed.
 
-    `*_limit` and `*_used` are of the memory tiers (the host's are the process's own share of the node's
-    budget), `host_kept` is released host memory kept for reuse, `allocations` and `spilled` count the
-    allocations that are alive and those of them with bytes outside HBM, `displaced_bytes` gave way and has
-    not come back. `pool_*` is of the caching pool behind `headroom.torch.use()`: bytes in tensors and bytes
-    in segments, now and at most, and counts since the process began.
+    Limits are None where there is none. `host_limit` is for the node's processes together, `host_used` and
+    `host_kept` (released and kept for reuse) are this process's; `managed_limit` is the managed backend's cap,
+    0 where it is not in use. `allocations` were made so far, `spilled` of them had bytes outside HBM when they
+    were made, `displaced_bytes` gave way so far. `pool_*` is of the caching pool behind
+    `headroom.torch.use()`: bytes that the program holds, bytes in segments, both also at most, and counts.
     """
 
-    device_limit: int
+    device_limit: Optional[int]
     device_used: int
-    peer_limit: int
+    peer_limit: Optional[int]
     peer_used: int
-    host_limit: int
+    host_limit: Optional[int]
     host_used: int
     host_kept: int
-    managed_limit: int
+    managed_limit: Optional[int]
     managed_used: int
     allocations: int
     spilled: int
@@ -134,7 +135,7 @@ def migrate(what: Any, tier: str) -> int:
 
 
 def prefetch(what: Any, tier: str = "device", stream: Any = None) -> None:
-    """Brings a tensor's memory to `tier` before it is used.
+    """Brings a tensor's memory to `tier` ('device' or 'host') before it is used.
 
     Managed memory is prefetched in the order of `stream` (a torch.cuda.Stream, a stream handle, or None: the
     default stream), and the call returns at once. Tiered memory is moved as by `migrate`, which waits. Errors
@@ -142,7 +143,7 @@ def prefetch(what: Any, tier: str = "device", stream: Any = None) -> None:
     """
     target = _target(tier)
     address, count = span_of(what)
-    handle = int(getattr(stream, "cuda_stream", stream) or 0)
+    handle = int(getattr(stream, "cuda_stream", stream) or 0) or None
     library = _library.load()
     library.check(
         library.function("headroom_prefetch")(address, count, target, handle), f"prefetching {address:#x} to {tier}"
@@ -192,7 +193,10 @@ def stats(device: Any = None) -> Stats:
     out = _capi.StatsStruct()
     result = library.function("headroom_get_stats")(ordinal(device), ctypes.byref(out), ctypes.sizeof(out))
     library.check(result, "headroom.stats()")
-    return Stats(**{name: int(getattr(out, name)) for name in _capi.STATS_FIELDS})
+    values: Dict[str, Any] = {name: int(getattr(out, name)) for name in _capi.STATS_FIELDS}
+    for name in ("device_limit", "peer_limit", "host_limit", "managed_limit"):
+        values[name] = None if values[name] == _capi.NO_LIMIT else values[name]
+    return Stats(**values)
 
 
 def trim(device: Optional[Any] = None) -> None:

@@ -56,7 +56,9 @@ class CudaEngine:
             library = _library.load()
             library.check(library.function("headroom_trim")(self.device.index), "headroom.trim()")
             return self._placed(library, count, hint)
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if "out of memory" not in str(error):  # PyTorch has a class for it in pools, and none for other allocators
+                raise
             raise OutOfMemory(f"there are no {count} bytes for weights with hint '{hint}'; raise the"
                               f" {'host' if hint == 'cold' else 'HBM'} limit ({error})") from error  # fmt: skip
 
