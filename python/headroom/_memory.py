@@ -187,7 +187,7 @@ def ordinal(device: Any = None) -> int:
 def stats(device: Any = None) -> Stats:
     """What headroom uses for one GPU (None: PyTorch's current one, else the first). Any thread; cheap.
 
-    The driver is started if it was not. Raises Unsupported where the process has no headroom library.
+    Raises NotFound before CUDA has been started, and Unsupported where the process has no headroom library.
     """
     library = _library.load()
     out = _capi.StatsStruct()

@@ -68,6 +68,7 @@ def use_mem_pool(pool, device=None):
 
 def allocate(size):
     """What torch.empty of so many bytes would do: the address, and the MemPool that it came from."""
+    start()
     for pool, thread, device in state.recording:
         if thread == threading.get_ident():
             address = pool.setters.malloc(size, device, None)
@@ -85,11 +86,21 @@ def change_current_allocator(allocator):
     state.current, state.backend = allocator.allocator(), "pluggable"
 
 
+def start():
+    """torch.cuda.init(): the driver is started and a context current, as the CUDA runtime sees to."""
+    if not state.initialized:
+        driver, device, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_void_p()
+        assert driver.cuInit(0) == 0 == driver.cuDeviceGet(ctypes.byref(device), 0)
+        assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) == 0
+        assert driver.cuCtxSetCurrent(context) == 0
+        state.initialized = True
+
+
 def install():
     torch = types.ModuleType("torch")
     torch.__version__ = "2.11.0"
     torch.cuda = types.SimpleNamespace(
-        is_initialized=lambda: state.initialized, init=lambda: setattr(state, "initialized", True),
+        is_initialized=lambda: state.initialized, init=start,
         current_device=lambda: 0, device=lambda _device: contextlib.nullcontext(), synchronize=lambda _device=None: None,
         MemPool=MemPool, use_mem_pool=use_mem_pool, OutOfMemoryError=OutOfMemoryError,
         memory=types.SimpleNamespace(CUDAPluggableAllocator=CUDAPluggableAllocator,

@@ -1,18 +1,19 @@
 """describe, migrate, prefetch, hint, stats and trim on the library and the simulated driver, with the library
 preloaded by `headroom run` and opened by the package."""
 
-ALLOCATE = """
+START = """
 import ctypes, headroom
 MIB = 1 << 20
 cuda = ctypes.CDLL("libcuda.so.1")
 def call(name, *arguments):
     result = getattr(cuda, name)(*arguments)
     assert result == 0, (name, result)
-call("cuInit", 0)
-device, context = ctypes.c_int(), ctypes.c_void_p()
-call("cuDeviceGet", ctypes.byref(device), 0)
-call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-call("cuCtxSetCurrent", context)
+def start():
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    call("cuInit", 0)
+    call("cuDeviceGet", ctypes.byref(device), 0)
+    call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    call("cuCtxSetCurrent", context)
 def allocate(size):
     address = ctypes.c_uint64()
     call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
@@ -24,10 +25,9 @@ def raised(kind, function, *arguments):
         return str(error)
     raise AssertionError(f"no {kind.__name__}")
 """
+ALLOCATE = START + "start()\n"
 
-SEGMENTS = """
-import ctypes, headroom
-MIB = 1 << 20
+SEGMENTS = ALLOCATE + """
 library = ctypes.CDLL(headroom.library_path())
 library.headroom_segment_malloc.restype = ctypes.c_void_p
 library.headroom_segment_malloc.argtypes = [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
@@ -109,7 +109,7 @@ assert raised(headroom.Error, headroom.stats, 77)
 
 
 def test_opened_by_the_package_with_its_own_limits(python):
-    python.dlopened("import headroom\nheadroom.configure('256MiB', '512MiB')\n" + SEGMENTS + """
+    python.dlopened(SEGMENTS.replace("\nstart()\n", "\nstart()\nheadroom.configure('256MiB', '512MiB')\n", 1) + """
 row = [library.headroom_segment_malloc(100 * MIB, 0, None) for _ in range(4)]
 assert all(row)
 places = [headroom.describe(at) for at in row]
@@ -123,11 +123,10 @@ assert headroom.stats().host_used == 0
 
 
 def test_limits_cannot_change_once_the_library_works(python):
-    python.dlopened("""
-import os, headroom
+    python.dlopened(ALLOCATE + """
+import os
 headroom.configure(hbm_limit="256MiB", host_limit=1 << 29, policy="balanced", reserve="16MiB", resident_below="8M",
                    oversubscription_ratio=2, allow_oversubscription=False, prefetch_below=5)
-print(sorted((name, value) for name, value in os.environ.items() if name.startswith("HEADROOM_") and "SIM" not in name))
 assert os.environ["HEADROOM_HBM_LIMIT"] == str(256 << 20) and os.environ["HEADROOM_OVERSUBSCRIPTION_RATIO"] == "2.0"
 headroom.stats()
 headroom.configure(hbm_limit="256MiB")
@@ -141,8 +140,8 @@ else:
 
 
 def test_auto_is_what_the_command_would_offer(python):
-    out = python.dlopened("""
-import os, headroom
+    out = python.dlopened(ALLOCATE + """
+import os
 headroom.configure()
 print(os.environ["HEADROOM_HOST_LIMIT"])
 assert headroom.stats().host_limit == int(os.environ["HEADROOM_HOST_LIMIT"]) > 0
@@ -163,14 +162,23 @@ else:
 
 
 def test_under_headroom_run_its_options_hold(python):
-    python.under_headroom("""
-import os, warnings, headroom
+    python.under_headroom(ALLOCATE + """
+import warnings
 headroom.configure()
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
     headroom.configure(hbm_limit="1GiB")
 assert "HEADROOM_HBM_LIMIT" in str(seen[0].message), seen
 assert headroom.stats().device_limit == 256 << 20
+""")
+
+
+def test_stats_before_cuda_has_started_says_so(python):
+    python.dlopened(START + """
+headroom.configure("256MiB", "512MiB")
+assert "has CUDA started?" in raised(headroom.NotFound, headroom.stats)
+start()
+assert headroom.stats().device_limit == 256 * MIB
 """)
 
 

@@ -132,8 +132,9 @@ def pool(
         raise InvalidArgument(f"tag is {tag!r}; a tag has 1 to {_LONGEST_TAG} bytes and no NUL")
     if _allocator.in_use():
         raise Error("headroom.torch.use() is in effect, and PyTorch's pools need its own allocator; use one of the two")
+    number = None if device is None else _memory.ordinal(device)
     _settings.configure()
-    return Pool(policy_number, backend_number, hint_number, name, None if device is None else _memory.ordinal(device))
+    return Pool(policy_number, backend_number, hint_number, name, number)
 
 
 def _thread_frames() -> List[_Frame]:
