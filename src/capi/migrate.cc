@@ -157,10 +157,15 @@ int headroom_range_migrate(uint64_t address, uint64_t bytes, int tier) {
 }
 
 int headroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream) {
+  ManagedBlock block;
+  const auto is_managed = [&] {
+    const Entry rt;
+    return rt && rt->managed.Find(address, &block);
+  };
+  if (!is_managed()) return headroom_range_migrate(address, bytes, tier);  // which enters by itself
   const Entry rt;
   ClearError();
-  ManagedBlock block;
-  if (!rt || !rt->managed.Find(address, &block)) return headroom_range_migrate(address, bytes, tier);
+  if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   if (tier != HEADROOM_TIER_DEVICE && tier != HEADROOM_TIER_HOST)
     return Answer(Status(Code::kInvalidArgument, "managed memory can be prefetched to the device and to the host"));
   return Answer(Prefetch(*rt, block, address, bytes, tier == HEADROOM_TIER_HOST, static_cast<CUstream>(stream)));

@@ -61,6 +61,7 @@ int headroom_get_stats(int device, headroom_stats* out, size_t bytes) {
 }
 
 int headroom_trim(int device) {
+  if (Pool* pool = ExistingPool(device)) pool->Trim();  // enters by itself
   const Entry rt(true);
   ClearError();
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
@@ -69,7 +70,6 @@ int headroom_trim(int device) {
     return Answer(Status(Code::kNotFound, "the driver has no such device; has CUDA started?"));
   const OnDevice here(rt->driver, device);
   if (!here.status().ok()) return Answer(here.status());
-  if (Pool* pool = ExistingPool(device)) pool->Trim();
   state->host.Trim();
   return HEADROOM_OK;
 }
