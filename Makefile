@@ -8,7 +8,7 @@ BUILD := $(CMAKE) --build
 STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test soak asan tsan test-arm64 lint format bench gpu-test install clean
+.PHONY: help deps build demo test soak asan tsan test-arm64 lint format bench gpu-test install wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,10 @@ install: ## install a release build below PREFIX (/usr/local)
 	$(CMAKE) --preset release
 	$(BUILD) --preset release -j $(JOBS)
 	$(CMAKE) --install build/release --prefix $(PREFIX)
+
+wheel: ## build the Python package's wheel into dist/ (some 6 minutes on two cores)
+	@scripts/deps.sh build wheel
+	python3 -m pip wheel --no-deps --wheel-dir dist .
 
 clean: ## remove all builds (fetched dependencies stay)
 	find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +

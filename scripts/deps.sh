@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs and this machine lacks, and nothing else.
 #
-#   scripts/deps.sh [build] [test] [lint] [arm64] (default: build)
+#   scripts/deps.sh [build] [test] [lint] [wheel] [arm64] (default: build)
 #
 # Packages come from the distribution (Debian 12 or newer, Ubuntu 22.04 or
 # newer) through apt-get, as root or through sudo. cuda.h and cudaTypedefs.h, all
@@ -79,7 +79,12 @@ need_lint() {
   need clang-format clang-format
   need clang-tidy clang-tidy
   need git git
+  python_with mypy >/dev/null || missing+=(mypy)
   python_with pytest >/dev/null || missing+=(python3-pytest)
+}
+
+need_wheel() {
+  python_with pip >/dev/null || missing+=(python3-pip)
 }
 
 need_arm64() {
@@ -140,8 +145,8 @@ PYTHON
 [[ $# -gt 0 ]] || set -- build
 for purpose in "$@"; do
   case $purpose in
-    build | test | lint | arm64) "need_$purpose" ;;
-    *) fail "unknown purpose '$purpose'; use build, test, lint or arm64" ;;
+    build | test | lint | wheel | arm64) "need_$purpose" ;;
+    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel or arm64" ;;
   esac
 done
 install_missing

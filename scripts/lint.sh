@@ -38,6 +38,7 @@ gate layers python3 scripts/check_layers.py
 gate words python3 scripts/check_words.py
 gate shell check_shell
 gate python check_python
+gate types python3 scripts/check_types.py
 gate format check_format
 gate headers python3 scripts/check_headers.py --build "$build"
 gate symbols python3 scripts/check_symbols.py --library "$build/lib/headroom/libheadroom.so"

@@ -115,7 +115,7 @@ def test_trips_when_apt_fails(machine):
 
 
 def test_refuses_an_unknown_purpose(machine):
-    machine.gate.trips("unknown purpose 'tests'; use build, test, lint or arm64", "tests",
+    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel or arm64", "tests",
                        env=machine.environment())
 
 

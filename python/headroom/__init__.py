@@ -1,0 +1,47 @@
+"""headroom: one GPU program, more memory than the GPU has.
+
+The library's calls on tensors and addresses (`describe`, `migrate`, `prefetch`, `hint`, `stats`, `trim`), and
+`headroom.torch` with an allocator, pools and weight streaming for PyTorch. Importing this touches neither
+CUDA nor PyTorch; the library is looked for at the first call that needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from headroom import _library
+from headroom._errors import Busy, Error, InvalidArgument, NotFound, OutOfMemory, Unsupported
+from headroom._memory import Placement, Stats, describe, hint, migrate, prefetch, stats, trim
+from headroom._settings import configure
+
+__all__ = [
+    "Busy",
+    "Error",
+    "InvalidArgument",
+    "NotFound",
+    "OutOfMemory",
+    "Placement",
+    "Stats",
+    "Unsupported",
+    "configure",
+    "describe",
+    "hint",
+    "library_path",
+    "migrate",
+    "prefetch",
+    "stats",
+    "trim",
+]
+
+
+def library_path() -> str:
+    """Path of the libheadroom.so that this process uses. Raises Unsupported where there is none."""
+    return _library.load().path
+
+
+def __getattr__(name: str) -> Any:
+    """`headroom.torch` without an import of its own; PyTorch is imported with it and not before."""
+    if name == "torch":
+        return importlib.import_module("headroom.torch")
+    raise AttributeError(f"module 'headroom' has no attribute {name!r}")

@@ -1,0 +1,25 @@
+"""`python -m headroom ...` and the wheel's `headroom` script: become the bundled command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from headroom import _library
+
+
+def main() -> int:
+    """Replaces this process by the `headroom` command with the same arguments; returns only on failure."""
+    path = _library.command()
+    if path is None:
+        print("headroom: this package has no command and there is none in PATH; install the wheel", file=sys.stderr)
+        return 126
+    try:
+        os.execv(path, [path, *sys.argv[1:]])
+    except OSError as error:
+        print(f"headroom: {path} cannot be run: {error}", file=sys.stderr)
+    return 126
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The C interface of headroom.h and torch_allocator.h in ctypes: structures and prototypes, no policy.
+
+A function that the loaded library lacks (an older one) is noticed when it is called, not before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Dict, List, Optional, Tuple
+
+from headroom._errors import Unsupported
+
+TIERS: Dict[str, int] = {"device": 0, "peer": 1, "host": 2}
+HINTS: Dict[str, int] = {"none": 0, "hot": 1, "cold": 2, "stream": 3}
+POLICIES: Dict[str, int] = {"gpu_first": 0, "balanced": 1, "cpu_first": 2}
+BACKENDS: Dict[str, int] = {"tiers": 0, "managed": 1}
+DEFAULT = -1  # of policy and backend: what options and rules say
+
+
+class PlacementStruct(ctypes.Structure):
+    """headroom_placement."""
+
+    _fields_ = [
+        ("address", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+        ("device_bytes", ctypes.c_uint64),
+        ("peer_bytes", ctypes.c_uint64),
+        ("host_bytes", ctypes.c_uint64),
+        ("device", ctypes.c_int32),
+        ("hint", ctypes.c_int32),
+    ]
+
+
+class MoveStruct(ctypes.Structure):
+    """headroom_move."""
+
+    _fields_ = [
+        ("address", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+        ("tier", ctypes.c_int32),
+        ("result", ctypes.c_int32),
+        ("moved", ctypes.c_uint64),
+    ]
+
+
+# In the order of headroom_stats.
+STATS_FIELDS: Tuple[str, ...] = (
+    "device_limit",
+    "device_used",
+    "peer_limit",
+    "peer_used",
+    "host_limit",
+    "host_used",
+    "host_kept",
+    "managed_limit",
+    "managed_used",
+    "allocations",
+    "spilled",
+    "displaced_bytes",
+    "pool_allocated",
+    "pool_reserved",
+    "pool_peak_allocated",
+    "pool_peak_reserved",
+    "pool_allocations",
+    "pool_frees",
+    "pool_segments_created",
+    "pool_segments_destroyed",
+    "pool_out_of_memory",
+)
+
+
+NO_LIMIT = (1 << 64) - 1
+
+
+class StatsStruct(ctypes.Structure):
+    """headroom_stats."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in STATS_FIELDS]
+
+
+_PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
+    "headroom_describe": (ctypes.c_int, [ctypes.c_uint64, ctypes.POINTER(PlacementStruct)]),
+    "headroom_migrate_batch": (ctypes.c_int, [ctypes.POINTER(MoveStruct), ctypes.c_size_t]),
+    "headroom_range_migrate": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int]),
+    "headroom_set_hint": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_int]),
+    "headroom_set_thread_hint": (ctypes.c_int, [ctypes.c_int, ctypes.c_char_p]),
+    "headroom_set_thread_placement": (ctypes.c_int, [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p]),
+    "headroom_prefetch": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p]),
+    "headroom_get_stats": (ctypes.c_int, [ctypes.c_int, ctypes.POINTER(StatsStruct), ctypes.c_size_t]),
+    "headroom_trim": (ctypes.c_int, [ctypes.c_int]),
+    "headroom_last_error": (ctypes.c_char_p, []),
+}
+
+
+def function(library: ctypes.CDLL, name: str, path: str) -> Any:
+    """The function with its prototype. ctypes keeps it, so asking again is cheap."""
+    found: Optional[Any] = getattr(library, name, None)
+    if found is None:
+        raise Unsupported(f"{path} has no {name}; install a headroom of the same version as this Python package")
+    if found.argtypes is None:
+        found.restype, found.argtypes = _PROTOTYPES[name]
+    return found

@@ -1,0 +1,13 @@
+"""headroom for PyTorch: a global allocator (`use`), pools for single blocks of a program (`pool`), and weights
+that are streamed from host memory (`stream`).
+
+Importing this imports PyTorch and touches neither CUDA nor headroom's library.
+"""
+
+from __future__ import annotations
+
+from headroom.torch._allocator import use
+from headroom.torch._pool import Pool, pool
+from headroom.torch._stream import StreamHandle, StreamStats, stream
+
+__all__ = ["Pool", "StreamHandle", "StreamStats", "pool", "stream", "use"]

@@ -1,0 +1,123 @@
+"""Finding the library, loading nothing before it is needed, and `python -m headroom`."""
+
+import os
+import re
+import shutil
+import stat
+
+import pytest
+from conftest import BUILD, COMMAND, LIBRARY, PACKAGE
+
+import headroom
+from headroom import _capi, _sizes
+
+
+def test_importing_loads_no_library_no_cuda_and_no_torch(python):
+    out = python.passes("""
+        import sys, headroom
+        maps = open("/proc/self/maps").read()
+        print([name for name in ("libheadroom", "libcuda") if name in maps], "torch" in sys.modules)
+        """)
+    assert out.strip() == "[] False"
+
+
+def test_without_a_library_one_sentence_says_what_to_do(python):
+    out = python.passes("""
+        import headroom
+        try:
+            headroom.describe(4096)
+        except headroom.Unsupported as error:
+            print(error)
+        """, env={"PATH": "/nonexistent"})
+    assert "libheadroom.so was not found" in out and "set HEADROOM_LIBRARY" in out and out.count("\n") == 1
+
+
+def test_a_library_that_is_named_has_to_be_one(python, tmp_path):
+    program = """
+        import headroom
+        try:
+            headroom.library_path()
+        except headroom.Unsupported as error:
+            print(error)
+        """
+    missing = str(tmp_path / "nothing.so")
+    assert missing in python.passes(program, env={"HEADROOM_LIBRARY": missing})
+    text = tmp_path / "text.so"
+    text.write_text("no library")
+    assert "cannot be loaded" in python.passes(program, env={"HEADROOM_LIBRARY": str(text)})
+
+
+def test_the_preloaded_library_is_taken_first(python):
+    out = python.under_headroom("""
+        import os, headroom
+        os.environ["HEADROOM_LIBRARY"] = "/nonexistent"
+        print(headroom.library_path(), headroom._library.load().preloaded)
+        """)
+    assert out.split() == [str(LIBRARY), "True"]
+
+
+def test_the_library_beside_the_command_in_path(python):
+    out = python.passes("import headroom; print(headroom.library_path())", env={"PATH": str(COMMAND.parent)})
+    assert os.path.samefile(out.strip(), LIBRARY)
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """The package as a wheel lays it out, from this build."""
+    shutil.copytree(PACKAGE / "headroom", tmp_path / "headroom", ignore=shutil.ignore_patterns("__pycache__", "_native"))
+    (tmp_path / "headroom" / "_native").mkdir()
+    for folder in ("bin", "lib"):
+        (tmp_path / "headroom" / "_native" / folder).symlink_to(BUILD / folder)
+    return tmp_path
+
+
+def test_a_wheel_has_its_own_library_and_command(python, installed):
+    environment = {"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"}
+    out = python.passes("import headroom; print(headroom.library_path())", env=environment)
+    assert out.strip() == str(installed / "headroom" / "_native" / "lib" / "headroom" / "libheadroom.so")
+    program = "import runpy, sys; sys.argv[1:] = ['--version']; runpy.run_module('headroom', run_name='__main__')"
+    assert python.passes(program, env=environment).startswith("headroom ")
+
+
+def test_the_command_s_exit_status_is_the_program_s(python, installed):
+    program = "import runpy, sys; sys.argv[1:] = ['frobnicate']; runpy.run_module('headroom', run_name='__main__')"
+    done = python(program, env={"PYTHONPATH": str(installed)})
+    assert done.returncode == 2 and done.stderr.startswith("headroom: ")
+
+
+def test_a_script_named_headroom_is_not_taken_for_the_command(python, tmp_path):
+    """The wheel's own entry point, which would ask the package again, for ever."""
+    script = tmp_path / "headroom"
+    script.write_text("#!/bin/sh\nexit 0\n")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    program = "import runpy, sys; sys.argv[1:] = ['doctor']; runpy.run_module('headroom', run_name='__main__')"
+    done = python(program, env={"PATH": str(tmp_path)})
+    assert done.returncode == 126 and "install the wheel" in done.stderr
+
+
+def test_structures_have_the_header_s_names_in_its_order():
+    header = re.sub(r"/\*.*?\*/", "", (PACKAGE.parent / "include/headroom/headroom.h").read_text(), flags=re.DOTALL)
+    for kind, structure in (("placement", _capi.PlacementStruct), ("move", _capi.MoveStruct), ("stats", _capi.StatsStruct)):
+        body = header.split(f"typedef struct headroom_{kind} {{")[1].split("}")[0]
+        names = [line.split(";")[0].split()[-1] for line in body.splitlines() if ";" in line]
+        assert names == [name for name, _ in structure._fields_]
+
+
+def test_functions_are_those_of_the_header():
+    header = (PACKAGE.parent / "include/headroom/headroom.h").read_text()
+    for name, (_, arguments) in _capi._PROTOTYPES.items():
+        declared = header.split(f" {name}(")[-1] if f" {name}(" in header else header.split(f"*{name}(")[-1]
+        parameters = [text for text in declared.split(")")[0].split(",") if text.strip() != "void"]
+        assert len(parameters) == len(arguments), name
+
+
+@pytest.mark.parametrize("text,expected", [
+    ("6GiB", 6 << 30), ("512m", 512 << 20), ("1.5T", 3 << 39), (" 2 GB ", 2 << 30), ("17", 17), ("17B", 17), (99, 99), (".5K", 512)])
+def test_sizes(text, expected):
+    assert _sizes.parse_size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "6XiB", "1e9", True, 1.5, -1, 1 << 63, "9999999T", None])
+def test_bad_sizes_are_named(text):
+    with pytest.raises(headroom.InvalidArgument, match="hbm_limit is "):
+        _sizes.parse_size(text, "hbm_limit")
