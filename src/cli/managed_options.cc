@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdlib>
 
 #include "base/env.h"
@@ -121,8 +120,7 @@ Failure ResolveManagedOptions(const ManagedTexts& texts, ManagedChoice* choice) 
 bool MayBeManaged(const ManagedChoice& choice, const std::optional<std::string>& rules) {
   if (choice.managed()) return true;
   const Result<Rules> parsed = Rules::Parse(rules.value_or(""), nullptr);
-  return parsed.ok() && std::any_of(parsed->rules().begin(), parsed->rules().end(),
-                                    [](const Rule& rule) { return rule.backend == Backend::kManaged; });
+  return parsed.ok() && parsed->AskForManaged();
 }
 
 Failure CheckManagedOptions(const ManagedChoice& choice, const std::optional<std::string>& rules) {

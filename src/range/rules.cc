@@ -144,6 +144,11 @@ std::string Rules::Text() const {
   return text;
 }
 
+bool Rules::AskForManaged() const {
+  return std::any_of(rules_.begin(), rules_.end(),
+                     [](const Rule& rule) { return rule.backend == Backend::kManaged; });
+}
+
 bool Rules::Apply(uint64_t bytes, std::string_view tag, PlanRequest* request) const {
   const auto rule = std::find_if(rules_.begin(), rules_.end(),
                                  [bytes, tag](const Rule& each) { return each.Matches(bytes, tag); });

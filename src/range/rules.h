@@ -59,6 +59,9 @@ class Rules {
   // is `resident` stays: small data that is to leave HBM needs a hint. False: none matches.
   bool Apply(uint64_t bytes, std::string_view tag, PlanRequest* request) const;
 
+  // Whether any rule makes something managed memory.
+  bool AskForManaged() const;
+
   const std::vector<Rule>& rules() const { return rules_; }
 
  private:

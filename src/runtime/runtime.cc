@@ -125,7 +125,7 @@ Runtime* Runtime::Create(bool required) {
   if (Existing() != nullptr || g_off.load()) return Existing();
   Options options = ReadOptions();
   const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 &&
-                    options.backend == Backend::kTiers && !required;
+                    options.backend == Backend::kTiers && !options.rules.AskForManaged() && !required;
   if (required && !StandsInFront() && std::getenv(env::kHostLimit) == nullptr)
     options.host_limit = AutoHostBudget().bytes;
   const Result<Driver> driver =

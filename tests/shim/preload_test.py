@@ -141,3 +141,20 @@ def test_managed_memory_is_capped_with_one_sentence(tmp_path, profile, ratio, to
     assert done.stderr.count("refused") == 1
     assert words in done.stderr
     assert f"managed memory 0 B (peak 32.0 MiB, cap {total}" in done.stderr
+
+
+@pytest.mark.parametrize("how", [{"HEADROOM_BACKEND": "managed"}, {"HEADROOM_RULES": "min=1,backend=managed"}])
+def test_managed_memory_needs_no_limits(tmp_path, how):
+    """Also where nothing of the host can be spared and no HBM limit is set, the backend is the one asked for."""
+    program = PROGRAM + """
+check(cuda.cuMemAlloc_v2(ctypes.byref(pointer), size(64 << 20)))
+managed = ctypes.c_uint()
+check(cuda.cuPointerGetAttribute(ctypes.byref(managed), 8, pointer))
+print(managed.value)
+check(cuda.cuMemFree_v2(pointer))
+"""
+    done = run([sys.executable, "-c", program], tmp_path, HEADROOM_HBM_LIMIT="", HEADROOM_HOST_LIMIT="0", **how)
+    assert done.returncode == 0, done.stderr
+    total, used, managed = done.stdout.split()
+    assert int(total) == 1024 * MIB and managed == "1"
+    assert int(used) in (0, 64 * MIB)  # a rule's: the simulated driver never makes pages resident

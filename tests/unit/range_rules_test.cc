@@ -83,6 +83,8 @@ TEST(Rules, ABackendIsEnoughForARule) {
   EXPECT_TRUE(Parsed("backend=tiers,hint=cold").Apply(5, "", &request));
   EXPECT_EQ(request.backend, Backend::kTiers);
   EXPECT_EQ(request.hint, Hint::kCold);
+  EXPECT_TRUE(Parsed("hint=hot;backend=managed").AskForManaged());
+  EXPECT_FALSE(Parsed("hint=hot;backend=tiers").AskForManaged());
   EXPECT_EQ(Parsed("backend=managed,policy=cpu_first,tag=kv").Text(),
             "tag=kv,policy=cpu_first,backend=managed");
 }

@@ -11,6 +11,7 @@ import time
 import traceback
 
 import correctness  # noqa: F401  (each module registers its steps)
+import managed  # noqa: F401
 import moving  # noqa: F401
 import timing  # noqa: F401
 import tokens  # noqa: F401
