@@ -2,6 +2,7 @@
 // block is filled when it is had and checked before it is freed, by kernels, so that memory that is
 // used again too early, or given back under them, shows. Threads come and go; blocks
 // change hands; graphs are captured; the source fails now and then and has too little room.
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <deque>
@@ -80,7 +81,7 @@ class Walker {
     const uint64_t which = Random(10);
     if (which == 0) return nullptr;
     if (which == 1) return CU_STREAM_PER_THREAD;
-    if (which == 2) return own_;
+    if (which == 2 && !capturing_) return own_;
     return storm_.streams_[Random(kStreams)];
   }
 
@@ -161,7 +162,9 @@ class Walker {
     const CUstream stream = own_;
     pool_.BeginAllocateTo(id, [stream](CUstream asked) { return asked == stream; });
     ASSERT_EQ(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), CUDA_SUCCESS);
+    capturing_ = true;
     const std::vector<Block> kept = Captured(stream);
+    capturing_ = false;
     CUgraph graph = nullptr;
     ASSERT_EQ(cuStreamEndCapture(stream, &graph), CUDA_SUCCESS);
     pool_.EndAllocateTo(id);
@@ -189,20 +192,19 @@ class Walker {
       }
       // What is not captured goes on meanwhile, also on this thread.
       Allocate(storm_.streams_[Random(kStreams)]);
-      if (!mine_.empty()) Finish(PopAnyOf(storm_.streams_));
+      FinishAnother();
     }
     for (const Block& block : blocks) storm_.Check(block.va, block.bytes, block.seed, bad_, stream);
     return blocks;
   }
-  // One that lies on the streams that are not captured, where there is one; else a fresh one.
-  Block PopAnyOf(const CUstream (&streams)[kStreams]) {
-    for (auto at = mine_.begin(); at != mine_.end(); ++at) {
-      if (std::find(std::begin(streams), std::end(streams), at->stream) == std::end(streams)) continue;
-      const Block block = *at;
-      mine_.erase(at);
-      return block;
-    }
-    return PopAny();
+  // A block that is not on the captured stream.
+  void FinishAnother() {
+    const auto other =
+        std::find_if(mine_.begin(), mine_.end(), [&](const Block& b) { return b.stream != own_; });
+    if (other == mine_.end()) return;
+    const Block block = *other;
+    mine_.erase(other);
+    Finish(block);
   }
   void EndOwnStream() {
     if (pool_.StreamEnds(own_).ok()) ++storm_.ended_streams_;
@@ -213,6 +215,7 @@ class Walker {
   Pool& pool_;
   const CUdeviceptr bad_;
   CUstream own_ = nullptr;
+  bool capturing_ = false;
   std::mt19937_64 random_;
   std::vector<Block> mine_;
 };
