@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs and this machine lacks, and nothing else.
 #
-#   scripts/deps.sh [build] [test] [lint] [wheel] [arm64] (default: build)
+#   scripts/deps.sh [build] [test] [lint] [wheel] [arm64] [bench] (default: build)
 #
 # Packages come from the distribution (Debian 12 or newer, Ubuntu 22.04 or
 # newer) through apt-get, as root or through sudo. cuda.h and cudaTypedefs.h, all
@@ -95,6 +95,10 @@ need_arm64() {
   need python3 python3
 }
 
+need_bench() {
+  need valgrind valgrind
+}
+
 install_missing() {
   [[ ${#missing[@]} -gt 0 ]] || return 0
   local family
@@ -145,8 +149,8 @@ PYTHON
 [[ $# -gt 0 ]] || set -- build
 for purpose in "$@"; do
   case $purpose in
-    build | test | lint | wheel | arm64) "need_$purpose" ;;
-    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel or arm64" ;;
+    build | test | lint | wheel | arm64 | bench) "need_$purpose" ;;
+    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, arm64 or bench" ;;
   esac
 done
 install_missing

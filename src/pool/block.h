@@ -30,6 +30,7 @@ struct alignas(64) Block {
   std::atomic<BlockState> state{BlockState::kFree};
   std::atomic<bool> shared{false};       // used on streams beside its own; Pending has the list
   bool front = false;                    // may enter a front cache
+  uint8_t size_class = 0;                // where it may
   std::atomic<StreamKey> key{kIdleKey};  // whose order its reuse may rely on
   uint64_t bytes = 0;
   uint64_t asked = 0;

@@ -113,6 +113,7 @@ Block* Central::Cut(Block* block, const Want& want) {
   }
   block->state.store(BlockState::kHeld, std::memory_order_relaxed);
   block->front = segment.arena->is_shared && !segment.after_graph && block->bytes <= kClassMost;
+  if (block->front) block->size_class = static_cast<uint8_t>(ClassOf(block->bytes));
   ++segment.out;
   stats_.used += block->bytes;
   stats_.peak_used = std::max(stats_.peak_used, stats_.used);

@@ -2,12 +2,13 @@
 // Central; and its share of the statistics. What the hot path writes is here and
 // in the block, so that threads share no cache line.
 //
-// The thread itself and, rarely, one that gathers cached blocks come here: a spin
-// lock. Counters are written under it and read without.
+// The thread itself and, rarely, one that gathers cached blocks or figures come
+// here: a spin lock.
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <memory>
 
 #include "pool/block.h"
@@ -18,12 +19,22 @@ namespace headroom {
 class Central;
 
 struct FrontStats {
-  int64_t asked = 0;      // bytes in use as the program asked for them
-  int64_t allocated = 0;  // as rounded
-  uint64_t cached = 0;    // bytes in caches
+  int64_t asked = 0;    // bytes in use as the program asked for them
+  uint64_t cached = 0;  // bytes in caches
   uint64_t allocations = 0;
   uint64_t frees = 0;
 };
+
+// Blocks of each class that a cache keeps: few of the large ones, since others cannot have them.
+constexpr std::array<uint8_t, kClasses> FrontMostOfEach() {
+  std::array<uint8_t, kClasses> most{};
+  for (int i = 0; i < kClasses; ++i) {
+    const uint64_t fit = 4 * kMiB / ClassBytes(i);
+    most[static_cast<size_t>(i)] = static_cast<uint8_t>(fit < 2 ? 2 : fit > 64 ? 64 : fit);
+  }
+  return most;
+}
+inline constexpr std::array<uint8_t, kClasses> kFrontMost = FrontMostOfEach();
 
 class alignas(64) FrontCache {
  public:
@@ -34,13 +45,12 @@ class alignas(64) FrontCache {
     const SpinGuard guard(lock_);
     Bins* bins = Find(key);
     if (bins == nullptr) return nullptr;
-    Bin& bin = bins->bins[static_cast<size_t>(size_class)];
+    Bin& bin = (*bins)[static_cast<size_t>(size_class)];
     Block* block = bin.head;
     if (block == nullptr) return nullptr;
     bin.head = block->next_held;
     --bin.count;
-    bins->bytes -= block->bytes;
-    Add(cached_, -static_cast<int64_t>(block->bytes));
+    counts_.cached -= block->bytes;
     Count(block, asked);
     return block;
   }
@@ -51,16 +61,16 @@ class alignas(64) FrontCache {
     const SpinGuard guard(lock_);
     Uncount(block);
     Bins* bins = Find(block->stream());
-    if (bins == nullptr) return PutInNew(block);
-    Add(cached_, static_cast<int64_t>(block->bytes));
-    bins->bytes += block->bytes;
-    Bin& bin = bins->bins[static_cast<size_t>(ClassOf(block->bytes))];
+    Block* evicted = nullptr;
+    if (__builtin_expect(bins == nullptr, false)) bins = MakeBins(block->stream(), &evicted);
+    Bin& bin = (*bins)[block->size_class];
     block->next_held = bin.head;
     bin.head = block;
-    ++bin.count;
-    if (bin.count > BinMost(block->bytes) || bins->bytes > kMostBytes)
-      return Overflow(*bins, bin, block->bytes);
-    return nullptr;
+    counts_.cached += block->bytes;
+    if (__builtin_expect(++bin.count > kFrontMost[block->size_class] || counts_.cached > kMostBytes, false)) {
+      return Overflow(bin, block->size_class, evicted);
+    }
+    return evicted;
   }
 
   // For blocks that do not come from here, or do not go here.
@@ -68,7 +78,7 @@ class alignas(64) FrontCache {
   void CountFree(const Block* block);
 
   Block* TakeAll();
-  void AddTo(FrontStats* stats) const;
+  void AddTo(FrontStats* stats);
 
   void Leave();   // the thread ends: what is cached goes to Central
   void Detach();  // the pool ends
@@ -80,54 +90,35 @@ class alignas(64) FrontCache {
     Block* head = nullptr;
     uint64_t count = 0;
   };
-  struct Bins {
-    StreamKey key = kIdleKey;
-    uint64_t bytes = 0;
-    std::array<Bin, kClasses> bins;
-  };
+  using Bins = std::array<Bin, kClasses>;
   static constexpr size_t kStreams = 8;
-  static constexpr uint64_t kMostBytes = 32 * kMiB;  // of one stream
-
-  static constexpr uint64_t BinMost(uint64_t block_bytes) {
-    return block_bytes >= 4 * kMiB ? 2 : block_bytes <= 128 * kKiB ? 64 : 8 * kMiB / block_bytes;
-  }
-
-  template <typename Number, typename Change>
-  static void Add(std::atomic<Number>& counter, Change change) {
-    counter.store(counter.load(std::memory_order_relaxed) + static_cast<Number>(change),
-                  std::memory_order_relaxed);
-  }
+  static constexpr uint64_t kMostBytes = 16 * kMiB;
 
   Bins* Find(StreamKey key) HEADROOM_REQUIRES(lock_) {
-    Bins* last = streams_[last_].get();
-    return last != nullptr && last->key == key ? last : Search(key);
+    return keys_[last_] == key ? bins_[last_].get() : Search(key);
   }
   void Count(Block* block, uint64_t asked) HEADROOM_REQUIRES(lock_) {
     block->asked = asked;
     block->state.store(BlockState::kLive, std::memory_order_release);
-    Add(asked_, asked);
-    Add(allocated_, block->bytes);
-    Add(allocations_, 1);
+    counts_.asked += static_cast<int64_t>(asked);
+    ++counts_.allocations;
   }
   void Uncount(const Block* block) HEADROOM_REQUIRES(lock_) {
-    Add(asked_, -static_cast<int64_t>(block->asked));
-    Add(allocated_, -static_cast<int64_t>(block->bytes));
-    Add(frees_, 1);
+    counts_.asked -= static_cast<int64_t>(block->asked);
+    ++counts_.frees;
   }
   Bins* Search(StreamKey key) HEADROOM_REQUIRES(lock_);
-  Block* PutInNew(Block* block) HEADROOM_REQUIRES(lock_);
-  Block* Overflow(Bins& bins, Bin& bin, uint64_t block_bytes) HEADROOM_REQUIRES(lock_);
-  Block* Empty(Bins& bins, Block* chain) HEADROOM_REQUIRES(lock_);
+  Bins* MakeBins(StreamKey key, Block** evicted) HEADROOM_REQUIRES(lock_);
+  Block* Overflow(Bin& bin, int size_class, Block* chain) HEADROOM_REQUIRES(lock_);
+  Block* Empty(Bin& bin, uint64_t keep, Block* chain) HEADROOM_REQUIRES(lock_);
+  Block* EmptyAll(Block* chain) HEADROOM_REQUIRES(lock_);
 
   SpinLock lock_;
-  size_t last_ HEADROOM_GUARDED_BY(lock_) = 0;
+  size_t last_ HEADROOM_GUARDED_BY(lock_) = 0;  // the stream that was found last
+  FrontStats counts_ HEADROOM_GUARDED_BY(lock_);
+  std::array<StreamKey, kStreams> keys_ HEADROOM_GUARDED_BY(lock_){};  // 0: none, which is no stream's
+  std::array<std::unique_ptr<Bins>, kStreams> bins_ HEADROOM_GUARDED_BY(lock_);
   size_t next_victim_ HEADROOM_GUARDED_BY(lock_) = 0;
-  std::atomic<int64_t> asked_{0};
-  std::atomic<int64_t> allocated_{0};
-  std::atomic<int64_t> cached_{0};
-  std::atomic<uint64_t> allocations_{0};
-  std::atomic<uint64_t> frees_{0};
-  std::array<std::unique_ptr<Bins>, kStreams> streams_ HEADROOM_GUARDED_BY(lock_);
   Central* central_ HEADROOM_GUARDED_BY(lock_);
   std::atomic<bool> left_{false};
   std::atomic<bool> detached_{false};

@@ -147,9 +147,10 @@ PoolStats Pool::Stats() const {
   const CentralStats central = central_.Stats();
   PoolStats stats;
   stats.asked = static_cast<uint64_t>(std::max<int64_t>(front.asked, 0));
-  stats.allocated = static_cast<uint64_t>(std::max<int64_t>(front.allocated, 0));
   stats.pending = pending_.bytes();
   stats.cached = front.cached;
+  // What left the store and is in neither of these; others may have moved some meanwhile.
+  stats.allocated = central.used - std::min(central.used, stats.pending + stats.cached);
   stats.active = stats.allocated + stats.pending;
   stats.reserved = central.reserved;
   stats.peak_reserved = central.peak_reserved;

@@ -14,12 +14,12 @@ namespace headroom {
 class HEADROOM_CAPABILITY SpinLock {
  public:
   void Lock() HEADROOM_ACQUIRE() {
-    while (held_.exchange(true, std::memory_order_acquire)) Wait();
+    while (__builtin_expect(held_.exchange(true, std::memory_order_acquire), false)) Wait();
   }
   void Unlock() HEADROOM_RELEASE() { held_.store(false, std::memory_order_release); }
 
  private:
-  void Wait() const {
+  __attribute__((noinline, cold)) void Wait() const {
     for (int spins = 0; held_.load(std::memory_order_relaxed); ++spins) {
       if (spins % 64 == 63) sched_yield();
     }

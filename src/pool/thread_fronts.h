@@ -44,7 +44,7 @@ class Fronts {
 
   const uint64_t serial_;
   Central& central_;
-  FrontCache for_ending_;
+  mutable FrontCache for_ending_;
   mutable Mutex mutex_;
   std::vector<std::shared_ptr<FrontCache>> caches_ HEADROOM_GUARDED_BY(mutex_);
   FrontStats left_ HEADROOM_GUARDED_BY(mutex_);  // of threads that have ended

@@ -78,6 +78,12 @@ def test_asks_for_nothing_of_another_purpose(machine):
                                            "nlohmann-json3-dev"]
 
 
+def test_benchmarks_alone_ask_for_valgrind(machine):
+    machine.have(*BUILD)
+    machine.gate.passes("build", "bench", env=machine.environment())
+    assert machine.asked_for() == ["valgrind"]
+
+
 def test_goes_through_sudo_when_not_root(machine):
     machine.have(*BUILD)
     (machine.root / "bin/cmake").unlink()
@@ -115,7 +121,7 @@ def test_trips_when_apt_fails(machine):
 
 
 def test_refuses_an_unknown_purpose(machine):
-    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel or arm64", "tests",
+    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel, arm64 or bench", "tests",
                        env=machine.environment())
 
 
