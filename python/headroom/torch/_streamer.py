@@ -36,7 +36,6 @@ class Streamed:
         self.slot: Optional[Slot] = None
         self.staged = False
         self.active = True  # False: its tensors were moved from outside, so it is left alone
-        self.written: List[Any] = []  # events after which `home` has what a forward wrote
         self.settled = self.versions()  # of the tensors, as all streams see them
 
     def versions(self) -> List[int]:
@@ -155,8 +154,8 @@ class Streamer:
             self._fill(slot, unit)
 
     def _fill(self, slot: Slot, unit: Streamed) -> None:
-        versions, after = unit.versions(), slot.uses + unit.written
-        if versions != unit.settled:  # someone changed the weights, before this point of this thread's stream
+        versions, after = unit.versions(), slot.uses
+        if versions != unit.settled:  # changed, maybe by a forward, before this point of this thread's stream
             after = after + [self._engine.mark()]
             unit.settled = versions
         count = unit.home.numel()
@@ -175,8 +174,7 @@ class Streamer:
             for before, after, home, view in zip(slot.versions, now, unit.at_home, self._views_in(unit, slot)):
                 if before != after:
                     home.copy_(view)
-        slot.versions = unit.settled = now
-        unit.written = [self._engine.mark()]
+        slot.versions = now
 
     def _point_home(self, unit: Streamed) -> None:
         _packing.point(unit.tensors, unit.at_home)

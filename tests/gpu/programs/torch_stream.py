@@ -108,8 +108,8 @@ def run(report, options, device):
     tokens = 8 if options.how == "accelerate" else TOKENS
     for heard in ([times] if options.how == "accelerate" else [None, times]):
         with torch.inference_mode():
-            output = model.generate(prompt, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0,
-                                    attention_mask=torch.ones_like(prompt), streamer=heard)
+            output = model.generate(prompt, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False,
+                                    pad_token_id=0, attention_mask=torch.ones_like(prompt), streamer=heard)
     report.figure("tokens", output[0, PROMPT:].tolist())
     seconds = times.per_token(WARM_UP)
     report.figure("seconds_per_token", round(statistics.median(seconds), 5))
