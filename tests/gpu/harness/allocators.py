@@ -135,9 +135,9 @@ def stream_2(context):
     return Result("FAIL" if reasons else "PASS", "; ".join(reasons)[:500], figures)
 
 
-@step("wheel", alone=True)
-def wheel(context):
-    """The package as it is imported by a stock Python: doctor through `python -m headroom`."""
+@step("python_doctor")
+def python_doctor(context):
+    """`python -m headroom doctor`, with the package of the source tree."""
     command = [context.program("common.py")[0], "-m", "headroom", "doctor"]
     extra = {"PYTHONPATH": str(ROOT / "python"), "PATH": f"{context.build / 'bin'}:/usr/bin:/bin"}
     outcome = context.call(command, 60, extra, bare=True)
