@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from headroom import Busy, InvalidArgument  # noqa: E402
+from headroom import Busy, Error, InvalidArgument  # noqa: E402
 from headroom._stream_plan import STREAMED  # noqa: E402
 from headroom.torch import _packing, _stream, _units  # noqa: E402
+from headroom.torch._streamer import is_streamed  # noqa: E402
 from late_engine import LateEngine  # noqa: E402
 
 WIDTH = 1024  # a block of two squares has 8 MiB and more
@@ -368,3 +369,22 @@ def test_what_cannot_be_streamed_is_named():
         _stream.stream(model, "much")
     with pytest.raises(InvalidArgument, match="prefetch is 1.5"):
         _stream.stream(model, "1GiB", prefetch=1.5)
+
+
+def test_stream_itself_twice_and_after_remove(monkeypatch):
+    """The public function, with this engine in the place of CUDA's."""
+    monkeypatch.setattr(_stream, "CudaEngine", lambda _device: LateEngine())
+    monkeypatch.setattr(_stream._settings, "configure", lambda: None)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    model, plain = Model().eval(), Model().eval()
+    for _ in range(2):
+        handle = _stream.stream(model, "36MiB", device=0)
+        with pytest.raises(Error, match=r"streamed already; call remove\(\)"):
+            _stream.stream(model, "36MiB", device=0)
+        with torch.inference_mode():
+            assert torch.equal(model(TOKENS), plain(TOKENS)) and torch.equal(model(TOKENS), plain(TOKENS))
+        if _ == 0:
+            twin = copy.deepcopy(torch.nn.Sequential(model.head))  # has hooks and is not streamed
+            assert not any(is_streamed(module) for module in twin.modules())
+        assert handle.stats().staged > 0 and set(handle.places().values()) == {"resident", "streamed", "direct"}
+        handle.remove()

@@ -107,5 +107,5 @@ def _set_hooks(allocator: Any) -> None:
     library = _library.load()
     for setter, name in _HOOKS.items():
         if not hasattr(allocator, setter):
-            raise Unsupported(f"this PyTorch ({torch.__version__}) has no {setter} for allocators; use 2.5 or newer")
+            raise Unsupported(f"this PyTorch ({torch.__version__}) has no {setter} for allocators; use 2.9 or newer")
         getattr(allocator, setter)(_address(library, name))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from typing import Any, Dict, List, Optional
 
 from headroom._errors import Busy
@@ -188,6 +189,14 @@ class Streamer:
         return views[slot.number]
 
 
+_ours: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()  # hook: id of its module
+
+
+def is_streamed(module: Any) -> bool:
+    """Whether a streamer is attached to this very module: a copy of it has the hook, and is not streamed."""
+    return any(_ours.get(hook) == id(module) for hook in module._forward_pre_hooks.values())
+
+
 def _entering(streamer: Streamer, unit: Streamed) -> Any:
     def hook(module: Any, _arguments: Any) -> None:
         # A copy of the module (deepcopy, replicate) has this hook and other weights; a compiler that
@@ -195,6 +204,7 @@ def _entering(streamer: Streamer, unit: Streamed) -> Any:
         if module is unit.unit.module and not torch.compiler.is_compiling():
             streamer.enter(unit)
 
+    _ours[hook] = id(unit.unit.module)
     return hook
 
 
