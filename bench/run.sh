@@ -11,5 +11,6 @@ if ! nvidia-smi > /dev/null 2>&1; then
   echo "bench: no GPU here; the simulated driver's times say nothing about a GPU" >&2
   driver=(--sim '6GiB,host=16GiB')
 fi
-exec "${root}/tests/gpu/run.sh" --build "${build}" --only call_overhead,alloc_cost,read_speed,small_step \
+steps=call_overhead,alloc_cost,read_speed,small_step,small_step_allocators,allocation_cost
+exec "${root}/tests/gpu/run.sh" --build "${build}" --only "${steps}" \
   ${driver[@]+"${driver[@]}"} "$@"

@@ -82,7 +82,8 @@ def spare_host_memory() -> str:
     """What `headroom run --host-limit auto` would offer here, in bytes; asks the command."""
     command = _library.command()
     if command is None:
-        raise Unsupported("host_limit='auto' needs the headroom command, and there is none; give a size such as '64GiB'")
+        raise Unsupported("host_limit='auto' needs the headroom command, and there is none; give a size such as"
+                          " '64GiB'")  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != HOST_LIMIT}
     arguments = [command, "run", "--dry-run", "--json", "--host-limit", "auto", "--", "/bin/sh"]
     try:
@@ -119,7 +120,7 @@ def _ratio(value: Union[None, int, float]) -> Optional[str]:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000:
-        raise InvalidArgument(f"oversubscription_ratio is {value!r}; use a number such as 1.5, above 0 and at most 1000")
+        raise InvalidArgument(f"oversubscription_ratio is {value!r}; use a number such as 1.5, up to 1000")
     return repr(float(value))
 
 

@@ -18,7 +18,7 @@ from headroom._sizes import format_size
 
 RESIDENT, STREAMED, DIRECT = "resident", "streamed", "direct"
 SMALL = 4 << 20  # below this, a copy costs more than it saves
-_DIRECT_COST = 2.0  # of a byte read in place beside one copied ahead: nothing overlaps it, and large batches read it twice
+_DIRECT_COST = 2.0  # of a byte read in place beside one copied ahead: nothing overlaps it, large batches read it twice
 _MOST_CAPS = 16
 
 

@@ -52,6 +52,16 @@ def generate(figures):
     return f"Weights: {figures['model_GiB']} GiB.\n\n" + rows(header, lines)
 
 
+def side_by_side(figures):
+    """One row for each of several programs; what one of them lacks is left empty."""
+    own = {name: row for name, row in figures.items() if isinstance(row, dict)}
+    keys = [key for row in own.values() for key, value in row.items() if not isinstance(value, list)]
+    header = list(dict.fromkeys(keys))
+    lines = [[name, *(row.get(key, "") for key in header)] for name, row in own.items()]
+    skipped = "".join(f"\n{name}: {text}\n" for name, text in figures.items() if isinstance(text, str))
+    return rows(["which", *header], lines) + skipped
+
+
 def plain(figures):
     """One row per figure; nested ones are for results.json alone."""
     lines = [[name, value] for name, value in figures.items() if not isinstance(value, dict)]
@@ -59,7 +69,8 @@ def plain(figures):
 
 
 SPECIAL = {"call_overhead": call_overhead, "alloc_cost": alloc_cost, "generate_1_02": generate,
-           "generate_1_25": generate, "generate_2": generate}
+           "generate_1_25": generate, "generate_2": generate, "small_step_allocators": side_by_side,
+           "allocation_cost": side_by_side, "stream_2": side_by_side}
 
 
 def section(step):

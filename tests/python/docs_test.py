@@ -7,7 +7,8 @@ import pytest
 from conftest import PACKAGE, SOURCE
 
 DOCUMENT = (SOURCE / "docs" / "python.md").read_text()
-MODULES = {"headroom": PACKAGE / "headroom" / "__init__.py", "headroom.torch": PACKAGE / "headroom" / "torch" / "__init__.py"}
+MODULES = {"headroom": PACKAGE / "headroom" / "__init__.py",
+           "headroom.torch": PACKAGE / "headroom" / "torch" / "__init__.py"}
 
 
 def public(module):

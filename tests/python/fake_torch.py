@@ -101,7 +101,8 @@ def install():
     torch.__version__ = "2.11.0"
     torch.cuda = types.SimpleNamespace(
         is_initialized=lambda: state.initialized, init=start,
-        current_device=lambda: 0, device=lambda _device: contextlib.nullcontext(), synchronize=lambda _device=None: None,
+        current_device=lambda: 0, device=lambda _device: contextlib.nullcontext(),
+        synchronize=lambda _device=None: None,
         MemPool=MemPool, use_mem_pool=use_mem_pool, OutOfMemoryError=OutOfMemoryError,
         memory=types.SimpleNamespace(CUDAPluggableAllocator=CUDAPluggableAllocator,
                                      change_current_allocator=change_current_allocator,

@@ -64,7 +64,8 @@ def test_the_library_beside_the_command_in_path(python):
 @pytest.fixture
 def installed(tmp_path):
     """The package as a wheel lays it out, from this build."""
-    shutil.copytree(PACKAGE / "headroom", tmp_path / "headroom", ignore=shutil.ignore_patterns("__pycache__", "_native"))
+    unwanted = shutil.ignore_patterns("__pycache__", "_native")
+    shutil.copytree(PACKAGE / "headroom", tmp_path / "headroom", ignore=unwanted)
     (tmp_path / "headroom" / "_native").mkdir()
     for folder in ("bin", "lib"):
         (tmp_path / "headroom" / "_native" / folder).symlink_to(BUILD / folder)
@@ -97,7 +98,8 @@ def test_a_script_named_headroom_is_not_taken_for_the_command(python, tmp_path):
 
 def test_structures_have_the_header_s_names_in_its_order():
     header = re.sub(r"/\*.*?\*/", "", (PACKAGE.parent / "include/headroom/headroom.h").read_text(), flags=re.DOTALL)
-    for kind, structure in (("placement", _capi.PlacementStruct), ("move", _capi.MoveStruct), ("stats", _capi.StatsStruct)):
+    structures = {"placement": _capi.PlacementStruct, "move": _capi.MoveStruct, "stats": _capi.StatsStruct}
+    for kind, structure in structures.items():
         body = header.split(f"typedef struct headroom_{kind} {{")[1].split("}")[0]
         names = [line.split(";")[0].split()[-1] for line in body.splitlines() if ";" in line]
         assert names == [name for name, _ in structure._fields_]
@@ -112,7 +114,8 @@ def test_functions_are_those_of_the_header():
 
 
 @pytest.mark.parametrize("text,expected", [
-    ("6GiB", 6 << 30), ("512m", 512 << 20), ("1.5T", 3 << 39), (" 2 GB ", 2 << 30), ("17", 17), ("17B", 17), (99, 99), (".5K", 512)])
+    ("6GiB", 6 << 30), ("512m", 512 << 20), ("1.5T", 3 << 39), (" 2 GB ", 2 << 30), ("17", 17), ("17B", 17),
+    (99, 99), (".5K", 512)])
 def test_sizes(text, expected):
     assert _sizes.parse_size(text) == expected
 

@@ -1,4 +1,4 @@
-"""What stays in HBM and what is streamed: the plan keeps its budget, spreads evenly and says what to do when it cannot."""
+"""What stays in HBM and what is streamed: the plan keeps its budget, spreads evenly, and says when it cannot."""
 
 import random
 

@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from headroom import Busy, InvalidArgument  # noqa: E402
+from headroom import Busy, Error, InvalidArgument  # noqa: E402
 from headroom._stream_plan import STREAMED  # noqa: E402
 from headroom.torch import _packing, _stream, _units  # noqa: E402
+from headroom.torch._streamer import is_streamed  # noqa: E402
 from late_engine import LateEngine  # noqa: E402
 
 WIDTH = 1024  # a block of two squares has 8 MiB and more
@@ -83,7 +84,8 @@ def test_same_results_to_the_bit_and_copies_ahead(eager, mode):
     stats = handle.stats()
     assert stats.staged > 0 and stats.in_place == 0 and stats.late == 1
     assert stats.staged == stats.ahead + stats.late
-    assert stats.resident_bytes + stats.streamed_bytes + stats.direct_bytes == sum(u.bytes for u in _units.find(model, False))
+    placed = stats.resident_bytes + stats.streamed_bytes + stats.direct_bytes
+    assert placed == sum(unit.bytes for unit in _units.find(model, False))
 
 
 def test_the_model_is_as_it_was_between_forwards_and_after(mode):
@@ -196,7 +198,8 @@ def test_slices_of_one_storage_are_laid_out_by_themselves():
     places = _packing.views(spans, piece)
     _packing.fill(spans, piece)
     tensors = [tensor for span in spans for tensor in span.tensors]
-    assert all(torch.equal(place, tensor) and place.stride() == tensor.stride() for place, tensor in zip(places, tensors))
+    assert all(torch.equal(place, tensor) for place, tensor in zip(places, tensors))
+    assert [place.stride() for place in places] == [tensor.stride() for tensor in tensors]
     assert all(place.data_ptr() % 64 == tensor.data_ptr() % 64 for place, tensor in zip(places, tensors))
     places[0][8] = 99  # the alias sees it
     assert places[1][0] == 99
@@ -366,3 +369,22 @@ def test_what_cannot_be_streamed_is_named():
         _stream.stream(model, "much")
     with pytest.raises(InvalidArgument, match="prefetch is 1.5"):
         _stream.stream(model, "1GiB", prefetch=1.5)
+
+
+def test_stream_itself_twice_and_after_remove(monkeypatch):
+    """The public function, with this engine in the place of CUDA's."""
+    monkeypatch.setattr(_stream, "CudaEngine", lambda _device: LateEngine())
+    monkeypatch.setattr(_stream._settings, "configure", lambda: None)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    model, plain = Model().eval(), Model().eval()
+    for _ in range(2):
+        handle = _stream.stream(model, "36MiB", device=0)
+        with pytest.raises(Error, match=r"streamed already; call remove\(\)"):
+            _stream.stream(model, "36MiB", device=0)
+        with torch.inference_mode():
+            assert torch.equal(model(TOKENS), plain(TOKENS)) and torch.equal(model(TOKENS), plain(TOKENS))
+        if _ == 0:
+            twin = copy.deepcopy(torch.nn.Sequential(model.head))  # has hooks and is not streamed
+            assert not any(is_streamed(module) for module in twin.modules())
+        assert handle.stats().staged > 0 and set(handle.places().values()) == {"resident", "streamed", "direct"}
+        handle.remove()

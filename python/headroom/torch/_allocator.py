@@ -78,7 +78,7 @@ def use(
     with _lock:
         if _in_use is not None:
             if asked != _in_use:
-                raise Error("headroom.torch.use() was called before with other arguments; one process has one allocator")
+                raise Error("headroom.torch.use() was called with other arguments before; a process has one allocator")
             return
         _refuse_if_too_late()
         _settings.configure(hbm_limit, host_limit, policy, backend, **settings)
@@ -107,5 +107,5 @@ def _set_hooks(allocator: Any) -> None:
     library = _library.load()
     for setter, name in _HOOKS.items():
         if not hasattr(allocator, setter):
-            raise Unsupported(f"this PyTorch ({torch.__version__}) has no {setter} for allocators; use 2.5 or newer")
+            raise Unsupported(f"this PyTorch ({torch.__version__}) has no {setter} for allocators; use 2.9 or newer")
         getattr(allocator, setter)(_address(library, name))

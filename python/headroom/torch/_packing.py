@@ -115,5 +115,5 @@ def _check(tensor: Any) -> None:
     if data.device.type == "meta":
         raise InvalidArgument("the model has parameters on the meta device; load its weights before streaming it")
     if type(data) is not torch.Tensor or data.layout is not torch.strided:
-        raise InvalidArgument(f"the model has a parameter of kind {type(data).__name__} ({data.layout}); only plain dense"
-                              " tensors can be streamed")  # fmt: skip
+        raise InvalidArgument(f"the model has a parameter of kind {type(data).__name__} ({data.layout}); only plain"
+                              " dense tensors can be streamed")  # fmt: skip

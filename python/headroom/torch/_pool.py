@@ -75,7 +75,7 @@ class Pool:
     def __exit__(self, *_exception: object) -> None:
         frames = _thread_frames()
         if not frames:
-            raise Error("a headroom pool was left in another thread than it was entered in; leave it where it was entered")
+            raise Error("a headroom pool has to be left in the thread that entered it")
         frame = frames.pop()
         try:
             frame.end()
@@ -91,7 +91,8 @@ class Pool:
         What blocks under way use is left alone. Any thread.
         """
         with _lock:
-            idle = [(key[0], pools.pop()) for key, pools in _shelf.items() if key[1:] == self._placement for _ in pools[:]]
+            shelves = [(key[0], pools) for key, pools in _shelf.items() if key[1:] == self._placement]
+            idle = [(device, pools.pop()) for device, pools in shelves for _ in pools[:]]
         for device in {device for device, _ in idle}:
             torch.cuda.synchronize(device)  # PyTorch frees without waiting
         for _, mem_pool in idle:

@@ -8,11 +8,11 @@ import warnings
 from typing import Any, Dict, List, Optional
 
 from headroom import _memory, _settings, _stream_plan
-from headroom._errors import InvalidArgument, NotFound
+from headroom._errors import Error, InvalidArgument, NotFound
 from headroom._sizes import Size, format_size, parse_size
 from headroom.torch import _packing, _units
 from headroom.torch._engine import CudaEngine
-from headroom.torch._streamer import Streamed, Streamer
+from headroom.torch._streamer import Streamed, Streamer, is_streamed
 from headroom.torch._torch import torch
 
 
@@ -85,7 +85,8 @@ def stream(
     which suits quantized weights kept in buffers, and no buffer that custom kernels write.
 
     Returns a StreamHandle, whose remove() undoes it. Raises InvalidArgument (sizes, meta tensors, tensor
-    subclasses), OutOfMemory (what was placed before stays placed, and the model works), Unsupported. One
+    subclasses), OutOfMemory (what was placed stays placed, and the model works), Unsupported, and Error
+    where the model, or a part of it, is streamed already. One
     thread at a time for one model, with no forward under way. Remove before pickling the module object.
     """
     budget = parse_size(hbm, "hbm")
@@ -93,6 +94,8 @@ def stream(
         raise InvalidArgument(f"model is of {type(model).__name__}; stream() takes a torch.nn.Module")
     if isinstance(prefetch, bool) or not isinstance(prefetch, int):
         raise InvalidArgument(f"prefetch is {prefetch!r}; use 1 or more units to fetch ahead")
+    if any(is_streamed(module) for module in model.modules()):
+        raise Error("this model is streamed already; call remove() of its StreamHandle before streaming it anew")
     _settings.configure()
     units = _units.find(model, buffers)
     plan = _plan(units, budget, prefetch)

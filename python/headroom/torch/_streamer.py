@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from typing import Any, Dict, List, Optional
 
 from headroom._errors import Busy
@@ -36,7 +37,6 @@ class Streamed:
         self.slot: Optional[Slot] = None
         self.staged = False
         self.active = True  # False: its tensors were moved from outside, so it is left alone
-        self.written: List[Any] = []  # events after which `home` has what a forward wrote
         self.settled = self.versions()  # of the tensors, as all streams see them
 
     def versions(self) -> List[int]:
@@ -155,8 +155,8 @@ class Streamer:
             self._fill(slot, unit)
 
     def _fill(self, slot: Slot, unit: Streamed) -> None:
-        versions, after = unit.versions(), slot.uses + unit.written
-        if versions != unit.settled:  # someone changed the weights, before this point of this thread's stream
+        versions, after = unit.versions(), slot.uses
+        if versions != unit.settled:  # changed, maybe by a forward, before this point of this thread's stream
             after = after + [self._engine.mark()]
             unit.settled = versions
         count = unit.home.numel()
@@ -175,8 +175,7 @@ class Streamer:
             for before, after, home, view in zip(slot.versions, now, unit.at_home, self._views_in(unit, slot)):
                 if before != after:
                     home.copy_(view)
-        slot.versions = unit.settled = now
-        unit.written = [self._engine.mark()]
+        slot.versions = now
 
     def _point_home(self, unit: Streamed) -> None:
         _packing.point(unit.tensors, unit.at_home)
@@ -190,6 +189,14 @@ class Streamer:
         return views[slot.number]
 
 
+_ours: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()  # hook: id of its module
+
+
+def is_streamed(module: Any) -> bool:
+    """Whether a streamer is attached to this very module: a copy of it has the hook, and is not streamed."""
+    return any(_ours.get(hook) == id(module) for hook in module._forward_pre_hooks.values())
+
+
 def _entering(streamer: Streamer, unit: Streamed) -> Any:
     def hook(module: Any, _arguments: Any) -> None:
         # A copy of the module (deepcopy, replicate) has this hook and other weights; a compiler that
@@ -197,6 +204,7 @@ def _entering(streamer: Streamer, unit: Streamed) -> Any:
         if module is unit.unit.module and not torch.compiler.is_compiling():
             streamer.enter(unit)
 
+    _ours[hook] = id(unit.unit.module)
     return hook
 
 

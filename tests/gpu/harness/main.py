@@ -10,7 +10,8 @@ import tarfile
 import time
 import traceback
 
-import correctness  # noqa: F401  (each module registers its steps)
+import allocators  # noqa: F401  (each module registers its steps)
+import correctness  # noqa: F401
 import managed  # noqa: F401
 import moving  # noqa: F401
 import timing  # noqa: F401

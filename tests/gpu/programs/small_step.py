@@ -1,18 +1,25 @@
 """Step time of a small training-like loop, where the processor and not the GPU sets
 the pace, so that a cost per driver call or per allocation shows. With --paced it runs
-one round for each line on standard input, so that two processes can take turns."""
+one round for each line on standard input, so that two processes can take turns. --allocator chooses another
+allocator than PyTorch's own (allocators.py)."""
 
 import json
 import sys
 import time
 
+import allocators
 import common
 
-torch = common.need("torch")
+torch = None  # imported when the allocator has been chosen
 
 
 class Loop:
-    def __init__(self, device):
+    def __init__(self, device, inside):
+        self.inside = inside
+        with inside():
+            self.make(device)
+
+    def make(self, device):
         torch.manual_seed(0)
         self.weight = torch.randn(1024, 1024, device=device, requires_grad=True)
         self.input = torch.randn(1024, 1024, device=device)
@@ -28,17 +35,21 @@ class Loop:
         """Microseconds a step."""
         torch.cuda.synchronize()
         start = time.perf_counter()
-        for _ in range(steps):
-            self.step()
+        with self.inside():
+            for _ in range(steps):
+                self.step()
         torch.cuda.synchronize()
         return (time.perf_counter() - start) / steps * 1e6
 
 
 def main():
-    options = common.arguments(steps=2000, rounds=5, paced=0)
+    global torch
+    options = common.arguments(steps=2000, rounds=5, paced=0, allocator="native")
+    chosen = allocators.choose(options.allocator, options.device, hbm_limit="16GiB", host_limit="8GiB")
+    torch = common.need("torch")
     if torch.cuda.device_count() <= options.device:
         common.skip(f"there is no GPU {options.device}")
-    loop = Loop(torch.device("cuda", options.device))
+    loop = Loop(torch.device("cuda", options.device), chosen.inside)
     loop.round(500)
     if options.paced:
         print(json.dumps({"ready": True}), flush=True)

@@ -1,0 +1,144 @@
+"""Steps about headroom as PyTorch's allocator, without `headroom run`: does everything work, what does it cost beside
+what people would pick, and weights that are streamed. The managed backend gets at most 2 GiB here."""
+
+import statistics
+
+from context import GIB, ROOT
+from registry import Result, judge, judge_all, step
+from timing import PacedLoop
+
+MOST_GLOBAL, MOST_POOL, MOST_MANAGED = 1.05, 1.02, 1.10  # of PyTorch's own step time
+LEAST_OF_LINK = 0.90
+OTHERS = ["async", "plain", "plain_managed", "rmm_pool", "rmm_managed"]
+OURS = {"headroom_use": MOST_GLOBAL, "headroom_pool": MOST_POOL, "headroom_managed": MOST_MANAGED}
+
+
+def libraries(context):
+    folder = context.build / "lib" / "headroom"
+    return {"HEADROOM_LIBRARY": str(folder / "libheadroom.so"), "GPUTEST_LIBRARIES": str(folder)}
+
+
+def correct(context, allocator):
+    command = context.program("torch_allocator.py", "--allocator", allocator)
+    return judge(context.call(command, 240, libraries(context), bare=True))
+
+
+@step("torch_use", alone=True)
+def torch_use(context):
+    """headroom.torch.use(): tensors, streams, graphs, compile, backward, threads, empty_cache, out of memory."""
+    return correct(context, "headroom_use")
+
+
+@step("torch_pool", alone=True)
+def torch_pool(context):
+    return correct(context, "headroom_pool")
+
+
+@step("torch_managed", alone=True)
+def torch_managed(context):
+    return correct(context, "headroom_managed")
+
+
+class Loop(PacedLoop):
+    """A small_step.py with one allocator, without `headroom run`."""
+
+    def __init__(self, context, allocator):
+        command = context.program("small_step.py", "--paced", 1, "--steps", 250, "--allocator", allocator)
+        self.child = context.start(command, libraries(context), bare=True)
+
+
+def step_times(context, allocator, turns):
+    """(times of PyTorch's own, times of `allocator`) in short turns, or why not."""
+    loops = []
+    try:
+        for name in ("native", allocator):
+            loops.append(Loop(context, name))
+        for loop in loops:
+            first = loop.answer()
+            if "skip" in first:
+                return first["skip"]
+        times = [[], []]
+        for turn in range(turns):
+            for index in ((0, 1) if turn % 2 == 0 else (1, 0)):
+                times[index].append(loops[index].round())
+        return times
+    finally:
+        for loop in loops:
+            loop.close()
+
+
+@step("small_step_allocators", alone=True)
+def small_step_allocators(context):
+    """A training-like step with every allocator beside PyTorch's own, in turns."""
+    figures, reasons = {}, []
+    for allocator in [*OURS, *OTHERS]:
+        times = step_times(context, allocator, 20 if context.quick else 60)
+        if isinstance(times, str):
+            figures[allocator] = f"skipped: {times}"
+            continue
+        native, own = times
+        ratio = round(statistics.median(b / a for a, b in zip(native, own)), 4)
+        figures[allocator] = {"native_us": round(statistics.median(native), 2),
+                              "own_us": round(statistics.median(own), 2), "ratio": ratio}
+        if ratio > OURS.get(allocator, float("inf")):
+            reasons.append(f"{allocator}: {ratio} times PyTorch's own, at most {OURS[allocator]} expected")
+    missing = [name for name in OURS if not isinstance(figures.get(name), dict)]
+    if missing:
+        return Result("SKIP", f"{missing[0]}: {figures[missing[0]]}", figures)
+    return Result("FAIL" if reasons else "PASS", "; ".join(reasons), figures)
+
+
+@step("allocation_cost", alone=True)
+def allocation_cost(context):
+    """Microseconds to allocate and free, by size, threads and streams, with every allocator."""
+    outcomes, rows = {}, {}
+    for allocator in ["native", *OURS, *OTHERS]:
+        command = context.program("torch_allocation_cost.py", "--allocator", allocator)
+        outcome = context.call(command, 180, libraries(context), bare=True)
+        rows[allocator] = outcome.answer.get("figures") or outcome.answer.get("skip", "no figures")
+        if "skip" not in outcome.answer or allocator in OURS:
+            outcomes[allocator] = outcome
+    result = judge_all(outcomes)
+    return Result(result.status, result.reason, rows)
+
+
+def stream_program(context, how, *arguments):
+    return context.program("torch_stream.py", "--how", how, *arguments)
+
+
+@step("stream_2", alone=True)
+def stream_2(context):
+    """A model of twice the HBM budget: streamed, by itself and under `headroom run`, and by accelerate's offload."""
+    extra = libraries(context)
+    limits = ["--hbm-limit", str(7 * GIB), "--host-limit", str(24 * GIB)]
+    outcomes = {
+        "full": context.call(stream_program(context, "full"), 200, bare=True),
+        "stream": context.call(stream_program(context, "stream"), 300, extra, bare=True),
+        "stream_run": context.call(context.headroom(stream_program(context, "stream", "--under-run", 1), limits), 300),
+        "accelerate": context.call(stream_program(context, "accelerate"), 300, bare=True),
+    }
+    result = judge_all(outcomes)
+    figures = {name: outcome.answer.get("figures", {}) for name, outcome in outcomes.items()}
+    if result.status != "PASS":
+        return Result(result.status, result.reason, figures)
+    reasons = []
+    for name in ("stream", "stream_run"):
+        own = figures[name]
+        if own["logits"] != figures["full"]["logits"]:
+            reasons.append(f"{name}: other logits than with all weights in HBM")
+        if own["tokens"] != figures["full"]["tokens"]:
+            reasons.append(f"{name}: other tokens")
+        if own["of_link"] < LEAST_OF_LINK:
+            reasons.append(f"{name}: {own['of_link']:.0%} of the link's speed")
+        if own["seconds_per_token"] > figures["accelerate"]["seconds_per_token"]:
+            reasons.append(f"{name}: slower than accelerate's offload")
+    return Result("FAIL" if reasons else "PASS", "; ".join(reasons)[:500], figures)
+
+
+@step("python_doctor")
+def python_doctor(context):
+    """`python -m headroom doctor`, with the package of the source tree."""
+    command = [context.program("common.py")[0], "-m", "headroom", "doctor"]
+    extra = {"PYTHONPATH": str(ROOT / "python"), "PATH": f"{context.build / 'bin'}:/usr/bin:/bin"}
+    outcome = context.call(command, 60, extra, bare=True)
+    return judge(outcome)

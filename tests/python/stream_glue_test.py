@@ -1,0 +1,260 @@
+"""The streamer's own logic where there is no PyTorch: fake tensors, real hooks, and copies that happen as late as they
+may. With PyTorch, stream_torch_test.py does the same and more."""
+
+import importlib.util
+import random
+import threading
+import types
+
+import fake_tensors
+import pytest
+
+if importlib.util.find_spec("torch") is not None:
+    pytest.skip("PyTorch is installed: stream_torch_test.py tests this with it", allow_module_level=True)
+fake_tensors.install()
+
+from fake_tensors import Memory, Module, Tensor  # noqa: E402
+from headroom import Busy  # noqa: E402
+from headroom.torch._streamer import Streamed, Streamer  # noqa: E402
+from late_engine import Event, LateEngine  # noqa: E402
+
+BYTES = 64
+
+
+class Layer:
+    """A unit of two weights; its forward reads them and returns what it read."""
+
+    def __init__(self, number):
+        self.home = Tensor(Memory(BYTES), 0, BYTES)
+        self.home.write(bytes([number]) * (BYTES // 2) + bytes([number + 100]) * (BYTES // 2))
+        self.weights = [self.home[:32], self.home[32:]]
+        self.inner, self.fails = None, False
+        self.module = Module(self.forward)
+
+    def forward(self, x):
+        if self.fails:
+            raise ArithmeticError
+        inside = self.inner(x) if self.inner else b""
+        return b"".join(weight.read() for weight in self.weights) + inside
+
+
+class Model:
+    def __init__(self, count=8, slots=3, prefetch=2, eager=False):
+        self.layers = [Layer(number) for number in range(count)]
+        self.engine = LateEngine(eager)
+        self.engine.in_place = False
+        units = [Streamed(n, types.SimpleNamespace(name=f"layer{n}", module=layer.module, tensors=layer.weights), layer.home)
+                 for n, layer in enumerate(self.layers)]
+        self.units = units
+        self.streamer = Streamer(self.engine, units, [Tensor(Memory(BYTES), 0, BYTES) for _ in range(slots)], prefetch)
+        self.streamer.attach()
+
+    def run(self, order=None):
+        for number in range(len(self.layers)) if order is None else order:
+            layer = self.layers[number]
+            assert layer.module(0) == layer.home.read(), number
+        assert all(not unit.users and not unit.staged and not unit.moved() for unit in self.units)
+
+
+@pytest.fixture(params=[False, True], ids=["late", "eager"])
+def eager(request):
+    return request.param
+
+
+def test_passes_read_what_is_at_home_and_copies_are_ahead(eager):
+    model = Model(eager=eager)
+    for _ in range(5):
+        model.run()
+    counts = model.streamer.counts
+    assert counts["staged"] == 40 and counts["late"] == 1 and counts["ahead"] == 39 and counts["in_place"] == 0
+    assert counts["copied_bytes"] == model.engine.fills * BYTES and model.engine.fills <= 40 + 2
+
+
+@pytest.mark.parametrize("slots,prefetch", [(2, 1), (3, 2), (5, 4), (2, 4)])
+def test_any_order(slots, prefetch, eager):
+    model, pick = Model(slots=slots, prefetch=prefetch, eager=eager), random.Random(slots)
+    for _ in range(100):
+        model.run([pick.randrange(8) for _ in range(10)])
+    assert model.streamer.counts["in_place"] == 0
+
+
+def test_exceptions_and_what_is_within_others(eager):
+    model, pick = Model(slots=2, prefetch=1, eager=eager), random.Random(1)
+    for turn in range(100):
+        failing, outer = pick.sample(model.layers, 2)
+        failing.fails = True
+        with pytest.raises(ArithmeticError):
+            model.run([model.layers.index(failing)])
+        failing.fails = False
+        seen = []
+        outer.inner = lambda x: seen.append(failing.module(x) == failing.home.read()) or b""
+        model.run([model.layers.index(outer)])
+        outer.inner = None
+        assert seen == [True]
+
+
+def test_changed_weights_are_copied_anew(eager):
+    model = Model(eager=eager)
+    for turn in range(6):
+        model.run()
+        model.layers[turn].weights[1].write(bytes([200 + turn]) * 32)
+    model.run()
+    model.layers[0].home.write(bytes([7]) * BYTES)  # through other tensors: nobody can see it
+    model.streamer.refresh()
+    model.run()
+
+
+def test_written_weights_go_home(eager):
+    model = Model(eager=eager)
+    layer = model.layers[3]
+
+    def forward(_x):
+        old = layer.weights[0].read()
+        layer.weights[0].write(bytes([(old[0] + 1) % 256]) * 32)
+        return layer.weights[0].read()
+
+    layer.module.forward = forward
+    for turn in range(5):
+        assert layer.module(0) == bytes([3 + turn + 1]) * 32
+        model.run([0, 1, 2, 4, 5, 6, 7])
+    assert layer.home.read()[:32] == bytes([8]) * 32
+
+
+def test_what_reads_in_place_uses_no_buffer():
+    model = Model()
+    model.run()
+    fills = model.engine.fills
+    model.engine.in_place = True
+    model.run()
+    assert model.engine.fills == fills and model.streamer.counts["in_place"] == 8
+    unit = model.units[0]
+    model.engine.in_place = False
+    model.streamer.enter(unit)
+    assert unit.staged
+    model.engine.in_place = True  # another thread, with grad
+    model.streamer.enter(unit)
+    assert not unit.staged and unit.slot.held and not unit.moved()
+    model.streamer.leave(unit)
+    assert unit.slot.uses == []
+    model.engine.in_place = False
+    model.streamer.leave(unit)
+    assert unit.slot is None
+
+
+def test_threads(eager):
+    model, failures = Model(eager=eager), []
+
+    def work(seed):
+        pick = random.Random(seed)
+        try:
+            for _ in range(300):
+                layer = model.layers[pick.randrange(8)]
+                assert layer.module(0) == layer.home.read()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not failures
+    model.run()
+
+
+def test_moved_weights_are_left_alone():
+    model = Model()
+    model.run()
+    model.layers[2].weights[0].data = Tensor(Memory(32), 0, 32)
+    with pytest.warns(UserWarning, match="weights of layer2 were given other memory"):
+        model.layers[2].module(0)
+    assert model.layers[2].module(0)[:32] == bytes(32)
+    model.units = [unit for unit in model.units if unit.number != 2]
+    model.run([0, 1, 3])
+
+
+def test_detach_removes_all_and_refuses_while_a_unit_runs():
+    model = Model()
+    model.streamer.enter(model.units[4])
+    with pytest.raises(Busy, match="layer4 is running"):
+        model.streamer.detach()
+    model.streamer.leave(model.units[4])
+    model.streamer.detach()
+    assert not any(layer.module.before or layer.module.after for layer in model.layers)
+    model.run()
+
+
+class AsyncEngine(LateEngine):
+    """As a GPU: what the program computes is also done late, in order, when somebody waits for it. `eager` copies are
+    done as early as their events let them: one that waits for too little reads or overwrites what it must not."""
+
+    def __init__(self, eager):
+        super().__init__(eager)
+        self.in_place, self.queue, self.done = False, [], 0
+        fake_tensors.submit = self.queue.append
+
+    def fill(self, target, source, after):
+        target, source = target.data, source.data
+        self.last = Event([self.last, *after], lambda: target.put(source.read()))
+        if self.eager:
+            self.last.happen()
+        return self.last
+
+    def wait(self, event):
+        self.queue.append(event.happen)
+
+    def mark(self):
+        upto = len(self.queue)
+        return Event(work=lambda: self.drain(upto))
+
+    def drain(self, upto):
+        while self.done < upto:
+            self.done += 1
+            self.queue[self.done - 1]()
+
+    def settle(self):
+        self.drain(len(self.queue))
+        self.last.happen()
+
+
+@pytest.fixture
+def gpu(eager):
+    yield eager
+    fake_tensors.submit = None
+
+
+@pytest.mark.parametrize("slots,prefetch", [(2, 1), (3, 2), (5, 4)])
+def test_a_processor_far_ahead_of_the_gpu(slots, prefetch, gpu):
+    """Nothing but events keeps copies and kernels apart; some forwards write their weights, some weights are
+    changed between forwards."""
+    model, pick, wrong = Model(slots=slots, prefetch=prefetch), random.Random(slots), []
+    engine = model.streamer._engine = AsyncEngine(gpu)
+    truth = [layer.home.read() for layer in model.layers]
+
+    def forward(layer, number):
+        def read(x):
+            places, expected = [weight.data for weight in layer.weights], truth[number]
+            engine.queue.append(lambda: wrong.append(number) if b"".join(p.read() for p in places) != expected else None)
+            if x:
+                write(layer, number)
+        return read
+
+    def write(layer, number):
+        content = bytes([pick.randrange(256)]) * 32
+        truth[number] = content + truth[number][32:]
+        layer.weights[0].write(content)
+
+    for number, layer in enumerate(model.layers):
+        layer.module.forward = forward(layer, number)
+    order = list(range(8))
+    for turn in range(60):
+        if turn % 10 == 9:
+            pick.shuffle(order)
+        for number in order:
+            model.layers[number].module(pick.random() < 0.1)
+            if pick.random() < 0.1:
+                other = pick.randrange(8)
+                write(model.layers[other], other)
+        if pick.random() < 0.2:
+            engine.drain(pick.randrange(engine.done, len(engine.queue) + 1))
+    engine.settle()
+    assert engine.done > 1000 and not wrong
+    assert [layer.home.read() for layer in model.layers] == truth
