@@ -14,6 +14,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "driver/driver.h"
@@ -102,7 +103,7 @@ class FakeDevice {
     return fail_at_ != 0 && call >= fail_at_ && call <= fail_to_;
   }
   size_t live_events() const { return events_.size(); }
-  std::map<const char*, int> count;
+  std::map<std::string_view, int> count;
 
  private:
   friend struct FakeCalls;
