@@ -126,11 +126,10 @@ Block* Pending::Done() {
 // Takes back the events of blocks freed at or before `cut`, in one pass.
 void Pending::ForgetEvents(uint64_t cut) {
   for (auto& [key, events] : events_) {
-    std::erase_if(events, [this, cut](const auto& entry) {
-      if (entry.second->freed_at > cut) return false;
-      spare_.push_back(entry.first);
-      return true;
-    });
+    for (const auto& [event, place] : events) {
+      if (place->freed_at <= cut) spare_.push_back(event);
+    }
+    std::erase_if(events, [cut](const auto& entry) { return entry.second->freed_at <= cut; });
   }
 }
 

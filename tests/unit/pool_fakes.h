@@ -1,5 +1,5 @@
-// A device for the pool's tests: streams whose work runs late, events, and a source of segments. No
-// memory is behind it. It knows exactly what is ordered after what, and so tells at once
+// A device for the pool's tests: streams whose work runs late, and events. No memory is
+// behind it. It knows exactly what is ordered after what, and so tells at once
 // when memory is used again too early: each use is a point on a stream, each stream a clock of the
 // points that it is known to come after.
 //
@@ -14,11 +14,10 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "driver/driver.h"
-#include "pool/size_class.h"
-#include "pool/source.h"
 
 namespace headroom {
 
@@ -102,7 +101,7 @@ class FakeDevice {
     return fail_at_ != 0 && call >= fail_at_ && call <= fail_to_;
   }
   size_t live_events() const { return events_.size(); }
-  std::map<const char*, int> count;
+  std::map<std::string_view, int> count;
 
  private:
   friend struct FakeCalls;
@@ -256,58 +255,6 @@ inline Driver FakeDevice::MakeDriver() {
   driver.ThreadExchangeStreamCaptureMode = FakeCalls::ThreadExchangeStreamCaptureMode;
   return driver;
 }
-
-// Addresses, and so many bytes of each kind. An address that was given back is the next to be given out.
-class FakeSource : public SegmentSource {
- public:
-  explicit FakeSource(FakeDevice& device) : device_(device) {}
-
-  Result<CUdeviceptr> Create(uint64_t bytes, CUstream, Where where) override {
-    const std::lock_guard lock(mutex_);
-    if (device_.Fails()) return Status(Code::kDriver, "made to fail", 999);
-    uint64_t& room = bytes <= resident || where == Where::kResident ? resident : spill;
-    if (bytes > room) return Status(Code::kOutOfMemory, "the fake source is full");
-    room -= bytes;
-    CUdeviceptr va = next_;
-    const auto again = spare_.find(bytes);
-    if (again != spare_.end()) {
-      va = again->second;
-      spare_.erase(again);
-    } else {
-      next_ += bytes;
-    }
-    live[va] = {bytes, &room};
-    born[va] = ++creates_;
-    return va + misalign;
-  }
-  Status Destroy(CUdeviceptr va) override {
-    const std::lock_guard lock(mutex_);
-    if (device_.Fails()) return {Code::kDriver, "made to fail", 999};
-    const auto found = live.find(va - misalign);
-    if (found == live.end()) {
-      ADD_FAILURE() << "destroyed what is not there";
-      return {Code::kNotFound, "no such segment"};
-    }
-    device_.ExpectUnused(va, found->second.first);
-    *found->second.second += found->second.first;
-    spare_.emplace(found->second.first, found->first);
-    live.erase(found);
-    return {};
-  }
-
-  uint64_t resident = UINT64_MAX / 2;
-  uint64_t spill = 0;
-  uint64_t misalign = 0;
-  std::map<CUdeviceptr, std::pair<uint64_t, uint64_t*>> live;
-  std::map<CUdeviceptr, uint64_t> born;  // tells a segment from one before it at the same address
-
- private:
-  FakeDevice& device_;
-  std::mutex mutex_;
-  std::multimap<uint64_t, CUdeviceptr> spare_;
-  CUdeviceptr next_ = CUdeviceptr{1} << 40;
-  uint64_t creates_ = 0;
-};
 
 inline CUstream Stream(uintptr_t number) { return reinterpret_cast<CUstream>(number); }
 

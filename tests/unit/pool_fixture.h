@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "pool/pool.h"
+#include "pool_fake_source.h"
 #include "pool_fakes.h"
 
 namespace headroom {
