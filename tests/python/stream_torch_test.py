@@ -377,13 +377,13 @@ def test_stream_itself_twice_and_after_remove(monkeypatch):
     monkeypatch.setattr(_stream._settings, "configure", lambda: None)
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
     model, plain = Model().eval(), Model().eval()
-    for _ in range(2):
+    for turn in range(2):
         handle = _stream.stream(model, "36MiB", device=0)
         with pytest.raises(Error, match=r"streamed already; call remove\(\)"):
             _stream.stream(model, "36MiB", device=0)
         with torch.inference_mode():
             assert torch.equal(model(TOKENS), plain(TOKENS)) and torch.equal(model(TOKENS), plain(TOKENS))
-        if _ == 0:
+        if turn == 0:
             twin = copy.deepcopy(torch.nn.Sequential(model.head))  # has hooks and is not streamed
             assert not any(is_streamed(module) for module in twin.modules())
         assert handle.stats().staged > 0 and set(handle.places().values()) == {"resident", "streamed", "direct"}
