@@ -110,7 +110,8 @@ Status Prefetch(Runtime& rt, const ManagedBlock& block, CUdeviceptr address, uin
     return Status(Code::kInvalidArgument, "managed memory can be prefetched to the device and to the host");
   if (rt.driver.MemPrefetchAsync == nullptr) return Status(Code::kUnsupported, "this driver cannot prefetch");
   const CUdeviceptr from = bytes == 0 ? block.va : address;
-  const uint64_t count = bytes == 0 ? block.bytes : std::min<uint64_t>(bytes, block.va + block.bytes - address);
+  const uint64_t count =
+      bytes == 0 ? block.bytes : std::min<uint64_t>(bytes, block.va + block.bytes - address);
   CUmemLocation where{};
   where.type = tier == HEADROOM_TIER_HOST ? CU_MEM_LOCATION_TYPE_HOST : CU_MEM_LOCATION_TYPE_DEVICE;
   where.id = tier == HEADROOM_TIER_HOST ? 0 : block.device;

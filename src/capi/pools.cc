@@ -37,10 +37,12 @@ class DeviceSegments : public SegmentSource {
 };
 
 struct DevicePool {
-  DevicePool(Runtime& rt, int device) : segments(device), pool(rt.driver, segments, OptionsFor(rt)) {}
+  DevicePool(Runtime& rt, CUcontext context, int device)
+      : segments(device), pool(rt.driver, segments, OptionsFor(rt, context)) {}
 
-  static PoolOptions OptionsFor(Runtime& rt) {
+  static PoolOptions OptionsFor(Runtime& rt, CUcontext context) {
     PoolOptions options;
+    options.context = context;
     options.synchronize = [&rt] {
       const Captures::Quiet quiet(rt.captures);
       if (!quiet) return Status(Code::kBusy, "a CUDA graph is being captured");
@@ -68,7 +70,14 @@ Pool* PoolOf(int device) {
   if (existing != nullptr || device < 0 || device >= Runtime::kMaxDevices) return existing;
   const Entry rt(true);
   if (!rt || rt->Device(device) == nullptr) return nullptr;
-  auto made = std::make_unique<DevicePool>(*rt, device);
+  const OnDevice here(rt->driver, device);
+  CUcontext context = nullptr;
+  CUcontext primary = nullptr;
+  // Kept for good, as the pool is.
+  if (!here.status().ok() || rt->driver.DevicePrimaryCtxRetain(&primary, device) != CUDA_SUCCESS)
+    return nullptr;
+  if (rt->driver.CtxGetCurrent(&context) != CUDA_SUCCESS) context = primary;
+  auto made = std::make_unique<DevicePool>(*rt, context, device);
   DevicePool* none = nullptr;
   if (g_pools[static_cast<size_t>(device)].compare_exchange_strong(none, made.get())) {
     (void)made.release();  // for good: the program frees memory in its own destructors

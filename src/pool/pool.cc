@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "driver/insist.h"
+#include "driver/in_context.h"
 
 namespace headroom {
 
@@ -32,6 +32,7 @@ Result<CUdeviceptr> Pool::AllocateSlow(uint64_t bytes, StreamKey key, CUstream s
     out_of_memory_.fetch_add(1, std::memory_order_relaxed);
     return Status(Code::kOutOfMemory, "more bytes than any device has");
   }
+  const InContext here(driver_, options_.context);
   const Want want{RoundedBytes(bytes), key, stream, routes_.ArenaFor(stream)};
   Status why(Code::kOutOfMemory, "no memory for another segment");
   Block* block = FromStore(want);
@@ -116,6 +117,7 @@ Status Pool::FreeSlow(Block* block, StreamKey key) {
   if (uses.empty()) {
     central_.Put(block);
   } else {
+    const InContext here(driver_, options_.context);
     pending_.Hold(block, std::move(uses), central_.Tick(), routes_.none());
   }
   return {};

@@ -10,9 +10,8 @@
 // cached takes no shared lock. Threads may outlive the pool, and it them; nobody
 // calls a pool that is being destroyed.
 //
-// A context of the pool's device, the same one always, is current in every call
-// that may do more than the hot path: Allocate, Free, Trim, StreamEnds and the
-// destructor.
+// All that is more than the hot path happens in one context of the pool's device:
+// PoolOptions::context, or, where that is null, the current one, which is then always the same.
 //
 // Streams: 0 is the legacy stream. The pool uses a handle in the calls that name
 // it, and later only where blocks of that stream are wanted by another. So a
@@ -42,6 +41,7 @@
 namespace headroom {
 
 struct PoolOptions {
+  CUcontext context = nullptr;  // made current for what the pool does, whichever is then
   bool may_spill = true;        // before failing, ask for segments outside HBM
   uint64_t limit = UINT64_MAX;  // bytes in segments
   // Waits for all of the device's work; kBusy where a capture forbids that. Unset: cuCtxSynchronize.

@@ -1,6 +1,6 @@
 // Where a pool gets memory from when there is little: waiting, giving segments back, other streams.
 #include "base/log.h"
-#include "driver/insist.h"
+#include "driver/in_context.h"
 #include "pool/pool.h"
 
 namespace headroom {
@@ -50,7 +50,10 @@ uint64_t Pool::Reclaim(Effort effort) {
   return DestroyIdle();
 }
 
-uint64_t Pool::Trim() { return Reclaim(Effort::kAll); }
+uint64_t Pool::Trim() {
+  const InContext here(driver_, options_.context);
+  return Reclaim(Effort::kAll);
+}
 
 // Another stream's free block: the wanting stream waits for what the other one has now.
 Block* Pool::TakeOver(const Want& want) {
@@ -74,6 +77,7 @@ void Pool::BeginAllocateTo(PoolId id, StreamFilter filter) {
 }
 
 Status Pool::StreamEnds(CUstream stream) {
+  const InContext here(driver_, options_.context);
   const StreamKey key = KeyOf(stream);
   central_.PutAll(fronts_.TakeAll());
   CollectPending();
@@ -87,6 +91,7 @@ Status Pool::StreamEnds(CUstream stream) {
 }
 
 Pool::~Pool() {
+  const InContext here(driver_, options_.context);
   const std::vector<CUdeviceptr> segments = central_.AllSegments();
   if (segments.empty()) return;
   if (!WaitForDevice().ok()) {

@@ -123,10 +123,11 @@ Runtime* Runtime::Require() {
 Runtime* Runtime::Create(bool required) {
   std::lock_guard lock(g_create_mutex);
   if (Existing() != nullptr || g_off.load()) return Existing();
+  if (!required && !StandsInFront()) return nullptr;  // it may be required yet
   Options options = ReadOptions();
   const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 &&
                     options.backend == Backend::kTiers && !options.rules.AskForManaged() && !required;
-  if (required && !StandsInFront() && std::getenv(env::kHostLimit) == nullptr)
+  if (!StandsInFront() && std::getenv(env::kHostLimit) == nullptr)
     options.host_limit = AutoHostBudget().bytes;
   const Result<Driver> driver =
       idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set")) : BindDriver(RealDlsym());
