@@ -47,20 +47,29 @@ void FreeDirectOn(int device, void* address) {
   if (!status.ok()) Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
 }
 
-// Throws, by the C++ runtime that the program uses, which is not the one inside this library.
-// Returns where it finds none.
-void ThrowOutOfMemory(uint64_t bytes, int device, const PoolStats& stats) {
-  using Throw = void (*)(const char*);
-  const auto raise = reinterpret_cast<Throw>(dlsym(RTLD_DEFAULT, "_ZSt21__throw_runtime_errorPKc"));
-  if (raise == nullptr) return;
-  char text[256];
+// What the exception says, in this thread's own buffer.
+__attribute__((noinline)) const char* OutOfMemoryText(uint64_t bytes, int device, const Pool& pool) {
+  static thread_local char text[256];
+  const PoolStats stats = pool.Stats();
   std::snprintf(
       text, sizeof text,
       "CUDA out of memory. headroom could not allocate %s on GPU %d: %s are allocated and %s reserved, "
       "in HBM and the other tiers together",
       FormatSize(bytes).c_str(), device, FormatSize(stats.allocated).c_str(),
       FormatSize(stats.reserved).c_str());
-  raise(text);
+  return text;
+}
+
+// Throws, by the C++ runtime that the program uses, which is not the one inside this library. Returns
+// where it finds none. Neither this nor its caller may have anything to destroy by then: their
+// unwinding would mix two runtimes.
+__attribute__((noinline)) void ThrowRuntimeError(const char* text) {
+  using Throw = void (*)(const char*);
+  // Loaded by PyTorch, but in Python not in the global scope.
+  void* runtime = dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+  if (runtime == nullptr) return;
+  const auto raise = reinterpret_cast<Throw>(dlsym(runtime, "_ZSt21__throw_runtime_errorPKc"));
+  if (raise != nullptr) raise(text);
 }
 
 // A view of the device's memory as the program is told of it, for the fraction of it.
@@ -86,7 +95,7 @@ void* headroom_torch_malloc(ssize_t bytes, int device, CUstream_st* stream) {
   if (pool == nullptr) return nullptr;
   const Result<CUdeviceptr> made = pool->Allocate(static_cast<uint64_t>(bytes), stream);
   if (made.ok()) return PointerOf(*made);
-  ThrowOutOfMemory(static_cast<uint64_t>(bytes), device, pool->Stats());
+  ThrowRuntimeError(OutOfMemoryText(static_cast<uint64_t>(bytes), device, *pool));
   return nullptr;
 }
 
