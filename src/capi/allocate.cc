@@ -1,6 +1,7 @@
 #include "capi/allocate.h"
 
-#include "pool/relaxed.h"
+#include "capi/on_device.h"
+#include "driver/relaxed_capture.h"
 #include "runtime/allocate.h"
 #include "runtime/intent.h"
 
@@ -13,16 +14,14 @@ bool HbmHas(Runtime& rt, DeviceState& device, uint64_t bytes) {
   return fits() || (MakeRoomFor(rt, device, bytes) && fits());
 }
 
-}  // namespace
-
-Result<CUdeviceptr> AllocateDirect(Runtime& rt, uint64_t bytes, Where where) {
+Result<CUdeviceptr> AllocateHere(Runtime& rt, uint64_t bytes, SegmentSource::Where where) {
   DeviceState* device = rt.CurrentDevice();
   if (device == nullptr) return Status(Code::kNotFound, "no device is current");
   const RelaxedCapture relaxed(rt.driver);
   const auto native = [&](CUdeviceptr* out) { return rt.driver.MemAlloc(out, bytes); };
   CUdeviceptr address = 0;
   CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-  if (where == Where::kAny || IntentFor(rt, bytes).backend == Backend::kManaged) {
+  if (where == SegmentSource::Where::kAny || IntentFor(rt, bytes).backend == Backend::kManaged) {
     result = Allocate(rt, bytes, &address, native);
   } else if (bytes < rt.options.range_threshold) {
     result = AllocateNative(rt, *device, bytes, &address, native);
@@ -33,7 +32,7 @@ Result<CUdeviceptr> AllocateDirect(Runtime& rt, uint64_t bytes, Where where) {
   return address;
 }
 
-Status FreeDirect(Runtime& rt, CUdeviceptr address) {
+Status FreeHere(Runtime& rt, CUdeviceptr address) {
   const RelaxedCapture relaxed(rt.driver);
   const CUresult result = Free(rt, address, [&] { return rt.driver.MemFree(address); });
   if (result == CUDA_SUCCESS) return Status();
@@ -49,6 +48,25 @@ Status FreeDirect(Runtime& rt, CUdeviceptr address) {
     return DriverStatus(result, "cuMemFree");
   }
   return Status();
+}
+
+// Runs `use` on the runtime with a context of `device` current.
+template <typename Answer, typename Use>
+Answer On(int device, Use use) {
+  const Entry rt(true);
+  if (!rt) return Status(Code::kUnsupported, "no headroom in this process");
+  const OnDevice here(rt->driver, device);
+  return here.status().ok() ? use(*rt) : Answer(here.status());
+}
+
+}  // namespace
+
+Result<CUdeviceptr> AllocateOn(int device, uint64_t bytes, SegmentSource::Where where) {
+  return On<Result<CUdeviceptr>>(device, [&](Runtime& rt) { return AllocateHere(rt, bytes, where); });
+}
+
+Status FreeOn(int device, CUdeviceptr address) {
+  return On<Status>(device, [&](Runtime& rt) { return FreeHere(rt, address); });
 }
 
 }  // namespace headroom

@@ -1,21 +1,17 @@
-// Memory that a C function gives out, as cuMemAlloc gives it under headroom.
+// Memory that a C function gives out, as cuMemAlloc gives it under headroom. Each enters by itself
+// (runtime.h), so that its caller has not; any context may be current.
 #pragma once
 
-#include "runtime/runtime.h"
+#include "pool/source.h"
 
 namespace headroom {
 
-enum class Where {
-  kHbm,  // or, by policy, wherever it belongs; nothing spills for lack of HBM
-  kAny,
-};
+// `bytes`, more than zero, of `device`. kResident: nothing spills for lack of HBM; by policy it lies where
+// it belongs. May be called while streams are captured.
+Result<CUdeviceptr> AllocateOn(int device, uint64_t bytes, SegmentSource::Where where);
 
-// `bytes`, more than zero, of the current device. May be called while other streams are captured.
-Result<CUdeviceptr> AllocateDirect(Runtime& rt, uint64_t bytes, Where where);
-
-// Gives it back once the context's work is done; where that cannot be waited for now, it goes back later.
-// An address that is not from
-// AllocateDirect gets the driver's own answer.
-Status FreeDirect(Runtime& rt, CUdeviceptr address);
+// Gives it back once the context's work is done; where that cannot be waited for now, it goes back
+// later. An address that is not from AllocateOn gets the driver's own answer.
+Status FreeOn(int device, CUdeviceptr address);
 
 }  // namespace headroom

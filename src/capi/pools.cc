@@ -17,20 +17,9 @@ class DeviceSegments : public SegmentSource {
   explicit DeviceSegments(int device) : device_(device) {}
 
   Result<CUdeviceptr> Create(uint64_t bytes, CUstream, Where where) override {
-    const Entry rt(true);
-    if (!rt) return Status(Code::kUnsupported, "no headroom in this process");
-    const OnDevice here(rt->driver, device_);
-    if (!here.status().ok()) return here.status();
-    return AllocateDirect(*rt, bytes,
-                          where == Where::kResident ? headroom::Where::kHbm : headroom::Where::kAny);
+    return AllocateOn(device_, bytes, where);
   }
-
-  Status Destroy(CUdeviceptr va) override {
-    const Entry rt(true);
-    if (!rt) return Status(Code::kUnsupported, "no headroom in this process");
-    const OnDevice here(rt->driver, device_);
-    return here.status().ok() ? FreeDirect(*rt, va) : here.status();
-  }
+  Status Destroy(CUdeviceptr va) override { return FreeOn(device_, va); }
 
  private:
   const int device_;

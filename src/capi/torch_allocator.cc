@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "capi/allocate.h"
-#include "capi/on_device.h"
 #include "capi/pools.h"
 #include "runtime/intent.h"
 
@@ -29,22 +28,19 @@ class WantManaged {
   const std::optional<Backend> before_;
 };
 
-void* DirectOn(int device, ssize_t bytes) {
-  const Entry rt(true);
-  if (!rt || bytes <= 0) return nullptr;
-  const OnDevice here(rt->driver, device);
-  if (!here.status().ok()) return nullptr;
-  const Result<CUdeviceptr> made = AllocateDirect(*rt, static_cast<uint64_t>(bytes), Where::kAny);
+void* SegmentOn(int device, ssize_t bytes) {
+  if (bytes <= 0) return nullptr;
+  const Result<CUdeviceptr> made =
+      AllocateOn(device, static_cast<uint64_t>(bytes), SegmentSource::Where::kAny);
   return made.ok() ? PointerOf(*made) : nullptr;
 }
 
-void FreeDirectOn(int device, void* address) {
+void FreeSegmentOn(int device, void* address) {
   if (address == nullptr) return;
-  const Entry rt(true);
-  if (!rt) return;
-  const OnDevice here(rt->driver, device);
-  const Status status = here.status().ok() ? FreeDirect(*rt, AddressOf(address)) : here.status();
-  if (!status.ok()) Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
+  const Status status = FreeOn(device, AddressOf(address));
+  // In a forked child nothing can be given back, and there is nothing to tell.
+  if (!status.ok() && status.code() != Code::kUnsupported)
+    Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
 }
 
 // What the exception says, in this thread's own buffer.
@@ -106,18 +102,18 @@ void headroom_torch_free(void* address, ssize_t, int device, CUstream_st* stream
   if (!status.ok()) Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
 }
 
-void* headroom_segment_malloc(ssize_t bytes, int device, CUstream_st*) { return DirectOn(device, bytes); }
+void* headroom_segment_malloc(ssize_t bytes, int device, CUstream_st*) { return SegmentOn(device, bytes); }
 
 void headroom_segment_free(void* address, ssize_t, int device, CUstream_st*) {
-  FreeDirectOn(device, address);
+  FreeSegmentOn(device, address);
 }
 
 void* managed_malloc(ssize_t bytes, int device, CUstream_st*) {
   const WantManaged managed;
-  return DirectOn(device, bytes);
+  return SegmentOn(device, bytes);
 }
 
-void managed_free(void* address, ssize_t, int device, CUstream_st*) { FreeDirectOn(device, address); }
+void managed_free(void* address, ssize_t, int device, CUstream_st*) { FreeSegmentOn(device, address); }
 
 void headroom_torch_init(int) {}
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "driver/insist.h"
-#include "pool/relaxed.h"
+#include "driver/relaxed_capture.h"
 
 namespace headroom {
 

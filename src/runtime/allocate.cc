@@ -1,7 +1,7 @@
 #include "runtime/allocate.h"
 
 #include "base/log.h"
-#include "driver/insist.h"
+#include "driver/in_context.h"
 #include "driver/synchronize.h"
 #include "runtime/intent.h"
 
@@ -85,11 +85,13 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
   // An event belongs to its stream's context, which need not be the current one.
   CUcontext context = nullptr;
-  const bool push = rt.driver.StreamGetCtx(stream, &context) == CUDA_SUCCESS &&
-                    rt.driver.CtxPushCurrent(context) == CUDA_SUCCESS;
+  if (rt.driver.StreamGetCtx(stream, &context) != CUDA_SUCCESS) context = nullptr;
   CUevent event = nullptr;
-  const Status status = RecordEvent(rt.driver, stream, &event);
-  if (push) PopContext(rt.driver);
+  Status status;
+  {
+    const InContext there(rt.driver, context);
+    status = RecordEvent(rt.driver, stream, &event);
+  }
   if (!status.ok()) {
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);

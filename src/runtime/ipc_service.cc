@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/undo.h"
-#include "driver/insist.h"
+#include "driver/in_context.h"
 
 namespace headroom {
 namespace {
@@ -169,7 +169,7 @@ Status IpcService::FillBatch(const Connection& connection, IpcBatch* batch, IpcD
   WithRange(connection.range, [&](Range& range) {
     status = Status();
     // Whether the driver wants a context for this is not documented.
-    const bool push = rt_.driver.CtxPushCurrent(range.context) == CUDA_SUCCESS;
+    const InContext there(rt_.driver, range.context);
     *batch = MakeBatch(range.chunks, connection.next);
     for (uint32_t i = 0; i < batch->count && status.ok(); ++i) {
       int fd = -1;
@@ -182,7 +182,6 @@ Status IpcService::FillBatch(const Connection& connection, IpcBatch* batch, IpcD
       fcntl(fd, F_SETFD, FD_CLOEXEC);
       descriptors->fds[descriptors->count++] = fd;
     }
-    if (push) PopContext(rt_.driver);
   });
   return status;
 }

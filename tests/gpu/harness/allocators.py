@@ -5,7 +5,7 @@ import statistics
 
 from context import GIB, ROOT
 from registry import Result, judge, judge_all, step
-from timing import PacedLoop
+from timing import PacedLoop, take_turns
 
 MOST_GLOBAL, MOST_POOL, MOST_MANAGED = 1.05, 1.02, 1.10  # of PyTorch's own step time
 LEAST_OF_LINK = 0.90
@@ -47,32 +47,13 @@ class Loop(PacedLoop):
         self.child = context.start(command, libraries(context), bare=True)
 
 
-def step_times(context, allocator, turns):
-    """(times of PyTorch's own, times of `allocator`) in short turns, or why not."""
-    loops = []
-    try:
-        for name in ("native", allocator):
-            loops.append(Loop(context, name))
-        for loop in loops:
-            first = loop.answer()
-            if "skip" in first:
-                return first["skip"]
-        times = [[], []]
-        for turn in range(turns):
-            for index in ((0, 1) if turn % 2 == 0 else (1, 0)):
-                times[index].append(loops[index].round())
-        return times
-    finally:
-        for loop in loops:
-            loop.close()
-
-
 @step("small_step_allocators", alone=True)
 def small_step_allocators(context):
     """A training-like step with every allocator beside PyTorch's own, in turns."""
     figures, reasons = {}, []
     for allocator in [*OURS, *OTHERS]:
-        times = step_times(context, allocator, 20 if context.quick else 60)
+        starts = [lambda name=name: Loop(context, name) for name in ("native", allocator)]
+        times = take_turns(starts, 20 if context.quick else 60)
         if isinstance(times, str):
             figures[allocator] = f"skipped: {times}"
             continue

@@ -107,12 +107,13 @@ class PacedLoop:
             self.child.wait()
 
 
-def loop_pair(context, turns, options):
-    """One pair of fresh processes that take short turns: their times, turn by turn.
+def take_turns(starts, turns):
+    """The times of two fresh loops that take short turns, turn by turn, or why not; `starts` makes them.
     A virtual machine's speed drifts by 20% over seconds; neighbouring turns share it."""
     loops = []
     try:
-        loops = [PacedLoop(context, bare=True), PacedLoop(context, bare=False, options=options)]
+        for start in starts:
+            loops.append(start())
         for loop in loops:
             first = loop.answer()
             if "skip" in first:
@@ -121,11 +122,19 @@ def loop_pair(context, turns, options):
         for turn in range(turns):
             for index in ((0, 1) if turn % 2 == 0 else (1, 0)):
                 times[index].append(loops[index].round())
-        context.log(f"without {times[0]}\nwith    {times[1]}")
         return times
     finally:
         for loop in loops:
             loop.close()
+
+
+def loop_pair(context, turns, options):
+    """One pair of fresh processes in turns, without headroom and with it."""
+    times = take_turns([lambda: PacedLoop(context, bare=True),
+                        lambda: PacedLoop(context, bare=False, options=options)], turns)
+    if not isinstance(times, str):
+        context.log(f"without {times[0]}\nwith    {times[1]}")
+    return times
 
 
 def compare_loops(context, most_ratio, options=()):
