@@ -52,7 +52,7 @@ void Enter(const Cut& cut, const Relocation& move) {
 }  // namespace
 
 bool Movable(const Placed& placed) {
-  if (placed.pins != 0 || placed.windows.empty()) return false;
+  if (placed.pins != 0 || placed.windows.empty() || !placed.awake()) return false;
   const uint64_t device = uint64_t{1} << placed.device;
   return (placed.windows.front().writers & device) != 0;
 }

@@ -7,9 +7,12 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "range/asleep.h"
 #include "range/plan.h"
+#include "range/tags.h"
 #include "tier/chunk.h"
 
 namespace headroom {
@@ -26,14 +29,19 @@ struct Placed {
   // To be called when `chunks` changed.
   void CountTiers();
 
-  std::vector<Chunk> chunks;    // in address order
-  std::vector<Window> windows;  // empty: not mapped
-  uint64_t host_bytes = 0;      // of the chunks', those in host memory
-  uint64_t peer_bytes = 0;      // and those on other GPUs
-  CUdevice device = 0;          // whose memory the program takes it for
-  CUcontext context = nullptr;  // current when it was made
-  uint64_t order;               // of creation, in this process: the lowest is the oldest
+  bool awake() const { return asleep == nullptr; }
+
+  std::vector<Chunk> chunks;       // in address order; none while asleep
+  std::vector<Window> windows;     // empty: not mapped. While asleep nothing is mapped there
+  uint64_t host_bytes = 0;         // of the chunks', those in host memory
+  uint64_t peer_bytes = 0;         // and those on other GPUs
+  CUdevice device = 0;             // whose memory the program takes it for
+  CUcontext context = nullptr;     // current when it was made
+  uint64_t order;                  // of creation, in this process: the lowest is the oldest
+  std::shared_ptr<Asleep> asleep;  // null: awake
+  TagId tag = kUntagged;
   Hint hint = Hint::kNone;
+  bool dispensable = false;  // a sleep drops its contents, whatever it does to others
   bool in_pieces = false;    // the program asks for all sizes in such pieces, whatever they are for
   bool data = true;          // rather than a workspace; told anew when something has to give way
   bool wants_device = true;  // goes back to HBM when that has room again

@@ -67,9 +67,9 @@ Status RangeBuilder::Map(Range& range) {
   return Open(range);
 }
 
-// Lets the devices that may access the range do so.
+// Lets the devices that may access the range do so. One that sleeps opens to them when it wakes.
 Status RangeBuilder::Open(Range& range) {
-  const Status status = SetAccess(driver_, range.va, range.mapped, accessors_);
+  const Status status = range.awake() ? SetAccess(driver_, range.va, range.mapped, accessors_) : Status();
   if (status.ok()) range.windows[0].writers = accessors_;
   return status;
 }
@@ -86,10 +86,11 @@ Status RangeBuilder::CatchUp(Range& range) {
 
 Status RangeBuilder::Unmap(Range& range) {
   if (range.mapped == 0) return Status();
-  const CUresult result = driver_.MemUnmap(range.va, range.mapped);
+  const CUresult result = range.awake() ? driver_.MemUnmap(range.va, range.mapped) : CUDA_SUCCESS;
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemUnmap");
   range.mapped = 0;
   range.windows.clear();
+  range.asleep.reset();
   return Status();
 }
 
