@@ -32,6 +32,15 @@ foreach(header cuda.h cudaTypedefs.h)
 endforeach()
 target_include_directories(cuda_header SYSTEM INTERFACE ${header_links})
 
+# XXH3, inlined: the library that programs load depends on nothing more.
+find_path(HEADROOM_XXHASH_INCLUDE xxhash.h HINTS /usr/include /usr/local/include NO_CMAKE_FIND_ROOT_PATH)
+if(NOT HEADROOM_XXHASH_INCLUDE)
+  message(FATAL_ERROR "the header of xxhash was not found; run 'make deps'")
+endif()
+file(CREATE_LINK ${HEADROOM_XXHASH_INCLUDE}/xxhash.h ${header_links}/xxhash.h SYMBOLIC)
+add_library(headroom_xxhash INTERFACE)
+target_include_directories(headroom_xxhash SYSTEM INTERFACE ${header_links})
+
 add_library(headroom_cli_libraries INTERFACE)
 target_include_directories(headroom_cli_libraries SYSTEM INTERFACE ${header_links})
 # Header-only, fmt takes 5 s in every file that prints; what is installed is better

@@ -18,6 +18,10 @@ if(TARGET headroom_demo)
   add_dependencies(headroom_product headroom_demo)
   install(TARGETS headroom_demo RUNTIME DESTINATION ${library_folder})
 endif()
+if(TARGET headroom_cumem_module)
+  add_dependencies(headroom_product headroom_cumem_module)
+  install(TARGETS headroom_cumem_module LIBRARY DESTINATION ${library_folder}/python)
+endif()
 
 get_property(sim_targets DIRECTORY ${CMAKE_SOURCE_DIR}/sim PROPERTY BUILDSYSTEM_TARGETS)
 foreach(target ${sim_targets})
@@ -30,7 +34,9 @@ foreach(target ${sim_targets})
 endforeach()
 
 # What draws the figure of `headroom bench tiers`; found at <bin>/../share/headroom.
-configure_file(${CMAKE_SOURCE_DIR}/scripts/plot_tiers.py ${CMAKE_BINARY_DIR}/share/headroom/plot_tiers.py COPYONLY)
-install(PROGRAMS scripts/plot_tiers.py DESTINATION share/headroom)
+foreach(script plot_tiers.py plot_sleep.py)
+  configure_file(${CMAKE_SOURCE_DIR}/scripts/${script} ${CMAKE_BINARY_DIR}/share/headroom/${script} COPYONLY)
+  install(PROGRAMS scripts/${script} DESTINATION share/headroom)
+endforeach()
 
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/headroom DESTINATION include FILES_MATCHING PATTERN "*.h")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that #includes only go down the layers of src/ (src/README.md).
 
-src/<layer> may include its own layer and those below it. The fronts (shim, cli)
+src/<layer> may include its own layer and those below it. The fronts (shim, cli, cumem)
 stand side by side and do not include each other. sim/ includes nothing of src/:
 it stands in for the driver, and sharing code would let one mistake hide in both.
 include/headroom is C for others and includes nothing of ours but itself. A source
@@ -15,8 +15,10 @@ import sys
 
 # Lowest first; layers on one line are peers that do not include each other.
 LAYERS = [["base"], ["driver"], ["topology"], ["tier"], ["range"], ["pool"], ["runtime"], ["sleep"], ["capi"],
-          ["measure"], ["shim", "cli", "python"]]
+          ["measure"], ["shim", "cli", "cumem", "python"]]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+# A front that works without the core, and may include nothing else of ours.
+ONLY = {"cumem": ["base", "driver"]}
 # What these folders hear when they include a layer.
 FORBIDDEN_BELOW = {"sim": "sim/ includes nothing of src/", "include": "public headers include nothing of src/"}
 BESIDE = ["sim", "samples", "tests", "bench"]
@@ -55,6 +57,8 @@ def complaint(layer, target):
         return None
     if layer not in RANK:
         return FORBIDDEN_BELOW[layer]
+    if layer in ONLY and target not in ONLY[layer]:
+        return f"'{layer}' knows {' and '.join(ONLY[layer])} alone"
     if RANK[target] > RANK[layer]:
         return f"'{target}' is above '{layer}'"
     if RANK[target] == RANK[layer]:

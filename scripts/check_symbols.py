@@ -22,7 +22,7 @@ import sys
 # queries.
 BESIDE_HOOKS = ["dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"]
 HOOK = re.compile(r'^HEADROOM_(?:HOOK|SUBMIT)\("\w+", (\w+),', re.M)
-INTERFACE = re.compile(r"^[a-z][\w *]*?\b((?:headroom|managed)_\w+)\(", re.M)
+INTERFACE = re.compile(r"^[a-z][\w *]*?\b((?:headroom|managed|tms|set_memory)_\w+)\(", re.M)
 ALLOWED_NEEDED = re.compile(r"^(libc\.so\.6|libm\.so\.6|libdl\.so\.2|libpthread\.so\.0|librt\.so\.1|libgcc_s\.so\.1"
                             r"|ld-linux-(x86-64|aarch64)\.so\.[12])$")
 

@@ -55,6 +55,15 @@ python_with() {
   return 1
 }
 
+# Python.h of the python3 in PATH, or the distribution's (cmake/python.cmake).
+have_python_header() {
+  local folder
+  for folder in "$(python3 -c "import sysconfig; print(sysconfig.get_path('include'))" 2>/dev/null)" "$include"/python3*; do
+    [[ -e $folder/Python.h ]] && return 0
+  done
+  return 1
+}
+
 need_build() {
   need g++ g++
   need cmake cmake
@@ -62,6 +71,7 @@ need_build() {
   need nlohmann-json3-dev "$include/nlohmann/json.hpp"
   need libcli11-dev "$include/CLI/CLI.hpp"
   need libfmt-dev "$include/fmt/format.h"
+  need libxxhash-dev "$include/xxhash.h"
   if ! have_cuda_header; then
     need ca-certificates /etc/ssl/certs/ca-certificates.crt
     python_with pip >/dev/null || missing+=(python3-pip)
@@ -69,6 +79,7 @@ need_build() {
 }
 
 need_test() {
+  have_python_header || missing+=(python3-dev)
   need libgtest-dev "$include/gtest/gtest.h"
   python_with pytest >/dev/null || missing+=(python3-pytest)
   python_with matplotlib >/dev/null || missing+=(python3-matplotlib)
@@ -84,6 +95,7 @@ need_lint() {
 }
 
 need_wheel() {
+  have_python_header || missing+=(python3-dev)
   python_with pip >/dev/null || missing+=(python3-pip)
 }
 

@@ -55,7 +55,7 @@ typedef enum headroom_hint {
 } headroom_hint;
 
 /* Where one allocation, or one cuMemMap of the program's own, lies. All sizes in bytes;
- * device_bytes + peer_bytes + host_bytes == bytes. */
+ * device_bytes + peer_bytes + host_bytes == bytes, but 0 each while it is asleep (headroom/sleep.h). */
 typedef struct headroom_placement {
   uint64_t address;      /* first device address of the allocation */
   uint64_t bytes;        /* size, as mapped (a multiple of the granularity) */
@@ -126,6 +126,7 @@ typedef struct headroom_stats {
   uint64_t pool_segments_created;
   uint64_t pool_segments_destroyed;
   uint64_t pool_out_of_memory; /* requests that got none */
+  uint64_t asleep_bytes;       /* of this device's memory that is asleep (headroom/sleep.h) */
 } headroom_stats;
 
 /* Fills the first `bytes` bytes of *out (pass sizeof(headroom_stats)) for CUDA ordinal `device`. A consistent

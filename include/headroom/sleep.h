@@ -3,9 +3,10 @@
  * Memory carries the tag that its thread had when it was allocated (headroom_set_thread_hint). A sleep
  * takes what has certain tags, backs it up or drops it, and gives the physical memory back; a wake makes it
  * again at the same addresses, with its contents. What sleeps: allocations of at least the range threshold
- * (16 MiB; with a tag 2 MiB), and memory that the program made with cuMemCreate and mapped. What stays awake:
- * smaller ones, managed memory, memory that other processes have open. Pointers, CUDA graphs and streams stay
- * valid; touching memory that is asleep is an error of the program, as headroom_sleep_request.hold says.
+ * (16 MiB; with a tag 2 MiB), and memory of such sizes that the program made with cuMemCreate and mapped.
+ * What stays awake: smaller ones and stream-ordered ones that the driver's pools serve, which have no tag;
+ * managed memory; memory that other processes have open. Pointers, CUDA graphs and streams stay valid;
+ * touching memory that is asleep is an error of the program, as headroom_sleep_request.hold says.
  *
  * Every function may be called from any thread, never exits or throws, and returns a headroom_result;
  * headroom_last_error() has the sentence. */
@@ -25,7 +26,8 @@ typedef enum headroom_sleep_action {
   HEADROOM_SLEEP_STAY = 3  /* stays awake */
 } headroom_sleep_action;
 
-/* What launches and copies do while something is asleep. */
+/* What launches and copies do while something is asleep. Under headroom run: where the program only opened
+ * the library, they do not pass it and go on. */
 typedef enum headroom_hold {
   HEADROOM_HOLD_NONE = 0, /* they go on: the program knows what is asleep. Copies and memsets to memory that
                              is asleep are refused with CUDA_ERROR_ILLEGAL_STATE and a line in the log */
@@ -65,8 +67,9 @@ int headroom_sleep(const headroom_sleep_request* request, headroom_sleep_report*
 
 /* Wakes what has these tags ("": without a tag; `count` 0: everything), first what is named first; all or
  * nothing. What is awake stays as it is. `lazy`: returns as soon as everything can be read where it lies; it
- * moves to the GPU in the background. On failure everything is asleep as before, backups whole: free memory
- * and wake again, or wake less. */
+ * moves to the GPU in the background, or, where the program only opened the library, when it is told to
+ * (headroom_migrate_batch). What is in the way gives way to it under headroom run. On failure everything is
+ * asleep as before, backups whole: free memory and wake again, or wake less. */
 int headroom_wake(const char* const* tags, size_t count, int lazy, headroom_sleep_report* out, size_t bytes);
 
 /* Where the memory with one tag is, in bytes. awake + kept + on_disk + dropped is all of it. */

@@ -26,7 +26,12 @@ struct CUstream_st; /* cudaStream_t */
 
 /* `bytes` of `device` from the pool, ready on `stream`. Lack of memory: PyTorch would make a tensor of a null
  * pointer, so where the C++ runtime of the process can be found, a std::runtime_error that begins with "CUDA
- * out of memory" is thrown, which Python sees as RuntimeError; elsewhere null. */
+ * out of memory" is thrown, which Python sees as RuntimeError; elsewhere null.
+ *
+ * The pool's segments sleep (headroom/sleep.h) as other memory does, by the tag that the thread had which
+ * needed a new one. The pool knows no tags: tensors of several tags may share a segment, and while one
+ * sleeps, new tensors may come to lie in it, to be used after the wake. Where tags matter, use
+ * headroom_segment_malloc behind a MemPool for each. */
 void* headroom_torch_malloc(ssize_t bytes, int device, struct CUstream_st* stream);
 /* Gives it back in the order of `stream`. `bytes` is not used. Does not wait. */
 void headroom_torch_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream);

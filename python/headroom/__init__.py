@@ -1,7 +1,7 @@
 """headroom: one GPU program, more memory than the GPU has.
 
-The library's calls on tensors and addresses (`describe`, `migrate`, `prefetch`, `hint`, `stats`, `trim`), and
-`headroom.torch` with an allocator, pools and weight streaming for PyTorch. Importing this touches neither
+The library's calls on tensors and addresses (`describe`, `migrate`, `prefetch`, `hint`, `stats`, `trim`), sleep and
+wake by tag (`region`, `sleep`, `wake`, `sleep_states`), and `headroom.torch` with an allocator, pools and weight streaming for PyTorch. Importing this touches neither
 CUDA nor PyTorch; the library is looked for at the first call that needs it.
 """
 
@@ -14,6 +14,7 @@ from headroom import _library
 from headroom._errors import Busy, Error, InvalidArgument, NotFound, OutOfMemory, Unsupported
 from headroom._memory import Placement, Stats, describe, hint, migrate, prefetch, stats, trim
 from headroom._settings import configure
+from headroom._sleep import Region, SleepReport, TagState, region, sleep, sleep_states, wake
 
 __all__ = [
     "Busy",
@@ -22,7 +23,10 @@ __all__ = [
     "NotFound",
     "OutOfMemory",
     "Placement",
+    "Region",
+    "SleepReport",
     "Stats",
+    "TagState",
     "Unsupported",
     "configure",
     "describe",
@@ -30,8 +34,12 @@ __all__ = [
     "library_path",
     "migrate",
     "prefetch",
+    "region",
+    "sleep",
+    "sleep_states",
     "stats",
     "trim",
+    "wake",
 ]
 
 

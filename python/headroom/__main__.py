@@ -9,7 +9,13 @@ from headroom import _library
 
 
 def main() -> int:
-    """Replaces this process by the `headroom` command with the same arguments; returns only on failure."""
+    """Replaces this process by the `headroom` command with the same arguments; returns only on failure.
+
+    `stand-ins` is this package's own: it prints the folder of modules that take other projects' places.
+    """
+    if sys.argv[1:] == ["stand-ins"]:
+        print(_library.PACKAGE / "stand_ins")
+        return 0
     path = _library.command()
     if path is None:
         print("headroom: this package has no command and there is none in PATH; install the wheel", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The C interface of headroom.h and torch_allocator.h in ctypes: structures and prototypes, no policy.
+"""The C interface of headroom.h, sleep.h, torch_memory_saver.h and torch_allocator.h in ctypes: structures and prototypes, no policy.
 
 A function that the loaded library lacks (an older one) is noticed when it is called, not before.
 """
@@ -14,6 +14,8 @@ TIERS: Dict[str, int] = {"device": 0, "peer": 1, "host": 2}
 HINTS: Dict[str, int] = {"none": 0, "hot": 1, "cold": 2, "stream": 3}
 POLICIES: Dict[str, int] = {"gpu_first": 0, "balanced": 1, "cpu_first": 2}
 BACKENDS: Dict[str, int] = {"tiers": 0, "managed": 1}
+ACTIONS: Dict[str, int] = {"keep": 0, "disk": 1, "drop": 2}
+HOLDS: Dict[str, int] = {"none": 0, "wait": 1, "fail": 2}
 DEFAULT = -1  # of policy and backend: what options and rules say
 
 
@@ -66,6 +68,7 @@ STATS_FIELDS: Tuple[str, ...] = (
     "pool_segments_created",
     "pool_segments_destroyed",
     "pool_out_of_memory",
+    "asleep_bytes",
 )
 
 
@@ -78,6 +81,42 @@ class StatsStruct(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in STATS_FIELDS]
 
 
+class TagActionStruct(ctypes.Structure):
+    """headroom_tag_action."""
+
+    _fields_ = [("tag", ctypes.c_char_p), ("action", ctypes.c_int32)]
+
+
+class SleepRequestStruct(ctypes.Structure):
+    """headroom_sleep_request."""
+
+    _fields_ = [
+        ("tags", ctypes.POINTER(TagActionStruct)),
+        ("tag_count", ctypes.c_size_t),
+        ("directory", ctypes.c_char_p),
+        ("hold", ctypes.c_int32),
+        ("verify", ctypes.c_int32),
+    ]
+
+
+# In the order of headroom_sleep_report.
+REPORT_FIELDS: Tuple[str, ...] = ("ranges", "kept", "on_disk", "dropped", "released", "left_awake", "nanoseconds")
+# And of headroom_tag_state, after the tag.
+STATE_FIELDS: Tuple[str, ...] = ("ranges", "awake", "awake_on_gpu", "kept", "on_disk", "dropped")
+
+
+class SleepReportStruct(ctypes.Structure):
+    """headroom_sleep_report."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in REPORT_FIELDS]
+
+
+class TagStateStruct(ctypes.Structure):
+    """headroom_tag_state."""
+
+    _fields_ = [("tag", ctypes.c_char * 64), *((name, ctypes.c_uint64) for name in STATE_FIELDS)]
+
+
 _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "headroom_describe": (ctypes.c_int, [ctypes.c_uint64, ctypes.POINTER(PlacementStruct)]),
     "headroom_migrate_batch": (ctypes.c_int, [ctypes.POINTER(MoveStruct), ctypes.c_size_t]),
@@ -88,6 +127,34 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "headroom_prefetch": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p]),
     "headroom_get_stats": (ctypes.c_int, [ctypes.c_int, ctypes.POINTER(StatsStruct), ctypes.c_size_t]),
     "headroom_trim": (ctypes.c_int, [ctypes.c_int]),
+    "headroom_sleep": (
+        ctypes.c_int,
+        [ctypes.POINTER(SleepRequestStruct), ctypes.POINTER(SleepReportStruct), ctypes.c_size_t],
+    ),
+    "headroom_wake": (
+        ctypes.c_int,
+        [ctypes.POINTER(ctypes.c_char_p), ctypes.c_size_t, ctypes.c_int, ctypes.POINTER(SleepReportStruct),
+         ctypes.c_size_t],
+    ),
+    "headroom_region_tag": (ctypes.c_char_p, []),
+    "tms_set_current_tag": (None, [ctypes.c_char_p]),
+    "tms_get_current_tag": (ctypes.c_char_p, []),
+    "tms_set_interesting_region": (None, [ctypes.c_bool]),
+    "tms_get_interesting_region": (ctypes.c_bool, []),
+    "tms_set_enable_cpu_backup": (None, [ctypes.c_bool]),
+    "tms_get_enable_cpu_backup": (ctypes.c_bool, []),
+    "tms_set_enable_disk_backup": (None, [ctypes.c_bool]),
+    "tms_get_enable_disk_backup": (ctypes.c_bool, []),
+    "tms_set_disk_backup_dir": (None, [ctypes.c_char_p]),
+    "tms_pause": (ctypes.c_int, [ctypes.c_char_p]),
+    "tms_resume": (ctypes.c_int, [ctypes.c_char_p]),
+    "tms_get_cpu_backup_pointer": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_uint64]),
+    "set_memory_margin_bytes": (None, [ctypes.c_uint64]),
+    "headroom_sleep_states": (
+        ctypes.c_int,
+        [ctypes.POINTER(TagStateStruct), ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)],
+    ),
+    "headroom_set_thread_dispensable": (ctypes.c_int, [ctypes.c_int]),
     "headroom_last_error": (ctypes.c_char_p, []),
 }
 

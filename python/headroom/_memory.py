@@ -33,7 +33,7 @@ class Stats:
     Limits are None where there is none. `host_limit` is for the node's processes together, `host_used` and
     `host_kept` (released and kept for reuse) are this process's; `managed_limit` is the managed backend's cap,
     0 where it is not in use. `allocations` were made so far, `spilled` of them had bytes outside HBM when they
-    were made, `displaced_bytes` gave way so far. `pool_*` is of the caching pool behind
+    were made, `displaced_bytes` gave way so far, `asleep_bytes` are asleep. `pool_*` is of the caching pool behind
     `headroom.torch.use()`: bytes that the program holds, bytes in segments, both also at most, and counts.
     """
 
@@ -58,6 +58,7 @@ class Stats:
     pool_segments_created: int
     pool_segments_destroyed: int
     pool_out_of_memory: int
+    asleep_bytes: int
 
 
 def span_of(what: Any) -> Tuple[int, int]:

@@ -23,10 +23,13 @@ inline constexpr char kOversubscriptionRatio[] = "HEADROOM_OVERSUBSCRIPTION_RATI
 inline constexpr char kAllowOversubscription[] = "HEADROOM_ALLOW_OVERSUBSCRIPTION";
 inline constexpr char kReport[] = "HEADROOM_REPORT";         // "1": print a report at exit
 inline constexpr char kStatsFile[] = "HEADROOM_STATS_FILE";  // one JSON line per process is appended
-inline constexpr char kHostKeep[] = "HEADROOM_HOST_KEEP";    // bytes of released host chunks kept for reuse
-inline constexpr char kLedger[] = "HEADROOM_LEDGER";         // path of the node ledger, for tests
-inline constexpr char kSim[] = "HEADROOM_SIM";               // profile of the simulated driver
-inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";      // order of late stream work
-inline constexpr char kSimFail[] = "HEADROOM_SIM_FAIL";      // which driver calls fail
+inline constexpr char kControl[] = "HEADROOM_CONTROL";  // "1": other processes may ask for sleep and wake
+inline constexpr char kControlDir[] = "HEADROOM_CONTROL_DIR";  // folder of the control sockets
+inline constexpr char kHostKeep[] = "HEADROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse
+inline constexpr char kLedger[] = "HEADROOM_LEDGER";           // path of the node ledger, for tests
+inline constexpr char kSleepDir[] = "HEADROOM_SLEEP_DIR";      // where sleeping to disk writes its files
+inline constexpr char kSim[] = "HEADROOM_SIM";                 // profile of the simulated driver
+inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";        // order of late stream work
+inline constexpr char kSimFail[] = "HEADROOM_SIM_FAIL";        // which driver calls fail
 
 }  // namespace headroom::env

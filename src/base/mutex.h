@@ -22,6 +22,7 @@ namespace headroom {
 class HEADROOM_CAPABILITY Mutex {
  public:
   void Lock() HEADROOM_ACQUIRE() { mutex_.lock(); }
+  bool TryLock() HEADROOM_TSA(try_acquire_capability(true)) { return mutex_.try_lock(); }
   void Unlock() HEADROOM_RELEASE() { mutex_.unlock(); }
 
  private:

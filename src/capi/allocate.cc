@@ -23,7 +23,7 @@ Result<CUdeviceptr> AllocateHere(Runtime& rt, uint64_t bytes, SegmentSource::Whe
   CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
   if (where == SegmentSource::Where::kAny || IntentFor(rt, bytes).backend == Backend::kManaged) {
     result = Allocate(rt, bytes, &address, native);
-  } else if (bytes < rt.options.range_threshold) {
+  } else if (!IsLarge(rt, bytes)) {
     result = AllocateNative(rt, *device, bytes, &address, native);
   } else if (HbmHas(rt, *device, bytes)) {
     result = AllocateRange(rt, *device, bytes, &address);

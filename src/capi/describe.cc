@@ -12,13 +12,14 @@ extern "C" __attribute__((visibility("default"))) int headroom_describe(uint64_t
   HandleTable::MappingInfo mapping;
   bool imported = false;
   if (rt->FindRange(address, &range, &imported)) {
-    mapping = {range.va, range.bytes, 0, range.host_bytes, range.peer_bytes, range.device, range.hint};
+    mapping = {range.va,         range.bytes,  0,          range.host_bytes,
+               range.peer_bytes, range.device, range.hint, range.asleep};
   } else if (!rt->handles.FindMapping(address, &mapping)) {
     return -1;
   }
   *out = {mapping.va,
           mapping.bytes,
-          mapping.bytes - mapping.host_bytes - mapping.peer_bytes,
+          mapping.asleep ? 0 : mapping.bytes - mapping.host_bytes - mapping.peer_bytes,
           mapping.peer_bytes,
           mapping.host_bytes,
           mapping.device,

@@ -59,7 +59,9 @@ class DeviceBatch {
     const Tier tier = static_cast<Tier>(move->tier);
     int place = 0;
     move->result = HEADROOM_OK;
-    if (!Movable(*target.placed)) {
+    if (!target.placed->awake()) {
+      move->result = Answer(Status(Code::kBusy, "the memory is asleep; wake it first"));
+    } else if (!Movable(*target.placed)) {
       move->result =
           Answer(Status(Code::kBusy, "the memory is shared or registered elsewhere and stays where it is"));
     } else if (!FindPlace(device_, tier, &place)) {

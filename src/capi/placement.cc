@@ -1,6 +1,4 @@
 // What the program says of its memory: hints, policy, tags.
-#include <cstring>
-
 #include "capi/answer.h"
 #include "capi/target.h"
 #include "runtime/displace.h"
@@ -54,11 +52,13 @@ int headroom_set_thread_placement(int policy, int backend, int hint, const char*
   const Status status = CheckPlacement(policy, backend, hint, tag);
   if (!status.ok()) return Answer(status);
   ThreadIntent& intent = IntentOfThread();
+  const bool dispensable = intent.dispensable;
   intent = {};
+  intent.dispensable = dispensable;
   if (policy != HEADROOM_POLICY_DEFAULT) intent.policy = static_cast<Policy>(policy);
   if (backend != HEADROOM_BACKEND_DEFAULT) intent.backend = static_cast<Backend>(backend);
   intent.hint = static_cast<Hint>(hint);
-  if (tag != nullptr) std::memcpy(intent.tag.data(), tag, std::strlen(tag));
+  if (tag != nullptr) intent.SetTag(tag);
   return HEADROOM_OK;
 }
 

@@ -4,7 +4,7 @@
 
 #include "capi/answer.h"
 #include "capi/pools.h"
-#include "runtime/runtime.h"
+#include "runtime/displace.h"
 
 namespace headroom {
 namespace {
@@ -24,6 +24,14 @@ void AddTiers(const DeviceState& device, headroom_stats* out) {
   out->allocations = device.counts.allocations.load();
   out->spilled = device.counts.spilled.load();
   out->displaced_bytes = device.counts.displaced.load();
+}
+
+uint64_t AsleepBytesOf(Runtime& rt, CUdevice device) {
+  uint64_t bytes = 0;
+  WithPlacedOf(rt, device, [&](const std::vector<Placed*>& all) {
+    for (const Placed* placed : all) bytes += placed->awake() ? 0 : BytesOf(*placed);
+  });
+  return bytes;
 }
 
 void AddPool(const Pool& pool, headroom_stats* out) {
@@ -56,6 +64,7 @@ int headroom_get_stats(int device, headroom_stats* out, size_t bytes) {
   if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
   headroom_stats stats{};
   AddTiers(*state, &stats);
+  stats.asleep_bytes = AsleepBytesOf(*rt, device);
   if (const Pool* pool = ExistingPool(device)) AddPool(*pool, &stats);
   std::memcpy(out, &stats, std::min(bytes, sizeof stats));
   return HEADROOM_OK;

@@ -15,7 +15,7 @@ struct Target {
 
 inline Target FindTarget(const std::vector<Placed*>& all, CUdeviceptr address) {
   for (Placed* placed : all) {
-    const uint64_t bytes = BytesOf(placed->chunks);
+    const uint64_t bytes = BytesOf(*placed);
     for (const Window& window : placed->windows) {
       if (address - window.va < bytes) return {placed, window.va};
     }

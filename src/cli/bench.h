@@ -1,6 +1,4 @@
-// `headroom bench`: measurements on this machine. `bench tiers` measures every
-// link between the first GPU and the memory that it can use, and keeps the result
-// for `headroom run` (link_cache.h).
+// `headroom bench`: measurements on this machine.
 #pragma once
 
 #include <string>
@@ -10,5 +8,9 @@ namespace headroom {
 
 // `arguments` follow the word bench. Returns an exit status.
 int BenchCommand(const std::vector<std::string>& arguments);
+
+// And these follow what is measured.
+int BenchTiersCommand(const std::vector<std::string>& arguments);
+int BenchSleepCommand(const std::vector<std::string>& arguments);
 
 }  // namespace headroom

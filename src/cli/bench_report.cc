@@ -80,13 +80,6 @@ Json LinksJson(const TiersReport& report) {
   return links;
 }
 
-std::string Cuda(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
-
-std::string Gigabytes(double bytes_per_second) {
-  const double value = bytes_per_second / 1e9;
-  return fmt::format("{:.{}f}", value, value < 100 ? 1 : 0);
-}
-
 std::string Describe(measure::Place place) {
   if (place.tier == Tier::kDevice) return fmt::format("GPU {} (its own)", place.place);
   if (place.tier == Tier::kPeer) return fmt::format("GPU {} (peer)", place.place);
@@ -94,9 +87,9 @@ std::string Describe(measure::Place place) {
 }
 
 std::string Heading(const TiersReport& report) {
-  std::string text = fmt::format("headroom bench tiers: {}, driver {}, CUDA {}\n", report.gpu.name,
-                                 report.driver, Cuda(report.cuda));
-  if (report.simulated) {
+  std::string text = fmt::format("headroom bench tiers: {}, driver {}, CUDA {}\n", report.subject.gpu.name,
+                                 report.subject.driver, CudaVersion(report.subject.cuda));
+  if (report.subject.simulated) {
     text += "  simulated: these figures are this machine's, not a GPU's, and nothing is stored\n";
   }
   return text + fmt::format("  ranges of {}, best of {}; GB/s, where 1 GB is 10^9 bytes\n",
@@ -168,11 +161,13 @@ std::string TiersJson(const TiersReport& report) {
   Json out;
   out["version"] = kVersion;
   out["benchmark"] = "tiers";
-  out["simulated"] = report.simulated;
-  out["measured"] = report.measured;
-  out["gpu"] = {{"name", report.gpu.name}, {"uuid", report.gpu.uuid}, {"hbm_bytes", report.gpu.total_bytes}};
-  out["driver"] = report.driver;
-  out["cuda"] = Cuda(report.cuda);
+  out["simulated"] = report.subject.simulated;
+  out["measured"] = report.subject.measured;
+  out["gpu"] = {{"name", report.subject.gpu.name},
+                {"uuid", report.subject.gpu.uuid},
+                {"hbm_bytes", report.subject.gpu.total_bytes}};
+  out["driver"] = report.subject.driver;
+  out["cuda"] = CudaVersion(report.subject.cuda);
   out["range_bytes"] = result.bytes;
   out["granule_bytes"] = kGranularity;
   out["rounds"] = result.rounds;

@@ -4,16 +4,13 @@
 
 #include <string>
 
+#include "cli/bench_machine.h"
 #include "measure/tiers.h"
 
 namespace headroom {
 
 struct TiersReport {
-  bool simulated = false;  // the figures are then this machine's, not a GPU's
-  Gpu gpu;
-  std::string driver;    // as DriverIdentity gives it
-  int cuda = 0;          // 13000 = 13.0
-  std::string measured;  // UTC
+  BenchSubject subject;
   measure::TiersResult result;
   std::string stored;      // file that keeps the speeds for `headroom run`
   std::string not_stored;  // or why there is none

@@ -79,6 +79,7 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
   if (limits.host) variables[env::kHostLimit] = std::to_string(*limits.host);
   if (limits.reserve) variables[env::kReserve] = std::to_string(*limits.reserve);
   AddTierVariables(limits.tiers, &variables);
+  if (limits.control) variables[env::kControl] = "1";
   if (limits.report) variables[env::kReport] = "1";
   if (!limits.stats_file.empty()) variables[env::kStatsFile] = limits.stats_file;
   if (!limits.sim.empty()) {
@@ -90,6 +91,7 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
 
 std::vector<std::string> RemovedVariables(const Limits& limits) {
   std::vector<std::string> removed;
+  if (!limits.control && std::getenv(env::kControl) != nullptr) removed.emplace_back(env::kControl);
   for (const auto& [name, value] : limits.tiers.managed.confs) {
     if (!value) removed.push_back(name);
   }

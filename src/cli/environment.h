@@ -21,6 +21,7 @@ struct Limits {
   std::optional<uint64_t> host;
   std::optional<uint64_t> reserve;
   TierOptions tiers;
+  bool control = false;  // may others ask CMD to sleep?
   bool report = false;
   std::string stats_file;  // absolute; empty: none
   std::string sim;         // profile; empty: the driver that is there

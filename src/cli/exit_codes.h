@@ -11,7 +11,10 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;         // a check or the demo failed
 inline constexpr int kExitUsage = 2;          // bad usage or bad input
 inline constexpr int kExitNoDriver = 3;       // no usable GPU or driver
-inline constexpr int kExitInterrupted = 130;  // Ctrl-C ended a measurement
+inline constexpr int kExitNoProcess = 4;      // no such process, or it is not under headroom
+inline constexpr int kExitNotPermitted = 5;   // another user's process
+inline constexpr int kExitOutOfMemory = 6;    // no room to sleep or to wake
+inline constexpr int kExitInterrupted = 130;  // Ctrl-C ended a measurement, or the waiting for a process
 inline constexpr int kExitCannotRun = 126;    // CMD is there and cannot be run under headroom
 inline constexpr int kExitNotFound = 127;     // CMD was not found
 

@@ -10,9 +10,13 @@ inline constexpr std::string_view kGeneralHelp = R"(headroom: one GPU program, m
 
 Usage:
   headroom run [options] -- CMD ...   run CMD with host memory added to its GPUs' memory
+  headroom sleep PID... [options]     give a running program's GPU memory back; addresses stay
+  headroom wake PID... [options]      take it again, contents and all
+  headroom ps [options]               the programs under headroom, and what of them sleeps
   headroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
   headroom doctor [options]           what this machine has, and what it means for headroom
   headroom bench tiers [options]      how fast each memory is that this GPU can use
+  headroom bench sleep [options]      how fast GPU memory is given back and had again
   headroom help [COMMAND]             explain a command
   headroom --version                  print the version
 
@@ -23,12 +27,16 @@ Try first:
 
 Exit status:
   0     success
-  1     a check of doctor failed, the demo found wrong data, or a measurement failed
+  1     a check of doctor failed, the demo found wrong data, a measurement failed,
+        or a process could not do what it was asked for
   2     bad usage or bad input
   3     no usable GPU or driver
+  4     there is no such process, or it is not under headroom
+  5     the process is another user's
+  6     a process has no room to sleep or to wake
   126   CMD cannot be run (not executable, static, set-uid, 32-bit, ...)
   127   CMD was not found
-  130   Ctrl-C ended a measurement
+  130   Ctrl-C ended a measurement, or the waiting for a process
   Otherwise 'headroom run' becomes CMD, so its exit status and signals are CMD's own.
 )";
 
@@ -73,6 +81,7 @@ Options:
                           with managed memory: more than the GPU has free also
                           without a hardware-coherent link to the host, where that
                           can hang the card
+  --no-control            'headroom sleep' and 'wake' do not reach these processes
   --report                print to standard error, as each process exits, what lay
                           where
   --stats-file FILE       append one line of JSON for each process to FILE
@@ -111,6 +120,96 @@ Examples:
   headroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
   headroom run --dry-run --json -- python train.py
   headroom run --sim 1GiB,host=4GiB -- ./my-driver-api-test
+)";
+
+inline constexpr std::string_view kSleepHelp =
+    R"(headroom sleep: give a running program's GPU memory back; addresses stay
+
+Usage:
+  headroom sleep PID... [options]
+  headroom sleep --all [options]
+
+Asks processes that run under 'headroom run' to back their GPU memory up and to
+give it back, all or nothing in each. Pointers, streams and CUDA graphs stay valid.
+'headroom wake' undoes it. What sleeps: large allocations, 16 MiB and more, and from
+2 MiB those with a tag; the rest stays awake and is counted.
+
+Options:
+  --tag TAG               put to sleep what has this tag, and nothing else; may be
+                          repeated
+  --action keep|disk|drop what becomes of the contents: kept in host memory
+                          (default), in a file, or lost
+  --disk DIR              --action disk, with the file in DIR (without it: in the
+                          program's HEADROOM_SLEEP_DIR)
+  --drop-tag TAG          the contents of this tag are lost, whatever --action says;
+                          may be repeated
+  --on-launch wait|fail|pass
+                          what the program's launches and copies do until all is
+                          awake: wait (default), fail, or go on, where the program
+                          knows what is asleep
+  --verify                the wake compares checksums
+  --all                   every process of this user
+  --json                  print the result as JSON
+  -h, --help              print this text
+
+Ctrl-C ends the waiting, not the sleep.
+
+Exit status: 0 done; 1 a process could not (it captures a graph, a call failed);
+2 bad usage, a tag that the process does not know, a folder that it cannot use;
+4 no such process, or not under headroom; 5 another user's; 6 no room for the backup.
+With several processes, each is asked and the first failure counts.
+
+Examples:
+  headroom sleep 1234
+  headroom sleep 1234 --drop-tag kv_cache
+  headroom sleep 1234 --tag weights --disk /var/tmp
+  headroom sleep --all --json
+)";
+
+inline constexpr std::string_view kWakeHelp = R"(headroom wake: give a sleeping program its GPU memory again
+
+Usage:
+  headroom wake PID... [options]
+  headroom wake --all [options]
+
+At the same addresses, with the contents that were backed up; what was dropped has
+undefined contents. All or nothing in each process: where there is no room, it
+stays asleep with its backup, and a later wake works.
+
+Options:
+  --tag TAG   wake what has this tag, and nothing else; may be repeated, and what is
+              named first wakes first
+  --lazy      the program goes on at once with its data in host memory, which then
+              moves to the GPU in the background
+  --all       every process of this user
+  --json      print the result as JSON
+  -h, --help  print this text
+
+Exit status: as for 'headroom sleep'; 6: the GPU has no room.
+
+Examples:
+  headroom wake 1234
+  headroom wake 1234 --tag weights --tag kv_cache
+  headroom wake 1234 --lazy
+)";
+
+inline constexpr std::string_view kPsHelp =
+    R"(headroom ps: the programs under headroom, and what of them sleeps
+
+Usage:
+  headroom ps [options]
+
+One line a process, and one for each tag: bytes on the GPU, asleep in host memory,
+on disk, and dropped. Of this user; root sees everybody's. A process appears when it
+has used a GPU. Counted is what can sleep, not the program's small allocations.
+
+Options:
+  --json      print it as JSON
+  -h, --help  print this text
+
+Examples:
+  headroom ps
+  headroom ps --json
 )";
 
 inline constexpr std::string_view kDemoHelp = R"(headroom demo: a sample program that needs 1.75 times the HBM
@@ -168,8 +267,9 @@ inline constexpr std::string_view kBenchHelp =
 
 Usage:
   headroom bench tiers [options]   how fast each memory is that this GPU can use
+  headroom bench sleep [options]   how fast GPU memory is given back and had again
 
-'headroom help bench tiers' says more.
+'headroom help bench tiers' and 'headroom help bench sleep' say more.
 )";
 
 inline constexpr std::string_view kBenchTiersHelp =
@@ -205,6 +305,38 @@ Examples:
   headroom bench tiers
   headroom bench tiers --json --plot tiers.svg > tiers.json
   headroom bench tiers --size 8GiB --rounds 10
+)";
+
+inline constexpr std::string_view kBenchSleepHelp =
+    R"(headroom bench sleep: how fast GPU memory is given back and had again
+
+Usage:
+  headroom bench sleep [options]
+
+Makes allocations on the first GPU, fills them, puts them to sleep and wakes them:
+with host memory created ahead, with none, lazily, and, where a folder is named, to
+disk. Beside it stand one synchronous copy per allocation into fresh pinned memory,
+which is what others do, and what the link can do. All contents are checked. A
+speed is that of the slowest round. Use an idle machine.
+
+Options:
+  --size SIZES      bytes that sleep, in turn (default: 1GiB,8GiB,40GiB; a size that
+                    does not fit is skipped)
+  --allocations N   in so many allocations, of 2 MiB or more each (default: 200)
+  --rounds N        with host memory created ahead, so many times (default: 5)
+  --disk DIR        measure backups in DIR, too
+  --plot FILE       draw a figure into FILE.svg, .png or .pdf (needs python3 with
+                    matplotlib)
+  --json            print the result as JSON
+  -v, --verbose     say what is being measured, also where standard error is no
+                    terminal
+  --sim PROFILE     use the simulated driver (default size: 32MiB)
+  -h, --help        print this text
+
+Examples:
+  headroom bench sleep
+  headroom bench sleep --size 40GiB --rounds 10 --disk /mnt/nvme
+  headroom bench sleep --json --plot sleep.svg > sleep.json
 )";
 
 }  // namespace headroom

@@ -15,13 +15,15 @@
 #include "cli/help.h"
 #include "cli/installation.h"
 #include "cli/options.h"
+#include "cli/ps.h"
 #include "cli/run.h"
+#include "cli/sleep.h"
 #include "cli/suggest.h"
 
 namespace headroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run", "demo", "doctor", "bench", "help"};
+const std::vector<std::string> kCommands = {"run", "sleep", "wake", "ps", "demo", "doctor", "bench", "help"};
 
 int Print(std::string_view text) {
   fmt::print("{}", text);
@@ -40,15 +42,20 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (arguments.empty()) return Print(kGeneralHelp);
   const std::string& topic = arguments[0];
   if (topic == "run") return Print(kRunHelp);
+  if (topic == "sleep") return Print(kSleepHelp);
+  if (topic == "wake") return Print(kWakeHelp);
+  if (topic == "ps") return Print(kPsHelp);
   if (topic == "demo") return Print(kDemoHelp);
   if (topic == "doctor") return Print(kDoctorHelp);
   if (topic == "bench") {
-    return Print(arguments.size() > 1 && arguments[1] == "tiers" ? kBenchTiersHelp : kBenchHelp);
+    const std::string what = arguments.size() > 1 ? arguments[1] : "";
+    return Print(what == "tiers" ? kBenchTiersHelp : what == "sleep" ? kBenchSleepHelp : kBenchHelp);
   }
   if (topic == "help") return Print(kGeneralHelp);
   return Report(
       {kExitUsage, fmt::format("there is no help on '{}'{}", topic,
-                               DidYouMean(topic, kCommands, "; there is on run, demo, doctor and bench"))});
+                               DidYouMean(topic, kCommands,
+                                          "; there is on run, sleep, wake, ps, demo, doctor and bench"))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -61,15 +68,21 @@ int UnknownCommand(const std::string& word) {
   return Report(
       {kExitUsage,
        fmt::format("'{}' is not a headroom command{}", word,
-                   DidYouMean(word, kCommands, "; the commands are run, demo, doctor, bench and help"))});
+                   DidYouMean(word, kCommands,
+                              "; the commands are run, sleep, wake, ps, demo, doctor, bench and help"))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
-    return Report({kExitUsage, "name a command: run, demo, doctor, bench; 'headroom help' explains them"});
+    return Report(
+        {kExitUsage,
+         "name a command: run, sleep, wake, ps, demo, doctor, bench; 'headroom help' explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "run") return RunCommand(arguments);
+  if (command == "sleep") return SleepCommand(arguments);
+  if (command == "wake") return WakeCommand(arguments);
+  if (command == "ps") return PsCommand(arguments);
   if (command == "demo") return DemoCommand(arguments);
   if (command == "bench") return BenchCommand(arguments);
   if (command == "doctor") return DoctorCommand(arguments);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <sstream>
 
 #include "base/env.h"
 #include "base/size.h"
@@ -15,6 +16,7 @@ namespace headroom {
 namespace {
 
 constexpr int kMostRounds = 1000;
+constexpr int kMostAllocations = 100000;
 
 // A run inside another stays on the outer one's simulated driver.
 void InheritSim(std::string* sim) {
@@ -51,6 +53,21 @@ Failure ResolveLimits(const std::string& hbm, const std::string& host, const std
   return {};
 }
 
+std::vector<std::string> SplitAt(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+// A whole number from 1 to `most`; "" leaves *out as it is.
+Failure ParseCount(const char* name, const std::string& text, int most, int* out) {
+  if (text.empty()) return {};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  if (error == std::errc() && *end == '\0' && *out >= 1 && *out <= most) return {};
+  return Usage(fmt::format("{} '{}' is not a number from 1 to {}", name, text, most));
+}
+
 }  // namespace
 
 Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options) {
@@ -62,6 +79,8 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   parser.Value("--host-limit", &host);
   parser.Value("--reserve", &reserve);
   AddTierOptions(&parser, &tiers);
+  bool no_control = false;
+  parser.Flag("--no-control", &no_control);
   parser.Flag("--report", &options->report);
   parser.Value("--stats-file", &options->stats_file);
   parser.Flag("--dry-run", &options->dry_run);
@@ -74,6 +93,7 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
     return Usage("put '--' before the command: headroom run [options] -- CMD ...");
   }
   if (failure.failed() || options->help) return failure;
+  options->control = !no_control;
   InheritSim(&options->sim);
   failure = ResolveLimits(hbm, host, reserve, options);
   if (failure.failed()) return failure;
@@ -114,13 +134,35 @@ Failure ParseBenchTiers(const std::vector<std::string>& arguments, BenchTiersOpt
   const Failure failure = parser.Parse(arguments);
   InheritSim(&options->sim);
   if (failure.failed() || options->help) return failure;
-  if (!rounds.empty()) {
-    const auto [end, error] = std::from_chars(rounds.data(), rounds.data() + rounds.size(), options->rounds);
-    if (error != std::errc() || *end != '\0' || options->rounds < 1 || options->rounds > kMostRounds) {
-      return Usage(fmt::format("--rounds '{}' is not a number from 1 to {}", rounds, kMostRounds));
-    }
-  }
+  const Failure counted = ParseCount("--rounds", rounds, kMostRounds, &options->rounds);
+  if (counted.failed()) return counted;
   return size.empty() ? Failure{} : ParseLimit("--size", size, kSmallestLimit, &options->size);
+}
+
+Failure ParseBenchSleep(const std::vector<std::string>& arguments, BenchSleepOptions* options) {
+  std::string sizes, rounds, allocations;
+  Parser parser("bench sleep");
+  parser.Value("--size", &sizes);
+  parser.Value("--allocations", &allocations);
+  parser.Value("--rounds", &rounds);
+  parser.Value("--disk", &options->directory);
+  parser.Value("--plot", &options->plot);
+  parser.Flag("--json", &options->json);
+  parser.Flag("-v,--verbose", &options->verbose);
+  parser.Value("--sim", &options->sim);
+  parser.Flag("-h,--help", &options->help);
+  Failure failure = parser.Parse(arguments);
+  InheritSim(&options->sim);
+  if (failure.failed() || options->help) return failure;
+  failure = ParseCount("--rounds", rounds, kMostRounds, &options->rounds);
+  if (!failure.failed())
+    failure = ParseCount("--allocations", allocations, kMostAllocations, &options->allocations);
+  for (const std::string& text : SplitAt(sizes, ',')) {
+    std::optional<uint64_t> size;
+    if (!failure.failed()) failure = ParseLimit("--size", text, kSmallestLimit, &size);
+    if (!failure.failed()) options->sizes.push_back(*size);
+  }
+  return failure;
 }
 
 Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* options) {

@@ -20,6 +20,7 @@ struct RunOptions {
   bool host_limit_inherited = false;   // host_limit is an outer run's, which checked it
   std::optional<uint64_t> reserve;
   TierOptions tiers;
+  bool control = true;
   bool report = false;
   std::string stats_file;
   bool dry_run = false;
@@ -46,6 +47,18 @@ struct BenchTiersOptions {
   bool help = false;
 };
 
+struct BenchSleepOptions {
+  std::vector<uint64_t> sizes;  // empty: the usual ones
+  int allocations = 200;
+  int rounds = 5;
+  std::string directory;  // "": disk is not measured
+  std::string sim;
+  std::string plot;
+  bool json = false;
+  bool verbose = false;
+  bool help = false;
+};
+
 struct DoctorArguments {
   DoctorOptions options;
   bool help = false;
@@ -55,6 +68,7 @@ struct DoctorArguments {
 Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options);
 Failure ParseDemo(const std::vector<std::string>& arguments, DemoOptions* options);
 Failure ParseBenchTiers(const std::vector<std::string>& arguments, BenchTiersOptions* options);
+Failure ParseBenchSleep(const std::vector<std::string>& arguments, BenchSleepOptions* options);
 Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* options);
 
 }  // namespace headroom

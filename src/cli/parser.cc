@@ -49,6 +49,12 @@ void Parser::Value(const std::string& name, std::string* value) {
   valued_.emplace_back(name, value);
 }
 
+void Parser::List(const std::string& name, std::vector<std::string>* values) {
+  app_.add_option(name, *values)->type_size(1)->allow_extra_args(false)->take_all();
+  Remember(name);
+  lists_.emplace_back(name, values);
+}
+
 Failure Parser::Parse(const std::vector<std::string>& arguments) {
   std::vector<std::string> words = JoinNegative(arguments);
   // An option given with an empty value ("--sim=") reads as absent to CLI11.
@@ -66,19 +72,36 @@ Failure Parser::Parse(const std::vector<std::string>& arguments) {
   } catch (const CLI::Error& error) {
     return Usage(fmt::format("{}; see 'headroom help {}'", error.what(), command_));
   }
+  const Failure failure = CheckValues();
+  return failure.failed() ? failure : TakeWords();
+}
+
+// The next option is no value: "--hbm-limit --report".
+Failure Parser::CheckValues() const {
   for (const auto& [name, value] : valued_) {
-    // The next option, not a value: "--hbm-limit --report".
     if (value->compare(0, 2, "--") == 0) return NeedsValue(name);
   }
-  const std::vector<std::string> extras = app_.remaining();
-  return extras.empty() ? Failure{} : Unexpected(extras[0]);
+  for (const auto& [name, values] : lists_) {
+    for (const std::string& value : *values) {
+      if (value.compare(0, 2, "--") == 0) return NeedsValue(name);
+    }
+  }
+  return {};
+}
+
+Failure Parser::TakeWords() {
+  for (const std::string& word : app_.remaining()) {
+    if (words_ == nullptr || word.empty() || word[0] == '-') return Unexpected(word);
+    words_->push_back(word);
+  }
+  return {};
 }
 
 void Parser::Remember(const std::string& names) { known_.push_back(names.substr(names.find("--"))); }
 
 bool Parser::IsValued(const std::string& name) const {
-  return std::any_of(valued_.begin(), valued_.end(),
-                     [&](const auto& option) { return option.first == name; });
+  const auto same = [&](const auto& option) { return option.first == name; };
+  return std::any_of(valued_.begin(), valued_.end(), same) || std::any_of(lists_.begin(), lists_.end(), same);
 }
 
 // "--hbm-limit -5GiB" to "--hbm-limit=-5GiB": or the size would pass for an option.

@@ -32,9 +32,13 @@ class Parser {
  public:
   explicit Parser(std::string command);
 
-  // Both before Parse; `value` outlives it.
+  // All before Parse; `value` outlives it.
   void Flag(const std::string& name, bool* value);
   void Value(const std::string& name, std::string* value);
+  // An option that may be given several times.
+  void List(const std::string& name, std::vector<std::string>* values);
+  // Words that belong to no option; without this call they are mistakes.
+  void Words(std::vector<std::string>* words) { words_ = words; }
 
   Failure Parse(const std::vector<std::string>& arguments);
 
@@ -44,11 +48,15 @@ class Parser {
   std::vector<std::string> JoinNegative(const std::vector<std::string>& arguments) const;
   Failure NeedsValue(const std::string& option) const;
   Failure Unexpected(const std::string& word) const;
+  Failure CheckValues() const;
+  Failure TakeWords();
 
   std::string command_;
   CLI::App app_;
   std::vector<std::string> known_;
   std::vector<std::pair<std::string, std::string*>> valued_;
+  std::vector<std::pair<std::string, std::vector<std::string>*>> lists_;
+  std::vector<std::string>* words_ = nullptr;
 };
 
 }  // namespace headroom

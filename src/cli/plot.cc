@@ -52,10 +52,10 @@ std::string FindPython() {
   return found;
 }
 
-std::string ScriptPath() {
+std::string ScriptPath(const std::string& script) {
   const std::filesystem::path prefix =
       std::filesystem::path(FindInstallation().exe).parent_path().parent_path();
-  return (prefix / "share" / "headroom" / "plot_tiers.py").string();
+  return (prefix / "share" / "headroom" / script).string();
 }
 
 // A file of that text without a name, to be read from its start; -1 and errno.
@@ -72,12 +72,12 @@ int Unnamed(const std::string& text) {
 
 }  // namespace
 
-Failure CheckPlot(const std::string& path) {
+Failure CheckPlot(const std::string& path, const std::string& name) {
   const std::string suffix = std::filesystem::path(path).extension().string();
   if (suffix != ".svg" && suffix != ".png" && suffix != ".pdf") {
     return {kExitUsage, fmt::format("--plot '{}' is no figure; end its name in .svg, .png or .pdf", path)};
   }
-  const std::string script = ScriptPath();
+  const std::string script = ScriptPath(name);
   if (access(script.c_str(), R_OK) != 0) {
     return {kExitFailed, fmt::format("'{}' is missing; install headroom again, or build it", script)};
   }
@@ -97,16 +97,17 @@ Failure CheckPlot(const std::string& path) {
   return {};
 }
 
-Failure Plot(const std::string& json, const std::string& path) {
+Failure Plot(const std::string& json, const std::string& name, const std::string& path) {
+  const std::string script = ScriptPath(name);
   const int input = Unnamed(json);
   if (input < 0) {
     return {kExitFailed, fmt::format("no temporary file can be made: {}; set TMPDIR, or free some space",
                                      std::strerror(errno))};
   }
-  const int status = Run({FindPython(), ScriptPath(), "-", path}, input, false);
+  const int status = Run({FindPython(), script, "-", path}, input, false);
   close(input);
   if (status == 0) return {};
-  return {kExitFailed, fmt::format("'{}' could not draw '{}'; its own message says why", ScriptPath(), path)};
+  return {kExitFailed, fmt::format("'{}' could not draw '{}'; its own message says why", script, path)};
 }
 
 }  // namespace headroom

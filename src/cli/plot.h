@@ -1,5 +1,5 @@
-// The figure of `headroom bench tiers`: share/headroom/plot_tiers.py beside this
-// command draws it from the JSON with matplotlib.
+// The figure of a benchmark: a script in share/headroom beside this command draws it
+// from the JSON with matplotlib.
 #pragma once
 
 #include <string>
@@ -8,11 +8,11 @@
 
 namespace headroom {
 
-// Before measuring: a Python with matplotlib is here, the script is installed, and
+// Before measuring: a Python with matplotlib is here, `script` is installed, and
 // `path` can be written.
-Failure CheckPlot(const std::string& path);
+Failure CheckPlot(const std::string& path, const std::string& script);
 
 // Draws the results in `json` into `path`, which CheckPlot has found good.
-Failure Plot(const std::string& json, const std::string& path);
+Failure Plot(const std::string& json, const std::string& script, const std::string& path);
 
 }  // namespace headroom

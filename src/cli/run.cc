@@ -109,6 +109,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   plan->installation = FindInstallation();
   plan->limits.hbm = options.hbm_limit;
   plan->limits.reserve = options.reserve;
+  plan->limits.control = options.control;
   plan->limits.report = options.report;
   plan->limits.sim = options.sim;
   plan->command = options.command;

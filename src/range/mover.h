@@ -53,6 +53,13 @@ bool Movable(const Placed& placed);
 // Bytes of `placed` that `tier` holds.
 inline uint64_t BytesIn(Tier tier, const Placed& placed) { return BytesIn(tier, placed.chunks); }
 
+// All of its bytes, asleep or not.
+inline uint64_t BytesOf(const Placed& placed) {
+  if (placed.awake()) return BytesOf(placed.chunks);
+  const AsleepBytes bytes = placed.asleep->Bytes();
+  return bytes.kept + bytes.on_disk + bytes.dropped;
+}
+
 class Mover {
  public:
   explicit Mover(const Driver& driver) : driver_(driver) {}

@@ -27,10 +27,13 @@ struct RangeInfo {
   CUcontext context = nullptr;  // current when it was made, as pointer attributes report
   CUdevice device = 0;
   Hint hint = Hint::kNone;
+  bool asleep = false;
 };
 
 struct Range : Placed {
-  RangeInfo Info() const { return {va, bytes, requested, host_bytes, peer_bytes, context, device, hint}; }
+  RangeInfo Info() const {
+    return {va, bytes, requested, host_bytes, peer_bytes, context, device, hint, !awake()};
+  }
 
   CUdeviceptr va = 0;  // as in RangeInfo
   uint64_t bytes = 0;

@@ -61,6 +61,15 @@ class RangeTable {
     }
     use(ranges);
   }
+  // The same for all devices.
+  template <typename Use>
+  void WithAll(Use use) {
+    std::unique_lock lock(mutex_);
+    std::vector<Range*> ranges;
+    ranges.reserve(ranges_.size());
+    for (const auto& [va, range] : ranges_) ranges.push_back(range.get());
+    use(ranges);
+  }
 
  private:
   Range* Holding(CUdeviceptr address) const;

@@ -31,7 +31,9 @@ Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size
   if (bytes < UINT64_MAX - kGranularity) MakeRoomByPlan(rt, device, request);
   Result<std::unique_ptr<Range>> range = device.builder.Build(request);
   if (range.status().code() == Code::kOutOfMemory && DrainRetired(rt)) range = device.builder.Build(request);
-  if (range.ok()) (*range)->wants_device = WantsDevice(request.plan);
+  if (!range.ok()) return range;
+  (*range)->wants_device = WantsDevice(request.plan);
+  MarkByThread(range->get());
   return range;
 }
 
@@ -43,9 +45,24 @@ Status RecordEvent(const Driver& driver, CUstream stream, CUevent* out) {
   return DriverStatus(recorded, "cuEventRecord");
 }
 
+// Whether the program wants more memory left free than there would be.
+bool LeavesTooLittle(const Runtime& rt, const DeviceState& device, size_t bytes) {
+  const uint64_t margin = rt.margin.load(std::memory_order_relaxed);
+  if (margin == 0 || IntentOfThread().tag_id == kUntagged) return false;
+  size_t free = 0;
+  size_t total = 0;
+  if (rt.driver.MemGetInfo(&free, &total) != CUDA_SUCCESS) return false;
+  const uint64_t visible = device.VisibleFree(free);
+  return bytes > visible || visible - bytes < margin;
+}
+
 }  // namespace
 
 CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
+  if (LeavesTooLittle(rt, device, bytes)) {
+    *out = 0;
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
   Result<std::unique_ptr<Range>> range = BuildRange(rt, device, bytes);
   if (!range.ok()) {
     *out = 0;  // as the driver leaves it

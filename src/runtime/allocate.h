@@ -4,6 +4,7 @@
 #pragma once
 
 #include "runtime/displace.h"
+#include "runtime/intent.h"
 #include "runtime/managed.h"
 #include "runtime/runtime.h"
 
@@ -85,12 +86,13 @@ inline CUresult AllocateLarge(Runtime& rt, DeviceState& device, size_t bytes, CU
   return served ? result : AllocateRange(rt, device, bytes, out);
 }
 
-// Large requests leave the driver's allocator alone from the start, small ones only when it has no more.
+// Large requests (IsLarge) leave the driver's allocator alone from the start, small ones only when it has no
+// more.
 template <typename Native>
 CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
   DeviceState* device = rt.CurrentDevice();
   if (device == nullptr) return native(out);
-  if (bytes < rt.options.range_threshold) {
+  if (!IsLarge(rt, bytes)) {
     const CUresult result = AllocateNative(rt, *device, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
   }

@@ -4,6 +4,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "driver/in_context.h"
+#include "runtime/device_context.h"
+#include "runtime/intent.h"
 
 namespace headroom {
 namespace {
@@ -93,8 +96,9 @@ std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource
   return parts;
 }
 
-// The chunks outside HBM of what belongs there, the youngest first, `bytes` at most.
-std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes) {
+// The chunks outside HBM of what belongs there, the youngest first, `bytes` at most, and of these no
+// more than the one that makes up `slice`.
+std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, uint64_t slice = UINT64_MAX) {
   std::vector<Placed*> away;
   std::copy_if(all.begin(), all.end(), std::back_inserter(away), [](const Placed* placed) {
     return placed->wants_device && Movable(*placed) &&
@@ -106,8 +110,9 @@ std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes) {
     for (size_t i = 0; i < placed->chunks.size(); ++i) {
       const Chunk& chunk = placed->chunks[i];
       if (chunk.tier == Tier::kDevice) continue;
-      if (chunk.bytes > bytes) return parts;
+      if (chunk.bytes > bytes || slice == 0) return parts;
       bytes -= chunk.bytes;
+      slice -= std::min(slice, chunk.bytes);
       parts.push_back({placed, i, i + 1, Tier::kDevice, placed->device, 0, Status()});
     }
   }
@@ -128,6 +133,30 @@ uint64_t Slack(const DeviceState& device) {
   return std::max(2 * chunk, limit / 32);
 }
 
+// One device's part of a slice.
+Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes) {
+  // Without a limit the driver says what is free, of the device that is current.
+  const DeviceContext context(rt.driver, device.tier.device());
+  const InContext there(rt.driver, context.get());
+  const auto pick = [&](const std::vector<Placed*>& all) {
+    return PickReturns(all, device.source.DeviceFree(), bytes);
+  };
+  bool wanted = false;
+  WithPlacedOf(rt, device.tier.device(),
+               [&](const std::vector<Placed*>& all) { wanted = !pick(all).empty(); });
+  if (!wanted) return Returned::kNothing;
+  const Standstill standstill(rt);
+  if (!standstill.status().ok()) return Returned::kNotNow;
+  uint64_t moved = 0;
+  WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
+    std::vector<Part> parts = pick(all);
+    const Status status = MoveParts(rt, device, &parts);
+    if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
+    moved = Moved(parts);
+  });
+  return moved > 0 ? Returned::kSome : Returned::kNothing;
+}
+
 void NoteDisplacement(DeviceState& device) {
   MoveBackState& state = device.move_back;
   const uint64_t now = NowNanoseconds();
@@ -141,20 +170,12 @@ void NoteDisplacement(DeviceState& device) {
 Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
   if (parts->empty()) return Status();
   device.builder.RetryScrapped();  // it may hold what is missing
-  const CUdevice ordinal = device.tier.device();
-  CUcontext context = nullptr;
-  CUdevice current = -1;
-  const bool here = rt.driver.CtxGetDevice(&current) == CUDA_SUCCESS && current == ordinal &&
-                    rt.driver.CtxGetCurrent(&context) == CUDA_SUCCESS;
-  if (!here) {
-    const CUresult result = rt.driver.DevicePrimaryCtxRetain(&context, ordinal);
-    if (result != CUDA_SUCCESS) {
-      for (Part& part : *parts) part.status = DriverStatus(result, "cuDevicePrimaryCtxRetain");
-      return parts->front().status;
-    }
+  const DeviceContext context(rt.driver, device.tier.device());
+  if (!context.status().ok()) {
+    for (Part& part : *parts) part.status = context.status();
+    return context.status();
   }
-  Mover(rt.driver).Move(context, device.source, parts);
-  if (!here) rt.driver.DevicePrimaryCtxRelease(ordinal);
+  Mover(rt.driver).Move(context.get(), device.source, parts);
   for (const Part& part : *parts) {
     if (!part.status.ok()) return part.status;
   }
@@ -190,12 +211,25 @@ uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes) {
 
 bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes) {
   if (bytes >= rt.options.resident_below || rt.captures.Any()) return false;
-  const uint64_t free =
-      bytes < rt.options.range_threshold ? device.tier.budget().free() : device.source.DeviceFree();
+  const uint64_t free = !IsLarge(rt, bytes) ? device.tier.budget().free() : device.source.DeviceFree();
   const uint64_t missing = bytes > free ? bytes - free : bytes;
   if (Displaceable(rt, device) < missing) return false;
   // Some more, so that not every small request pays for a standstill.
   return Displace(rt, device, missing + device.source.device_chunk_bytes() / 2) >= missing;
+}
+
+Returned ReturnSlice(Runtime& rt, uint64_t bytes) {
+  const Entry entry;
+  if (!entry || !rt.in_front) return Returned::kNothing;
+  if (rt.captures.Any()) return Returned::kNotNow;
+  Returned result = Returned::kNothing;
+  for (int i = 0; i < Runtime::kMaxDevices; ++i) {
+    DeviceState* device = rt.ExistingDevice(i);
+    if (device == nullptr) continue;
+    const Returned here = ReturnSliceOf(rt, *device, bytes);
+    if (here == Returned::kSome || result == Returned::kNothing) result = here;
+  }
+  return result;
 }
 
 void MoveBack(Runtime& rt, DeviceState& device) {

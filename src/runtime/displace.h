@@ -23,6 +23,17 @@ bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes);
 // last displacement is long enough ago.
 void MoveBack(Runtime& rt, DeviceState& device);
 
+// What a slice did.
+enum class Returned : uint8_t {
+  kSome,
+  kNothing,  // nothing is left to move, HBM is full, or the driver fails
+  kNotNow,   // a capture is in progress, or the GPU does not come to rest
+};
+
+// Moves some `bytes` that lie outside HBM and belong there back, over all devices, as far as there
+// is room. From outside of any Entry.
+Returned ReturnSlice(Runtime& rt, uint64_t bytes);
+
 // Moves parts of what `device` has given out. Only in a Standstill, with the tables' locks held.
 Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts);
 

@@ -23,8 +23,15 @@ struct alignas(64) Slot {
 __attribute__((tls_model("initial-exec"))) thread_local Slot* t_slot = nullptr;
 
 std::atomic<Slot*> g_slots{nullptr};
-std::atomic<bool> g_closed{false};
+constexpr uint32_t kClosed = 1;
+constexpr uint32_t kHoldShift = 1;
+
+std::atomic<uint32_t> g_state{0};  // kClosed, and the Hold above it; changed by who holds g_closing
+std::atomic<uint32_t> g_holds{0};
 std::mutex g_closing;  // held while the gate is closed; who finds it closed waits for it
+__attribute__((tls_model("initial-exec"))) thread_local bool t_never_waits = false;
+
+Hold HoldOf(uint32_t state) { return static_cast<Hold>(state >> kHoldShift); }
 
 void LeaveSlot(void* slot) {
   t_slot = nullptr;
@@ -80,19 +87,54 @@ bool AllOutside(const Slot* closer, uint64_t deadline) {
   return true;
 }
 
-}  // namespace
-
-void Gate::Enter() {
-  Slot* slot = MySlot();
+// The state as it was when this thread came in.
+uint32_t ComeIn(Slot* slot) {
   for (;;) {
     // Sequentially consistent on both sides: either we see the gate closed, or who
     // closes it sees us inside.
     slot->inside.store(true, std::memory_order_seq_cst);
-    if (!g_closed.load(std::memory_order_seq_cst)) return;
+    const uint32_t state = g_state.load(std::memory_order_seq_cst);
+    if ((state & kClosed) == 0) return state;
     slot->inside.store(false, std::memory_order_release);
     const std::lock_guard wait(g_closing);
   }
 }
+
+}  // namespace
+
+void Gate::Enter() { ComeIn(MySlot()); }
+
+Hold Gate::EnterToSubmit() {
+  Slot* slot = MySlot();
+  for (;;) {
+    const Hold hold = HoldOf(ComeIn(slot));
+    if (hold != Hold::kWait) return hold;
+    if (t_never_waits) return Hold::kFail;
+    // Outside: a wake closes the gate.
+    slot->inside.store(false, std::memory_order_release);
+    AwaitHold();
+  }
+}
+
+void Gate::AwaitHold() {
+  for (;;) {
+    const uint32_t state = g_state.load(std::memory_order_acquire);
+    if (HoldOf(state) != Hold::kWait) return;
+    g_state.wait(state, std::memory_order_acquire);
+  }
+}
+
+void Gate::SetHold(Hold hold) {
+  if (hold != Hold::kNone) g_holds.fetch_add(1, std::memory_order_relaxed);
+  g_state.store(kClosed | (static_cast<uint32_t>(hold) << kHoldShift), std::memory_order_seq_cst);
+  g_state.notify_all();
+}
+
+Hold Gate::hold() { return HoldOf(g_state.load(std::memory_order_acquire)); }
+
+uint32_t Gate::holds() { return g_holds.load(std::memory_order_relaxed); }
+
+void Gate::NeverWaitHere() { t_never_waits = true; }
 
 void Gate::Leave() { MySlot()->inside.store(false, std::memory_order_release); }
 
@@ -102,19 +144,19 @@ bool Gate::Close(uint64_t timeout) {
   slot->inside.store(false, std::memory_order_release);
   g_closing.lock();
   slot->inside.store(true, std::memory_order_relaxed);
-  g_closed.store(true, std::memory_order_seq_cst);
+  g_state.fetch_or(kClosed, std::memory_order_seq_cst);
   if (AllOutside(slot, NowNanoseconds() + timeout)) return true;
   Open();
   return false;
 }
 
 void Gate::Open() {
-  g_closed.store(false, std::memory_order_seq_cst);
+  g_state.fetch_and(~kClosed, std::memory_order_seq_cst);
   g_closing.unlock();
 }
 
 void Gate::ForgetAfterFork() {
-  g_closed.store(false);
+  g_state.store(0);
   new (&g_closing) std::mutex;  // a thread that is not here may have held it
   for (Slot* slot = g_slots.load(); slot != nullptr; slot = slot->next) {
     if (slot == t_slot) continue;

@@ -1,6 +1,9 @@
 // Gate: what every hook passes that submits work or changes mappings, so that a
 // migration can keep all others out. Passing costs one atomic store and one load;
 // closing waits until those inside have left. One gate per process.
+//
+// While memory sleeps the gate also says what becomes of submissions (Hold): it is part of the one word that
+// passing loads, so that it costs nothing while nothing sleeps.
 #pragma once
 
 #include <atomic>
@@ -11,11 +14,32 @@
 
 namespace headroom {
 
+// What submissions meet.
+enum class Hold : uint8_t {
+  kNone,   // nothing: no memory is asleep
+  kCheck,  // those whose arguments lie in memory that is asleep are refused
+  kWait,   // all wait until the hold ends
+  kFail,   // all are refused
+};
+
 class Gate {
  public:
   // Around a hook, outermost only. Enter waits while the gate is closed.
   static void Enter();
   static void Leave();
+  // The same for what submits work: waits, outside, while submissions are to wait. What it is to
+  // do instead of submitting: kNone (nothing, go on), kCheck or kFail.
+  static Hold EnterToSubmit();
+
+  // By who has closed the gate; holds from its opening on. Who waits goes on or is refused as it says.
+  static void SetHold(Hold hold);
+  static Hold hold();
+  // How many holds there have been, so that each is told of once.
+  static uint32_t holds();
+  // From outside the gate: returns when submissions need not wait.
+  static void AwaitHold();
+  // This thread ends the process: what it still submits is refused rather than waiting for good.
+  static void NeverWaitHere();
 
   // Keeps other threads out and waits until those inside have left. False, with the gate open
   // again, if that takes longer than `timeout` nanoseconds. The caller is inside; another thread's
@@ -23,7 +47,7 @@ class Gate {
   static bool Close(uint64_t timeout);
   static void Open();
 
-  // In the child after fork(): other threads are gone, and are no longer inside.
+  // In the child after fork(): other threads are gone, and are no longer inside. Nothing is held.
   static void ForgetAfterFork();
 };
 

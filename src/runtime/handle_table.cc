@@ -25,20 +25,20 @@ CUmemGenericAllocationHandle HandleTable::NewHandle() {
 
 bool HandleTable::IsOurs(Handle handle) { return handle >> 48 == kFirstHandle >> 48; }
 
-void HandleTable::CountSpilled() {
-  size_t spilled = 0;
-  for (const auto& [handle, record] : records_) spilled += record.spilled() ? 1 : 0;
-  spilled_.store(spilled, std::memory_order_relaxed);
+void HandleTable::CountAway() {
+  size_t away = 0;
+  for (const auto& [handle, record] : records_) away += record.away() ? 1 : 0;
+  away_.store(away, std::memory_order_relaxed);
 }
 
 void HandleTable::Insert(const HandleRecord& record) {
   MutexLock lock(mutex_);
   records_[record.handle] = record;
-  if (record.spilled()) spilled_.fetch_add(1, std::memory_order_relaxed);
+  if (record.away()) away_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void HandleTable::Erase(std::unordered_map<Handle, HandleRecord>::iterator record) {
-  if (record->second.spilled()) spilled_.fetch_sub(1, std::memory_order_relaxed);
+  if (record->second.away()) away_.fetch_sub(1, std::memory_order_relaxed);
   records_.erase(record);
 }
 
@@ -150,9 +150,22 @@ bool HandleTable::FindMapping(CUdeviceptr address, MappingInfo* out) {
   const auto found = records_.find(mapping.handle);
   if (found == records_.end()) return false;
   const HandleRecord& record = found->second;
-  *out = {va,         mapping.bytes, mapping.handle, record.host_bytes, record.peer_bytes, record.device,
-          record.hint};
+  *out = {va,          mapping.bytes,  mapping.handle, record.host_bytes, record.peer_bytes, record.device,
+          record.hint, !record.awake()};
   return true;
+}
+
+std::vector<HandleTable::Span> HandleTable::SleepingIn(CUdeviceptr va, uint64_t bytes) {
+  std::vector<Span> spans;
+  if (away_.load(std::memory_order_relaxed) == 0) return spans;
+  MutexLock lock(mutex_);
+  for (auto mapping = mappings_.lower_bound(va); mapping != mappings_.end() && mapping->first - va < bytes;
+       ++mapping) {
+    const auto found = records_.find(mapping->second.handle);
+    if (found != records_.end() && !found->second.awake())
+      spans.push_back({mapping->first, mapping->second.bytes});
+  }
+  return spans;
 }
 
 }  // namespace headroom

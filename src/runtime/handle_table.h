@@ -23,6 +23,8 @@ namespace headroom {
 
 struct HandleRecord : Placed {
   bool spilled() const { return host_bytes + peer_bytes > 0; }
+  // Whether pointer queries cannot be left to the driver.
+  bool away() const { return spilled() || !awake(); }
 
   CUmemGenericAllocationHandle handle = 0;  // what the program holds
   uint64_t bytes = 0;
@@ -73,13 +75,21 @@ class HandleTable {
     uint64_t peer_bytes = 0;  // and those on other GPUs
     CUdevice device = 0;
     Hint hint = Hint::kNone;
+    bool asleep = false;
   };
   bool FindMapping(CUdeviceptr address, MappingInfo* out);
-  // The same for spilled memory only; cheap where there is none.
-  bool FindSpilledMapping(CUdeviceptr address, MappingInfo* out) {
-    return spilled_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) &&
-           out->host_bytes + out->peer_bytes > 0;
+  // The same for memory that is spilled or asleep only; cheap where there is none.
+  bool FindAwayMapping(CUdeviceptr address, MappingInfo* out) {
+    return away_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) &&
+           (out->asleep || out->host_bytes + out->peer_bytes > 0);
   }
+  // The mappings in [va, va + bytes) of what is asleep, in address order: nothing is mapped there. Cheap
+  // where nothing is spilled or asleep.
+  struct Span {
+    CUdeviceptr va = 0;
+    uint64_t bytes = 0;
+  };
+  std::vector<Span> SleepingIn(CUdeviceptr va, uint64_t bytes);
 
   // The records of a device while `use` runs, which may change their chunks; other
   // threads wait.
@@ -91,7 +101,17 @@ class HandleTable {
       if (record.device == device) records.push_back(&record);
     }
     use(records);
-    CountSpilled();
+    CountAway();
+  }
+  // The same for all devices.
+  template <typename Use>
+  void WithAll(Use use) {
+    MutexLock lock(mutex_);
+    std::vector<HandleRecord*> records;
+    records.reserve(records_.size());
+    for (auto& [handle, record] : records_) records.push_back(&record);
+    use(records);
+    CountAway();
   }
 
  private:
@@ -101,9 +121,9 @@ class HandleTable {
   };
 
   void Erase(std::unordered_map<Handle, HandleRecord>::iterator record) HEADROOM_REQUIRES(mutex_);
-  void CountSpilled() HEADROOM_REQUIRES(mutex_);
+  void CountAway() HEADROOM_REQUIRES(mutex_);
 
-  std::atomic<size_t> spilled_{0};  // records with chunks outside HBM
+  std::atomic<size_t> away_{0};  // records that are away()
   Mutex mutex_;
   std::unordered_map<Handle, HandleRecord> records_ HEADROOM_GUARDED_BY(mutex_);
   std::map<CUdeviceptr, Mapping> mappings_ HEADROOM_GUARDED_BY(mutex_);

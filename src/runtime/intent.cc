@@ -1,9 +1,28 @@
 #include "runtime/intent.h"
 
+#include <cstring>
+
 namespace headroom {
+
+void ThreadIntent::SetTag(const char* text) {
+  tag = {};
+  std::memcpy(tag.data(), text, std::strlen(text));
+  tag_id = TagOf(text);
+}
+
+ThreadIntent& IntentAtFirst() {
+  static ThreadIntent intent;
+  return intent;
+}
+
 ThreadIntent& IntentOfThread() {
-  __attribute__((tls_model("initial-exec"))) static thread_local ThreadIntent t_intent;
+  __attribute__((tls_model("initial-exec"))) static thread_local ThreadIntent t_intent = IntentAtFirst();
   return t_intent;
+}
+
+void MarkByThread(Placed* placed) {
+  placed->tag = IntentOfThread().tag_id;
+  placed->dispensable = IntentOfThread().dispensable;
 }
 
 PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {

@@ -1,12 +1,11 @@
 #include "runtime/ipc_server.h"
 
-#include <pthread.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include <cstdlib>
 
-#include "base/blocked_signals.h"
+#include "base/detached_thread.h"
 #include "base/log.h"
 #include "tier/ledger_owner.h"
 
@@ -25,28 +24,6 @@ Status NewTicket(IpcTicket* out) {
 // Drivers do not like calls of other threads while they shut down.
 void StopAtExit() { IpcService::StopAll(); }
 
-void* Serve(void* argument) {
-  pthread_setname_np(pthread_self(), "headroom-ipc");
-  const std::unique_ptr<std::shared_ptr<IpcService>> service(
-      static_cast<std::shared_ptr<IpcService>*>(argument));
-  (*service)->Run();
-  return nullptr;
-}
-
-Status StartThread(const std::shared_ptr<IpcService>& service) {
-  auto argument = std::make_unique<std::shared_ptr<IpcService>>(service);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const BlockedSignals blocked;
-  pthread_t thread;
-  const int error = pthread_create(&thread, &attributes, Serve, argument.get());
-  pthread_attr_destroy(&attributes);
-  if (error != 0) return Status(Code::kSystem, "pthread_create", error);
-  (void)argument.release();  // the thread's now
-  return Status();
-}
-
 }  // namespace
 
 IpcServer& IpcServer::Get(Runtime& rt) {
@@ -63,7 +40,7 @@ Status IpcServer::Start() {
   static const int registered = std::atexit(StopAtExit);
   (void)registered;
   const auto service = std::make_shared<IpcService>(rt_, std::move(*listener), self);
-  const Status started = StartThread(service);
+  const Status started = StartDetached("headroom-ipc", [service] { service->Run(); });
   if (started.ok()) service_ = service;
   return started;
 }

@@ -137,7 +137,7 @@ bool IpcService::WithRange(uint64_t order, Use use) {
 bool IpcService::Begin(Connection& connection, const IpcTicket& asked) {
   IpcReply reply;
   WithRange(asked.range, [&](Range& range) {
-    if (!range.offered) return;
+    if (!range.offered || !range.awake()) return;  // what sleeps has nothing to hand out
     LogPins(range.requested, ++range.pins);
     connection.pinned = true;
     reply = MakeReply(range.requested, range.chunks, rt_.ExistingDevice(range.device)->uuid);

@@ -2,68 +2,21 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
-#include <mutex>
 #include <utility>
 
 #include "base/clock.h"
 
 namespace headroom {
 namespace {
-
-struct OpenFile {
-  int fd;
-  dev_t device;
-  ino_t inode;
-};
-
-bool StillIs(int fd, dev_t device, ino_t inode) {
-  struct stat now {};
-  return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == device && now.st_ino == inode;
-}
-
-// All sockets of this process, for a forked child to close. Plain mutex: fork takes
-// it in one handler and leaves it in another.
-std::mutex g_mutex;
-std::vector<OpenFile>& Open() {
-  static auto* open = new std::vector<OpenFile>;
-  return *open;
-}
-
-void BeforeFork() { g_mutex.lock(); }
-void AfterForkInParent() { g_mutex.unlock(); }
-void AfterForkInChild() {
-  for (const OpenFile& file : Open()) {
-    if (StillIs(file.fd, file.device, file.inode)) close(file.fd);
-  }
-  Open().clear();
-  g_mutex.unlock();
-}
-
-void Remember(const OpenFile& file) {
-  static const int registered = pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
-  (void)registered;
-  const std::lock_guard lock(g_mutex);
-  Open().push_back(file);
-}
-
-void Forget(int fd, ino_t inode) {
-  const std::lock_guard lock(g_mutex);
-  auto& open = Open();
-  const auto same = [&](const OpenFile& file) { return file.fd == fd && file.inode == inode; };
-  open.erase(std::remove_if(open.begin(), open.end(), same), open.end());
-}
 
 socklen_t AddressOf(uint64_t name, sockaddr_un* out) {
   *out = {};
@@ -121,45 +74,12 @@ IpcDescriptors::~IpcDescriptors() {
   for (uint32_t i = 0; i < count; ++i) close(fds[i]);
 }
 
-IpcSocket::IpcSocket(int fd, Status* status) : fd_(fd) {
-  struct stat info {};
-  if (fstat(fd, &info) != 0) {
-    *status = SystemStatus("fstat of a socket");
-    close(std::exchange(fd_, -1));
-    return;
-  }
-  device_ = info.st_dev;
-  inode_ = info.st_ino;
-  Remember({fd_, device_, inode_});
-}
-
-IpcSocket::IpcSocket(IpcSocket&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), device_(other.device_), inode_(other.inode_) {}
-
-IpcSocket& IpcSocket::operator=(IpcSocket&& other) noexcept {
-  if (this == &other) return *this;
-  Close();
-  fd_ = std::exchange(other.fd_, -1);
-  device_ = other.device_;
-  inode_ = other.inode_;
-  return *this;
-}
-
-bool IpcSocket::Intact() const { return StillIs(fd_, device_, inode_); }
-
-void IpcSocket::Close() {
-  if (fd_ < 0) return;
-  if (Intact()) close(fd_);
-  Forget(fd_, inode_);  // afterwards: a child forked in between has a copy to close
-  fd_ = -1;
-}
-
 Result<IpcSocket> IpcSocket::Listen(uint64_t name) {
   const int fd = NewSocket();
   if (fd < 0) return SystemStatus("socket");
-  Status status;
-  IpcSocket made(fd, &status);
-  if (!status.ok()) return status;
+  Result<OwnDescriptor> own = OwnDescriptor::Take(fd);
+  if (!own.ok()) return own.status();
+  IpcSocket made(std::move(*own));
   sockaddr_un address;
   const socklen_t length = AddressOf(name, &address);
   if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) return SystemStatus("bind");
@@ -170,9 +90,9 @@ Result<IpcSocket> IpcSocket::Listen(uint64_t name) {
 Result<IpcSocket> IpcSocket::Connect(uint64_t name, uint64_t deadline) {
   const int fd = NewSocket();
   if (fd < 0) return SystemStatus("no descriptor is free; raise the limit of open files (ulimit -n)");
-  Status status;
-  IpcSocket made(fd, &status);
-  if (!status.ok()) return status;
+  Result<OwnDescriptor> own = OwnDescriptor::Take(fd);
+  if (!own.ok()) return own.status();
+  IpcSocket made(std::move(*own));
   sockaddr_un address;
   const socklen_t length = AddressOf(name, &address);
   while (connect(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) {
@@ -186,14 +106,14 @@ Result<IpcSocket> IpcSocket::Connect(uint64_t name, uint64_t deadline) {
 }
 
 Result<IpcSocket> IpcSocket::Accept() const {
-  const int fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  const int fd = accept4(own_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd < 0) {
     const bool nobody = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
     return nobody ? Status(Code::kNotFound, "nobody is waiting") : SystemStatus("accept");
   }
-  Status status;
-  IpcSocket made(fd, &status);
-  if (!status.ok()) return status;
+  Result<OwnDescriptor> own = OwnDescriptor::Take(fd);
+  if (!own.ok()) return own.status();
+  IpcSocket made(std::move(*own));
   if (!made.PeerMayShare()) return Status(Code::kInvalidArgument, "another user's process asked");
   return made;
 }
@@ -201,7 +121,7 @@ Result<IpcSocket> IpcSocket::Accept() const {
 bool IpcSocket::PeerMayShare() const {
   ucred peer{};
   socklen_t length = sizeof peer;
-  return getsockopt(fd_, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && MaySharePeer(geteuid(), peer.uid);
+  return getsockopt(fd(), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && MaySharePeer(geteuid(), peer.uid);
 }
 
 Status IpcSocket::Send(const void* data, size_t size, const IpcDescriptors* descriptors) const {
@@ -223,7 +143,7 @@ Status IpcSocket::Send(const void* data, size_t size, const IpcDescriptors* desc
   // One message at a time is under way in each direction: it always fits.
   ssize_t sent = -1;
   do {
-    sent = sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    sent = sendmsg(fd(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (sent < 0 && errno == EINTR);
   return sent == static_cast<ssize_t>(size) ? Status() : SystemStatus("sendmsg");
 }
@@ -238,7 +158,7 @@ Result<size_t> IpcSocket::Receive(void* data, size_t size, IpcDescriptors* descr
     message.msg_iovlen = 1;
     message.msg_control = control.bytes;
     message.msg_controllen = sizeof control.bytes;
-    const ssize_t got = recvmsg(fd_, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    const ssize_t got = recvmsg(fd(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (got >= 0) {
       TakeDescriptors(message, descriptors);
       if ((message.msg_flags & MSG_TRUNC) != 0) return Status(Code::kInvalidArgument, "too long a message");
@@ -247,7 +167,7 @@ Result<size_t> IpcSocket::Receive(void* data, size_t size, IpcDescriptors* descr
     if (errno == EINTR) continue;
     if (errno == ECONNRESET) return size_t{0};
     if (errno != EAGAIN) return SystemStatus("recvmsg");
-    if (deadline == 0 || !WaitReadable(fd_, deadline)) return TimedOut();
+    if (deadline == 0 || !WaitReadable(fd(), deadline)) return TimedOut();
   }
 }
 

@@ -2,9 +2,7 @@
 // Linux's abstract namespace: no file, gone with its process. Messages keep their
 // borders and may carry descriptors. Every wait has an end.
 //
-// It lives among the program's own descriptors: it is close-on-exec, a forked
-// child closes its copy (else the other side would not see this process end), and
-// it leaves alone a number that the program has closed or taken.
+// It lives among the program's own descriptors, as OwnDescriptor says.
 //
 // One thread at a time.
 #pragma once
@@ -13,9 +11,11 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "base/status.h"
 #include "runtime/ipc_wire.h"
+#include "runtime/own_descriptor.h"
 
 namespace headroom {
 
@@ -39,9 +39,6 @@ struct IpcDescriptors {
 class IpcSocket {
  public:
   IpcSocket() = default;
-  ~IpcSocket() { Close(); }
-  IpcSocket(IpcSocket&& other) noexcept;
-  IpcSocket& operator=(IpcSocket&& other) noexcept;
 
   static Result<IpcSocket> Listen(uint64_t name);
   // Refuses a listener of another user. `deadline` as NowNanoseconds() counts.
@@ -55,17 +52,15 @@ class IpcSocket {
   Result<size_t> Receive(void* data, size_t size, IpcDescriptors* descriptors, uint64_t deadline) const;
 
   // False where the program has closed or reused the descriptor.
-  bool Intact() const;
-  int fd() const { return fd_; }
-  void Close();
+  bool Intact() const { return own_.Intact(); }
+  int fd() const { return own_.fd(); }
+  void Close() { own_.Close(); }
 
  private:
-  IpcSocket(int fd, Status* status);
+  explicit IpcSocket(OwnDescriptor own) : own_(std::move(own)) {}
   bool PeerMayShare() const;
 
-  int fd_ = -1;
-  dev_t device_ = 0;
-  ino_t inode_ = 0;
+  OwnDescriptor own_;
 };
 
 }  // namespace headroom

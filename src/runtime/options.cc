@@ -113,8 +113,9 @@ Options ReadOptions() {
   options.host_limit = ReadBytes(env::kHostLimit, 0);
   options.reserve = ReadBytes(env::kReserve, std::min(512 * kMiB, options.hbm_limit / 32));
   options.range_threshold = std::max(ReadBytes(env::kRangeThreshold, kDefaultThreshold), uint64_t{1});
-  options.host_keep = ReadBytes(env::kHostKeep, options.host_limit / 4);
   options.host_ahead = ReadBytes(env::kHostAhead, 0);
+  // What was created ahead is used more than once: sleep after sleep.
+  options.host_keep = ReadBytes(env::kHostKeep, std::max(options.host_limit / 4, options.host_ahead));
   options.policy = ReadPolicy();
   options.resident_below =
       std::max(ReadBytes(env::kResidentBelow, std::min(kMostResidentBelow, options.hbm_limit / 16)),

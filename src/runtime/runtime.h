@@ -27,6 +27,7 @@
 #include "runtime/options.h"
 #include "runtime/pointer_table.h"
 #include "runtime/retired.h"
+#include "runtime/returner.h"
 #include "runtime/standstill.h"
 #include "tier/host_ahead.h"
 
@@ -81,6 +82,9 @@ class Runtime {
   static Runtime* Require();
   // The same without making it: null before the first use.
   static Runtime* Existing();
+  // `notice` is called, in a hook, whenever a device of this process is used for the first time.
+  // One of them; set before.
+  static void AtFirstUse(void (*notice)());
 
   // Null for an ordinal that the driver does not have.
   DeviceState* Device(CUdevice device);
@@ -93,11 +97,15 @@ class Runtime {
   DeviceState* CurrentDevice();
   // Before the driver ends: no thread of ours calls it any more.
   void StopAhead();
+  // Sees to it that StopAhead is called when the process exits, and that nothing waits for a wake then.
+  static void WatchExit();
   // In the child after fork, of what it inherited.
   void ForgetAheadAfterFork();
   // The range that holds `address`, of this process or opened from another; those look
   // the same to the program.
   bool FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) const;
+  // Whether the memory at `address`, if it is of this process's making, is asleep.
+  bool IsAsleep(CUdeviceptr address);
   // Host bytes that no process on this node has claimed.
   uint64_t HostUnclaimed() { return share_.Unclaimed(); }
   // Null until Device() was called for it.
@@ -117,6 +125,8 @@ class Runtime {
   Captures captures;
   Contexts contexts;
   Waiter waiter;
+  Returner returner;
+  std::atomic<uint64_t> margin{0};       // bytes that an allocation with a tag leaves free, or fails
   std::atomic<uint64_t> nanoseconds{0};  // spent in hooks, while options.report or stats_file ask for it
 
  private:
@@ -149,31 +159,37 @@ class Runtime {
   std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
 };
 
-// For hooks that need nothing but to be kept out while memory moves.
-class Passage {
+// For hooks that submit work and need nothing but to be kept out while memory moves or sleeps.
+class Submission {
  public:
-  Passage() : passes_(t_depth == 0 && Runtime::Existing() != nullptr) {
+  Submission() : passes_(t_depth == 0 && Runtime::Existing() != nullptr) {
     if (!passes_) return;
     ++t_depth;
-    Gate::Enter();
+    hold_ = Gate::EnterToSubmit();
   }
-  ~Passage() {
+  ~Submission() {
     if (!passes_) return;
     Gate::Leave();
     --t_depth;
   }
-  Passage(const Passage&) = delete;
-  Passage& operator=(const Passage&) = delete;
+  Submission(const Submission&) = delete;
+  Submission& operator=(const Submission&) = delete;
+
+  // kNone: it may submit. kCheck: it may where no argument lies in memory that is asleep. kFail.
+  Hold hold() const { return hold_; }
 
  private:
   const bool passes_;
+  Hold hold_ = Hold::kNone;
 };
 
 class Entry {
  public:
   Entry() : Entry(false) {}
   // `required`: by Runtime::Require.
-  explicit Entry(bool required);
+  explicit Entry(bool required) : Entry(required, false) {}
+  // For a hook that submits work: waits as Submission does.
+  static Entry OfSubmission() { return Entry(false, true); }
   ~Entry();
   Entry(const Entry&) = delete;
   Entry& operator=(const Entry&) = delete;
@@ -181,9 +197,13 @@ class Entry {
   explicit operator bool() const { return runtime_ != nullptr; }
   Runtime& operator*() const { return *runtime_; }
   Runtime* operator->() const { return runtime_; }
+  Hold hold() const { return hold_; }  // as Submission::hold
 
  private:
+  Entry(bool required, bool submits);
+
   Runtime* runtime_ = nullptr;
+  Hold hold_ = Hold::kNone;
   uint64_t start_ = 0;
 };
 

@@ -8,11 +8,6 @@
 #include "runtime/runtime.h"
 
 namespace headroom {
-namespace {
-
-constexpr uint64_t kTimeout = 5000000000;  // nanoseconds, for threads and for GPUs each
-
-}  // namespace
 
 Status Waiter::WaitForGpus(Runtime& rt, uint64_t timeout) {
   std::unique_lock lock(mutex_);
@@ -52,15 +47,15 @@ void Waiter::Serve() {
   }
 }
 
-Standstill::Standstill(Runtime& rt) : status_(Reach(rt)) {}
+Standstill::Standstill(Runtime& rt, uint64_t timeout) : status_(Reach(rt, timeout)) {}
 
-Status Standstill::Reach(Runtime& rt) {
+Status Standstill::Reach(Runtime& rt, uint64_t timeout) {
   const Status capturing(Code::kBusy, "a CUDA graph is being captured");
   if (rt.captures.Any()) return capturing;
-  closed_ = Gate::Close(kTimeout);
+  closed_ = Gate::Close(timeout);
   if (!closed_) return Status(Code::kBusy, "other threads stay in driver calls");
   if (rt.captures.Any()) return capturing;  // none can begin any more
-  return rt.waiter.WaitForGpus(rt, kTimeout);
+  return rt.waiter.WaitForGpus(rt, timeout);
 }
 
 Standstill::~Standstill() {

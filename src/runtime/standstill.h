@@ -4,6 +4,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 
 #include "base/status.h"
@@ -31,10 +32,13 @@ class Waiter {
   bool started_ = false;
 };
 
+inline constexpr uint64_t kStandstillTimeout = 5000000000;  // nanoseconds
+
+// `timeout` is for threads and for GPUs each.
 class Standstill {
  public:
   // From within a hook (its Entry); nothing that was known of mappings before holds afterwards.
-  explicit Standstill(Runtime& rt);
+  explicit Standstill(Runtime& rt, uint64_t timeout = kStandstillTimeout);
   ~Standstill();
   Standstill(const Standstill&) = delete;
   Standstill& operator=(const Standstill&) = delete;
@@ -43,7 +47,7 @@ class Standstill {
   const Status& status() const { return status_; }
 
  private:
-  Status Reach(Runtime& rt);
+  Status Reach(Runtime& rt, uint64_t timeout);
 
   bool closed_ = false;
   Status status_;

@@ -7,11 +7,13 @@
 namespace headroom {
 namespace {
 
-// Noted before it begins, so that another thread's free cannot slip in between.
+// Noted before it begins, so that another thread's free cannot slip in between. A hold is that of what
+// would be captured: a wake cannot be while a capture is in progress.
 template <typename Native>
 CUresult Begin(CUstream stream, Native native) {
-  Entry rt;
+  Entry rt = Entry::OfSubmission();
   if (!rt) return native();
+  if (rt.hold() == Hold::kFail) return CUDA_ERROR_ILLEGAL_STATE;
   rt->captures.Begin(stream);
   const CUresult result = native();
   if (result != CUDA_SUCCESS) rt->captures.End(stream);

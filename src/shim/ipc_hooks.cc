@@ -138,6 +138,10 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   Entry rt;
   RangeInfo range;
   if (!rt || !rt->ranges.Find(address, &range)) return Real().cuIpcGetMemHandle(handle, address);
+  if (range.asleep) {
+    Log(LogLevel::kWarn, "cuIpcGetMemHandle on memory that is asleep fails; wake it first (headroom wake)");
+    return CUDA_ERROR_ILLEGAL_STATE;
+  }
   RetryClosed(*rt);
   return GetHandle(*rt, range, handle);
 }

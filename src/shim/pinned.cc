@@ -1,29 +1,37 @@
 // Uses of memory that hold on to its chunks: sparse arrays, multicast objects,
 // descriptors of address ranges, RDMA registrations. What they use is pinned: it
-// does not move any more.
+// does not move any more. Memory that is asleep has no chunks to hold on to.
 #include <vector>
 
+#include "base/log.h"
 #include "runtime/runtime.h"
 #include "shim/real.h"
 
 namespace headroom {
 namespace {
 
-void PinAt(Runtime& rt, CUdeviceptr address) {
+CUresult RefuseAsleep() {
+  Log(LogLevel::kWarn, "memory that is asleep cannot be registered or bound; wake it first (headroom wake)");
+  return CUDA_ERROR_ILLEGAL_STATE;
+}
+
+CUresult PinAt(Runtime& rt, CUdeviceptr address) {
   HandleTable::MappingInfo mapping;
-  if (rt.ranges.Pin(address)) return;
+  if (rt.IsAsleep(address)) return RefuseAsleep();
+  if (rt.ranges.Pin(address)) return CUDA_SUCCESS;
   if (rt.handles.FindMapping(address, &mapping)) rt.handles.Pin(mapping.handle, false);
+  return CUDA_SUCCESS;
 }
 
 // The driver's handle behind the program's, which stays what it is from now on.
-// False: the program's is in several chunks.
-bool PinOne(Runtime& rt, CUmemGenericAllocationHandle* handle) {
+CUresult PinOne(Runtime& rt, CUmemGenericAllocationHandle* handle) {
   HandleRecord record;
-  if (!rt.handles.Find(*handle, &record)) return true;
-  if (record.chunks.size() != 1) return false;
+  if (!rt.handles.Find(*handle, &record)) return CUDA_SUCCESS;
+  if (!record.awake()) return RefuseAsleep();
+  if (record.chunks.size() != 1) return CUDA_ERROR_NOT_SUPPORTED;
   rt.handles.Pin(*handle, false);
   *handle = record.chunks[0].handle;
-  return true;
+  return CUDA_SUCCESS;
 }
 
 // A sparse array names handles: the driver's own are put in place of the shim's.
@@ -34,7 +42,8 @@ CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
   std::vector<CUarrayMapInfo> translated(infos, infos + count);
   for (CUarrayMapInfo& info : translated) {
     const bool named = info.memHandleType == CU_MEM_HANDLE_TYPE_GENERIC;
-    if (named && !PinOne(*rt, &info.memHandle.memHandle)) return CUDA_ERROR_NOT_SUPPORTED;
+    const CUresult pinned = named ? PinOne(*rt, &info.memHandle.memHandle) : CUDA_SUCCESS;
+    if (pinned != CUDA_SUCCESS) return pinned;
   }
   return native(translated.data());
 }
@@ -60,28 +69,33 @@ CUresult cuMulticastBindMem(CUmemGenericAllocationHandle multicast, size_t multi
                             CUmemGenericAllocationHandle handle, size_t offset, size_t bytes,
                             unsigned long long flags) {
   Entry rt;
-  if (rt && !PinOne(*rt, &handle)) return CUDA_ERROR_NOT_SUPPORTED;
+  const CUresult pinned = rt ? PinOne(*rt, &handle) : CUDA_SUCCESS;
+  if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuMulticastBindMem(multicast, multicast_offset, handle, offset, bytes, flags);
 }
 
 CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle multicast, size_t offset, CUdeviceptr address,
                              size_t bytes, unsigned long long flags) {
   Entry rt;
-  if (rt) PinAt(*rt, address);
+  const CUresult pinned = rt ? PinAt(*rt, address) : CUDA_SUCCESS;
+  if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuMulticastBindAddr(multicast, offset, address, bytes, flags);
 }
 
 CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr address, size_t bytes,
                                        CUmemRangeHandleType type, unsigned long long flags) {
   Entry rt;
-  if (rt) PinAt(*rt, address);
+  const CUresult pinned = rt ? PinAt(*rt, address) : CUDA_SUCCESS;
+  if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuMemGetHandleForAddressRange(handle, address, bytes, type, flags);
 }
 
 // Libraries that register memory for RDMA ask for synchronous copies first.
 CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute, CUdeviceptr address) {
   Entry rt;
-  if (rt && attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) PinAt(*rt, address);
+  const CUresult pinned =
+      rt && attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS ? PinAt(*rt, address) : CUDA_SUCCESS;
+  if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuPointerSetAttribute(value, attribute, address);
 }
 

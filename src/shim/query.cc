@@ -34,9 +34,17 @@ CUresult RangeAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr a
 }
 
 // Where the program mapped spilled memory that it takes for a device chunk, only
-// what gives the host, or several chunks, away is answered here.
-CUresult SpilledMappingAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address,
-                                 const HandleTable::MappingInfo& mapping) {
+// what gives the host, or several chunks, away is answered here. Of memory that is asleep the driver knows
+// nothing: it is answered as a range is, of no context, as the driver says of mapped memory.
+CUresult AwayMappingAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address,
+                              const HandleTable::MappingInfo& mapping) {
+  if (mapping.asleep) {
+    RangeInfo range;
+    range.va = mapping.va;
+    range.requested = mapping.bytes;
+    range.device = mapping.device;
+    return RangeAttribute(data, attribute, address, range, true);
+  }
   switch (attribute) {
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return Answer(data, static_cast<unsigned>(CU_MEMORYTYPE_DEVICE));
     case CU_POINTER_ATTRIBUTE_HOST_POINTER: return CUDA_ERROR_INVALID_VALUE;
@@ -95,7 +103,7 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr a
   if (rt && rt->FindRange(address, &range, &imported)) {
     mapping.va = range.va;
     mapping.bytes = range.requested;
-  } else if (!rt || !rt->handles.FindSpilledMapping(address, &mapping)) {
+  } else if (!rt || !rt->handles.FindAwayMapping(address, &mapping)) {
     return Real().cuMemGetAddressRange_v2(base, bytes, address);
   }
   if (base != nullptr) *base = mapping.va;
@@ -111,8 +119,8 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdevi
   if (!rt || data == nullptr) return Real().cuPointerGetAttribute(data, attribute, address);
   if (rt->FindRange(address, &range, &imported))
     return RangeAttribute(data, attribute, address, range, imported);
-  if (rt->handles.FindSpilledMapping(address, &mapping)) {
-    return SpilledMappingAttribute(data, attribute, address, mapping);
+  if (rt->handles.FindAwayMapping(address, &mapping)) {
+    return AwayMappingAttribute(data, attribute, address, mapping);
   }
   return Real().cuPointerGetAttribute(data, attribute, address);
 }
@@ -130,9 +138,9 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
       return RangeAttribute(out, attribute, address, range, imported);
     });
   }
-  if (rt->handles.FindSpilledMapping(address, &mapping)) {
+  if (rt->handles.FindAwayMapping(address, &mapping)) {
     return Overwrite(count, attributes, data, [&](void* out, CUpointer_attribute attribute) {
-      return SpilledMappingAttribute(out, attribute, address, mapping);
+      return AwayMappingAttribute(out, attribute, address, mapping);
     });
   }
   return result;

@@ -2,9 +2,10 @@
 // when it has not, and in several chunks where no tier can hold it whole. The
 // program maps it as it maps any other; PyTorch's expandable segments and XLA's
 // allocator reach the other tiers this way. What the program holds is a number of the shim's
-// own (handle_table.h), so every function that takes a handle is here or in pinned.cc.
+// own (handle_table.h), so every function that takes a handle is here, in vmm_map.cc or in pinned.cc.
+#include "shim/vmm.h"
+
 #include "base/log.h"
-#include "driver/insist.h"
 #include "runtime/allocate.h"
 #include "runtime/displace.h"
 #include "runtime/intent.h"
@@ -35,7 +36,7 @@ void GiveBackClaim(DeviceState& device, const HandleRecord& record) {
 
 CUresult CreateOnDevice(Runtime& rt, DeviceState& device, HandleRecord& record,
                         const CUmemAllocationProp* prop, unsigned long long flags) {
-  record.small = record.bytes < rt.options.range_threshold;
+  record.small = !IsLarge(rt, record.bytes);
   const bool claimed =
       record.small ? device.tier.ClaimSmall(record.bytes)
                    : record.bytes <= device.source.DeviceFree() && device.tier.ClaimChunk(record.bytes);
@@ -116,11 +117,13 @@ CUresult GiveBack(Runtime& rt, HandleRecord record) {
   return ToCuResult(status);
 }
 
-// The last mapping is gone, and no reference was left: what cannot be given back
-// now is nobody's business but ours.
+}  // namespace
+
 void GiveBackLater(Runtime& rt, HandleRecord record) {
   if (!Release(*rt.ExistingDevice(record.device), record).ok()) rt.handles.Bury(record);
 }
+
+namespace {
 
 // Memory that other requests have left to be given back.
 void Reclaim(Runtime& rt, DeviceState& device) {
@@ -132,7 +135,7 @@ void Reclaim(Runtime& rt, DeviceState& device) {
 CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CUmemAllocationProp* prop,
                 unsigned long long flags) {
   // Placed whole, so what is to be spread goes where there is room, like all else.
-  const bool movable = record.bytes >= rt.options.range_threshold && record.pins == 0;
+  const bool movable = IsLarge(rt, record.bytes) && record.pins == 0;
   if (record.hint == Hint::kCold && movable && CreateCold(device, record)) return CUDA_SUCCESS;
   CUresult result = CreateOnDevice(rt, device, record, prop, flags);
   if (result == CUDA_ERROR_OUT_OF_MEMORY && MakeRoomFor(rt, device, record.bytes)) {
@@ -140,14 +143,6 @@ CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CU
   }
   if (result != CUDA_ERROR_OUT_OF_MEMORY || IsSpecial(*prop)) return result;
   return CreateSpilled(device, record);
-}
-
-CUresult MapSeveral(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, const HandleRecord& record) {
-  if (offset != 0 || bytes != record.bytes) return CUDA_ERROR_NOT_SUPPORTED;  // as the driver has it
-  uint64_t mapped = 0;
-  const Status status = MapChunks(rt.driver, va, record.chunks, &mapped);
-  if (!status.ok() && mapped > 0) Insist([&] { return rt.driver.MemUnmap(va, mapped); });
-  return ToCuResult(status);
 }
 
 }  // namespace
@@ -172,6 +167,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   const PlanRequest intent = IntentFor(*rt, bytes);
   record.hint = intent.hint;
   record.wants_device = intent.hint == Hint::kNone || intent.hint == Hint::kHot;
+  MarkByThread(&record);
   rt->driver.CtxGetCurrent(&record.context);
   Reclaim(*rt, *device);
   CUresult result = Create(*rt, *device, record, prop, flags);
@@ -199,78 +195,6 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
     case HandleTable::Released::kDead: break;
   }
   return GiveBack(*rt, std::move(record));
-}
-
-CUresult cuMemMap(CUdeviceptr va, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
-                  unsigned long long flags) {
-  Entry rt;
-  HandleRecord record;
-  if (!rt || !rt->handles.Find(handle, &record)) return Real().cuMemMap(va, bytes, offset, handle, flags);
-  const CUresult result = record.chunks.size() > 1
-                              ? MapSeveral(*rt, va, bytes, offset, record)
-                              : Real().cuMemMap(va, bytes, offset, record.chunks[0].handle, flags);
-  if (result == CUDA_SUCCESS) rt->handles.AddMapping(va, bytes, handle);
-  return result;
-}
-
-CUresult cuMemSetAccess(CUdeviceptr va, size_t bytes, const CUmemAccessDesc* access, size_t count) {
-  Entry rt;
-  const CUresult result = Real().cuMemSetAccess(va, bytes, access, count);
-  if (rt && result == CUDA_SUCCESS) rt->handles.NoteAccess(va, bytes, access, count);
-  return result;
-}
-
-CUresult cuMemUnmap(CUdeviceptr va, size_t bytes) {
-  Entry rt;
-  const CUresult result = Real().cuMemUnmap(va, bytes);
-  if (!rt || result != CUDA_SUCCESS) return result;
-  for (HandleRecord& record : rt->handles.RemoveMappings(va, bytes)) GiveBackLater(*rt, std::move(record));
-  return result;
-}
-
-CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* out, void* address) {
-  Entry rt;
-  HandleTable::MappingInfo mapping;
-  // References are counted here: the driver sees the memory's first and last only.
-  if (rt && out != nullptr && rt->handles.FindMapping(reinterpret_cast<CUdeviceptr>(address), &mapping)) {
-    rt->handles.AddReference(mapping.handle);
-    *out = mapping.handle;
-    return CUDA_SUCCESS;
-  }
-  return Real().cuMemRetainAllocationHandle(out, address);
-}
-
-CUresult cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle handle,
-                                      CUmemAllocationHandleType type, unsigned long long flags) {
-  Entry rt;
-  HandleRecord record;
-  if (!rt || !rt->handles.Find(handle, &record)) {
-    return Real().cuMemExportToShareableHandle(out, handle, type, flags);
-  }
-  if (record.chunks.size() != 1) {
-    Log(LogLevel::kWarn, "a cuMemCreate of %llu MiB lies in several chunks and cannot be exported",
-        static_cast<unsigned long long>(record.bytes / kMiB));
-    return CUDA_ERROR_NOT_SUPPORTED;
-  }
-  // Chunks that were made anew can be exported whether or not the program asked for it.
-  if ((record.shareable & unsigned(type)) == 0) return CUDA_ERROR_INVALID_VALUE;
-  rt->handles.Pin(handle, true);
-  return Real().cuMemExportToShareableHandle(out, record.chunks[0].handle, type, flags);
-}
-
-CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
-                                                CUmemGenericAllocationHandle handle) {
-  Entry rt;
-  HandleRecord record;
-  const bool known = rt && rt->handles.Find(handle, &record);
-  const CUresult result =
-      Real().cuMemGetAllocationPropertiesFromHandle(prop, known ? record.chunks[0].handle : handle);
-  if (known && result == CUDA_SUCCESS) {
-    prop->location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-    prop->location.id = record.device;
-    prop->requestedHandleTypes = static_cast<CUmemAllocationHandleType>(record.shareable);
-  }
-  return result;
 }
 
 }  // extern "C"

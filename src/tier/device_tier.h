@@ -32,6 +32,7 @@ class DeviceTier {
   // Counts memory that the program takes from the driver itself. False: no room.
   bool ClaimSmall(uint64_t bytes);
   void ReleaseSmall(uint64_t bytes);
+  uint64_t small_used() const { return small_used_.load(std::memory_order_relaxed); }
   // Counts physical memory of a program's own cuMemCreate; leaves the reserve free.
   bool ClaimChunk(uint64_t bytes) { return budget_.Claim(bytes, ReserveLeft()); }
   void ReleaseChunk(uint64_t bytes) { budget_.Release(bytes); }

@@ -45,9 +45,24 @@ Result<Chunk> HostTier::Create(uint64_t bytes) {
 
 Result<Chunk> HostTier::CreateUpTo(uint64_t bytes) {
   Chunk chunk;
-  if (!TakeKept(0, bytes, &chunk)) return Create(bytes);
-  in_use_.Claim(chunk.bytes);
-  return chunk;
+  if (TakeKeptUpTo(bytes, &chunk)) return chunk;
+  return Create(bytes);
+}
+
+bool HostTier::TakeKeptUpTo(uint64_t bytes, Chunk* chunk) {
+  if (!TakeKept(0, bytes, chunk)) return false;
+  in_use_.Claim(chunk->bytes);
+  return true;
+}
+
+bool HostTier::TakeSmallestKept(Chunk* chunk) {
+  {
+    MutexLock lock(mutex_);
+    if (kept_.empty()) return false;
+    HandOut(kept_.begin(), chunk);
+  }
+  in_use_.Claim(chunk->bytes);
+  return true;
 }
 
 Status HostTier::Release(const Chunk& chunk) {
@@ -99,11 +114,14 @@ bool HostTier::TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk) {
   MutexLock lock(mutex_);
   auto next = kept_.upper_bound(at_most);
   if (next == kept_.begin() || std::prev(next)->first < at_least) return false;
-  --next;
-  *chunk = next->second;
-  kept_.erase(next);
-  kept_bytes_ -= chunk->bytes;
+  HandOut(std::prev(next), chunk);
   return true;
+}
+
+void HostTier::HandOut(std::multimap<uint64_t, Chunk>::iterator kept, Chunk* chunk) {
+  *chunk = kept->second;
+  kept_.erase(kept);
+  kept_bytes_ -= chunk->bytes;
 }
 
 Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {

@@ -50,6 +50,10 @@ class HostTier {
   // The same, but rather than create memory it hands out a smaller chunk that is
   // kept. For pieces that may consist of several.
   Result<Chunk> CreateUpTo(uint64_t bytes);
+  // A chunk that is kept, none created: the largest of at most `bytes`, or the smallest there is.
+  // False: no such one.
+  bool TakeKeptUpTo(uint64_t bytes, Chunk* chunk);
+  bool TakeSmallestKept(Chunk* chunk);
   // Takes the chunk back, unmapped by now: keeps it, unless it was exported, or gives
   // it to the driver. On failure nothing changed; try again.
   Status Release(const Chunk& chunk);
@@ -74,6 +78,7 @@ class HostTier {
 
  private:
   bool TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk);
+  void HandOut(std::multimap<uint64_t, Chunk>::iterator kept, Chunk* chunk) HEADROOM_REQUIRES(mutex_);
   Status CreateNew(uint64_t bytes, Chunk* chunk);
   Status Destroy(const Chunk& chunk);
   bool ClaimShare(uint64_t bytes);

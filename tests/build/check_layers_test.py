@@ -31,6 +31,7 @@ def test_passes_on_includes_that_go_down(tree):
     ("src/tier/bad.h", '"../range/range.h"', "'range' is above 'tier'"),
     ("src/shim/bad.h", '"cli/run.h"', "'cli' and 'shim' stand side by side"),
     ("src/cli/bad.h", '"shim/hooks.h"', "'shim' and 'cli' stand side by side"),
+    ("src/cumem/bad.h", '"range/range.h"', "'cumem' knows base and driver alone"),
     ("src/driver/bad.h", '"sim/device.h"', "driver does not know sim/"),
     ("sim/bad.h", '"base/size.h"', "sim/ includes nothing of src/"),
     ("sim/deep/bad.h", '"../../src/base/size.h"', "sim/ includes nothing of src/"),

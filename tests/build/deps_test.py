@@ -38,7 +38,7 @@ class Machine:
 
     def have(self, *names):
         for name in names:
-            self.command(name, "exit 0") if "/" not in name else self.write(f"include/{name}")
+            self.write(f"include/{name}") if name.endswith((".h", ".hpp")) else self.command(name, "exit 0")
 
     def environment(self):
         return {"PATH": str(self.root / "bin"), "HEADROOM_OS_RELEASE": str(self.root / "os-release"),
@@ -56,7 +56,7 @@ def machine(tmp_path, write):
     return Machine(tmp_path, write)
 
 
-BUILD = ["g++", "cmake", "ninja", "nlohmann/json.hpp", "CLI/CLI.hpp", "fmt/format.h"]
+BUILD = ["g++", "cmake", "ninja", "nlohmann/json.hpp", "CLI/CLI.hpp", "fmt/format.h", "xxhash.h"]
 
 
 def test_does_nothing_when_all_is_there(machine):
@@ -74,14 +74,26 @@ def test_asks_for_only_what_is_missing_and_says_so(machine):
 
 def test_asks_for_nothing_of_another_purpose(machine):
     machine.gate.passes("build", env=machine.environment())
-    assert sorted(machine.asked_for()) == ["cmake", "g++", "libcli11-dev", "libfmt-dev", "ninja-build",
-                                           "nlohmann-json3-dev"]
+    assert sorted(machine.asked_for()) == ["cmake", "g++", "libcli11-dev", "libfmt-dev",
+                                           "libxxhash-dev", "ninja-build", "nlohmann-json3-dev"]
 
 
 def test_benchmarks_alone_ask_for_valgrind(machine):
     machine.have(*BUILD)
     machine.gate.passes("build", "bench", env=machine.environment())
     assert machine.asked_for() == ["valgrind"]
+
+
+@pytest.mark.parametrize("purpose", ["test", "wheel"])
+@pytest.mark.parametrize("place", ["include/python3.11/Python.h", "elsewhere/Python.h"])
+def test_tests_and_the_wheel_ask_for_pythons_headers(machine, purpose, place):
+    machine.command("python3", f'[[ $2 != *sysconfig* ]] || echo "{machine.root}/elsewhere"')
+    machine.gate.passes(purpose, env=machine.environment())
+    assert "python3-dev" in machine.asked_for()
+    (machine.root / "apt.log").unlink()
+    machine.write(place)
+    machine.gate.passes(purpose, env=machine.environment())
+    assert "python3-dev" not in machine.asked_for()
 
 
 def test_goes_through_sudo_when_not_root(machine):

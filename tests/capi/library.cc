@@ -31,8 +31,8 @@ const LibraryFunctions& Library() {
     void* library = Open();
 #define HEADROOM_FUNCTION(name) Find(library, "headroom_" #name, &found.name);
 #include "library_functions.def"
-    Find(library, "managed_malloc", &found.managed_malloc);
-    Find(library, "managed_free", &found.managed_free);
+#define HEADROOM_FOREIGN_FUNCTION(name) Find(library, #name, &found.name);
+#include "foreign_functions.def"
     return found;
   }();
   return functions;

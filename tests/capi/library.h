@@ -7,7 +7,9 @@
 #include <gtest/gtest.h>
 
 #include "headroom/headroom.h"
+#include "headroom/sleep.h"
 #include "headroom/torch_allocator.h"
+#include "headroom/torch_memory_saver.h"
 #include "program.h"
 
 namespace headroom::shim_test {
@@ -15,8 +17,8 @@ namespace headroom::shim_test {
 struct LibraryFunctions {
 #define HEADROOM_FUNCTION(name) decltype(&headroom_##name) name = nullptr;
 #include "library_functions.def"
-  decltype(&::managed_malloc) managed_malloc = nullptr;
-  decltype(&::managed_free) managed_free = nullptr;
+#define HEADROOM_FOREIGN_FUNCTION(name) decltype(&::name) name = nullptr;
+#include "foreign_functions.def"
 };
 const LibraryFunctions& Library();
 // Whether the library's hooks stand in front of the driver in this run.

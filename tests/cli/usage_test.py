@@ -8,8 +8,9 @@ import pytest
     [
         ([], ["run", "demo", "doctor", "bench", "headroom help"]),
         (["rum"], ["'rum'", "did you mean 'run'"]),
+        (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, demo, doctor, bench and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, sleep, wake, ps, demo, doctor, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "headroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -120,7 +121,7 @@ def test_general_help(headroom, arguments):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
 def test_help_of_a_command(headroom, command):
     words = command.split()
     by_option = headroom(*words, "--help")
@@ -139,14 +140,14 @@ def test_help_of_bench_lists_what_it_measures(headroom, arguments):
     assert "headroom bench tiers" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
 def test_help_names_every_option_that_is_accepted(headroom, command):
     """An option of the help text is known to the parser: asking for help with it works."""
     text = headroom("help", *command.split()).stdout
     options = {word.split("=")[0] for line in text.splitlines() if line.startswith("  --") for word in line.split()[:1]}
     assert options
     for option in options:
-        flags = ("--report", "--dry-run", "--json", "--allow-oversubscription")
+        flags = ("--report", "--dry-run", "--json", "--allow-oversubscription", "--no-control", "--verify", "--all", "--lazy")
         flag = [option] if option in flags else [option, "1GiB"]
         done = headroom(*command.split(), *flag, "--help")
         assert done.returncode == 0, (option, done.stderr)

@@ -96,17 +96,31 @@ def test_a_script_named_headroom_is_not_taken_for_the_command(python, tmp_path):
     assert done.returncode == 126 and "install the wheel" in done.stderr
 
 
+def headers():
+    """The public headers that _capi.py repeats, without comments."""
+    folder = PACKAGE.parent / "include/headroom"
+    text = "".join((folder / name).read_text() for name in ("headroom.h", "sleep.h", "torch_memory_saver.h"))
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
 def test_structures_have_the_header_s_names_in_its_order():
-    header = re.sub(r"/\*.*?\*/", "", (PACKAGE.parent / "include/headroom/headroom.h").read_text(), flags=re.DOTALL)
-    structures = {"placement": _capi.PlacementStruct, "move": _capi.MoveStruct, "stats": _capi.StatsStruct}
+    structures = {"placement": _capi.PlacementStruct, "move": _capi.MoveStruct, "stats": _capi.StatsStruct,
+                  "tag_action": _capi.TagActionStruct, "sleep_request": _capi.SleepRequestStruct,
+                  "sleep_report": _capi.SleepReportStruct, "tag_state": _capi.TagStateStruct}
     for kind, structure in structures.items():
-        body = header.split(f"typedef struct headroom_{kind} {{")[1].split("}")[0]
-        names = [line.split(";")[0].split()[-1] for line in body.splitlines() if ";" in line]
-        assert names == [name for name, _ in structure._fields_]
+        body = headers().split(f"typedef struct headroom_{kind} {{")[1].split("}")[0]
+        names = [line.split(";")[0].split("[")[0].split()[-1] for line in body.splitlines() if ";" in line]
+        assert names == [name for name, *_ in structure._fields_]
+
+
+@pytest.mark.parametrize("prefix,table", [("SLEEP", _capi.ACTIONS), ("HOLD", _capi.HOLDS)])
+def test_numbers_are_those_of_the_header(prefix, table):
+    for name, number in table.items():
+        assert re.search(rf"HEADROOM_{prefix}_{name.upper()} = {number}\b", headers()), name
 
 
 def test_functions_are_those_of_the_header():
-    header = (PACKAGE.parent / "include/headroom/headroom.h").read_text()
+    header = headers()
     for name, (_, arguments) in _capi._PROTOTYPES.items():
         declared = header.split(f" {name}(")[-1] if f" {name}(" in header else header.split(f"*{name}(")[-1]
         parameters = [text for text in declared.split(")")[0].split(",") if text.strip() != "void"]

@@ -2,6 +2,7 @@
 // works, and what the program is told.
 #include <thread>
 
+#include "headroom/sleep.h"
 #include "ipc_fixture.h"
 
 namespace headroom::shim_test {
@@ -267,6 +268,30 @@ TEST_F(IpcPeerTest, AnotherDevicesMemoryKeepsItsDevice) {
   UseDevice(0);
   Close(p);
   EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+}
+
+TEST_F(IpcTest, WhatSleepsIsOpenedAfterItsWakeAndWhatIsOpenStaysAwake) {
+  const CUdeviceptr p = Alloc(kThreshold);
+  Fill(p, kThreshold, 4);
+  const CUipcMemHandle handle = Export(p);
+  const headroom_sleep_request all = {nullptr, 0, nullptr, HEADROOM_HOLD_NONE, 0};
+  headroom_sleep_report report{};
+  ASSERT_EQ(headroom_sleep(&all, &report, sizeof report), HEADROOM_OK) << headroom_last_error();
+  EXPECT_EQ(report.ranges, 1u);
+  Actor importer;
+  std::string error;
+  EXPECT_EQ(importer.Open(handle, &error), 0u);
+  EXPECT_EQ(error, "CUDA_ERROR_INVALID_VALUE");
+  ASSERT_EQ(headroom_wake(nullptr, 0, 0, nullptr, 0), HEADROOM_OK) << headroom_last_error();
+  const CUdeviceptr there = importer.Open(handle);
+  EXPECT_EQ(importer.CountBad(there, kThreshold, 4), 0u);
+  ASSERT_EQ(headroom_sleep(&all, &report, sizeof report), HEADROOM_OK) << headroom_last_error();
+  EXPECT_EQ(report.ranges, 0u);
+  EXPECT_EQ(report.left_awake, kThreshold);
+  EXPECT_EQ(importer.CountBad(there, kThreshold, 4), 0u);
+  EXPECT_EQ(importer.Close(there), "CUDA_SUCCESS");
+  EXPECT_EQ(importer.End(), 0);
+  Free(p);
 }
 
 }  // namespace

@@ -80,6 +80,9 @@ struct Case {
 
 // Operations that move memory, for the limits of sweep_moves.cc.
 std::vector<Case> MoveCases();
+// That put memory to sleep, and wake it lazily, for those of sweep_sleep.cc.
+std::vector<Case> SleepCases();
+std::vector<Case> LazyCases();
 
 template <typename Kind, auto... kArguments>
 Case MakeCase(const char* name) {

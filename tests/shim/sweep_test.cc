@@ -280,6 +280,8 @@ INSTANTIATE_TEST_SUITE_P(ManagedPcie, SweepTest,
                                          MakeCase<AllocAndFree, kForRanges>("LargeAlloc")),
                          CaseName);
 INSTANTIATE_TEST_SUITE_P(Moves, SweepTest, testing::ValuesIn(MoveCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Sleeps, SweepTest, testing::ValuesIn(SleepCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Lazily, SweepTest, testing::ValuesIn(LazyCases()), CaseName);
 INSTANTIATE_TEST_SUITE_P(TwoDevices, SweepTest, testing::Values(MakeCase<EnablePeer>("EnablePeerAccess")),
                          CaseName);
 

@@ -50,7 +50,7 @@ TEST_F(HandleTableTest, MappingsOutliveReferences) {
   EXPECT_EQ(table_.Release(5, &out_), Released::kStillUsed);
   EXPECT_EQ(table_.Release(5, &out_), Released::kInvalid);
   EXPECT_TRUE(table_.RemoveMappings(1000, 100).empty());
-  ASSERT_TRUE(table_.FindSpilledMapping(2099, &mapping_));
+  ASSERT_TRUE(table_.FindAwayMapping(2099, &mapping_));
   EXPECT_EQ(mapping_.va, 2000u);
   EXPECT_EQ(table_.RemoveMappings(2000, 100).size(), 1u);
   EXPECT_FALSE(table_.FindMapping(2000, &mapping_));
@@ -73,9 +73,39 @@ TEST_F(HandleTableTest, FindsMappingsByEveryAddressInside) {
   EXPECT_TRUE(table_.FindMapping(1000, &mapping_));
   EXPECT_TRUE(table_.FindMapping(1099, &mapping_));
   EXPECT_FALSE(table_.FindMapping(1100, &mapping_));
-  EXPECT_FALSE(table_.FindSpilledMapping(1000, &mapping_));
+  EXPECT_FALSE(table_.FindAwayMapping(1000, &mapping_));
   table_.Insert(Record(6, 50, Tier::kHost));
-  EXPECT_FALSE(table_.FindSpilledMapping(1000, &mapping_));  // another one's
+  EXPECT_FALSE(table_.FindAwayMapping(1000, &mapping_));  // another one's
+}
+
+class Nothing : public Asleep {
+ public:
+  AsleepBytes Bytes() const override { return {}; }
+};
+
+TEST_F(HandleTableTest, TellsWhatSleepsInASpan) {
+  for (const CUmemGenericAllocationHandle handle : {5, 6, 7}) {
+    table_.Insert(Record(handle, 100, Tier::kDevice));
+    table_.AddMapping(handle * 100, 100, handle);
+  }
+  EXPECT_TRUE(table_.SleepingIn(500, 300).empty());
+  table_.WithAll([](const std::vector<HandleRecord*>& records) {
+    for (HandleRecord* record : records) {
+      if (record->handle != 6) record->asleep = std::make_shared<Nothing>();
+    }
+  });
+  const std::vector<HandleTable::Span> spans = table_.SleepingIn(500, 300);
+  ASSERT_EQ(spans.size(), 2u);
+  EXPECT_EQ(spans[0].va, 500u);
+  EXPECT_EQ(spans[1].va, 700u);
+  EXPECT_EQ(spans[1].bytes, 100u);
+  EXPECT_TRUE(table_.SleepingIn(600, 100).empty());
+  EXPECT_TRUE(table_.FindAwayMapping(550, &mapping_));
+  EXPECT_TRUE(mapping_.asleep);
+  EXPECT_FALSE(table_.FindAwayMapping(650, &mapping_));
+  EXPECT_EQ(table_.Release(5, &out_), Released::kStillUsed);
+  ASSERT_EQ(table_.RemoveMappings(500, 100).size(), 1u);
+  EXPECT_EQ(table_.SleepingIn(500, 300).size(), 1u);
 }
 
 TEST_F(HandleTableTest, OneUnmapMayEndSeveral) {

@@ -75,6 +75,26 @@ TEST_P(HostTierTest, KeepsSmallEnoughChunksAndHandsThemOutAgain) {
   EXPECT_TRUE(tier_->Release(*again).ok());
 }
 
+TEST_P(HostTierTest, HandsOutWhatIsKeptAndCreatesNothing) {
+  Chunk chunk;
+  EXPECT_FALSE(tier_->TakeKeptUpTo(100 * kMiB, &chunk));
+  EXPECT_FALSE(tier_->TakeSmallestKept(&chunk));
+  for (const uint64_t mib : {4, 8, 16}) ASSERT_TRUE(tier_->CreateKept(mib * kMiB));
+  EXPECT_FALSE(tier_->TakeKeptUpTo(2 * kMiB, &chunk));
+  ASSERT_TRUE(tier_->TakeKeptUpTo(10 * kMiB, &chunk));
+  EXPECT_EQ(chunk.bytes, 8 * kMiB);
+  EXPECT_EQ(tier_->in_use().used(), 8 * kMiB);
+  EXPECT_EQ(tier_->kept_bytes(), 20 * kMiB);
+  Chunk smallest;
+  ASSERT_TRUE(tier_->TakeSmallestKept(&smallest));
+  EXPECT_EQ(smallest.bytes, 4 * kMiB);
+  EXPECT_EQ(tier_->in_use().used(), 12 * kMiB);
+  EXPECT_EQ(Claimed(), 28 * kMiB);
+  EXPECT_EQ(Fake().creates, 3);
+  EXPECT_TRUE(tier_->Release(chunk).ok());
+  EXPECT_TRUE(tier_->Release(smallest).ok());
+}
+
 TEST_P(HostTierTest, KeepsNoMoreThanItsShareOfChunks) {
   std::vector<Chunk> chunks;
   for (int i = 0; i < 4; ++i) chunks.push_back(*tier_->Create(20 * kMiB));

@@ -1,5 +1,5 @@
-"""headroom for PyTorch: a global allocator (`use`), pools for single blocks of a program (`pool`), and weights
-that are streamed from host memory (`stream`).
+"""headroom for PyTorch: a global allocator (`use`), pools for single blocks of a program (`pool`), blocks whose
+memory sleeps and wakes by a tag (`region`), and weights that are streamed from host memory (`stream`).
 
 Importing this imports PyTorch and touches neither CUDA nor headroom's library.
 """
@@ -7,7 +7,7 @@ Importing this imports PyTorch and touches neither CUDA nor headroom's library.
 from __future__ import annotations
 
 from headroom.torch._allocator import use
-from headroom.torch._pool import Pool, pool
+from headroom.torch._pool import Pool, pool, region
 from headroom.torch._stream import StreamHandle, StreamStats, stream
 
-__all__ = ["Pool", "StreamHandle", "StreamStats", "pool", "stream", "use"]
+__all__ = ["Pool", "StreamHandle", "StreamStats", "pool", "region", "stream", "use"]

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
-from headroom import _capi, _library, _memory, _settings
-from headroom._errors import Error, InvalidArgument
+from headroom import _capi, _intent, _memory, _settings
+from headroom._errors import Error
+from headroom._intent import Intent
+from headroom._sleep import Region
 from headroom.torch import _allocator
 from headroom.torch._torch import torch
 
-_LONGEST_TAG = 63
-
-Key = Tuple[int, int, int, int, Optional[bytes]]  # device, policy, backend, hint, tag
+Key = Tuple[int, Intent]  # the device, and what is said of all memory of the MemPool
 
 _lock = threading.Lock()
 _shelf: Dict[Key, List[Any]] = {}
@@ -32,14 +32,12 @@ class _Frame:
 
     def __init__(self, key: Key, mem_pool: Any, borrowed: bool) -> None:
         self.key, self.mem_pool, self.borrowed = key, mem_pool, borrowed
+        self.before = _intent.current()  # of the thread, for when the block ends
         self._route: Optional[contextlib.ExitStack] = None
 
     def begin(self) -> None:
-        device, policy, backend, hint, tag = self.key
         with contextlib.ExitStack() as undo:
-            _place(policy, backend, hint, tag)
-            undo.callback(_place_default)
-            undo.enter_context(torch.cuda.use_mem_pool(self.mem_pool, device))
+            undo.enter_context(torch.cuda.use_mem_pool(self.mem_pool, self.key[0]))
             self._route = undo.pop_all()
 
     def end(self) -> None:
@@ -51,25 +49,28 @@ class _Frame:
 class Pool:
     """What `pool()` returns: a context manager, for any number of blocks, one inside another, in any thread."""
 
-    def __init__(self, policy: int, backend: int, hint: int, tag: Optional[bytes], device: Optional[int]) -> None:
-        self._placement = (policy, backend, hint, tag)
-        self._device = device
+    def __init__(self, intent: Intent, device: Optional[int], backup: Optional[bool] = None) -> None:
+        self._intent, self._device, self._backup = intent, device, backup
 
     def __enter__(self) -> "Pool":
         torch.cuda.init()
         device = int(torch.cuda.current_device()) if self._device is None else self._device
         frames = _thread_frames()
-        frame = _frame((device, *self._placement), frames)
+        frame = _frame((device, self._here()), frames)
         if frames:
             frames[-1].end()
         try:
+            _intent.apply(frame.key[1])
             frame.begin()
         except BaseException:
             _give_back(frame)
             if frames:
                 frames[-1].begin()
+            _intent.apply(frame.before)
             raise
         frames.append(frame)
+        if self._backup is not None and self._intent.tag is not None:
+            _intent.regions().append((self._intent.tag, not self._backup))
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -77,12 +78,24 @@ class Pool:
         if not frames:
             raise Error("a headroom pool has to be left in the thread that entered it")
         frame = frames.pop()
+        if self._backup is not None:
+            _intent.regions().pop()
         try:
             frame.end()
         finally:
             _give_back(frame)
             if frames:
                 frames[-1].begin()
+            _intent.apply(frame.before)
+
+    def _here(self) -> Intent:
+        """With the tag of the region around it where the pool has none; segments must not mix tags."""
+        if self._backup is not None:
+            return self._intent._replace(dispensable=not self._backup)
+        if not _intent.regions():
+            return self._intent
+        tag, dispensable = _intent.regions()[-1]
+        return self._intent._replace(tag=self._intent.tag or tag, dispensable=dispensable)
 
     def release(self) -> None:
         """Gives back to headroom what earlier blocks of this placement left cached, on every device.
@@ -91,12 +104,16 @@ class Pool:
         What blocks under way use is left alone. Any thread.
         """
         with _lock:
-            shelves = [(key[0], pools) for key, pools in _shelf.items() if key[1:] == self._placement]
+            shelves = [(key[0], pools) for key, pools in _shelf.items() if self._matches(key[1])]
             idle = [(device, pools.pop()) for device, pools in shelves for _ in pools[:]]
         for device in {device for device, _ in idle}:
             torch.cuda.synchronize(device)  # PyTorch frees without waiting
         for _, mem_pool in idle:
             _allocator.let_go(mem_pool)
+
+    def _matches(self, intent: Intent) -> bool:
+        same_end = self._backup is None or intent.dispensable is not self._backup
+        return same_end and intent[:4] == self._intent[:4]
 
 
 def pool(
@@ -112,7 +129,8 @@ def pool(
         cache = torch.zeros(shape, device="cuda")
 
     `policy` is gpu_first, balanced or cpu_first; `backend` tiers or managed; `hint` hot, cold, stream or none;
-    `tag` is a name for rules, of at most 63 bytes; None leaves each to options and rules. `device` is that
+    `tag` is a name for rules, sleep and wake, of at most 63 bytes (None: that of the region around it, if any);
+    None leaves each to options and rules. `device` is that
     of the block; None: the current one on entry. Tensors of other devices are not routed, and neither are
     those of other threads, autograd's among them: a backward pass allocates gradients elsewhere.
 
@@ -128,14 +146,34 @@ def pool(
     hint_number = 0 if hint is None else _memory.choice(_capi.HINTS, hint, "hint")
     policy_number = _memory.choice(_capi.POLICIES, policy, "policy")
     backend_number = _memory.choice(_capi.BACKENDS, backend, "backend")
-    name = None if tag is None else tag.encode()
-    if name is not None and (len(name) > _LONGEST_TAG or b"\0" in name or not name):
-        raise InvalidArgument(f"tag is {tag!r}; a tag has 1 to {_LONGEST_TAG} bytes and no NUL")
+    name = None if tag is None else _intent.tag_bytes(tag)
     if _allocator.in_use():
         raise Error("headroom.torch.use() is in effect, and PyTorch's pools need its own allocator; use one of the two")
     number = None if device is None else _memory.ordinal(device)
     _settings.configure()
-    return Pool(policy_number, backend_number, hint_number, name, number)
+    return Pool(Intent(policy_number, backend_number, hint_number, name), number)
+
+
+def region(tag: str, backup: bool = True, device: Any = None) -> Union[Pool, Region]:
+    """A context manager: what this thread allocates on one GPU inside the block has `tag`, by which
+    `headroom.sleep` and `headroom.wake` know it. With `backup=False` any sleep drops its contents.
+
+    with headroom.torch.region("weights"):
+        model = load().cuda()
+
+    PyTorch shares what it caches among all tensors, so a region has a torch.cuda.MemPool of its own, as
+    `pool(tag=...)` has; everything said there of threads, nesting and lifetimes holds. Behind
+    `headroom.torch.use()` it is `headroom.region`: what headroom's pool has to get anew inside the block has the
+    tag, but tensors of several tags may share it. Where tags matter, leave `use()` out.
+
+    Raises InvalidArgument; Unsupported without a library.
+    """
+    name = _intent.tag_bytes(tag)
+    number = None if device is None else _memory.ordinal(device)
+    if _allocator.in_use():
+        return Region(name, backup)
+    _settings.configure()
+    return Pool(Intent(tag=name), number, backup)
 
 
 def _thread_frames() -> List[_Frame]:
@@ -168,13 +206,3 @@ def _segment_allocator() -> Any:
         if _segments is None:
             _segments = _allocator.pluggable("headroom_segment_malloc", "headroom_segment_free")
         return _segments
-
-
-def _place(policy: int, backend: int, hint: int, tag: Optional[bytes]) -> None:
-    library = _library.load()
-    result = library.function("headroom_set_thread_placement")(policy, backend, hint, tag)
-    library.check(result, "setting this thread's placement")
-
-
-def _place_default() -> None:
-    _place(_capi.DEFAULT, _capi.DEFAULT, _capi.HINTS["none"], None)

@@ -39,6 +39,13 @@ def torch_managed(context):
     return correct(context, "headroom_managed")
 
 
+@step("torch_cumem", alone=True)
+def torch_cumem(context):
+    """cumem_allocator behind a pool of PyTorch's: sleep, wake, graphs, out of memory."""
+    folder = {"PYTHONPATH": str(context.build / "lib" / "headroom" / "python")}
+    return judge(context.call(context.program("torch_cumem.py"), 240, folder, bare=True))
+
+
 class Loop(PacedLoop):
     """A small_step.py with one allocator, without `headroom run`."""
 

@@ -14,6 +14,7 @@ import allocators  # noqa: F401  (each module registers its steps)
 import correctness  # noqa: F401
 import managed  # noqa: F401
 import moving  # noqa: F401
+import sleeping  # noqa: F401
 import timing  # noqa: F401
 import tokens  # noqa: F401
 import two_processes  # noqa: F401

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Draws what `headroom bench sleep --json` measured: how fast memory is given back and had again, each way.
+
+    headroom bench sleep --json > results.json
+    plot_sleep.py results.json sleep.svg
+
+`-` reads the results from standard input. The figure's format follows its name.
+Needs matplotlib (package python3-matplotlib).
+"""
+
+import argparse
+import json
+import sys
+
+WAYS = [
+    ("ahead", "headroom, host memory created ahead", "#1b6ca8"),
+    ("first", "headroom, nothing created ahead", "#7fb5dd"),
+    ("disk", "headroom, to disk", "#8f7fc9"),
+    ("copying", "others: a copy each, fresh pinned memory", "#c97b3d"),
+]
+WIDTH = 0.2
+GIB = 2**30
+
+
+def fail(sentence):
+    sys.exit(f"plot_sleep: {sentence}")
+
+
+def load(path):
+    try:
+        with (sys.stdin if path == "-" else open(path)) as file:
+            results = json.load(file)
+    except OSError as error:
+        fail(f"'{path}' cannot be read: {error.strerror}")
+    except ValueError:
+        fail(f"'{path}' is not JSON; write it with 'headroom bench sleep --json'")
+    if not isinstance(results, dict) or results.get("benchmark") != "sleep" or results.get("version") != 1:
+        fail(f"'{path}' does not hold results of 'headroom bench sleep'; measure again with this version")
+    return results
+
+
+def draw_operation(axes, cases, operation, link):
+    for way, (name, label, colour) in enumerate(WAYS):
+        measured = [(index, case[name][operation] / 1e9) for index, case in enumerate(cases) if case[name][operation]]
+        if not measured:
+            continue
+        places = [index + (way - 1.5) * WIDTH for index, _ in measured]
+        bars = axes.bar(places, [speed for _, speed in measured], WIDTH, label=label, color=colour)
+        axes.bar_label(bars, fmt="%.3g", fontsize=7, padding=1)
+    if link:
+        axes.axhline(link / 1e9, color="#555555", linewidth=0.9, linestyle=":")
+        axes.annotate(f"the link: {link / 1e9:.1f}", (0.99, link / 1e9), xycoords=("axes fraction", "data"), ha="right",
+                      va="bottom", fontsize=8, color="#555555")
+    axes.set_xticks(range(len(cases)), [f"{case['bytes'] / GIB:.3g} GiB\nin {case['allocations']}" for case in cases])
+    axes.set_title(operation)
+    axes.grid(True, axis="y", linewidth=0.4, alpha=0.6)
+    axes.set_axisbelow(True)
+
+
+def draw(pyplot, results, path):
+    cases = [case for case in results["cases"] if not case["skipped"]]
+    if not cases:
+        fail("nothing was measured, so there is nothing to draw; 'skipped' in the results says why")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.8), sharey=True, layout="constrained")
+    draw_operation(left, cases, "sleep", results["copies"]["device_to_host"])
+    draw_operation(right, cases, "wake", results["copies"]["host_to_device"])
+    left.set_ylabel("GB/s, everything included (slowest round)")
+    left.legend(loc="best", fontsize=8, framealpha=0.9)
+    title = f"{results['gpu']['name']}, driver {results['driver']}"
+    figure.suptitle("SIMULATED, no GPU's figures: " + title if results["simulated"] else title, fontsize=11)
+    try:
+        figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
+    except (OSError, ValueError) as error:
+        fail(f"'{path}' cannot be written: {error}; end its name in .svg, .png or .pdf")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", help="JSON of 'headroom bench sleep --json'; - for standard input")
+    parser.add_argument("figure", help="file to write, such as sleep.svg")
+    options = parser.parse_args()
+    results = load(options.results)
+    try:
+        import matplotlib
+        matplotlib.use("Agg")  # no display is needed
+        from matplotlib import pyplot
+    except ImportError:
+        fail("matplotlib is not installed for this Python; install the package python3-matplotlib")
+    draw(pyplot, results, options.figure)
+
+
+if __name__ == "__main__":
+    main()

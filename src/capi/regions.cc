@@ -1,0 +1,120 @@
+#include "capi/regions.h"
+
+#include <strings.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <deque>
+
+#include "base/mutex.h"
+#include "runtime/intent.h"
+#include "sleep/placed_memory.h"
+
+namespace headroom {
+namespace {
+
+constexpr char kOnDisk[] = " (disk)";
+constexpr size_t kMostName = kMaxTag - (sizeof kOnDisk - 1);
+
+struct Region {
+  std::string name;
+  std::string tag;
+  bool on_disk;
+};
+
+// Every region that memory may have been made in. Few, and never removed, so that what refers to
+// their strings may do so for good.
+struct Regions {
+  Mutex mutex;
+  std::deque<Region> all HEADROOM_GUARDED_BY(mutex);
+};
+
+Regions& Known() {
+  static Regions* regions = new Regions;
+  return *regions;
+}
+
+const Region& Remember(const std::string& name, bool on_disk) {
+  Regions& known = Known();
+  MutexLock lock(known.mutex);
+  for (const Region& region : known.all) {
+    if (region.name == name && region.on_disk == on_disk) return region;
+  }
+  known.all.push_back({name, on_disk ? name + kOnDisk : name, on_disk});
+  return known.all.back();
+}
+
+bool Says(const char* variable) {
+  const char* value = std::getenv(variable);
+  if (value == nullptr) return false;
+  for (const char* yes : {"1", "true", "yes", "on"}) {
+    if (strcasecmp(value, yes) == 0) return true;
+  }
+  return false;
+}
+
+RegionSettings FromEnvironment() {
+  RegionSettings settings;
+  settings.interesting = Says("TMS_INIT_ENABLE");
+  settings.cpu_backup = Says("TMS_INIT_ENABLE_CPU_BACKUP");
+  return settings;
+}
+
+void Enter(const RegionSettings& settings, ThreadIntent* intent) {
+  intent->SetTag(settings.interesting ? Remember(settings.tag, settings.disk_backup).tag.c_str() : "");
+  intent->dispensable = settings.interesting && !settings.cpu_backup && !settings.disk_backup;
+}
+
+// Threads may be in a region before any of these functions is called.
+[[gnu::constructor]] void EnterAtFirst() {
+  const RegionSettings settings = FromEnvironment();
+  if (settings.interesting) Enter(settings, &IntentAtFirst());
+}
+
+}  // namespace
+
+RegionSettings& RegionOfThread() {
+  static thread_local RegionSettings settings = FromEnvironment();
+  return settings;
+}
+
+void ApplyRegion() { Enter(RegionOfThread(), &IntentOfThread()); }
+
+std::string RegionTag(std::string_view name) {
+  std::string tag(name.substr(0, kMostName));
+  for (char& c : tag) {
+    if (!IsTag(std::string_view(&c, 1))) c = '_';
+  }
+  return tag.empty() ? "default" : tag;
+}
+
+std::vector<int> DevicesOf(const std::vector<headroom_tag_action>& actions) {
+  std::vector<int> devices;
+  const Entry rt(true);
+  if (!rt) return devices;
+  const auto named = [&](TagId tag) {
+    return std::any_of(actions.begin(), actions.end(), [&](const headroom_tag_action& action) {
+      return std::string_view(action.tag) == TagName(tag);
+    });
+  };
+  WithAllPlaced(*rt, [&](const std::vector<Placed*>& all) {
+    for (const Placed* placed : all) {
+      const bool known = std::find(devices.begin(), devices.end(), placed->device) != devices.end();
+      if (!known && named(placed->tag)) devices.push_back(placed->device);
+    }
+  });
+  return devices;
+}
+
+std::vector<headroom_tag_action> RegionActions(const char* name) {
+  std::vector<headroom_tag_action> actions;
+  Regions& known = Known();
+  MutexLock lock(known.mutex);
+  for (const Region& region : known.all) {
+    if (name != nullptr && region.name != RegionTag(name)) continue;
+    actions.push_back({region.tag.c_str(), region.on_disk ? HEADROOM_SLEEP_DISK : HEADROOM_SLEEP_KEEP});
+  }
+  return actions;
+}
+
+}  // namespace headroom

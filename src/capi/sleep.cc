@@ -1,0 +1,178 @@
+// Sleep and wake, as the program asks.
+#include "headroom/sleep.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/clock.h"
+#include "base/env.h"
+#include "capi/answer.h"
+#include "runtime/intent.h"
+#include "sleep/process.h"
+
+namespace headroom {
+namespace {
+
+Status UnknownTag(const char* tag) {
+  static thread_local char text[128];
+  std::snprintf(text, sizeof text, "no memory has had the tag '%.64s'", tag);
+  return Status(Code::kNotFound, text);
+}
+
+bool IsAction(int action) { return action >= HEADROOM_SLEEP_KEEP && action <= HEADROOM_SLEEP_STAY; }
+
+TagVerdict VerdictOf(int action) {
+  switch (action) {
+    case HEADROOM_SLEEP_KEEP: return SleepAction::kKeep;
+    case HEADROOM_SLEEP_DISK: return SleepAction::kDisk;
+    case HEADROOM_SLEEP_DROP: return SleepAction::kDrop;
+    default: return {};
+  }
+}
+
+Hold HoldOf(int hold) {
+  if (hold == HEADROOM_HOLD_WAIT) return Hold::kWait;
+  return hold == HEADROOM_HOLD_FAIL ? Hold::kFail : Hold::kCheck;
+}
+
+Status AddEntry(const headroom_tag_action& given, bool* has_rest, SleepRequest* out) {
+  if (!IsAction(given.action))
+    return Status(Code::kInvalidArgument, "action must be a headroom_sleep_action");
+  if (given.tag == nullptr) {
+    if (*has_rest) return Status(Code::kInvalidArgument, "two entries stand for whatever no other names");
+    *has_rest = true;
+    out->rest = VerdictOf(given.action);
+    return Status();
+  }
+  SleepRequest::Named entry;
+  if (!FindTag(given.tag, &entry.tag)) return UnknownTag(given.tag);
+  for (const SleepRequest::Named& other : out->tags) {
+    if (other.tag == entry.tag) return Status(Code::kInvalidArgument, "a tag is named twice");
+  }
+  entry.verdict = VerdictOf(given.action);
+  out->tags.push_back(entry);
+  return Status();
+}
+
+bool UsesDisk(const SleepRequest& request) {
+  return request.rest == SleepAction::kDisk ||
+         std::any_of(request.tags.begin(), request.tags.end(),
+                     [](const SleepRequest::Named& entry) { return entry.verdict == SleepAction::kDisk; });
+}
+
+Status Read(const headroom_sleep_request* given, SleepRequest* out) {
+  if (given == nullptr) return Status(Code::kInvalidArgument, "the request is null");
+  if (given->hold < HEADROOM_HOLD_NONE || given->hold > HEADROOM_HOLD_FAIL)
+    return Status(Code::kInvalidArgument, "hold must be a headroom_hold");
+  if (given->tags == nullptr && given->tag_count > 0)
+    return Status(Code::kInvalidArgument, "the list of tags is null");
+  bool has_rest = false;
+  for (size_t i = 0; i < given->tag_count; ++i) {
+    const Status status = AddEntry(given->tags[i], &has_rest, out);
+    if (!status.ok()) return status;
+  }
+  if (given->tag_count == 0) out->rest = SleepAction::kKeep;
+  out->hold = HoldOf(given->hold);
+  out->settings.verify = given->verify != 0;
+  out->settings.directory = given->directory != nullptr ? given->directory : std::getenv(env::kSleepDir);
+  if (UsesDisk(*out) && (out->settings.directory == nullptr || *out->settings.directory == '\0'))
+    return Status(Code::kInvalidArgument,
+                  "sleeping to disk needs a directory: name one, or set HEADROOM_SLEEP_DIR");
+  return Status();
+}
+
+Status ReadTags(const char* const* tags, size_t count, WakeRequest* out) {
+  if (tags == nullptr && count > 0) return Status(Code::kInvalidArgument, "the list of tags is null");
+  out->everything = count == 0;
+  for (size_t i = 0; i < count; ++i) {
+    if (tags[i] == nullptr) return Status(Code::kInvalidArgument, "a tag is null");
+    TagId tag = kUntagged;
+    if (!FindTag(tags[i], &tag)) return UnknownTag(tags[i]);
+    out->tags.push_back(tag);
+  }
+  return Status();
+}
+
+// Fills the program's report, whose size it knows, and answers.
+int Report(const Status& status, headroom_sleep_report report, uint64_t start, headroom_sleep_report* out,
+           size_t bytes) {
+  if (!status.ok()) report = {};
+  report.nanoseconds = NowNanoseconds() - start;
+  if (out != nullptr) std::memcpy(out, &report, std::min(bytes, sizeof report));
+  return Answer(status);
+}
+
+headroom_tag_state Exported(const TagState& state) {
+  headroom_tag_state out{};
+  std::snprintf(out.tag, sizeof out.tag, "%s", TagName(state.tag));
+  out.ranges = state.ranges;
+  out.awake = state.awake;
+  out.awake_on_gpu = state.awake_on_gpu;
+  out.kept = state.asleep.kept;
+  out.on_disk = state.asleep.on_disk;
+  out.dropped = state.asleep.dropped;
+  return out;
+}
+
+}  // namespace
+}  // namespace headroom
+
+using namespace headroom;
+
+extern "C" {
+#pragma GCC visibility push(default)
+
+int headroom_sleep(const headroom_sleep_request* request, headroom_sleep_report* out, size_t bytes) {
+  const uint64_t start = NowNanoseconds();
+  ClearError();
+  const Entry rt(true);
+  SleepRequest read;
+  SleepAnswer answer;
+  Status status = Read(request, &read);
+  if (status.ok() && !rt) status = Status(Code::kUnsupported, kNotHere);
+  if (status.ok()) status = Sleep(*rt, read, &answer);
+  const SleepCounts& counts = answer.counts;
+  return Report(
+      status,
+      {counts.ranges, counts.kept, counts.on_disk, counts.dropped, counts.released, answer.left_awake, 0},
+      start, out, bytes);
+}
+
+int headroom_wake(const char* const* tags, size_t count, int lazy, headroom_sleep_report* out, size_t bytes) {
+  const uint64_t start = NowNanoseconds();
+  ClearError();
+  const Entry rt(true);
+  WakeRequest request;
+  WakeCounts counts;
+  request.lazy = lazy != 0;
+  Status status = ReadTags(tags, count, &request);
+  if (status.ok() && !rt) status = Status(Code::kUnsupported, kNotHere);
+  if (status.ok()) status = Wake(*rt, request, &counts);
+  return Report(status, {counts.ranges, counts.restored, 0, counts.fresh, counts.on_host, 0, 0}, start, out,
+                bytes);
+}
+
+int headroom_sleep_states(headroom_tag_state* out, size_t capacity, size_t* count) {
+  ClearError();
+  if (count == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the count is null"));
+  *count = 0;
+  if (out == nullptr && capacity > 0)
+    return Answer(Status(Code::kInvalidArgument, "the place for the states is null"));
+  const Entry rt(true);
+  if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
+  const std::vector<TagState> states = States(*rt);
+  *count = states.size();
+  for (size_t i = 0; i < states.size() && i < capacity; ++i) out[i] = Exported(states[i]);
+  return HEADROOM_OK;
+}
+
+int headroom_set_thread_dispensable(int dispensable) {
+  ClearError();
+  IntentOfThread().dispensable = dispensable != 0;
+  return HEADROOM_OK;
+}
+
+#pragma GCC visibility pop
+}  // extern "C"

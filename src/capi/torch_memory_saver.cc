@@ -1,0 +1,159 @@
+#include "headroom/torch_memory_saver.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <new>
+
+#include "base/log.h"
+#include "capi/regions.h"
+#include "headroom/torch_allocator.h"
+#include "runtime/intent.h"
+#include "sleep/read_backup.h"
+
+namespace headroom {
+namespace {
+
+std::atomic<bool> g_retain{false};
+std::mutex g_mutex;  // of the following
+std::string g_directory;
+std::map<uint64_t, std::unique_ptr<uint8_t[]>> g_copies;  // of paused memory, by address
+
+std::string DiskDirectory() {
+  const std::lock_guard lock(g_mutex);
+  if (!g_directory.empty()) return g_directory;
+  const char* inherited = std::getenv("TMS_DISK_BACKUP_DIR");
+  return inherited == nullptr ? "" : inherited;
+}
+
+int Told(const char* what, const char* tag, int result) {
+  if (result == HEADROOM_OK) return 0;
+  Log(LogLevel::kError, "%s of %s%s failed: %s", what,
+      tag == nullptr ? "all regions" : "regions with the tag ", tag == nullptr ? "" : tag,
+      headroom_last_error());
+  return -1;
+}
+
+// Of what is not asleep any more.
+void DropCopies() {
+  const Entry rt(true);
+  const std::lock_guard lock(g_mutex);
+  for (auto copy = g_copies.begin(); rt && copy != g_copies.end();)
+    copy = rt->IsAsleep(copy->first) ? std::next(copy) : g_copies.erase(copy);
+}
+
+Status CopyBackup(uint64_t address, uint64_t bytes, uint8_t* out) {
+  const Entry rt(true);
+  return rt ? ReadBackup(*rt, address, bytes, out)
+            : Status(Code::kUnsupported, "no headroom in this process");
+}
+
+}  // namespace
+}  // namespace headroom
+
+using namespace headroom;
+
+extern "C" {
+#pragma GCC visibility push(default)
+
+void tms_set_interesting_region(bool interesting) {
+  RegionOfThread().interesting = interesting;
+  ApplyRegion();
+}
+
+bool tms_get_interesting_region(void) { return RegionOfThread().interesting; }
+
+void tms_set_current_tag(const char* tag) {
+  RegionOfThread().tag = RegionTag(tag == nullptr ? "" : tag);
+  ApplyRegion();
+}
+
+const char* tms_get_current_tag(void) { return RegionOfThread().tag.c_str(); }
+
+const char* headroom_region_tag(void) { return IntentOfThread().tag.data(); }
+
+void tms_set_enable_cpu_backup(bool enable) {
+  RegionOfThread().cpu_backup = enable;
+  ApplyRegion();
+}
+
+bool tms_get_enable_cpu_backup(void) { return RegionOfThread().cpu_backup; }
+
+void tms_set_enable_disk_backup(bool enable) {
+  RegionOfThread().disk_backup = enable;
+  ApplyRegion();
+}
+
+bool tms_get_enable_disk_backup(void) { return RegionOfThread().disk_backup; }
+
+void tms_set_disk_backup_dir(const char* directory) {
+  const std::lock_guard lock(g_mutex);
+  g_directory = directory == nullptr ? "" : directory;
+}
+
+void tms_set_cpu_backup_backend(const char* backend) {
+  RegionOfThread().backend = backend == nullptr ? "pinned" : backend;
+}
+
+const char* tms_get_cpu_backup_backend(void) { return RegionOfThread().backend.c_str(); }
+
+void tms_set_retain_cpu_backup(bool retain) { g_retain = retain; }
+
+bool tms_get_retain_cpu_backup(void) { return g_retain; }
+
+int tms_pause(const char* tag) {
+  std::vector<headroom_tag_action> actions = RegionActions(tag);
+  // A directory is wanted where memory goes to disk, not where a thread once said that some might.
+  const auto idle = [](const headroom_tag_action& action) { return DevicesOf({action}).empty(); };
+  actions.erase(std::remove_if(actions.begin(), actions.end(), idle), actions.end());
+  if (actions.empty()) return 0;
+  const std::string directory = DiskDirectory();
+  headroom_sleep_request request{};
+  request.tags = actions.data();
+  request.tag_count = actions.size();
+  request.directory = directory.empty() ? nullptr : directory.c_str();
+  return Told("pausing", tag, headroom_sleep(&request, nullptr, 0));
+}
+
+int tms_resume(const char* tag) {
+  std::vector<const char*> tags;
+  for (const headroom_tag_action& action : RegionActions(tag)) tags.push_back(action.tag);
+  if (tags.empty()) return 0;
+  const int result = Told("resuming", tag, headroom_wake(tags.data(), tags.size(), 0, nullptr, 0));
+  if (result != 0) return result;
+  DropCopies();
+  return 0;
+}
+
+uint32_t tms_affected_devices(const char* tag, int* out, uint32_t capacity) {
+  const std::vector<int> devices = DevicesOf(RegionActions(tag));
+  std::copy_n(devices.begin(), std::min<size_t>(capacity, devices.size()), out);
+  return static_cast<uint32_t>(devices.size());
+}
+
+uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size) {
+  const auto address = reinterpret_cast<uint64_t>(gpu_ptr);
+  const std::lock_guard lock(g_mutex);
+  // Of memory that may be large: without the zeros that a vector would write first.
+  std::unique_ptr<uint8_t[]> copy(new (std::nothrow) uint8_t[size]);
+  if (copy == nullptr || !CopyBackup(address, size, copy.get()).ok()) return nullptr;
+  return (g_copies[address] = std::move(copy)).get();
+}
+
+void set_memory_margin_bytes(uint64_t bytes) {
+  if (const Entry rt(true); rt) rt->margin = bytes;
+}
+
+void* tms_torch_malloc(ssize_t bytes, int device, struct CUstream_st* stream) {
+  return headroom_segment_malloc(bytes, device, stream);
+}
+
+void tms_torch_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream) {
+  headroom_segment_free(address, bytes, device, stream);
+}
+
+#pragma GCC visibility pop
+}  // extern "C"

@@ -1,0 +1,112 @@
+// `headroom bench tiers`: every link between the first GPU and the memory that it can use; the
+// result is kept for `headroom run` (link_cache.h).
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/bench.h"
+#include "cli/bench_report.h"
+#include "cli/help.h"
+#include "cli/link_cache.h"
+#include "cli/options.h"
+#include "cli/plot.h"
+
+namespace headroom {
+namespace {
+
+constexpr char kScript[] = "plot_tiers.py";
+constexpr uint64_t kDefaultBytes = 4 * kGiB;
+constexpr uint64_t kDefaultSimBytes = 64 * kMiB;  // its figures mean nothing, so none of them has to be good
+constexpr uint64_t kLeastBytes = 32 * kMiB;       // below, the shares are too coarse in granules of 2 MiB
+
+Failure ChooseBytes(const BenchTiersOptions& options, bool simulated, measure::Machine& machine,
+                    const HostBudget& budget, uint64_t* bytes) {
+  const uint64_t hbm = machine.DeviceFree();
+  const uint64_t host = machine.gpu().integrated ? hbm : machine.HostFree();
+  const uint64_t most = std::min(hbm, host);
+  const std::string tight =
+      hbm <= host ? "the GPU's memory" : fmt::format("host memory ({})", budget.limited_by);
+  if (most < kLeastBytes) {
+    return {kExitUsage,
+            fmt::format("measuring needs {}, and only {} of {} can be spared; close other programs",
+                        FormatSize(kLeastBytes), FormatSize(most), tight)};
+  }
+  const uint64_t wanted = simulated ? kDefaultSimBytes : kDefaultBytes;
+  *bytes = RoundDown(options.size.value_or(std::min(wanted, most)), kGranularity);
+  if (*bytes < kLeastBytes) {
+    return {kExitUsage, fmt::format("--size {} is too small to lay shares of it in 2 MiB; give at least {}",
+                                    FormatSize(*options.size), FormatSize(kLeastBytes))};
+  }
+  if (*bytes <= most) return {};
+  return {kExitUsage, fmt::format("--size {} is more than can be spared of {}; give at most {}MiB",
+                                  FormatSize(*bytes), tight, most / kMiB)};
+}
+
+// Keeps the speeds for `headroom run`; why not, in report->not_stored.
+void Store(TiersReport* report) {
+  if (report->subject.simulated) {
+    report->not_stored = "the driver is simulated";
+    return;
+  }
+  const auto speed = [](double value) { return static_cast<uint64_t>(value); };
+  LinkEntry entry;
+  entry.gpu_name = report->subject.gpu.name;
+  entry.gpu_uuid = report->subject.gpu.uuid;
+  entry.driver = report->subject.driver;
+  entry.measured = report->subject.measured;
+  entry.speeds.device = speed(report->result.links.front().speeds.read);
+  entry.speeds.host = speed(report->result.host.Alone().read);
+  entry.speeds.peer = speed(report->result.peer.Alone().read);
+  const std::string path = LinkCachePath();
+  const Failure failure = WriteLinkCache(path, entry);
+  if (failure.failed()) {
+    report->not_stored = failure.text;
+    Report({kExitOk, failure.text});
+  } else {
+    report->stored = path;
+  }
+}
+
+Failure Measure(const BenchTiersOptions& options, TiersReport* report) {
+  BenchMachine bench;
+  Failure failure = bench.Open(options.sim, &report->subject);
+  if (failure.failed()) return failure;
+  measure::TiersRequest request;
+  failure =
+      ChooseBytes(options, report->subject.simulated, bench.machine(), bench.host_budget(), &request.bytes);
+  if (failure.failed()) return failure;
+  request.rounds = options.rounds;
+  request.progress = ProgressTo(options.verbose);
+  const Status status = measure::MeasureTiers(bench.machine(), request, &report->result);
+  return status.ok() ? Failure{} : MeasuringFailed(status);
+}
+
+Failure Run(const BenchTiersOptions& options) {
+  EndAtInterrupt("headroom: interrupted; nothing was stored\n");
+  Failure failure = CheckBench(options.plot, kScript, options.sim);
+  if (failure.failed()) return failure;
+  TiersReport report;
+  failure = Measure(options, &report);
+  if (failure.failed()) return failure;
+  Store(&report);
+  const std::string json = TiersJson(report);
+  fmt::print("{}", options.json ? json : TiersText(report));
+  std::fflush(stdout);
+  return options.plot.empty() ? Failure{} : Plot(json, kScript, options.plot);
+}
+
+}  // namespace
+
+int BenchTiersCommand(const std::vector<std::string>& arguments) {
+  BenchTiersOptions options;
+  const Failure failure = ParseBenchTiers(arguments, &options);
+  if (failure.failed()) return Report(failure);
+  if (options.help) {
+    fmt::print("{}", kBenchTiersHelp);
+    return kExitOk;
+  }
+  const Failure result = Run(options);
+  return result.failed() ? Report(result) : kExitOk;
+}
+
+}  // namespace headroom

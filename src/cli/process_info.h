@@ -1,0 +1,20 @@
+// What /proc says of a process, for people.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+namespace headroom {
+
+struct ProcessInfo {
+  std::optional<uid_t> uid;  // empty: it is gone
+  std::string command;       // its arguments, with spaces between; "?" where they are not known
+};
+
+ProcessInfo ReadProcessInfo(pid_t pid);
+// The number itself where there is no such name.
+std::string UserName(uid_t uid);
+
+}  // namespace headroom

@@ -1,0 +1,151 @@
+#include "cli/ps.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/size.h"
+#include "cli/control_client.h"
+#include "cli/help.h"
+#include "cli/parser.h"
+#include "cli/process_info.h"
+
+namespace headroom {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kPatience = 10000;  // milliseconds
+
+struct Row {
+  pid_t pid = 0;
+  ProcessInfo info;
+  ControlReply reply;
+  Failure failure;  // it did not answer
+  headroom_tag_state sum{};
+};
+
+headroom_tag_state SumOf(const std::vector<headroom_tag_state>& tags) {
+  headroom_tag_state sum{};
+  for (const headroom_tag_state& tag : tags) {
+    sum.ranges += tag.ranges;
+    sum.awake += tag.awake;
+    sum.awake_on_gpu += tag.awake_on_gpu;
+    sum.kept += tag.kept;
+    sum.on_disk += tag.on_disk;
+    sum.dropped += tag.dropped;
+  }
+  return sum;
+}
+
+const char* StateOf(const headroom_tag_state& sum) {
+  if (sum.kept + sum.on_disk + sum.dropped == 0) return "awake";
+  return sum.awake == 0 ? "asleep" : "partly asleep";
+}
+
+std::string StateOf(const Row& row) {
+  if (row.failure.failed()) return "no answer";
+  if (row.reply.doing == "sleep") return "falling asleep";
+  return row.reply.doing == "wake" ? "waking" : StateOf(row.sum);
+}
+
+Row AskRow(const ControlTarget& target) {
+  Row row;
+  row.pid = target.pid;
+  row.info = ReadProcessInfo(target.pid);
+  const ControlRequest request;
+  row.failure = Ask(target, request, {kPatience, nullptr}, &row.reply);
+  if (!row.failure.failed()) row.failure = FailureOf(target, request, row.reply);
+  row.sum = SumOf(row.reply.tags);
+  return row;
+}
+
+void PrintLine(const std::string& pid, const std::string& user, const std::string& state,
+               const headroom_tag_state& sum, const std::string& last) {
+  fmt::print("{:>7}  {:<8}  {:<14} {:>9} {:>9} {:>9} {:>9}  {}\n", pid, user, state,
+             FormatSize(sum.awake_on_gpu), FormatSize(sum.kept), FormatSize(sum.on_disk),
+             FormatSize(sum.dropped), last);
+}
+
+void PrintText(const std::vector<Row>& rows) {
+  if (rows.empty()) {
+    fmt::print("no process is under headroom and uses a GPU\n");
+    return;
+  }
+  fmt::print("{:>7}  {:<8}  {:<14} {:>9} {:>9} {:>9} {:>9}  {}\n", "PID", "USER", "STATE", "ON GPU",
+             "IN HOST", "ON DISK", "DROPPED", "COMMAND");
+  for (const Row& row : rows) {
+    const std::string user = row.info.uid ? UserName(*row.info.uid) : "?";
+    PrintLine(std::to_string(row.pid), Printable(user), StateOf(row), row.sum, Printable(row.info.command));
+    // Without tags the first line has said all.
+    if (row.reply.tags.size() == 1 && row.reply.tags[0].tag[0] == '\0') continue;
+    for (const headroom_tag_state& tag : row.reply.tags) {
+      const std::string name = tag.tag[0] == '\0' ? "without a tag" : fmt::format("tag {}", tag.tag);
+      PrintLine("", "", StateOf(tag), tag, "  " + Printable(name));
+    }
+  }
+}
+
+Json Bytes(const headroom_tag_state& sum) {
+  return {{"ranges", sum.ranges},   {"awake_bytes", sum.awake},     {"awake_on_gpu_bytes", sum.awake_on_gpu},
+          {"kept_bytes", sum.kept}, {"on_disk_bytes", sum.on_disk}, {"dropped_bytes", sum.dropped}};
+}
+
+Json ToJson(const Row& row) {
+  Json out = {{"pid", row.pid},
+              {"user", row.info.uid ? Json(UserName(*row.info.uid)) : Json(nullptr)},
+              {"command", row.info.command},
+              {"state", StateOf(row)}};
+  if (row.failure.failed()) {
+    out["error"] = row.failure.text;
+    return out;
+  }
+  out["version"] = row.reply.version;
+  out["fresh"] = row.reply.fresh;
+  out.update(Bytes(row.sum));
+  out["tags"] = Json::array();
+  for (const headroom_tag_state& tag : row.reply.tags) {
+    Json entry = {{"tag", tag.tag}, {"state", StateOf(tag)}};
+    entry.update(Bytes(tag));
+    out["tags"].push_back(entry);
+  }
+  return out;
+}
+
+void PrintJson(const std::vector<Row>& rows) {
+  Json processes = Json::array();
+  for (const Row& row : rows) processes.push_back(ToJson(row));
+  const Json out = {{"processes", processes}};
+  // Commands and tags need not be UTF-8; JSON must be.
+  fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+}  // namespace
+
+int PsCommand(const std::vector<std::string>& arguments) {
+  bool json = false;
+  bool help = false;
+  Parser parser("ps");
+  parser.Flag("--json", &json);
+  parser.Flag("-h,--help", &help);
+  const Failure failure = parser.Parse(arguments);
+  if (failure.failed()) return Report(failure);
+  if (help) {
+    fmt::print("{}", kPsHelp);
+    return kExitOk;
+  }
+  std::vector<Row> rows;
+  for (const ControlTarget& target : FindTargets(Whose::kEveryones)) {
+    Row row = AskRow(target);
+    // It ended since it was found, or is another container's.
+    if (row.failure.exit_code != kExitNoProcess) rows.push_back(std::move(row));
+  }
+  json ? PrintJson(rows) : PrintText(rows);
+  for (const Row& row : rows) {
+    if (row.failure.failed() && !json) Report({kExitFailed, row.failure.text});
+  }
+  return kExitOk;
+}
+
+}  // namespace headroom

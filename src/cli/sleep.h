@@ -1,0 +1,30 @@
+// `headroom sleep` and `headroom wake`: ask processes under headroom to give their GPU memory
+// back, and to take it again.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "cli/exit_codes.h"
+#include "sleep/control_message.h"
+
+namespace headroom {
+
+struct ControlOptions {
+  std::vector<pid_t> pids;
+  bool all = false;  // every process of this user
+  bool json = false;
+  bool help = false;
+  ControlRequest request;
+};
+
+// `arguments` follow the command's word.
+Failure ParseSleep(const std::vector<std::string>& arguments, ControlOptions* options);
+Failure ParseWake(const std::vector<std::string>& arguments, ControlOptions* options);
+
+int SleepCommand(const std::vector<std::string>& arguments);
+int WakeCommand(const std::vector<std::string>& arguments);
+
+}  // namespace headroom

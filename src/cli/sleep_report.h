@@ -1,0 +1,20 @@
+// What `headroom bench sleep` says: one JSON document (docs/cli.md has its fields),
+// or a table for people. Pure: results in, text out.
+#pragma once
+
+#include <string>
+
+#include "cli/bench_machine.h"
+#include "measure/sleep.h"
+
+namespace headroom {
+
+struct SleepReport {
+  BenchSubject subject;
+  measure::SleepResult result;
+};
+
+std::string SleepJson(const SleepReport& report);
+std::string SleepText(const SleepReport& report);
+
+}  // namespace headroom

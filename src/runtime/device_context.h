@@ -1,0 +1,37 @@
+// DeviceContext: a context of a device, for what works on all of the device's memory: the current one
+// if it is of that device, else the device's primary one, kept for as long as this lives.
+#pragma once
+
+#include "driver/driver.h"
+
+namespace headroom {
+
+class DeviceContext {
+ public:
+  DeviceContext(const Driver& driver, CUdevice device) : driver_(driver), device_(device) {
+    CUdevice current = -1;
+    const bool here = driver.CtxGetDevice(&current) == CUDA_SUCCESS && current == device &&
+                      driver.CtxGetCurrent(&context_) == CUDA_SUCCESS;
+    if (here) return;
+    const CUresult result = driver.DevicePrimaryCtxRetain(&context_, device);
+    retained_ = result == CUDA_SUCCESS;
+    status_ = DriverStatus(result, "cuDevicePrimaryCtxRetain");
+  }
+  ~DeviceContext() {
+    if (retained_) driver_.DevicePrimaryCtxRelease(device_);
+  }
+  DeviceContext(const DeviceContext&) = delete;
+  DeviceContext& operator=(const DeviceContext&) = delete;
+
+  const Status& status() const { return status_; }
+  CUcontext get() const { return context_; }
+
+ private:
+  const Driver& driver_;
+  const CUdevice device_;
+  CUcontext context_ = nullptr;
+  bool retained_ = false;
+  Status status_;
+};
+
+}  // namespace headroom

@@ -1,0 +1,149 @@
+// The devices of a Runtime: their tiers, peers and hosts.
+#include <algorithm>
+
+#include "base/log.h"
+#include "runtime/runtime.h"
+#include "topology/link_estimate.h"
+
+namespace headroom {
+namespace {
+
+uint64_t RealTotal(const Driver& driver, CUdevice device) {
+  size_t bytes = 0;
+  return driver.DeviceTotalMem(&bytes, device) == CUDA_SUCCESS ? bytes : 0;
+}
+
+uint64_t HbmLimit(const Driver& driver, CUdevice device, const Options& options) {
+  // A limit beyond what is there is none: the driver's own answers then hold.
+  return options.hbm_limit < RealTotal(driver, device) ? options.hbm_limit : Budget::kUnlimited;
+}
+
+ManagedMachine MachineOf(const Driver& driver, const DeviceTier& tier, const HostTier& host) {
+  int coherent = 0;
+  driver.DeviceGetAttribute(&coherent, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
+                            tier.device());
+  const uint64_t hbm = tier.budget().limited() ? tier.budget().limit() : RealTotal(driver, tier.device());
+  return {hbm, host.limit(), coherent != 0};
+}
+
+}  // namespace
+
+void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (is_spilled) spilled.fetch_add(1, std::memory_order_relaxed);
+  uint64_t seen = largest.load(std::memory_order_relaxed);
+  while (bytes > seen && !largest.compare_exchange_weak(seen, bytes, std::memory_order_relaxed)) {
+  }
+}
+
+DeviceState::DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& host_tier,
+                         const LinkSpeeds& speeds, const Options& options)
+    : tier(own_tier),
+      host(host_tier),
+      source(driver, tier, host, speeds),
+      builder(driver, source, own_tier.device()),
+      managed(driver, tier, host, options.managed, MachineOf(driver, tier, host)),
+      host_limit(host_tier.limit()),
+      backend(options.backend) {
+  driver.DeviceGetUuid(&uuid, own_tier.device());
+}
+
+uint64_t DeviceState::VisibleTotal(uint64_t driver_total) const {
+  if (backend == Backend::kManaged) return managed.cap().bytes;
+  return (tier.budget().limited() ? tier.budget().limit() : driver_total) + source.PeerLimit() + host_limit;
+}
+
+uint64_t DeviceState::VisibleFree(uint64_t driver_free) const {
+  if (backend == Backend::kManaged) return managed.FreeBytes(driver_free);
+  return std::min(tier.budget().free(), driver_free) + source.PeerFree() + host.Free();
+}
+
+void Runtime::ConnectPeers(DeviceState& fresh) {
+  MutexLock lock(mutex_);
+  if (fresh.tier.used()) return;
+  WatchExit();
+  StartAhead(fresh.host);
+  for (const auto& slot : devices_) {
+    DeviceState* other = slot.load(std::memory_order_acquire);
+    if (other == nullptr || !other->tier.used()) continue;
+    LetAccess(*other, fresh);
+    LetAccess(fresh, *other);
+  }
+  fresh.tier.MarkUsed();
+}
+
+void Runtime::LetAccess(DeviceState& owner, const DeviceState& accessor) {
+  int can = 0;
+  driver.DeviceCanAccessPeer(&can, accessor.tier.device(), owner.tier.device());
+  if (can == 0) return;
+  const auto allow = [&](const std::vector<Range*>& existing) {
+    const Status status = owner.builder.AllowPeer(accessor.tier.device(), existing);
+    if (!status.ok())
+      Log(LogLevel::kInfo, "GPUs may not copy each other's spilled memory: %s", status.what());
+  };
+  ranges.WithRangesOf(owner.tier.device(), allow);
+  imports.ranges().WithRangesOf(owner.tier.device(), allow);
+}
+
+DeviceState* Runtime::MakeDevice(CUdevice device) {
+  MutexLock lock(mutex_);
+  if (DeviceState* state = ExistingDevice(device)) return state;
+  int node = -1;
+  if (driver.DeviceGetAttribute(&node, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID, device) != CUDA_SUCCESS)
+    return nullptr;
+  // An integrated GPU's own memory is the host's: a host tier would count it twice.
+  int integrated = 0;
+  driver.DeviceGetAttribute(&integrated, CU_DEVICE_ATTRIBUTE_INTEGRATED, device);
+  // A machine without NUMA reports -1; its memory is node 0.
+  HostTier& host = integrated != 0 ? no_host_ : *Host(std::max(node, 0));
+  const bool measured = options.link_speeds.device != 0;
+  const LinkSpeeds speeds = measured ? options.link_speeds : EstimateLinkSpeeds(driver, device);
+  DeviceTier* own = TierOf(device);
+  if (own == nullptr) return nullptr;
+  DeviceState* state = new DeviceState(driver, *own, host, speeds, options);
+  AddPeers(*state);
+  devices_[device].store(state, std::memory_order_release);
+  return state;
+}
+
+DeviceTier* Runtime::TierOf(CUdevice device) {
+  int count = 0;
+  if (driver.DeviceGetCount(&count) != CUDA_SUCCESS || device < 0 || device >= std::min(count, kMaxDevices)) {
+    return nullptr;
+  }
+  std::unique_ptr<DeviceTier>& tier = tiers_[device];
+  if (tier == nullptr) {
+    tier = std::make_unique<DeviceTier>(driver, device, HbmLimit(driver, device, options), options.reserve);
+  }
+  return tier.get();
+}
+
+void Runtime::AddPeers(DeviceState& device) {
+  if (options.peers.kind == PeerChoice::Kind::kNone) return;
+  for (const PeerLoan& loan : options.peers.list) AddPeer(device, loan, false);
+  if (options.peers.kind != PeerChoice::Kind::kAuto) return;
+  for (int ordinal = 0; ordinal < kMaxDevices; ++ordinal) AddPeer(device, {ordinal, 0}, true);
+}
+
+void Runtime::AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) {
+  const CUdevice self = device.tier.device();
+  int can = 0;
+  DeviceTier* owner = loan.ordinal == self ? nullptr : TierOf(loan.ordinal);
+  if (owner == nullptr) return;
+  if (driver.DeviceCanAccessPeer(&can, self, loan.ordinal) != CUDA_SUCCESS || can == 0) return;
+  // Without a size or a limit of its own it keeps an eighth: others may use it, too.
+  const uint64_t most = RealTotal(driver, loan.ordinal) / 8 * 7;
+  const uint64_t limit = std::min({loan.bytes != 0 ? loan.bytes : most, owner->budget().limit(), most});
+  loans_.push_back(std::make_unique<PeerTier>(*owner, limit, while_idle));
+  device.source.AddPeer(loans_.back().get());
+}
+
+HostTier* Runtime::Host(int numa_node) {
+  for (const auto& host : hosts_) {
+    if (host->numa_node() == numa_node) return host.get();
+  }
+  hosts_.push_back(std::make_unique<HostTier>(driver, numa_node, share_));
+  return hosts_.back().get();
+}
+
+}  // namespace headroom

@@ -1,0 +1,28 @@
+#include "sleep/backup_room.h"
+
+#include <algorithm>
+
+namespace headroom {
+
+// A chunk that the run fills can be mapped in its place later, so those come first.
+bool BackupRoom::Take(uint64_t bytes, Backup* backup) {
+  Chunk chunk;
+  if (host_.TakeKeptUpTo(bytes, &chunk)) {
+    backup->chunk = Adopt(chunk);
+    backup->at = 0;
+    backup->bytes = chunk.bytes;
+    return true;
+  }
+  if (Left() == 0) {
+    if (!host_.TakeSmallestKept(&chunk)) return false;
+    open_ = Adopt(chunk);
+    used_ = 0;
+  }
+  backup->chunk = open_;
+  backup->at = used_;
+  backup->bytes = std::min(bytes, Left());
+  used_ += backup->bytes;
+  return true;
+}
+
+}  // namespace headroom

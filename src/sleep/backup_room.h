@@ -1,0 +1,31 @@
+// BackupRoom: host chunks for the backups of one device, from those that its host tier
+// keeps. It creates none: that is slower than ordinary memory (docs/measurements.md).
+#pragma once
+
+#include "sleep/sleeping_memory.h"
+
+namespace headroom {
+
+class BackupRoom {
+ public:
+  BackupRoom(const Driver& driver, HostTier& host, CUdevice device)
+      : driver_(driver), host_(host), device_(device) {}
+
+  // Room for the beginning of a run of `bytes`: `chunk`, `at` and `bytes` of the backup are filled
+  // in. False: there is none left.
+  bool Take(uint64_t bytes, Backup* backup);
+
+ private:
+  uint64_t Left() const { return open_ == nullptr ? 0 : open_->chunk().bytes - used_; }
+  std::shared_ptr<MappedChunk> Adopt(const Chunk& chunk) const {
+    return std::make_shared<MappedChunk>(driver_, host_, chunk, device_);
+  }
+
+  const Driver& driver_;
+  HostTier& host_;
+  const CUdevice device_;
+  std::shared_ptr<MappedChunk> open_;  // shared by several runs
+  uint64_t used_ = 0;                  // of it
+};
+
+}  // namespace headroom

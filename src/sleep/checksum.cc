@@ -1,0 +1,10 @@
+#include "sleep/checksum.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace headroom {
+
+uint64_t Checksum(const void* data, size_t bytes) { return XXH3_64bits(data, bytes); }
+
+}  // namespace headroom

@@ -1,0 +1,56 @@
+#include "sleep/control.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "sleep/control_directory.h"
+
+namespace headroom {
+namespace {
+
+// A copy that is in progress as the program ends must not run into the driver's own end.
+constexpr int kExitMilliseconds = 5000;
+
+std::atomic<pid_t> g_starter{0};
+// Of the process g_starter, for good.
+std::atomic<ControlService*> g_service{nullptr};
+
+struct Held {
+  std::shared_ptr<ControlService> service;
+  const Held* before;  // the parent's, in a forked child
+};
+
+void StopAtExit() {
+  if (g_starter.load() != getpid()) return;  // a forked child: the threads are not here
+  ControlService* service = g_service.load();
+  if (service != nullptr) service->Stop(kExitMilliseconds);
+}
+
+}  // namespace
+
+void StartControl(const ControlCalls& calls) {
+  const char* wanted = std::getenv(env::kControl);
+  if (wanted == nullptr || std::strcmp(wanted, "1") != 0) return;
+  const pid_t self = getpid();
+  if (g_starter.exchange(self) == self) return;
+  g_service.store(nullptr);  // a forked child's is its parent's
+  const std::string directory = ControlDirectory();
+  // Never given back: the process's end takes place beside its threads.
+  static const Held* all = nullptr;
+  all = new Held{std::make_shared<ControlService>(calls, directory), all};
+  const Status status = all->service->Start();
+  if (!status.ok()) {
+    Log(LogLevel::kWarn, "'headroom sleep' cannot reach this process through %s: %s", directory.c_str(),
+        status.what());
+    return;
+  }
+  g_service.store(all->service.get());
+  static const int registered = std::atexit(StopAtExit);
+  (void)registered;
+}
+
+}  // namespace headroom

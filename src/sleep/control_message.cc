@@ -1,0 +1,211 @@
+#include "sleep/control_message.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "sleep/control_line.h"
+
+namespace headroom {
+namespace {
+
+constexpr std::array kActions = {"keep", "disk", "drop", "stay"};
+constexpr std::array kHolds = {"none", "wait", "fail"};
+constexpr std::array kResults = {"ok",     "out_of_memory", "invalid_argument", "not_found", "unsupported",
+                                 "failed", "busy"};
+constexpr std::array kVerbs = {"status", "sleep", "wake"};
+
+template <size_t kCount>
+const char* NameIn(const std::array<const char*, kCount>& names, int number) {
+  return number >= 0 && static_cast<size_t>(number) < kCount ? names[static_cast<size_t>(number)] : nullptr;
+}
+
+template <size_t kCount>
+int IndexIn(const std::array<const char*, kCount>& names, std::string_view name) {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (name == names[i]) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+ControlLine FirstLine() {
+  ControlLine line;
+  line.Add("headroom").Add(std::to_string(kControlVersion));
+  return line;
+}
+
+Status CheckVersion(const ControlLine& line) {
+  if (line.Word(0) != "headroom") return Status(Code::kInvalidArgument, "not headroom's control protocol");
+  const Result<uint64_t> version = ParseDecimal(line.Word(1));
+  if (version.ok() && *version == kControlVersion) return Status();
+  return Status(Code::kUnsupported, "another version of headroom's control protocol");
+}
+
+bool ReadFlag(const std::string& value, bool* out) {
+  *out = value == "1";
+  return *out || value == "0";
+}
+
+// "ACTION:TAG".
+bool ReadAction(const std::string& value, ControlRequest* request) {
+  const size_t colon = value.find(':');
+  const int action = ActionOf(std::string_view(value).substr(0, colon));
+  if (action < 0 || colon == std::string::npos) return false;
+  request->actions.emplace_back(value.substr(colon + 1), action);
+  return true;
+}
+
+bool ReadSleepField(const std::string& key, const std::string& value, ControlRequest* request) {
+  if (key == "do") return ReadAction(value, request);
+  if (key == "verify") return ReadFlag(value, &request->verify);
+  if (key == "hold") return (request->hold = HoldOf(value)) >= 0;
+  if (key == "rest") return *(request->rest = ActionOf(value)) >= 0;
+  request->directory = value;
+  return key == "directory";
+}
+
+bool ReadWakeField(const std::string& key, const std::string& value, ControlRequest* request) {
+  if (key == "lazy") return ReadFlag(value, &request->lazy);
+  request->tags.push_back(value);
+  return key == "tag";
+}
+
+bool ReadField(const std::string& key, const std::string& value, ControlRequest* request) {
+  // C strings carry them to the core.
+  if (value.find('\0') != std::string::npos) return false;
+  if (request->verb == ControlRequest::Verb::kSleep) return ReadSleepField(key, value, request);
+  return request->verb == ControlRequest::Verb::kWake && ReadWakeField(key, value, request);
+}
+
+std::string ReportLine(const headroom_sleep_report& report) {
+  ControlLine line;
+  line.Add("report").Add("ranges", report.ranges).Add("kept", report.kept).Add("on_disk", report.on_disk);
+  line.Add("dropped", report.dropped).Add("released", report.released).Add("left_awake", report.left_awake);
+  return line.Add("nanoseconds", report.nanoseconds).Text();
+}
+
+headroom_sleep_report ReadReport(const ControlLine& line) {
+  headroom_sleep_report report{};
+  report.ranges = line.Number("ranges");
+  report.kept = line.Number("kept");
+  report.on_disk = line.Number("on_disk");
+  report.dropped = line.Number("dropped");
+  report.released = line.Number("released");
+  report.left_awake = line.Number("left_awake");
+  report.nanoseconds = line.Number("nanoseconds");
+  return report;
+}
+
+std::string TagLine(const headroom_tag_state& tag) {
+  ControlLine line;
+  line.Add("tag").Add("name", std::string_view(tag.tag)).Add("ranges", tag.ranges).Add("awake", tag.awake);
+  line.Add("awake_on_gpu", tag.awake_on_gpu).Add("kept", tag.kept).Add("on_disk", tag.on_disk);
+  return line.Add("dropped", tag.dropped).Text();
+}
+
+headroom_tag_state ReadTag(const ControlLine& line) {
+  headroom_tag_state tag{};
+  const std::string_view name = line.Value("name");
+  std::memcpy(tag.tag, name.data(), std::min(name.size(), sizeof tag.tag - 1));
+  tag.ranges = line.Number("ranges");
+  tag.awake = line.Number("awake");
+  tag.awake_on_gpu = line.Number("awake_on_gpu");
+  tag.kept = line.Number("kept");
+  tag.on_disk = line.Number("on_disk");
+  tag.dropped = line.Number("dropped");
+  return tag;
+}
+
+// Words that a later library adds are passed over.
+void ReadReplyLine(const ControlLine& line, ControlReply* reply) {
+  if (line.Word(0) == "report") reply->report = ReadReport(line);
+  if (line.Word(0) == "tag") reply->tags.push_back(ReadTag(line));
+  if (line.Word(0) != "process") return;
+  reply->version = line.Value("version");
+  reply->doing = line.Value("doing");
+  reply->fresh = line.Value("fresh") != "0";
+}
+
+Status ReadFirstLine(const ControlLine& line, ControlReply* reply) {
+  const Status status = CheckVersion(line);
+  if (!status.ok()) return status;
+  reply->result = IndexIn(kResults, line.Word(2));
+  if (reply->result < 0) reply->result = HEADROOM_FAILED;
+  reply->text = line.Value("text");
+  return Status();
+}
+
+}  // namespace
+
+const char* ActionName(int action) { return NameIn(kActions, action); }
+const char* HoldName(int hold) { return NameIn(kHolds, hold); }
+const char* ResultName(int result) { return NameIn(kResults, result); }
+int ActionOf(std::string_view name) { return IndexIn(kActions, name); }
+int HoldOf(std::string_view name) { return IndexIn(kHolds, name); }
+
+std::string FormatRequest(const ControlRequest& request) {
+  ControlLine line = FirstLine();
+  line.Add(kVerbs[static_cast<size_t>(request.verb)]);
+  if (request.verb == ControlRequest::Verb::kSleep) {
+    for (const auto& [tag, action] : request.actions) line.Add("do", ActionName(action) + (":" + tag));
+    if (request.rest) line.Add("rest", std::string_view(ActionName(*request.rest)));
+    line.Add("hold", std::string_view(HoldName(request.hold)));
+    line.Add("verify", uint64_t{request.verify});
+    if (!request.directory.empty()) line.Add("directory", request.directory);
+  }
+  if (request.verb == ControlRequest::Verb::kWake) {
+    for (const std::string& tag : request.tags) line.Add("tag", tag);
+    line.Add("lazy", uint64_t{request.lazy});
+  }
+  return line.Text();
+}
+
+Result<ControlRequest> ParseRequest(std::string_view text) {
+  const Result<ControlLine> line = ControlLine::Parse(text);
+  if (!line.ok()) return line.status();
+  const Status status = CheckVersion(*line);
+  if (!status.ok()) return status;
+  const int verb = IndexIn(kVerbs, line->Word(2));
+  if (verb < 0) return Status(Code::kInvalidArgument, "an unknown request; status, sleep and wake are known");
+  ControlRequest request;
+  request.verb = static_cast<ControlRequest::Verb>(verb);
+  for (const auto& [key, value] : line->fields()) {
+    if (!ReadField(key, value, &request))
+      return Status(Code::kInvalidArgument, "a field of the request is unknown, or its value is none");
+  }
+  return request;
+}
+
+std::string FormatReply(const ControlReply& reply) {
+  ControlLine first = FirstLine();
+  const char* name = ResultName(reply.result);
+  first.Add(name != nullptr ? name : "failed");
+  if (!reply.text.empty()) first.Add("text", reply.text);
+  std::string text = first.Text();
+  if (reply.report) text += ReportLine(*reply.report);
+  if (!reply.version.empty()) {
+    ControlLine process;
+    process.Add("process").Add("version", reply.version).Add("doing", reply.doing);
+    text += process.Add("fresh", uint64_t{reply.fresh}).Text();
+  }
+  for (const headroom_tag_state& tag : reply.tags) text += TagLine(tag);
+  return text + "end\n";
+}
+
+Result<ControlReply> ParseReply(std::string_view text) {
+  ControlReply reply;
+  for (size_t number = 0; !text.empty(); ++number) {
+    const size_t newline = text.find('\n');
+    if (newline == std::string_view::npos) break;
+    const Result<ControlLine> line = ControlLine::Parse(text.substr(0, newline));
+    text.remove_prefix(newline + 1);
+    if (!line.ok()) return line.status();
+    if (number > 0 && line->Word(0) == "end") return reply;
+    if (number > 0) ReadReplyLine(*line, &reply);
+    const Status status = number == 0 ? ReadFirstLine(*line, &reply) : Status();
+    if (!status.ok()) return status;
+  }
+  return Status(Code::kNotFound, "the answer ends before its last line");
+}
+
+}  // namespace headroom

@@ -1,0 +1,63 @@
+// What goes over the control socket (docs/sleep.md): one request, one reply, both
+// as text. The process that is asked and the command that asks share this file.
+// Pure functions.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "headroom/sleep.h"
+
+namespace headroom {
+
+inline constexpr uint64_t kControlVersion = 1;
+
+// headroom_sleep_action, headroom_hold and headroom_result by name: "keep", "wait",
+// "out_of_memory". Null for a number without one.
+const char* ActionName(int action);
+const char* HoldName(int hold);
+const char* ResultName(int result);
+// -1 for a name that is none.
+int ActionOf(std::string_view name);
+int HoldOf(std::string_view name);
+
+struct ControlRequest {
+  enum class Verb { kStatus, kSleep, kWake };
+
+  Verb verb = Verb::kStatus;
+  // Of a sleep: tags with their actions, and the action of what none of them names.
+  std::vector<std::pair<std::string, int>> actions;
+  std::optional<int> rest;
+  int hold = HEADROOM_HOLD_WAIT;
+  bool verify = false;
+  std::string directory;  // "": none given
+  // Of a wake: what to wake, in this order; none: everything.
+  std::vector<std::string> tags;
+  bool lazy = false;
+};
+
+// With its newline.
+std::string FormatRequest(const ControlRequest& request);
+// Without. kUnsupported: of another version. kInvalidArgument: not a request.
+Result<ControlRequest> ParseRequest(std::string_view line);
+
+struct ControlReply {
+  int result = HEADROOM_OK;  // headroom_result
+  std::string text;          // why not, one sentence
+  std::optional<headroom_sleep_report> report;
+  // Of a status.
+  std::string version;            // of the library
+  std::string doing = "nothing";  // or "sleep" or "wake": in progress now
+  bool fresh = true;              // false: `tags` is as it was before that began
+  std::vector<headroom_tag_state> tags;
+};
+
+std::string FormatReply(const ControlReply& reply);
+// All lines. kUnsupported: of another version. kNotFound: it ends before its last line.
+Result<ControlReply> ParseReply(std::string_view text);
+
+}  // namespace headroom

@@ -1,0 +1,103 @@
+// The part of ControlService that calls the core.
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "base/clock.h"
+#include "sleep/control_service.h"
+
+namespace headroom {
+namespace {
+
+constexpr uint64_t kSendPatience = 5000000000;  // nanoseconds
+constexpr char kEnding[] = "the process is ending";
+
+// The client may be gone: then nobody wants to know.
+void SendAll(const OwnDescriptor& socket, std::string_view text) {
+  const uint64_t deadline = NowNanoseconds() + kSendPatience;
+  while (!text.empty() && socket.Intact() && NowNanoseconds() < deadline) {
+    const ssize_t sent = send(socket.fd(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent >= 0) {
+      text.remove_prefix(static_cast<size_t>(sent));
+      continue;
+    }
+    if (errno != EAGAIN && errno != EINTR) return;
+    pollfd wait{socket.fd(), POLLOUT, 0};
+    poll(&wait, 1, 100);
+  }
+}
+
+}  // namespace
+
+void ControlService::Work() {
+  for (Job job; NextJob(&job); job = Job()) SendAll(job.socket, Perform(job.request));
+}
+
+bool ControlService::NextJob(Job* job) {
+  MutexLock lock(mutex_);
+  working_ = !jobs_.empty();
+  if (!working_) return false;
+  *job = std::move(jobs_.front());
+  jobs_.pop_front();
+  return true;
+}
+
+std::string ControlService::Perform(const ControlRequest& request) {
+  const bool sleep = request.verb == ControlRequest::Verb::kSleep;
+  ControlReply reply;
+  headroom_sleep_report report{};
+  {
+    MutexLock calls(core_);
+    if (stopping_.load()) {
+      reply.result = HEADROOM_FAILED;
+      reply.text = kEnding;
+      return FormatReply(reply);
+    }
+    (void)TakeSnapshot();  // for those who ask meanwhile
+    {
+      MutexLock lock(mutex_);
+      doing_ = sleep ? "sleep" : "wake";
+    }
+    reply.result = sleep ? Sleep(request, &report) : Wake(request, &report);
+    if (reply.result != HEADROOM_OK) reply.text = calls_.last_error();
+    MutexLock lock(mutex_);
+    doing_ = "nothing";
+  }
+  if (reply.result == HEADROOM_OK) reply.report = report;
+  return FormatReply(reply);
+}
+
+int ControlService::Sleep(const ControlRequest& request, headroom_sleep_report* report) {
+  std::vector<headroom_tag_action> actions;
+  for (const auto& [tag, action] : request.actions) actions.push_back({tag.c_str(), action});
+  if (request.rest) actions.push_back({nullptr, *request.rest});
+  headroom_sleep_request asked{};
+  asked.tags = actions.empty() ? nullptr : actions.data();
+  asked.tag_count = actions.size();
+  asked.directory = request.directory.empty() ? nullptr : request.directory.c_str();
+  asked.hold = request.hold;
+  asked.verify = request.verify ? 1 : 0;
+  return calls_.sleep(&asked, report, sizeof *report);
+}
+
+int ControlService::Wake(const ControlRequest& request, headroom_sleep_report* report) {
+  std::vector<const char*> tags;
+  for (const std::string& tag : request.tags) tags.push_back(tag.c_str());
+  return calls_.wake(tags.empty() ? nullptr : tags.data(), tags.size(), request.lazy ? 1 : 0, report,
+                     sizeof *report);
+}
+
+int ControlService::TakeSnapshot() {
+  size_t count = 0;
+  int result = calls_.states(nullptr, 0, &count);
+  std::vector<headroom_tag_state> states(count);
+  if (result == HEADROOM_OK) result = calls_.states(states.data(), states.size(), &count);
+  if (result != HEADROOM_OK) return result;
+  if (count < states.size()) states.resize(count);  // and of tags that are new since, the next will tell
+  MutexLock lock(mutex_);
+  snapshot_ = std::move(states);
+  return result;
+}
+
+}  // namespace headroom

@@ -1,0 +1,54 @@
+// CopyLane: a stream of one device for copies between its memory and host chunks that
+// are mapped for it.
+#pragma once
+
+#include <deque>
+
+#include "driver/driver.h"
+
+namespace headroom {
+
+// While one lives, `context` is this thread's current one.
+class Current {
+ public:
+  Current(const Driver& driver, CUcontext context);
+  ~Current();
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+  const Status& status() const { return status_; }
+
+ private:
+  const Driver& driver_;
+  Status status_;
+};
+
+// Its calls want the device's context to be current.
+class CopyLane {
+ public:
+  explicit CopyLane(const Driver& driver) : driver_(driver) {}
+  CopyLane(const CopyLane&) = delete;
+  CopyLane& operator=(const CopyLane&) = delete;
+
+  Status Open();
+  // Waits for what is under way. Before the end of this.
+  void Close();
+  Status Copy(CUdeviceptr to, CUdeviceptr from, uint64_t bytes);
+  // To ordinary memory; may wait for what is under way.
+  Status CopyToHost(void* to, CUdeviceptr from, uint64_t bytes);
+  // Notes that the copies so far are to be waited for.
+  Status Mark();
+  // Waits for the copies before the oldest mark that is left.
+  Status WaitForMark();
+  // Waits for all copies.
+  Status Wait();
+  CUdevice device() const { return device_; }
+
+ private:
+  const Driver& driver_;
+  CUdevice device_ = 0;
+  CUstream stream_ = nullptr;
+  std::deque<CUevent> marks_;
+};
+
+}  // namespace headroom

@@ -1,0 +1,67 @@
+// All memory of this process that could sleep, and its division among the devices for the engine.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "runtime/device_context.h"
+#include "runtime/displace.h"
+
+namespace headroom {
+
+// All of it, the oldest first, while `use` runs with the locks of both tables held.
+template <typename Use>
+void WithAllPlaced(Runtime& rt, Use use) {
+  rt.ranges.WithAll([&](const std::vector<Range*>& ranges) {
+    rt.handles.WithAll([&](const std::vector<HandleRecord*>& records) {
+      std::vector<Placed*> all(ranges.begin(), ranges.end());
+      for (HandleRecord* record : records) {
+        if (!record->small) all.push_back(record);
+      }
+      std::sort(all.begin(), all.end(), [](const Placed* a, const Placed* b) { return a->order < b->order; });
+      use(all);
+    });
+  });
+}
+
+// The devices' shares in a call: `Share` is DeviceSleep or DeviceWake.
+template <typename Share>
+class Shares {
+ public:
+  explicit Shares(Runtime& rt) : rt_(rt) {}
+
+  // Valid until the next call.
+  Share& Of(CUdevice device) {
+    for (size_t i = 0; i < devices_.size(); ++i) {
+      if (devices_[i]->tier.device() == device) return shares_[i];
+    }
+    devices_.push_back(rt_.ExistingDevice(device));
+    Share& share = shares_.emplace_back();
+    share.source = &devices_.back()->source;
+    return share;
+  }
+
+  // Finds each device's context; the shares are ready then.
+  Status Prepare() {
+    for (size_t i = 0; i < devices_.size(); ++i) {
+      devices_[i]->builder.RetryScrapped();  // it may hold what is missing
+      contexts_.push_back(std::make_unique<DeviceContext>(rt_.driver, devices_[i]->tier.device()));
+      if (!contexts_.back()->status().ok()) return contexts_.back()->status();
+      shares_[i].context = contexts_.back()->get();
+    }
+    return Status();
+  }
+
+  bool empty() const { return shares_.empty(); }
+  std::vector<Share>* shares() { return &shares_; }
+  DeviceState& device(size_t i) const { return *devices_[i]; }
+
+ private:
+  Runtime& rt_;
+  std::vector<DeviceState*> devices_;
+  std::vector<Share> shares_;
+  std::vector<std::unique_ptr<DeviceContext>> contexts_;
+};
+
+}  // namespace headroom

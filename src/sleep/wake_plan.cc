@@ -1,0 +1,54 @@
+// What memory will consist of after a wake: a pure function of what sleeps.
+#include <algorithm>
+
+#include "sleep/wake_up.h"
+
+namespace headroom {
+namespace {
+
+class Segments {
+ public:
+  void Add(bool fresh, const Chunk& chunk) {
+    if (all_.empty() || all_.back().fresh != fresh) all_.push_back({fresh, offset_, 0, {}});
+    all_.back().bytes += chunk.bytes;
+    all_.back().chunks.push_back(chunk);
+    offset_ += chunk.bytes;
+  }
+  uint64_t offset() const { return offset_; }
+  std::vector<WakeSegment> Take() { return std::move(all_); }
+
+ private:
+  std::vector<WakeSegment> all_;
+  uint64_t offset_ = 0;
+};
+
+// A chunk like `original` for [from, end) of the memory; its handle is to come.
+Chunk Anew(const Chunk& original, uint64_t from, uint64_t end) {
+  return {0, end - from, original.tier, original.place};
+}
+
+}  // namespace
+
+std::vector<WakeSegment> PlanWake(const SleepingMemory& memory, bool lazy) {
+  Segments segments;
+  auto next = memory.backups.begin();  // the first that is not behind us
+  uint64_t end = 0;
+  for (const Original& original : memory.originals) {
+    end += original.chunk.bytes;
+    if (original.kept) segments.Add(false, original.chunk);
+    // What is mapped from the backup may reach into the chunks that follow.
+    while (segments.offset() < end) {
+      const uint64_t from = segments.offset();
+      while (next != memory.backups.end() && (next->offset < from || !lazy || !next->Whole())) ++next;
+      if (next != memory.backups.end() && next->offset == from) {
+        segments.Add(false, next->chunk->chunk());
+      } else {
+        const uint64_t to = next == memory.backups.end() ? end : std::min(end, next->offset);
+        segments.Add(true, Anew(original.chunk, from, to));
+      }
+    }
+  }
+  return segments.Take();
+}
+
+}  // namespace headroom

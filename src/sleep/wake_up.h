@@ -1,0 +1,78 @@
+// DeviceWakingUp: one device's part of a wake, step by step. Until Commit the
+// destructor leaves everything asleep with its backups whole.
+#pragma once
+
+#include <deque>
+
+#include "sleep/copy_lane.h"
+#include "sleep/engine.h"
+#include "sleep/sleeping_memory.h"
+
+namespace headroom {
+
+// Chunks side by side that are mapped together.
+struct WakeSegment {
+  bool fresh = false;  // made anew, to be filled. Else they hold their contents already
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  std::vector<Chunk> chunks;  // fresh ones that are not made yet have no handle
+};
+
+// What memory will consist of: the chunks that it had, but for what a `lazy` wake maps from the
+// backup. In address order.
+std::vector<WakeSegment> PlanWake(const SleepingMemory& memory, bool lazy);
+
+// Whole mappings side by side.
+struct MappedSpan {
+  CUdeviceptr va;
+  uint64_t bytes;
+};
+
+class DeviceWakingUp {
+ public:
+  DeviceWakingUp(const Driver& driver, bool lazy, DeviceWake& device);
+  ~DeviceWakingUp();
+  DeviceWakingUp(const DeviceWakingUp&) = delete;
+  DeviceWakingUp& operator=(const DeviceWakingUp&) = delete;
+
+  // Makes and maps chunks and submits the copies from host chunks, in the order of what wakes; then
+  // maps what needs no copy.
+  Status Begin();
+  // Brings the other contents, waits for all, and compares checksums.
+  Status Finish();
+  // Lets the backups go. Cannot fail.
+  void Commit(WakeCounts* counts);
+
+ private:
+  struct Item {
+    Placed* placed;
+    SleepingMemory* memory;
+    std::vector<WakeSegment> segments;
+    CUdeviceptr va = 0;  // where the device writes it: a window, or scratch
+    std::shared_ptr<Scratch> scratch = nullptr;
+    std::vector<MappedSpan> mapped = {};
+  };
+
+  bool StaysOnHost(const Backup& backup) const { return lazy_ && backup.Whole(); }
+  Status FindAddress(Item* item);
+  Status Fill(Item* item);
+  Status CreateAndMap(Item* item, WakeSegment* segment);
+  Status Map(Item* item, const WakeSegment& segment);
+  Status MapAt(Item* item, const WakeSegment& segment, const Window& window);
+  Status CopyFromChunks(const Item& item);
+  Status PassThroughRing();
+  Status UnmapAsCopied();
+  void Undo(const Item& item);
+  void DropScratch(const Item& item);
+  void CommitItem(const Item& item, WakeCounts* counts);
+
+  const Driver& driver_;
+  const bool lazy_;
+  DeviceWake& device_;
+  CopyLane lane_;
+  std::vector<Item> items_;
+  std::deque<std::shared_ptr<MappedChunk>> copied_;  // from where, a mark of the lane each
+  bool committed_ = false;
+};
+
+}  // namespace headroom

@@ -1,0 +1,121 @@
+"""`headroom bench sleep` and its figure, on the simulated driver: what it says, never how fast it was."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+import pytest
+from bench_test import PYTHON, needs_matplotlib
+from conftest import SOURCE, Headroom
+
+MIB = 1 << 20
+PROFILE = "256MiB,host=1GiB"
+SCRIPT = SOURCE / "scripts" / "plot_sleep.py"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Two sizes, and disk, measured without misuse of the driver or memory left behind."""
+    folder = tmp_path_factory.mktemp("sleep")
+    arguments = ["--size", "32MiB,48MiB", "--allocations", "3", "--rounds", "2", "--disk", folder, "--json"]
+    done = Headroom()(
+        "bench", "sleep", "--sim", PROFILE, *arguments,
+        env={"HEADROOM_LEDGER": str(folder / "ledger"), "HEADROOM_SIM_STRICT": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert [path.name for path in folder.iterdir()] == ["ledger"]  # no backup is left
+    return json.loads(done.stdout)
+
+
+def test_says_what_was_measured(results):
+    assert (results["version"], results["benchmark"], results["simulated"]) == (1, "sleep", True)
+    assert results["gpu"]["name"] == "Simulated GPU"
+    assert results["driver"] == f"simulated {PROFILE}"
+    assert all(speed > 0 for speed in results["copies"].values())
+    assert [(case["bytes"], case["allocations"]) for case in results["cases"]] == [(32 * MIB, 3), (48 * MIB, 3)]
+
+
+def test_every_way_was_measured_and_freed_the_memory(results):
+    for case in results["cases"]:
+        assert case["skipped"] is None
+        assert case["freed_bytes"] == case["bytes"]
+        for way, rounds in (("first", 1), ("ahead", 2), ("disk", 1), ("copying", 1)):
+            speeds = case[way]
+            assert speeds["rounds"] == rounds
+            assert 0 < speeds["sleep"] <= speeds["best_sleep"]
+            assert 0 < speeds["wake"] <= speeds["best_wake"]
+        lazy = case["lazy"]
+        assert 0 < lazy["returned"] <= lazy["first_kernel"] <= lazy["back"]
+        assert 0 <= lazy["left_on_host"] <= case["bytes"]
+
+
+def test_table_for_people(headroom):
+    done = headroom("bench", "sleep", "--sim", PROFILE, "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no terminal, so no progress
+    for part in ("simulated", "32.0 MiB in 16 allocations", "created ahead", "others", "lazy wake", "while asleep"):
+        assert part in done.stdout
+    assert "to disk" not in done.stdout
+
+
+def test_a_size_that_does_not_fit_is_skipped(headroom):
+    done = headroom("bench", "sleep", "--sim", PROFILE, "--size", "16MiB,1GiB", "--rounds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    fits, too_large = json.loads(done.stdout)["cases"]
+    assert fits["skipped"] is None and fits["ahead"]["sleep"] > 0
+    assert "less than 1.0 GiB free" in too_large["skipped"] and too_large["ahead"]["sleep"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--size", "4GiB"], ["more than can be spared", "give at most"]),
+        (["--size", "16MiB,much"], ["--size 'much'"]),
+        (["--allocations", "0"], ["--allocations '0' is not a number from 1"]),
+        (["--rounds", "many"], ["--rounds 'many' is not a number from 1"]),
+        (["--disk", "/no/such/folder"], ["--disk '/no/such/folder' cannot be written to"]),
+        (["--plot", "sleep.txt"], ["end its name in .svg"]),
+    ],
+)
+def test_bad_input(headroom, arguments, words):
+    headroom.refuses(2, *words, arguments=["bench", "sleep", "--sim", PROFILE, *arguments])
+
+
+def test_a_gpu_without_memory_of_its_own(headroom):
+    headroom.refuses(
+        2, "no memory but the host's", arguments=["bench", "sleep", "--sim", "256MiB,host=1GiB,integrated"]
+    )
+
+
+def draw(*arguments, **options):
+    return subprocess.run(
+        [PYTHON or sys.executable, SCRIPT, *map(str, arguments)], text=True, capture_output=True, **options
+    )
+
+
+@needs_matplotlib
+def test_plot(results, tmp_path):
+    figure = tmp_path / "sleep.svg"
+    done = draw("-", figure, input=json.dumps(results))
+    assert done.returncode == 0, done.stderr
+    text = figure.read_text()
+    assert xml.etree.ElementTree.fromstring(text).tag.endswith("svg")
+    for part in ("SIMULATED", "created ahead", "others", "everything included"):
+        assert part in text
+
+
+@needs_matplotlib
+def test_plot_of_nothing(results, tmp_path):
+    skipped = [{**case, "skipped": "too little"} for case in results["cases"]]
+    done = draw("-", tmp_path / "sleep.svg", input=json.dumps({**results, "cases": skipped}))
+    assert done.returncode == 1
+    assert "nothing to draw" in done.stderr
+
+
+def test_plot_of_something_else(tmp_path):
+    (tmp_path / "other.json").write_text('{"benchmark": "tiers", "version": 1}')
+    done = draw(tmp_path / "other.json", tmp_path / "sleep.svg")
+    assert done.returncode == 1
+    assert done.stderr.startswith("plot_sleep: ") and "does not hold results" in done.stderr

@@ -1,0 +1,141 @@
+"""PyTorch's memory asleep and awake again, under `headroom run` (`--how run`) or behind the opened library's pools
+(`--how pool`): contents, CUDA graphs, what another process sees, lazy wakes, disk, and 200 turns."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import allocators
+import common
+
+torch = None  # imported when it is known how memory is had
+MIB, GIB = common.MIB, common.GIB
+
+ASK = "import torch; print(torch.cuda.mem_get_info(0)[0])"
+
+
+def free_elsewhere():
+    """Bytes free on the GPU as a process without headroom sees them; its own context counts alike each time."""
+    plain = {name: value for name, value in os.environ.items()
+             if name != "LD_PRELOAD" and not name.startswith("HEADROOM_")}
+    done = subprocess.run([sys.executable, "-c", ASK], env=plain, text=True, capture_output=True, timeout=120)
+    return int(done.stdout.split()[-1])
+
+
+class Model:
+    """Weights and a cache, tagged, and a graph over both."""
+
+    def __init__(self, headroom, gibibytes):
+        self.headroom = headroom
+        count = gibibytes * GIB // 8 // (2048 * 2048 * 2)
+        with headroom.torch.region("weights"):
+            self.weights = [torch.randn(2048, 2048, device="cuda", dtype=torch.bfloat16) / 45 for _ in range(8 * count)]
+        with headroom.torch.region("kv_cache"):
+            self.cache = [torch.zeros(64 * MIB // 2, device="cuda", dtype=torch.bfloat16) for _ in range(8)]
+        self.x = torch.randn(64, 2048, device="cuda", dtype=torch.bfloat16)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self.forward()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.out = self.forward()
+        self.graph.replay()
+        torch.cuda.synchronize()
+        self.expected = self.out.clone()
+
+    def forward(self):
+        y = self.x
+        for weight in self.weights:
+            y = torch.tanh(y @ weight)
+        return y
+
+    def bytes(self):
+        return sum(tensor.numel() * 2 for tensor in self.weights + self.cache)
+
+    def right(self):
+        """The graph that was captured at the start gives what it gave then, to the bit."""
+        self.out.zero_()
+        self.graph.replay()
+        torch.cuda.synchronize()
+        return torch.equal(self.out, self.expected)
+
+
+def sleeps(report, model):
+    """Level 1 as vLLM has it: weights are kept, the cache is dropped."""
+    before = free_elsewhere()
+    slept = model.headroom.sleep(tags=["weights"], drop=["kv_cache"])
+    asleep = free_elsewhere()
+    report.figure("sleep_GBps", round(slept.kept / slept.seconds / 1e9, 2))
+    report.figure("freed_elsewhere_GiB", round((asleep - before) / GIB, 3))
+    report.check("another process finds the memory free", asleep - before >= 0.98 * model.bytes(), asleep - before)
+    woke = model.headroom.wake(["weights"])
+    report.figure("wake_GBps", round(woke.kept / woke.seconds / 1e9, 2))
+    report.check("a graph from before the sleep replays", model.right())
+    model.headroom.wake()
+    for tensor in model.cache:
+        tensor.fill_(1)
+    report.check("the cache can be written again", all(float(t[0]) == 1 and float(t[-1]) == 1 for t in model.cache))
+    states = model.headroom.sleep_states()
+    report.check("all is awake", states["weights"].kept == 0 and states["kv_cache"].dropped == 0, states)
+
+
+def lazily(report, model):
+    model.headroom.sleep(tags=["weights"])
+    woke = model.headroom.wake(lazy=True)
+    report.figure("lazy_wake_ms", round(woke.seconds * 1e3, 2))
+    report.check("right throughout a lazy wake", all(model.right() for _ in range(50)))
+
+
+def to_disk(report, model):
+    with tempfile.TemporaryDirectory() as folder:
+        slept = model.headroom.sleep(tags=["weights"], action="disk", directory=folder)
+        report.figure("to_disk_GBps", round(slept.on_disk / slept.seconds / 1e9, 2))
+        woke = model.headroom.wake()
+        report.figure("from_disk_GBps", round(woke.kept / woke.seconds / 1e9, 2))
+        report.check("nothing is left in the folder", os.listdir(folder) == [], os.listdir(folder))
+    report.check("right after a backup on disk", model.right())
+
+
+def verified(report, model):
+    model.headroom.sleep(tags=["weights"], verify=True)
+    model.headroom.wake()
+    report.check("right after checksums", model.right())
+
+
+def many_turns(report, headroom):
+    """Nothing leaks."""
+    with headroom.torch.region("turns"):
+        tensor = torch.arange(8 * MIB, device="cuda", dtype=torch.int32)
+    headroom.sleep(tags=["turns"])
+    headroom.wake(["turns"])
+    before, files = free_elsewhere(), len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        headroom.sleep(tags=["turns"])
+        headroom.wake(["turns"])
+    after = free_elsewhere()
+    report.check("200 turns leak no GPU memory", before - after <= 4 * MIB, before - after)
+    report.check("nor descriptors", len(os.listdir("/proc/self/fd")) == files)
+    report.check("and keep the contents", torch.equal(tensor, torch.arange(8 * MIB, device="cuda", dtype=torch.int32)))
+
+
+def main():
+    global torch
+    options = common.arguments(how="run", gibibytes=4)
+    torch = common.need("torch")
+    headroom = allocators.package()
+    if options.how == "pool":
+        headroom.configure(host_limit="24GiB")
+    torch.manual_seed(1)
+    report = common.Report("torch_sleep")
+    model = Model(headroom, options.gibibytes)
+    for topic in (sleeps, lazily, to_disk, verified):
+        report.run(topic, model)
+    report.run(many_turns, headroom)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The module that takes torch_memory_saver's place, used as its own users do, against PyTorch's rules
+(fake_torch.py), under `headroom run` and without."""
+
+import pytest
+from conftest import PACKAGE
+from sleep_test import CONTENTS
+
+BEFORE = """
+import ctypes, os, sys
+import fake_torch
+torch = fake_torch.install()
+from torch_memory_saver import configure_subprocess, torch_memory_saver as saver
+import headroom
+MIB = 1 << 20
+def call(name, *arguments):
+    result = getattr(ctypes.CDLL("libcuda.so.1"), name)(*arguments)
+    assert result == 0, (name, result)
+def raised(kind, function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except kind as error:
+        return str(error)
+    raise AssertionError("nothing was raised")
+""" + CONTENTS
+
+
+@pytest.fixture(params=["preloaded", "opened"])
+def passes(request, python, tmp_path):
+    paths = ":".join(map(str, (PACKAGE / "headroom" / "stand_ins", PACKAGE, PACKAGE.parent / "tests" / "python")))
+
+    def run(program):
+        body = f"import sys; sys.path[:0] = {paths.split(':')!r}\nFOLDER = {str(tmp_path)!r}\n" + BEFORE + program
+        if request.param == "preloaded":
+            return python.under_headroom(body + "\n")
+        return python.dlopened(body, HEADROOM_HBM_LIMIT=str(256 << 20), HEADROOM_HOST_LIMIT=str(512 << 20))
+
+    return run
+
+
+def test_regions_pause_and_resume_by_tag(passes):
+    passes("""
+with saver.region("weights", enable_cpu_backup=True):
+    weights, one = fake_torch.allocate(32 * MIB)
+with saver.region("kv_cache"):
+    kv, other = fake_torch.allocate(16 * MIB)
+with saver.region("optimizer", enable_disk_backup=True):
+    state, third = fake_torch.allocate(8 * MIB)
+for at, value, size in ((weights, 1, 32), (kv, 2, 16), (state, 3, 8)):
+    fill(at, value, size * MIB)
+saver.set_disk_backup_dir(FOLDER + "/backups")
+saver.pause("weights")
+assert headroom.sleep_states()["weights"].kept == 32 * MIB
+saver.pause()
+states = headroom.sleep_states()
+assert states["kv_cache"].dropped == 16 * MIB and states["optimizer (disk)"].on_disk == 8 * MIB, states
+saver.resume("kv_cache")
+saver.resume()
+assert holds(weights, 1, 32 * MIB) and holds(state, 3, 8 * MIB)
+assert os.listdir(FOLDER + "/backups") == []
+""")
+
+
+def test_nested_regions_and_what_is_outside(passes):
+    passes("""
+with saver.region("outer", enable_cpu_backup=True):
+    with saver.region("inner"):
+        inner, a = fake_torch.allocate(16 * MIB)
+    outer, b = fake_torch.allocate(16 * MIB)
+states = headroom.sleep_states()
+assert (states["inner"].ranges, states["outer"].ranges) == (1, 1), states
+fill(outer, 5, 16 * MIB)
+saver.pause("outer")
+saver.pause("outer")
+saver.pause("nobody")
+saver.resume()
+assert holds(outer, 5, 16 * MIB)
+""")
+
+
+def test_mistakes_are_exceptions(passes):
+    passes("""
+assert "choose one" in raised(ValueError, saver.region(enable_cpu_backup=True, enable_disk_backup=True).__enter__)
+assert "'pinned' or 'mmap'" in raised(ValueError, saver.region(cpu_backup_backend="tape").__enter__)
+assert "use 'preload' or 'torch'" in raised(ValueError, setattr, saver, "hook_mode", "magic")
+saver.hook_mode = "torch"
+assert saver.enabled and saver.hook_mode == "torch"
+with saver.region("a", enable_disk_backup=True):
+    fake_torch.allocate(16 * MIB)
+saver.set_disk_backup_dir(FOLDER + "/gone")
+os.rmdir(FOLDER + "/gone")
+sys.stderr.flush()
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the library says it there, too
+assert "name an existing one" in raised(headroom.Error, saver.pause)
+if headroom._library.load().preloaded:
+    with configure_subprocess():
+        pass
+else:
+    assert "headroom run" in raised(headroom.Unsupported, configure_subprocess().__enter__)
+""")
+
+
+def test_the_folder_is_printed(python):
+    text = python.passes("import runpy, sys; sys.argv[1:] = ['stand-ins']; runpy.run_module('headroom', run_name='__main__')")
+    assert text.strip() == str(PACKAGE / "headroom" / "stand_ins")

@@ -1,0 +1,95 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "runtime/gate.h"
+
+namespace headroom {
+namespace {
+
+constexpr uint64_t kMinute = 60000000000;
+
+// As a sleep or a wake does.
+void Change(Hold hold) {
+  Gate::Enter();
+  ASSERT_TRUE(Gate::Close(kMinute));
+  Gate::SetHold(hold);
+  Gate::Open();
+  Gate::Leave();
+}
+
+class GateTest : public testing::Test {
+ protected:
+  void TearDown() override { Change(Hold::kNone); }
+};
+
+TEST_F(GateTest, SubmissionsHearWhatHolds) {
+  for (const Hold hold : {Hold::kNone, Hold::kCheck, Hold::kFail}) {
+    Change(hold);
+    EXPECT_EQ(Gate::hold(), hold);
+    EXPECT_EQ(Gate::EnterToSubmit(), hold);
+    Gate::Leave();
+  }
+}
+
+TEST_F(GateTest, EveryHoldIsCounted) {
+  const uint32_t before = Gate::holds();
+  Change(Hold::kFail);
+  Change(Hold::kCheck);
+  Change(Hold::kNone);
+  EXPECT_EQ(Gate::holds(), before + 2);
+}
+
+TEST_F(GateTest, WhoWaitsIsOutsideAndGoesOnInTheEnd) {
+  Change(Hold::kWait);
+  std::atomic<int> passed{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      EXPECT_EQ(Gate::EnterToSubmit(), Hold::kNone);
+      ++passed;
+      Gate::Leave();
+    });
+  }
+  // Other calls pass, and the gate closes: who waits is not inside.
+  Gate::Enter();
+  ASSERT_TRUE(Gate::Close(kMinute));
+  Gate::Open();
+  Gate::Leave();
+  EXPECT_EQ(passed, 0);
+  Change(Hold::kNone);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(passed, 3);
+}
+
+TEST_F(GateTest, WhoWaitsIsRefusedWhenTheHoldBecomesOneThatFails) {
+  Change(Hold::kWait);
+  std::thread thread([] {
+    EXPECT_EQ(Gate::EnterToSubmit(), Hold::kFail);
+    Gate::Leave();
+  });
+  Change(Hold::kFail);
+  thread.join();
+}
+
+TEST_F(GateTest, AThreadThatEndsTheProcessIsRefused) {
+  Change(Hold::kWait);
+  std::thread thread([] {
+    Gate::NeverWaitHere();
+    EXPECT_EQ(Gate::EnterToSubmit(), Hold::kFail);
+    Gate::Leave();
+  });
+  thread.join();
+}
+
+TEST_F(GateTest, NothingHoldsInAForkedChild) {
+  Change(Hold::kFail);
+  Gate::ForgetAfterFork();
+  EXPECT_EQ(Gate::EnterToSubmit(), Hold::kNone);
+  Gate::Leave();
+}
+
+}  // namespace
+}  // namespace headroom

@@ -1,0 +1,151 @@
+// The control protocol's lines, requests and replies: what is written is read back, and bad text is refused.
+#include <gtest/gtest.h>
+
+#include "sleep/control_line.h"
+#include "sleep/control_message.h"
+
+namespace headroom {
+namespace {
+
+std::string WithoutNewline(const std::string& line) {
+  EXPECT_EQ(line.find('\n'), line.size() - 1);
+  return line.substr(0, line.size() - 1);
+}
+
+Code CodeOfRequest(const std::string& line) { return ParseRequest(line).status().code(); }
+
+TEST(ControlLineTest, AnyBytesComeThrough) {
+  std::string all;
+  for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
+  const std::string encoded = PercentEncode(all);
+  EXPECT_EQ(encoded.find_first_of(" =\n\t;"), std::string::npos);
+  const Result<std::string> back = PercentDecode(encoded);
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(*back, all);
+}
+
+TEST(ControlLineTest, BrokenEncodingsAreRefused) {
+  for (const char* text : {"%", "%4", "a%4", "%G0", "%0G", "%%%"})
+    EXPECT_FALSE(PercentDecode(text).ok()) << text;
+  EXPECT_EQ(*PercentDecode("%41%7a%7A"), "Azz");
+}
+
+TEST(ControlLineTest, NumbersAreDecimalAndFit) {
+  EXPECT_EQ(*ParseDecimal("18446744073709551615"), UINT64_MAX);
+  for (const char* text : {"", "-1", "+1", " 1", "1 ", "0x1", "18446744073709551616"})
+    EXPECT_FALSE(ParseDecimal(text).ok()) << text;
+}
+
+TEST(ControlLineTest, WordsAndFields) {
+  const Result<ControlLine> line = ControlLine::Parse("one  two a=1 b= a=x%20y c==");
+  ASSERT_TRUE(line.ok());
+  EXPECT_EQ(line->Word(0), "one");
+  EXPECT_EQ(line->Word(1), "two");
+  EXPECT_EQ(line->Word(2), "");
+  ASSERT_EQ(line->fields().size(), 4u);
+  EXPECT_EQ(line->fields()[2].second, "x y");
+  EXPECT_EQ(line->Value("c"), "=");
+  EXPECT_EQ(line->Number("a"), 1u);
+  EXPECT_EQ(line->Number("absent"), 0u);
+  EXPECT_FALSE(ControlLine::Parse("").ok());
+  EXPECT_FALSE(ControlLine::Parse("a=1").ok());
+}
+
+TEST(ControlMessageTest, ASleepIsReadBack) {
+  ControlRequest request;
+  request.verb = ControlRequest::Verb::kSleep;
+  request.actions = {
+      {"kv = \n\xc3\xa9 %41", HEADROOM_SLEEP_DROP}, {"", HEADROOM_SLEEP_DISK}, {"a:b", HEADROOM_SLEEP_STAY}};
+  request.rest = HEADROOM_SLEEP_KEEP;
+  request.hold = HEADROOM_HOLD_FAIL;
+  request.verify = true;
+  request.directory = "/a folder/=";
+  const Result<ControlRequest> back = ParseRequest(WithoutNewline(FormatRequest(request)));
+  ASSERT_TRUE(back.ok()) << back.status().what();
+  EXPECT_EQ(back->verb, request.verb);
+  EXPECT_EQ(back->actions, request.actions);
+  EXPECT_EQ(back->rest, request.rest);
+  EXPECT_EQ(back->hold, request.hold);
+  EXPECT_TRUE(back->verify);
+  EXPECT_EQ(back->directory, request.directory);
+}
+
+TEST(ControlMessageTest, AWakeIsReadBackInItsOrder) {
+  ControlRequest request;
+  request.verb = ControlRequest::Verb::kWake;
+  request.tags = {"weights", "", "kv cache"};
+  request.lazy = true;
+  const Result<ControlRequest> back = ParseRequest(WithoutNewline(FormatRequest(request)));
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(back->verb, request.verb);
+  EXPECT_EQ(back->tags, request.tags);
+  EXPECT_TRUE(back->lazy);
+}
+
+TEST(ControlMessageTest, BadRequestsAreRefused) {
+  EXPECT_EQ(CodeOfRequest("headroom 1 status"), Code::kOk);
+  EXPECT_EQ(CodeOfRequest("headroom 1 sleep"), Code::kOk);
+  EXPECT_EQ(CodeOfRequest("headroom 2 sleep"), Code::kUnsupported);
+  EXPECT_EQ(CodeOfRequest("headroom x status"), Code::kUnsupported);
+  for (const char* line : {"", "GET / HTTP/1.1", "headroom 1", "headroom 1 destroy", "headroom 1 status a=1",
+                           "headroom 1 sleep do=keep", "headroom 1 sleep do=eat:x", "headroom 1 sleep rest=",
+                           "headroom 1 sleep hold=perhaps", "headroom 1 sleep verify=2",
+                           "headroom 1 sleep tag=x", "headroom 1 sleep directory=%00",
+                           "headroom 1 wake lazy=yes", "headroom 1 wake do=keep:x", "headroom 1 wake tag=%0"})
+    EXPECT_EQ(CodeOfRequest(line), Code::kInvalidArgument) << line;
+}
+
+TEST(ControlMessageTest, ARepliesReportAndStatesAreReadBack) {
+  ControlReply reply;
+  reply.report = headroom_sleep_report{1, 2, 3, 4, 5, 6, UINT64_MAX};
+  reply.version = "0.1.0";
+  reply.doing = "sleep";
+  reply.fresh = false;
+  reply.tags = {{"kv cache", 1, 2, 3, 4, 5, 6}, {"", 7, 8, 9, 10, 11, 12}};
+  const Result<ControlReply> back = ParseReply(FormatReply(reply));
+  ASSERT_TRUE(back.ok()) << back.status().what();
+  EXPECT_EQ(back->result, HEADROOM_OK);
+  ASSERT_TRUE(back->report.has_value());
+  EXPECT_EQ(back->report->left_awake, 6u);
+  EXPECT_EQ(back->report->nanoseconds, UINT64_MAX);
+  EXPECT_EQ(back->version, "0.1.0");
+  EXPECT_EQ(back->doing, "sleep");
+  EXPECT_FALSE(back->fresh);
+  ASSERT_EQ(back->tags.size(), 2u);
+  EXPECT_STREQ(back->tags[0].tag, "kv cache");
+  EXPECT_EQ(back->tags[1].dropped, 12u);
+  EXPECT_EQ(back->tags[1].awake_on_gpu, 9u);
+}
+
+TEST(ControlMessageTest, ARefusalCarriesItsSentence) {
+  for (int result = HEADROOM_OUT_OF_MEMORY; result <= HEADROOM_BUSY; ++result) {
+    ControlReply reply;
+    reply.result = result;
+    reply.text = "no room; drop some = more\n";
+    const Result<ControlReply> back = ParseReply(FormatReply(reply));
+    ASSERT_TRUE(back.ok());
+    EXPECT_EQ(back->result, result);
+    EXPECT_EQ(back->text, reply.text);
+    EXPECT_FALSE(back->report.has_value());
+  }
+}
+
+TEST(ControlMessageTest, RepliesOfALaterLibraryAreReadAsFarAsTheyGo) {
+  const Result<ControlReply> known =
+      ParseReply("headroom 1 ok mood=good\nweather sun=1\nreport kept=7 new=8\nend\n");
+  ASSERT_TRUE(known.ok());
+  EXPECT_EQ(known->report->kept, 7u);
+  EXPECT_EQ(ParseReply("headroom 1 tired\nend\n")->result, HEADROOM_FAILED);
+  EXPECT_EQ(ParseReply("headroom 2 ok\nend\n").status().code(), Code::kUnsupported);
+}
+
+TEST(ControlMessageTest, RepliesThatEndEarlyAreNoReplies) {
+  const std::string whole = "headroom 1 ok\nreport kept=7\nend\n";
+  ASSERT_TRUE(ParseReply(whole).ok());
+  for (size_t length = 0; length < whole.size(); ++length)
+    EXPECT_EQ(ParseReply(whole.substr(0, length)).status().code(), Code::kNotFound) << length;
+  EXPECT_EQ(ParseReply("HTTP/1.1 400\nend\n").status().code(), Code::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace headroom
