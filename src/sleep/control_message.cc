@@ -77,42 +77,59 @@ bool ReadField(const std::string& key, const std::string& value, ControlRequest*
   return request->verb == ControlRequest::Verb::kWake && ReadWakeField(key, value, request);
 }
 
+// The numbers of a structure as they stand in a line, in this order, written and read.
+template <typename Struct>
+struct Field {
+  const char* name;
+  uint64_t Struct::*member;
+};
+constexpr Field<headroom_sleep_report> kReportFields[] = {
+    {"ranges", &headroom_sleep_report::ranges},          {"kept", &headroom_sleep_report::kept},
+    {"on_disk", &headroom_sleep_report::on_disk},        {"dropped", &headroom_sleep_report::dropped},
+    {"released", &headroom_sleep_report::released},      {"left_awake", &headroom_sleep_report::left_awake},
+    {"nanoseconds", &headroom_sleep_report::nanoseconds}};
+constexpr Field<headroom_tag_state> kTagFields[] = {{"ranges", &headroom_tag_state::ranges},
+                                                    {"awake", &headroom_tag_state::awake},
+                                                    {"awake_on_gpu", &headroom_tag_state::awake_on_gpu},
+                                                    {"kept", &headroom_tag_state::kept},
+                                                    {"on_disk", &headroom_tag_state::on_disk},
+                                                    {"dropped", &headroom_tag_state::dropped}};
+
+template <typename Struct, size_t kCount>
+void AddFields(const Struct& from, const Field<Struct> (&fields)[kCount], ControlLine* line) {
+  for (const Field<Struct>& field : fields) line->Add(field.name, from.*field.member);
+}
+
+template <typename Struct, size_t kCount>
+void ReadFields(const ControlLine& line, const Field<Struct> (&fields)[kCount], Struct* to) {
+  for (const Field<Struct>& field : fields) to->*field.member = line.Number(field.name);
+}
+
 std::string ReportLine(const headroom_sleep_report& report) {
   ControlLine line;
-  line.Add("report").Add("ranges", report.ranges).Add("kept", report.kept).Add("on_disk", report.on_disk);
-  line.Add("dropped", report.dropped).Add("released", report.released).Add("left_awake", report.left_awake);
-  return line.Add("nanoseconds", report.nanoseconds).Text();
+  line.Add("report");
+  AddFields(report, kReportFields, &line);
+  return line.Text();
 }
 
 headroom_sleep_report ReadReport(const ControlLine& line) {
   headroom_sleep_report report{};
-  report.ranges = line.Number("ranges");
-  report.kept = line.Number("kept");
-  report.on_disk = line.Number("on_disk");
-  report.dropped = line.Number("dropped");
-  report.released = line.Number("released");
-  report.left_awake = line.Number("left_awake");
-  report.nanoseconds = line.Number("nanoseconds");
+  ReadFields(line, kReportFields, &report);
   return report;
 }
 
 std::string TagLine(const headroom_tag_state& tag) {
   ControlLine line;
-  line.Add("tag").Add("name", std::string_view(tag.tag)).Add("ranges", tag.ranges).Add("awake", tag.awake);
-  line.Add("awake_on_gpu", tag.awake_on_gpu).Add("kept", tag.kept).Add("on_disk", tag.on_disk);
-  return line.Add("dropped", tag.dropped).Text();
+  line.Add("tag").Add("name", std::string_view(tag.tag));
+  AddFields(tag, kTagFields, &line);
+  return line.Text();
 }
 
 headroom_tag_state ReadTag(const ControlLine& line) {
   headroom_tag_state tag{};
   const std::string_view name = line.Value("name");
   std::memcpy(tag.tag, name.data(), std::min(name.size(), sizeof tag.tag - 1));
-  tag.ranges = line.Number("ranges");
-  tag.awake = line.Number("awake");
-  tag.awake_on_gpu = line.Number("awake_on_gpu");
-  tag.kept = line.Number("kept");
-  tag.on_disk = line.Number("on_disk");
-  tag.dropped = line.Number("dropped");
+  ReadFields(line, kTagFields, &tag);
   return tag;
 }
 
