@@ -34,7 +34,7 @@ foreach(target ${sim_targets})
 endforeach()
 
 # What draws the figure of `headroom bench tiers`; found at <bin>/../share/headroom.
-foreach(script plot_tiers.py plot_sleep.py)
+foreach(script plot_results.py plot_tiers.py plot_sleep.py)
   configure_file(${CMAKE_SOURCE_DIR}/scripts/${script} ${CMAKE_BINARY_DIR}/share/headroom/${script} COPYONLY)
   install(PROGRAMS scripts/${script} DESTINATION share/headroom)
 endforeach()

@@ -9,8 +9,8 @@ Needs matplotlib (package python3-matplotlib).
 """
 
 import argparse
-import json
-import sys
+
+from plot_results import fail, import_pyplot, load, save
 
 WAYS = [
     ("ahead", "headroom, host memory created ahead", "#1b6ca8"),
@@ -20,23 +20,6 @@ WAYS = [
 ]
 WIDTH = 0.2
 GIB = 2**30
-
-
-def fail(sentence):
-    sys.exit(f"plot_sleep: {sentence}")
-
-
-def load(path):
-    try:
-        with (sys.stdin if path == "-" else open(path)) as file:
-            results = json.load(file)
-    except OSError as error:
-        fail(f"'{path}' cannot be read: {error.strerror}")
-    except ValueError:
-        fail(f"'{path}' is not JSON; write it with 'headroom bench sleep --json'")
-    if not isinstance(results, dict) or results.get("benchmark") != "sleep" or results.get("version") != 1:
-        fail(f"'{path}' does not hold results of 'headroom bench sleep'; measure again with this version")
-    return results
 
 
 def draw_operation(axes, cases, operation, link):
@@ -67,11 +50,7 @@ def draw(pyplot, results, path):
     left.set_ylabel("GB/s, everything included (slowest round)")
     left.legend(loc="best", fontsize=8, framealpha=0.9)
     title = f"{results['gpu']['name']}, driver {results['driver']}"
-    figure.suptitle("SIMULATED, no GPU's figures: " + title if results["simulated"] else title, fontsize=11)
-    try:
-        figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
-    except (OSError, ValueError) as error:
-        fail(f"'{path}' cannot be written: {error}; end its name in .svg, .png or .pdf")
+    save(figure, results, title, path)
 
 
 def main():
@@ -79,13 +58,8 @@ def main():
     parser.add_argument("results", help="JSON of 'headroom bench sleep --json'; - for standard input")
     parser.add_argument("figure", help="file to write, such as sleep.svg")
     options = parser.parse_args()
-    results = load(options.results)
-    try:
-        import matplotlib
-        matplotlib.use("Agg")  # no display is needed
-        from matplotlib import pyplot
-    except ImportError:
-        fail("matplotlib is not installed for this Python; install the package python3-matplotlib")
+    results = load(options.results, "sleep")
+    pyplot = import_pyplot()
     draw(pyplot, results, options.figure)
 
 

@@ -10,28 +10,11 @@ Needs matplotlib (package python3-matplotlib).
 """
 
 import argparse
-import json
-import sys
+
+from plot_results import fail, import_pyplot, load, save
 
 # Colours that stay apart in grey and for the colour-blind (Okabe and Ito).
 IDEAL, INTERLEAVED, TAIL, DIRECT, FAULT = "#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-
-
-def fail(sentence):
-    sys.exit(f"plot_tiers: {sentence}")
-
-
-def load(path):
-    try:
-        with (sys.stdin if path == "-" else open(path)) as file:
-            results = json.load(file)
-    except OSError as error:
-        fail(f"'{path}' cannot be read: {error.strerror}")
-    except ValueError:
-        fail(f"'{path}' is not JSON; write it with 'headroom bench tiers --json'")
-    if not isinstance(results, dict) or results.get("benchmark") != "tiers" or results.get("version") != 1:
-        fail(f"'{path}' does not hold results of 'headroom bench tiers'; measure again with this version")
-    return results
 
 
 def curve(points, operation, name, total):
@@ -85,11 +68,7 @@ def draw(pyplot, ticker, results, operation, path):
     first.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
     first.legend(loc="lower left", fontsize=8, framealpha=0.9)
     title = f"{results['gpu']['name']}, driver {results['driver']}, {results['range_bytes'] / 2**30:g} GiB"
-    figure.suptitle("SIMULATED, no GPU's figures: " + title if results["simulated"] else title, fontsize=11)
-    try:
-        figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
-    except (OSError, ValueError) as error:
-        fail(f"'{path}' cannot be written: {error}; end its name in .svg, .png or .pdf")
+    save(figure, results, title, path)
 
 
 def main():
@@ -98,13 +77,10 @@ def main():
     parser.add_argument("figure", help="file to write, such as tiers.svg")
     parser.add_argument("--operation", choices=["read", "write"], default="read")
     options = parser.parse_args()
-    results = load(options.results)
-    try:
-        import matplotlib
-        matplotlib.use("Agg")  # no display is needed
-        from matplotlib import pyplot, ticker
-    except ImportError:
-        fail("matplotlib is not installed for this Python; install the package python3-matplotlib")
+    results = load(options.results, "tiers")
+    pyplot = import_pyplot()
+    from matplotlib import ticker  # it is there by now
+
     draw(pyplot, ticker, results, options.operation, options.figure)
 
 

@@ -24,7 +24,7 @@ def test_installs_the_parts_and_nothing_else(prefix):
     assert {name for name in files if not name.startswith("include/headroom/")} == {
         "lib/headroom/python/cumem_allocator.abi3.so",
         "bin/headroom", "lib/headroom/libheadroom.so", "lib/headroom/headroom-demo",
-        "share/headroom/plot_tiers.py", "share/headroom/plot_sleep.py",
+        "share/headroom/plot_results.py", "share/headroom/plot_tiers.py", "share/headroom/plot_sleep.py",
         "lib/headroom/sim/libcuda.so.1", "lib/headroom/sim/libnvidia-ml.so.1"}
     assert "include/headroom/headroom.h" in files
 
