@@ -34,8 +34,8 @@ def torch_pool(context):
     return correct(context, "headroom_pool")
 
 
-@step("torch_managed", alone=True)
-def torch_managed(context):
+@step("torch_pool_managed", alone=True)
+def torch_pool_managed(context):
     return correct(context, "headroom_managed")
 
 

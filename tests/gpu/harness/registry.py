@@ -26,6 +26,7 @@ class Step:
 
 def step(name, gpus=1, sim=False, alone=False):
     def register(function):
+        assert name not in STEPS, f"two steps are called {name}"
         STEPS[name] = Step(name, function, gpus, sim, alone)
         return function
 

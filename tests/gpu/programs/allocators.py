@@ -58,7 +58,7 @@ def headroom_allocator(name, device, limits):
         return Chosen(name, headroom=headroom)
     if name == "headroom_managed":
         # Little, since managed memory beyond a card's own can hang it: at most 2 GiB in all.
-        headroom.torch.use(**{**limits, "hbm_limit": "1GiB", "host_limit": "1GiB"}, backend="managed")
+        headroom.torch.use(**{**limits, "hbm_limit": "2GiB", "host_limit": "1GiB"}, backend="managed")
         return Chosen(name, headroom=headroom)
     headroom.configure(**limits)
     pool = headroom.torch.pool(tag="test", device=device)

@@ -89,19 +89,24 @@ def graphs(report, modes):
 
 def compiled(report, modes):
     """torch.compile with CUDA graphs. PyTorch's graph trees ask its own allocator for checkpoints, which no global
-    pluggable allocator can answer: there the reason is noted, and torch.compile without graphs has to work."""
+    pluggable allocator can answer: there they have to say so, and CUDA graphs without trees have to work."""
     try:
         import triton  # noqa: F401
     except ImportError as error:
         report.figure("compiled", f"not tried: {error}")
         return
-    try:
-        compiled_in(report, modes, "reduce-overhead")
-    except RuntimeError as error:
-        if modes.name != "use" or "luggableAllocator" not in str(error):
-            raise
-        report.figure("compiled", f"no graph trees: {error}"[:200])
-        compiled_in(report, modes, "default")
+    import torch._inductor.config as inductor
+
+    if modes.name == "use":
+        try:
+            compiled_in(report, modes, "reduce-overhead")
+            report.figure("graph_trees", "work")
+        except RuntimeError as error:
+            report.figure("graph_trees", f"{error}"[:200])
+            report.check("graph trees name their reason", "pluggable does not yet support" in str(error), error)
+        inductor.triton.cudagraph_trees = False
+    compiled_in(report, modes, "default")
+    compiled_in(report, modes, "reduce-overhead")
 
 
 def compiled_in(report, modes, mode):
