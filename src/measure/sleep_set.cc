@@ -97,7 +97,7 @@ uint64_t SleepSet::BytesOnHost() const {
 
 Status SleepSet::CreateAhead() {
   while (machine_.host().kept_bytes() < bytes_) {
-    if (!machine_.host().CreateKept(kAheadChunk)) {
+    if (!machine_.host().CreateKept(kAheadChunk, machine_.session().device())) {
       return Status(Code::kOutOfMemory, "the host has too little memory for the backups");
     }
   }

@@ -5,24 +5,11 @@
 namespace headroom {
 namespace {
 
-constexpr int kMaxDevices = 64;  // bits of an access mask
-
 // The memory that a device's chunks share: its budget, or all that it has.
 uint64_t MemoryOf(const Driver& driver, const DeviceTier& device) {
   size_t total = 0;
   if (device.budget().limited()) return device.budget().limit();
   return driver.DeviceTotalMem(&total, device.device()) == CUDA_SUCCESS ? total : 0;
-}
-
-size_t AddAccess(uint64_t devices, CUmemAccess_flags flags, CUmemAccessDesc* out) {
-  size_t count = 0;
-  for (; devices != 0; devices &= devices - 1) {
-    CUmemAccessDesc& one = out[count++];
-    one.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-    one.location.id = __builtin_ctzll(devices);
-    one.flags = flags;
-  }
-  return count;
 }
 
 }  // namespace
@@ -159,14 +146,6 @@ Status MapChunks(const Driver& driver, CUdeviceptr va, const std::vector<Chunk>&
     *mapped += chunk.bytes;
   }
   return Status();
-}
-
-Status SetAccess(const Driver& driver, CUdeviceptr va, uint64_t bytes, uint64_t writers, uint64_t readers) {
-  CUmemAccessDesc access[2 * kMaxDevices];
-  size_t count = AddAccess(writers, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, access);
-  count += AddAccess(readers & ~writers, CU_MEM_ACCESS_FLAGS_PROT_READ, access + count);
-  if (count == 0) return Status();
-  return DriverStatus(driver.MemSetAccess(va, bytes, access, count), "cuMemSetAccess");
 }
 
 uint64_t BytesOf(const std::vector<Chunk>& chunks) {

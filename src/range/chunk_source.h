@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "driver/access.h"
 #include "range/plan.h"
 #include "tier/device_tier.h"
 #include "tier/host_tier.h"
@@ -63,10 +64,6 @@ class ChunkSource {
 // Maps chunks side by side from `va` on. *mapped is how many bytes are mapped
 // afterwards, on failure too; there the caller unmaps them.
 Status MapChunks(const Driver& driver, CUdeviceptr va, const std::vector<Chunk>& chunks, uint64_t* mapped);
-
-// Gives the devices of both masks access to what is mapped in [va, va + bytes).
-Status SetAccess(const Driver& driver, CUdeviceptr va, uint64_t bytes, uint64_t writers,
-                 uint64_t readers = 0);
 
 uint64_t BytesOf(const std::vector<Chunk>& chunks);
 uint64_t BytesIn(Tier tier, const std::vector<Chunk>& chunks);

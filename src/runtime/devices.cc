@@ -62,7 +62,7 @@ void Runtime::ConnectPeers(DeviceState& fresh) {
   MutexLock lock(mutex_);
   if (fresh.tier.used()) return;
   WatchExit();
-  StartAhead(fresh.host);
+  StartAhead(fresh);
   for (const auto& slot : devices_) {
     DeviceState* other = slot.load(std::memory_order_acquire);
     if (other == nullptr || !other->tier.used()) continue;

@@ -154,12 +154,13 @@ void Runtime::NoteContext() {
   t_noted = context;
 }
 
-void Runtime::StartAhead(HostTier& host) {
+void Runtime::StartAhead(DeviceState& device) {
+  HostTier& host = device.host;
   if (options.host_ahead == 0 || &host == &no_host_) return;
   for (const auto& [tier, ahead] : aheads_) {
     if (tier == &host) return;
   }
-  aheads_.emplace_back(&host, std::make_unique<HostAhead>(host, options.host_ahead));
+  aheads_.emplace_back(&host, std::make_unique<HostAhead>(host, device.tier.device(), options.host_ahead));
 }
 
 void Runtime::WatchExit() {

@@ -141,7 +141,7 @@ class Runtime {
   DeviceState* MakeDevice(CUdevice device);
   void NoteContext();
   // Host memory ahead for a device that is used for the first time.
-  void StartAhead(HostTier& host) HEADROOM_REQUIRES(mutex_);
+  void StartAhead(DeviceState& device) HEADROOM_REQUIRES(mutex_);
   // Lets a device that is used for the first time and those used before reach each
   // other's ranges. cuMemcpyPeer needs no enabled access on the driver's own memory,
   // but crashes on host chunks that only one of the devices may access.

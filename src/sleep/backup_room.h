@@ -8,8 +8,7 @@ namespace headroom {
 
 class BackupRoom {
  public:
-  BackupRoom(const Driver& driver, HostTier& host, CUdevice device)
-      : driver_(driver), host_(host), device_(device) {}
+  BackupRoom(HostTier& host, CUdevice device) : host_(host), device_(device) {}
 
   // Room for the beginning of a run of `bytes`: `chunk`, `at` and `bytes` of the backup are filled
   // in. False: there is none left.
@@ -17,14 +16,13 @@ class BackupRoom {
 
  private:
   uint64_t Left() const { return open_ == nullptr ? 0 : open_->chunk().bytes - used_; }
-  std::shared_ptr<MappedChunk> Adopt(const Chunk& chunk) const {
-    return std::make_shared<MappedChunk>(driver_, host_, chunk, device_);
+  std::shared_ptr<BackupChunk> Adopt(const Chunk& chunk) const {
+    return std::make_shared<BackupChunk>(host_, chunk, device_);
   }
 
-  const Driver& driver_;
   HostTier& host_;
   const CUdevice device_;
-  std::shared_ptr<MappedChunk> open_;  // shared by several runs
+  std::shared_ptr<BackupChunk> open_;  // shared by several runs
   uint64_t used_ = 0;                  // of it
 };
 

@@ -23,8 +23,6 @@ Status CopyLane::Open() {
 void CopyLane::Close() {
   if (stream_ == nullptr) return;
   Insist([&] { return driver_.StreamSynchronize(stream_); });
-  for (CUevent mark : marks_) Insist([&] { return driver_.EventDestroy(mark); });
-  marks_.clear();
   Insist([&] { return driver_.StreamDestroy(stream_); });
   stream_ = nullptr;
 }
@@ -35,24 +33,6 @@ Status CopyLane::Copy(CUdeviceptr to, CUdeviceptr from, uint64_t bytes) {
 
 Status CopyLane::CopyToHost(void* to, CUdeviceptr from, uint64_t bytes) {
   return DriverStatus(driver_.MemcpyDtoHAsync(to, from, bytes, stream_), "cuMemcpyDtoHAsync");
-}
-
-Status CopyLane::Mark() {
-  CUevent mark = nullptr;
-  CUresult result = driver_.EventCreate(&mark, CU_EVENT_DISABLE_TIMING);
-  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuEventCreate");
-  marks_.push_back(mark);
-  result = driver_.EventRecord(mark, stream_);
-  return DriverStatus(result, "cuEventRecord");
-}
-
-Status CopyLane::WaitForMark() {
-  const CUevent mark = marks_.front();
-  const CUresult result = driver_.EventSynchronize(mark);
-  if (result != CUDA_SUCCESS) return DriverStatus(result, "waiting for a copy");
-  marks_.pop_front();
-  Insist([&] { return driver_.EventDestroy(mark); });
-  return Status();
 }
 
 Status CopyLane::Wait() { return DriverStatus(driver_.StreamSynchronize(stream_), "waiting for copies"); }

@@ -2,8 +2,6 @@
 // are mapped for it.
 #pragma once
 
-#include <deque>
-
 #include "driver/driver.h"
 
 namespace headroom {
@@ -36,10 +34,6 @@ class CopyLane {
   Status Copy(CUdeviceptr to, CUdeviceptr from, uint64_t bytes);
   // To ordinary memory; may wait for what is under way.
   Status CopyToHost(void* to, CUdeviceptr from, uint64_t bytes);
-  // Notes that the copies so far are to be waited for.
-  Status Mark();
-  // Waits for the copies before the oldest mark that is left.
-  Status WaitForMark();
   // Waits for all copies.
   Status Wait();
   CUdevice device() const { return device_; }
@@ -48,7 +42,6 @@ class CopyLane {
   const Driver& driver_;
   CUdevice device_ = 0;
   CUstream stream_ = nullptr;
-  std::deque<CUevent> marks_;
 };
 
 }  // namespace headroom

@@ -10,8 +10,8 @@
 namespace headroom {
 namespace {
 
-// Host chunks are mapped in groups while those before are copied: the first is small, so that copying
-// starts at once; later ones are large, since each call costs 1 ms then (docs/measurements.md).
+// Host chunks that were never shown are in groups while those before are copied: the first is small, so that
+// copying starts at once; later ones are large, since each call costs 1 ms then (docs/measurements.md).
 constexpr uint64_t kFirstGroup = 64 * kMiB;
 constexpr uint64_t kMostGroup = 512 * kMiB;
 
@@ -37,7 +37,7 @@ Status DeviceFallingAsleep::Begin() {
   Status status = current.status();
   if (status.ok()) status = lane_.Open();
   if (!status.ok()) return status;
-  BackupRoom room(driver_, *device_.host, lane_.device());
+  BackupRoom room(*device_.host, lane_.device());
   items_.reserve(device_.items.size());
   for (const SleepItem& item : device_.items) {
     status = Plan(item, &room);
@@ -123,12 +123,12 @@ Status DeviceFallingAsleep::PlanDisk() {
 Status DeviceFallingAsleep::CopyIntoChunks() {
   uint64_t most = kFirstGroup;
   for (size_t first = 0; first < loads_.size();) {
-    std::vector<MappedChunk*> fresh;
+    std::vector<BackupChunk*> fresh;
     uint64_t bytes = 0;
     size_t end = first;
     // A chunk's loads come one after another, but for others that fill theirs in between.
     for (; end < loads_.size() && bytes < most; ++end) {
-      MappedChunk* chunk = loads_[end].chunk;
+      BackupChunk* chunk = loads_[end].chunk;
       if (chunk->va() != 0 || loads_[end].at != 0) continue;
       fresh.push_back(chunk);
       bytes += chunk->chunk().bytes;
@@ -141,8 +141,8 @@ Status DeviceFallingAsleep::CopyIntoChunks() {
   return Status();
 }
 
-Status DeviceFallingAsleep::CopyGroup(size_t first, size_t end, const std::vector<MappedChunk*>& fresh) {
-  Status status = MappedChunk::MapTogether(fresh);
+Status DeviceFallingAsleep::CopyGroup(size_t first, size_t end, const std::vector<BackupChunk*>& fresh) {
+  Status status = BackupChunk::ShowTogether(fresh);
   for (size_t i = first; i < end && status.ok(); ++i) {
     const Load& load = loads_[i];
     status = lane_.Copy(load.chunk->va() + load.at, load.from, load.bytes);

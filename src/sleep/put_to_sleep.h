@@ -33,7 +33,7 @@ class DeviceFallingAsleep {
   };
   // A copy to be made into a host chunk.
   struct Load {
-    MappedChunk* chunk;
+    BackupChunk* chunk;
     uint64_t at;
     CUdeviceptr from;
     uint64_t bytes;
@@ -44,7 +44,7 @@ class DeviceFallingAsleep {
   void PlanRun(Item* item, uint64_t offset, uint64_t bytes, BackupRoom* room);
   Status PlanDisk();
   Status CopyIntoChunks();
-  Status CopyGroup(size_t first, size_t end, const std::vector<MappedChunk*>& fresh);
+  Status CopyGroup(size_t first, size_t end, const std::vector<BackupChunk*>& fresh);
   Status PassThroughRing();
   void MapAgain(const Item& item) const;
 

@@ -30,7 +30,7 @@ class BackupReader {
  public:
   // Contents from `wanted.begin` on go to `out`.
   BackupReader(const Driver& driver, SleepingMemory& memory, Span wanted, char* out)
-      : driver_(driver), memory_(memory), wanted_(wanted), out_(out), lane_(driver) {}
+      : memory_(memory), wanted_(wanted), out_(out), lane_(driver) {}
   ~BackupReader() { lane_.Close(); }
   BackupReader(const BackupReader&) = delete;
   BackupReader& operator=(const BackupReader&) = delete;
@@ -52,16 +52,16 @@ class BackupReader {
   Status FromOriginal(const Chunk& chunk, uint64_t offset) {
     const Span span = wanted_.And(offset, offset + chunk.bytes);
     if (span.empty()) return Status();
-    MappedChunk shown(driver_, memory_.host, chunk, lane_.device());
+    BackupChunk shown(memory_.host, chunk, lane_.device());
     shown.Forget();  // it stays the memory's
-    const Status status = shown.Map();
+    const Status status = shown.Show();
     return status.ok() ? Copy(span, shown.va() + (span.begin - offset)) : status;
   }
 
   Status FromChunk(const Backup& backup) {
     const Span span = wanted_.And(backup.offset, backup.offset + backup.bytes);
     if (span.empty()) return Status();
-    const Status status = backup.chunk->Map();
+    const Status status = backup.chunk->Show();
     return status.ok() ? Copy(span, backup.chunk->va() + backup.at + (span.begin - backup.offset)) : status;
   }
 
@@ -91,7 +91,6 @@ class BackupReader {
     void operator()(char* data) const { std::free(data); }
   };
 
-  const Driver& driver_;
   SleepingMemory& memory_;
   const Span wanted_;
   char* const out_;

@@ -7,9 +7,9 @@
 
 #include "range/asleep.h"
 #include "range/chunk_source.h"
+#include "sleep/backup_chunk.h"
 #include "sleep/backup_file.h"
 #include "sleep/host_block.h"
-#include "sleep/mapped_chunk.h"
 
 namespace headroom {
 
@@ -24,7 +24,7 @@ struct Backup {
   uint64_t offset = 0;                 // of the run, from the first address
   uint64_t bytes = 0;                  // of it
   uint64_t at = 0;                     // where it begins in the chunk, block or file
-  std::shared_ptr<MappedChunk> chunk;  // null: in the block or the file
+  std::shared_ptr<BackupChunk> chunk;  // null: in the block or the file
   std::vector<uint64_t> sums;          // of each slice; none where they are not compared
 };
 

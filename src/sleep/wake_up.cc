@@ -1,7 +1,5 @@
 #include "sleep/wake_up.h"
 
-#include <map>
-
 #include "driver/insist.h"
 #include "sleep/ring.h"
 #include "sleep/scrap.h"
@@ -95,13 +93,8 @@ Status DeviceWakingUp::MapAt(Item* item, const WakeSegment& segment, const Windo
 Status DeviceWakingUp::CopyFromChunks(const Item& item) {
   for (const Backup& backup : item.memory->backups) {
     if (backup.chunk == nullptr || StaysOnHost(backup)) continue;
-    // It is mapped since the sleep, unless a wake came this far and failed.
-    Status status = backup.chunk->Map();
-    if (status.ok())
-      status = lane_.Copy(item.va + backup.offset, backup.chunk->va() + backup.at, backup.bytes);
-    if (status.ok()) status = lane_.Mark();
+    const Status status = lane_.Copy(item.va + backup.offset, backup.chunk->va() + backup.at, backup.bytes);
     if (!status.ok()) return status;
-    copied_.push_back(backup.chunk);
   }
   return Status();
 }
@@ -110,7 +103,7 @@ Status DeviceWakingUp::Finish() {
   const Current current(driver_, device_.context);
   Status status = current.status();
   if (status.ok()) status = PassThroughRing();
-  return status;
+  return status.ok() ? lane_.Wait() : status;
 }
 
 // What is not in host chunks is brought; of what is, the checksums are compared when it arrived.
@@ -127,27 +120,12 @@ Status DeviceWakingUp::PassThroughRing() {
       }
     }
   }
-  if (loaded.empty() && checked.empty()) return UnmapAsCopied();
+  if (loaded.empty() && checked.empty()) return Status();
   Ring ring(driver_, items_.front().memory->host);
   Status status = ring.Open(BytesOf(loaded) + BytesOf(checked));
   if (status.ok()) status = ring.ToDevice(loaded, LoadSlice);
-  if (status.ok()) status = UnmapAsCopied();
+  if (status.ok()) status = lane_.Wait();
   return status.ok() ? ring.FromDevice(checked, CheckSlice) : status;
-}
-
-// Unmapping host memory takes 2-6 ms a GiB: while others are copied. The contents stay in the chunks.
-Status DeviceWakingUp::UnmapAsCopied() {
-  std::map<const MappedChunk*, long> backups;  // that have it
-  for (const auto& chunk : copied_) ++backups[chunk.get()];
-  while (!copied_.empty()) {
-    const Status status = lane_.WaitForMark();
-    if (!status.ok()) return status;
-    const std::shared_ptr<MappedChunk> chunk = std::move(copied_.front());
-    copied_.pop_front();
-    // This is its last copy if only its backups have it beside us; what else has it sleeps on.
-    if (chunk.use_count() == backups[chunk.get()] + 1) chunk->Unmap();
-  }
-  return Status();
 }
 
 void DeviceWakingUp::Undo(const Item& item) {
@@ -175,7 +153,6 @@ void DeviceWakingUp::DropScratch(const Item& item) {
 
 void DeviceWakingUp::Commit(WakeCounts* counts) {
   committed_ = true;
-  copied_.clear();
   for (const Item& item : items_) CommitItem(item, counts);
 }
 

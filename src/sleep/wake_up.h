@@ -2,8 +2,6 @@
 // destructor leaves everything asleep with its backups whole.
 #pragma once
 
-#include <deque>
-
 #include "sleep/copy_lane.h"
 #include "sleep/engine.h"
 #include "sleep/sleeping_memory.h"
@@ -61,7 +59,6 @@ class DeviceWakingUp {
   Status MapAt(Item* item, const WakeSegment& segment, const Window& window);
   Status CopyFromChunks(const Item& item);
   Status PassThroughRing();
-  Status UnmapAsCopied();
   void Undo(const Item& item);
   void DropScratch(const Item& item);
   void CommitItem(const Item& item, WakeCounts* counts);
@@ -71,7 +68,6 @@ class DeviceWakingUp {
   DeviceWake& device_;
   CopyLane lane_;
   std::vector<Item> items_;
-  std::deque<std::shared_ptr<MappedChunk>> copied_;  // from where, a mark of the lane each
   bool committed_ = false;
 };
 

@@ -13,7 +13,8 @@ constexpr auto kRefused = std::chrono::milliseconds(500);  // and when there was
 
 }  // namespace
 
-HostAhead::HostAhead(HostTier& tier, uint64_t bytes) : tier_(tier), bytes_(bytes) {
+HostAhead::HostAhead(HostTier& tier, CUdevice device, uint64_t bytes)
+    : tier_(tier), device_(device), bytes_(bytes) {
   const BlockedSignals blocked;
   thread_ = std::thread([this] { Run(); });
 }
@@ -37,7 +38,7 @@ void HostAhead::Run() {
     auto pause = kLook;
     if (tier_.kept_bytes() + kChunk <= bytes_) {
       lock.unlock();
-      const bool made = tier_.CreateKept(kChunk);
+      const bool made = tier_.CreateKept(kChunk, device_);
       lock.lock();
       if (made) continue;
       pause = kRefused;

@@ -1,5 +1,6 @@
 // HostAhead: a thread that creates host chunks before they are asked for, since
-// creating them runs at 2-6 GB/s and mapping them at 100 (docs/measurements.md).
+// creating them runs at 2-6 GB/s and mapping them at 100 (docs/measurements.md), and shows
+// them to a device, so that a sleep need not.
 // What it made counts as kept: it is claimed, handed out by size, and given back
 // when something else needs the room.
 #pragma once
@@ -15,7 +16,7 @@ namespace headroom {
 class HostAhead {
  public:
   // Sees to it from now on that `bytes` are kept, as far as the limit allows.
-  HostAhead(HostTier& tier, uint64_t bytes);
+  HostAhead(HostTier& tier, CUdevice device, uint64_t bytes);
   // Waits for the chunk that is being created, some 15 ms.
   ~HostAhead();
   HostAhead(const HostAhead&) = delete;
@@ -28,6 +29,7 @@ class HostAhead {
   void Run();
 
   HostTier& tier_;
+  const CUdevice device_;
   const uint64_t bytes_;
   bool forgotten_ = false;
   std::mutex mutex_;

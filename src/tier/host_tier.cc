@@ -27,7 +27,11 @@ uint64_t HostShare::Unclaimed() {
 }
 
 HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
-    : driver_(driver), numa_node_(numa_node), share_(share), exportable_(ExportableHandleType(driver, 0)) {}
+    : driver_(driver),
+      numa_node_(numa_node),
+      share_(share),
+      exportable_(ExportableHandleType(driver, 0)),
+      views_(driver) {}
 
 Result<Chunk> HostTier::Create(uint64_t bytes) {
   Chunk chunk;
@@ -98,9 +102,11 @@ void HostTier::Trim() {
   }
 }
 
-bool HostTier::CreateKept(uint64_t bytes) {
+// One that cannot be shown is of use all the same.
+bool HostTier::CreateKept(uint64_t bytes, CUdevice device) {
   Chunk chunk;
   if (!CreateNew(bytes, &chunk).ok()) return false;
+  if (device >= 0) (void)views_.Show({chunk}, device);
   MutexLock lock(mutex_);
   kept_.emplace(chunk.bytes, chunk);
   kept_bytes_ += chunk.bytes;
@@ -140,6 +146,8 @@ Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {
 }
 
 Status HostTier::Destroy(const Chunk& chunk) {
+  const Status dropped = views_.Drop(chunk);
+  if (!dropped.ok()) return dropped;
   const CUresult result = driver_.MemRelease(chunk.handle);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemRelease of a host chunk");
   ReleaseShare(chunk.bytes);

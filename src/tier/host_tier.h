@@ -13,6 +13,7 @@
 #include "driver/driver.h"
 #include "tier/budget.h"
 #include "tier/chunk.h"
+#include "tier/host_views.h"
 #include "tier/ledger.h"
 
 namespace headroom {
@@ -59,8 +60,9 @@ class HostTier {
   Status Release(const Chunk& chunk);
   // Gives every kept chunk back to the driver.
   void Trim();
-  // Creates a chunk of `bytes` to be kept. False: no room for it now.
-  bool CreateKept(uint64_t bytes);
+  // Creates a chunk of `bytes` to be kept, and shows it to `device` (views()) unless that is -1. False: no
+  // room for it now.
+  bool CreateKept(uint64_t bytes, CUdevice device = -1);
   uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
 
   // Counts host memory that is no chunk, such as managed memory's. False: no room.
@@ -75,6 +77,9 @@ class HostTier {
   const Budget& in_use() const { return in_use_; }
   uint64_t limit() const { return share_.limit; }
   int numa_node() const { return numa_node_; }
+  // Where devices reach chunks of this tier, kept and handed out. A chunk is in it until the driver has it
+  // back.
+  HostViews& views() { return views_; }
 
  private:
   bool TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk);
@@ -92,6 +97,7 @@ class HostTier {
   mutable Mutex mutex_;
   std::multimap<uint64_t, Chunk> kept_ HEADROOM_GUARDED_BY(mutex_);  // by size
   std::atomic<uint64_t> kept_bytes_{0};                              // written under mutex_
+  HostViews views_;
 };
 
 }  // namespace headroom

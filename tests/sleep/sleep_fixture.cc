@@ -150,6 +150,16 @@ void SleepTest::Keep(const std::vector<uint64_t>& mib) {
   for (const uint64_t size : mib) ASSERT_TRUE(host_->CreateKept(size * kMiB));
 }
 
+void SleepTest::ShowKeptTo(CUdevice device) {
+  std::vector<Chunk> kept;
+  for (Chunk chunk; host_->TakeSmallestKept(&chunk);) kept.push_back(chunk);
+  for (const Chunk& chunk : kept) {
+    EXPECT_TRUE(host_->views().Drop(chunk).ok());
+    EXPECT_TRUE(device < 0 || host_->views().Show({chunk}, device).ok());
+    EXPECT_TRUE(host_->Release(chunk).ok());
+  }
+}
+
 std::vector<TestMemory*> SleepTest::Everything() const {
   std::vector<TestMemory*> all;
   for (const auto& memory : memories_) all.push_back(memory.get());

@@ -59,6 +59,8 @@ class SleepTest : public ::testing::Test {
 
   // Host chunks of these sizes that are kept.
   void Keep(const std::vector<uint64_t>& mib);
+  // Has `device` alone see them, each by itself; -1: no device, as when they were created.
+  void ShowKeptTo(CUdevice device);
   uint64_t HostClaimed() const { return share_->local.used(); }
 
   Status Sleep(SleepAction action) { return Sleep(action, Everything()); }

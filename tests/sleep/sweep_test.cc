@@ -66,6 +66,7 @@ struct Way {
   bool lazy;
   bool verify;
   std::vector<uint64_t> kept;  // host chunks, MiB
+  bool shown = false;          // to the first device, before the sleep
   friend void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
 };
 
@@ -93,7 +94,8 @@ class SleepSweepTest : public SleepTest, public testing::WithParamInterface<Way>
     return text;
   }
   // All budgets and driver objects, for the state to be compared with a later one.
-  std::string Held() const {
+  std::string Held() {
+    ShowKeptTo(GetParam().shown ? 0 : -1);
     std::string text = std::to_string(headroom_sim_leaks(nullptr, 0)) + " " + std::to_string(HostClaimed()) +
                        " " + std::to_string(host_->in_use().used());
     for (const Device& device : devices_) {
@@ -230,8 +232,9 @@ const Way kDisk{"Disk", SleepAction::kDisk, false, false, {}};
 std::string NameOf(const testing::TestParamInfo<Way>& test) { return test.param.name; }
 
 INSTANTIATE_TEST_SUITE_P(Ways, SleepSweepTest,
-                         testing::Values(Way{"KeptChunks", kKeep, false, false, {2, 8, 2, 8}}, kOrdinary,
-                                         kVerified, kLazy, kDisk,
+                         testing::Values(Way{"KeptChunks", kKeep, false, false, {2, 8, 2, 8}},
+                                         Way{"ShownChunks", kKeep, false, false, {2, 8, 2, 8}, true},
+                                         kOrdinary, kVerified, kLazy, kDisk,
                                          Way{"Drop", SleepAction::kDrop, false, false, {}}),
                          NameOf);
 INSTANTIATE_TEST_SUITE_P(Ways, SystemSweepTest, testing::Values(kOrdinary, kVerified, kLazy, kDisk), NameOf);

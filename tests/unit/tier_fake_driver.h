@@ -18,10 +18,17 @@ struct FakeMemory {
   uint64_t device_used = 0;
   uint64_t host_used = 0;
   int fail_releases = 0;  // as many cuMemRelease calls fail
+  int fail_accesses = 0;  // cuMemSetAccess
+  int fail_unmaps = 0;    // cuMemUnmap
   int creates = 0;
   int releases = 0;
   std::map<CUmemGenericAllocationHandle, std::pair<bool, uint64_t>> live;  // host?, bytes
   CUmemAllocationProp last{};
+  CUdeviceptr next_va = 1 << 30;
+  int reserved = 0;                                            // reservations that there are
+  std::map<CUdeviceptr, CUmemGenericAllocationHandle> mapped;  // by address
+  int accesses = 0;                                            // cuMemSetAccess calls that succeeded
+  int last_device = -1;                                        // of the last of them
 };
 
 inline FakeMemory& Fake() {
@@ -60,6 +67,43 @@ inline Driver FakeDriver() {
     *out = static_cast<CUmemGenericAllocationHandle>(++fake.creates);
     fake.live[*out] = {host, bytes};
     return CUDA_SUCCESS;
+  };
+  driver.MemAddressReserve = [](CUdeviceptr* va, size_t bytes, size_t, CUdeviceptr, unsigned long long) {
+    const std::lock_guard lock(FakeMutex());
+    *va = Fake().next_va;
+    Fake().next_va += bytes;
+    ++Fake().reserved;
+    return CUDA_SUCCESS;
+  };
+  driver.MemAddressFree = [](CUdeviceptr, size_t) {
+    const std::lock_guard lock(FakeMutex());
+    --Fake().reserved;
+    return CUDA_SUCCESS;
+  };
+  driver.MemMap = [](CUdeviceptr va, size_t, size_t, CUmemGenericAllocationHandle handle,
+                     unsigned long long) {
+    const std::lock_guard lock(FakeMutex());
+    if (Fake().live.count(handle) == 0) return CUDA_ERROR_INVALID_VALUE;
+    Fake().mapped[va] = handle;
+    return CUDA_SUCCESS;
+  };
+  driver.MemSetAccess = [](CUdeviceptr, size_t, const CUmemAccessDesc* access, size_t) {
+    const std::lock_guard lock(FakeMutex());
+    if (Fake().fail_accesses > 0) {
+      --Fake().fail_accesses;
+      return CUDA_ERROR_UNKNOWN;
+    }
+    ++Fake().accesses;
+    Fake().last_device = access->location.id;
+    return CUDA_SUCCESS;
+  };
+  driver.MemUnmap = [](CUdeviceptr va, size_t) {
+    const std::lock_guard lock(FakeMutex());
+    if (Fake().fail_unmaps > 0) {
+      --Fake().fail_unmaps;
+      return CUDA_ERROR_UNKNOWN;
+    }
+    return Fake().mapped.erase(va) == 1 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   };
   driver.MemRelease = [](CUmemGenericAllocationHandle handle) {
     const std::lock_guard lock(FakeMutex());

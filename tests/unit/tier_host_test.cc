@@ -140,7 +140,7 @@ TEST_P(HostTierTest, WhatAnotherProcessMayHoldIsNeverKept) {
 
 TEST_P(HostTierTest, ChunksAreCreatedAheadAsFarAsTheLimitAllows) {
   {
-    const HostAhead ahead(*tier_, 200 * kMiB);
+    const HostAhead ahead(*tier_, 0, 200 * kMiB);
     for (int i = 0; i < 1000 && tier_->kept_bytes() == 0; ++i) usleep(10000);
     EXPECT_EQ(tier_->kept_bytes(), 64 * kMiB);  // the limit has room for one
     const Chunk chunk = *tier_->Create(64 * kMiB);

@@ -1,0 +1,24 @@
+#include "sleep/backup_chunk.h"
+
+#include "sleep/scrap.h"
+
+namespace headroom {
+
+Status BackupChunk::ShowTogether(const std::vector<BackupChunk*>& chunks) {
+  if (chunks.empty()) return Status();
+  std::vector<Chunk> shown;
+  shown.reserve(chunks.size());
+  for (const BackupChunk* chunk : chunks) shown.push_back(chunk->chunk_);
+  HostViews& views = chunks.front()->tier_.views();
+  const CUdevice device = chunks.front()->device_;
+  const Status status = views.Show(shown, device);
+  if (!status.ok()) return status;
+  for (BackupChunk* chunk : chunks) chunk->va_ = views.Find(chunk->chunk_, device);
+  return Status();
+}
+
+BackupChunk::~BackupChunk() {
+  if (owned_) GiveBack([&tier = tier_, chunk = chunk_] { return tier.Release(chunk).ok(); });
+}
+
+}  // namespace headroom

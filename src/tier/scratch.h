@@ -1,0 +1,29 @@
+// Scratch: device addresses at which chunks are shown besides their own.
+#pragma once
+
+#include <memory>
+
+#include "base/status.h"
+#include "driver/driver.h"
+
+namespace headroom {
+
+// A reservation, which several chunks may share.
+class Scratch {
+ public:
+  static Result<std::shared_ptr<Scratch>> Reserve(const Driver& driver, uint64_t bytes);
+  Scratch(const Driver& driver, CUdeviceptr va, uint64_t bytes) : driver_(driver), va_(va), bytes_(bytes) {}
+  // Nothing is mapped there any more.
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  CUdeviceptr va() const { return va_; }
+
+ private:
+  const Driver& driver_;
+  const CUdeviceptr va_;
+  const uint64_t bytes_;
+};
+
+}  // namespace headroom
