@@ -1,7 +1,9 @@
 """Steps that measure. Comparisons are interleaved pairs; limits are asserted on a
 real GPU alone, since the simulated driver's times say nothing about one."""
 
+import contextlib
 import json
+import os
 import select
 import statistics
 
@@ -82,11 +84,25 @@ def read_speed(context):
     return result
 
 
-class PacedLoop:
-    """A small_step.py that runs one round when told."""
+def two_processors():
+    """The processors that loops which take turns share; none where the machine has fewer than four, all of which
+    may be needed. Not neighbours: those are often two threads of one core."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return {allowed[-3], allowed[-1]} if len(allowed) >= 4 else set()
 
-    def __init__(self, context, bare, options=()):
-        command = context.program("small_step.py", "--paced", 1, "--steps", 250)
+
+def pin(child, processors):
+    """Before the child starts threads, which inherit it."""
+    if processors:
+        with contextlib.suppress(ProcessLookupError):  # it has ended; its answer says so
+            os.sched_setaffinity(child.pid, processors)
+
+
+class PacedLoop:
+    """A small_step.py that runs one round of `steps` when told."""
+
+    def __init__(self, context, bare, options=(), steps=250):
+        command = context.program("small_step.py", "--paced", 1, "--steps", steps)
         self.child = context.start(command if bare else context.headroom(command, options), bare=bare)
 
     def answer(self, limit=90):
@@ -109,11 +125,13 @@ class PacedLoop:
 
 def take_turns(starts, turns):
     """The times of two fresh loops that take short turns, turn by turn, or why not; `starts` makes them.
-    A virtual machine's speed drifts by 20% over seconds; neighbouring turns share it."""
-    loops = []
+    A virtual machine's speed drifts by 20% over seconds, which neighbouring turns share, and its processors
+    differ, which is why both loops get the same two."""
+    loops, processors = [], two_processors()
     try:
         for start in starts:
             loops.append(start())
+            pin(loops[-1].child, processors)
         for loop in loops:
             first = loop.answer()
             if "skip" in first:
@@ -128,34 +146,39 @@ def take_turns(starts, turns):
             loop.close()
 
 
-def loop_pair(context, turns, options):
-    """One pair of fresh processes in turns, without headroom and with it."""
-    times = take_turns([lambda: PacedLoop(context, bare=True),
-                        lambda: PacedLoop(context, bare=False, options=options)], turns)
-    if not isinstance(times, str):
-        context.log(f"without {times[0]}\nwith    {times[1]}")
-    return times
+def compare_pairs(context, starts, pairs, turns, names=("without_us", "with_us")):
+    """Figures of the second loop beside the first, over `pairs` fresh pairs that take turns, or why there are none.
+    A whole process can be 8% faster than its twin: the ratio is the median over the turns of all pairs.
+    Raises what a loop that failed raised: FAILED."""
+    taken = []
+    for _ in range(pairs):
+        times = take_turns(starts, turns)
+        if isinstance(times, str):
+            return times
+        context.log(f"{names[0]} {times[0]}\n{names[1]} {times[1]}")
+        taken.append(times)
+    both = [turn for times in taken for turn in zip(*times)]
+    return {
+        names[0]: round(statistics.median(first for first, _ in both), 2),
+        names[1]: round(statistics.median(second for _, second in both), 2),
+        "ratio": round(statistics.median(second / first for first, second in both), 4),
+        "ratios": [round(statistics.median(second / first for first, second in zip(*times)), 4) for times in taken],
+        "turns": len(both),
+    }
+
+
+FAILED = (RuntimeError, OSError, ValueError, KeyError)
 
 
 def compare_loops(context, most_ratio, options=()):
     """Step times with headroom, under `options`, over those without, at most `most_ratio`."""
-    pairs = []
+    starts = [lambda: PacedLoop(context, bare=True), lambda: PacedLoop(context, bare=False, options=options)]
     try:
-        for _ in range(2 if context.quick else 4):
-            pair = loop_pair(context, 60, options)
-            if isinstance(pair, str):
-                return Result("SKIP", pair)
-            pairs.append(pair)
-    except (RuntimeError, OSError, ValueError) as error:
+        figures = compare_pairs(context, starts, 2 if context.quick else 4, 60)
+    except FAILED as error:
         return Result("FAIL", str(error))
-    turns = [turn for bare, shim in pairs for turn in zip(bare, shim)]
-    figures = {
-        "without_us": round(statistics.median(bare for bare, _ in turns), 2),
-        "with_us": round(statistics.median(shim for _, shim in turns), 2),
-        "ratio": round(statistics.median(shim / bare for bare, shim in turns), 4),
-        "ratios": [round(statistics.median(s / b for b, s in zip(*pair)), 4) for pair in pairs],
-        "turns": len(turns),
-    }
+    if isinstance(figures, str):
+        return Result("SKIP", figures)
     if figures["ratio"] > most_ratio:
         return Result("FAIL", f"the step takes {figures['ratio']} times as long", figures)
     return Result("PASS", "", figures)

@@ -66,11 +66,18 @@ def headroom_allocator(name, device, limits):
 
 
 def rmm_allocator(name, torch, device):
+    """As rmm 26.10 has it: a pool of 4 GiB, or managed memory without a pool."""
+    if torch.cuda.device_count() <= device:
+        common.skip(f"there is no GPU {device}")  # rmm_torch_allocator is None then
     rmm = common.need("rmm")
     from rmm.allocators.torch import rmm_torch_allocator
 
-    managed = name == "rmm_managed"
-    size = None if managed else 4 * common.GIB
-    rmm.reinitialize(pool_allocator=not managed, managed_memory=managed, initial_pool_size=size, devices=[device])
+    if name == "rmm_managed":
+        rmm.reinitialize(managed_memory=True, devices=[device])
+        # Managed memory beyond a card's own can hang it: 2 GiB are the most, whoever asks.
+        most = rmm.mr.LimitingResourceAdaptor(rmm.mr.get_per_device_resource(device), 2 * common.GIB)
+        rmm.mr.set_per_device_resource(device, most)
+    else:
+        rmm.reinitialize(pool_allocator=True, initial_pool_size=4 * common.GIB, devices=[device])
     torch.cuda.memory.change_current_allocator(rmm_torch_allocator)
     return Chosen(name)
