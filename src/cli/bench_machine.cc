@@ -8,6 +8,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/size.h"
 #include "cli/gpu_preview.h"
 #include "cli/link_cache.h"
 #include "cli/plot.h"
@@ -28,7 +29,8 @@ std::string Now() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std:
 
 }  // namespace
 
-Failure BenchMachine::Open(const std::string& sim, BenchSubject* subject) {
+Failure BenchMachine::Open(const std::string& sim, std::optional<uint64_t> host_limit,
+                           BenchSubject* subject) {
   const Result<Driver> driver = BindDriver();
   if (!driver.ok()) return MeasuringFailed(driver.status());
   driver_ = *driver;
@@ -43,9 +45,41 @@ Failure BenchMachine::Open(const std::string& sim, BenchSubject* subject) {
   Result<std::unique_ptr<measure::Session>> session = measure::Session::Open(driver_, gpus_.front().device);
   if (!session.ok()) return MeasuringFailed(session.status());
   session_ = std::move(*session);
-  budget_ = AutoHostBudget({"/", subject->simulated ? -1 : gpus_.front().host_numa_node});
-  machine_ = std::make_unique<measure::Machine>(*session_, gpus_, gpus_.front(), budget_.bytes);
+  host_limit_ = host_limit;
+  const Failure limited = ResolveHostLimit(subject->simulated);
+  if (limited.failed()) return limited;
+  machine_ = std::make_unique<measure::Machine>(*session_, gpus_, gpus_.front(),
+                                                host_limit_.value_or(budget_.bytes));
   return {};
+}
+
+// As `headroom run` takes its --host-limit.
+Failure BenchMachine::ResolveHostLimit(bool simulated) {
+  budget_ = AutoHostBudget({"/", simulated ? -1 : gpus_.front().host_numa_node});
+  // A simulated machine's host memory is its profile's, and the simulated driver guards it.
+  if (!host_limit_ || simulated) return {};
+  const std::string complaint = CheckHostLimit(*host_limit_, budget_);
+  if (!complaint.empty()) return {kExitUsage, complaint};
+  const std::string warning = WarnOfHostLimit(*host_limit_, budget_);
+  if (!warning.empty()) fmt::print(stderr, "headroom: {}\n", warning);
+  return {};
+}
+
+std::string BenchMachine::HostMemory() const {
+  return host_limit_ ? fmt::format("host memory (--host-limit {})", FormatSize(*host_limit_))
+                     : fmt::format("host memory ({})", budget_.limited_by);
+}
+
+std::string BenchMachine::MoreHostMemory() const {
+  return host_limit_ ? "raise --host-limit" : "allow more with --host-limit";
+}
+
+Failure BenchMachine::TooLarge(uint64_t bytes, uint64_t hbm, uint64_t host) const {
+  const std::string start = fmt::format("--size {} is more than can be spared of ", FormatSize(bytes));
+  if (hbm <= host)
+    return {kExitUsage, fmt::format("{}the GPU's memory; give at most {}MiB", start, hbm / kMiB)};
+  return {kExitUsage,
+          fmt::format("{}{}; give at most {}MiB, or {}", start, HostMemory(), host / kMiB, MoreHostMemory())};
 }
 
 Failure CheckBench(const std::string& plot, const char* script, const std::string& sim) {

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cli/exit_codes.h"
@@ -23,15 +24,25 @@ struct BenchSubject {
 // The first GPU, ready to be measured.
 class BenchMachine {
  public:
-  // `sim`: profile of the simulated driver, or "". On failure nothing else may be called.
-  Failure Open(const std::string& sim, BenchSubject* subject);
+  // `sim`: profile of the simulated driver, or "". `host_limit`: bytes of host memory that may be used;
+  // empty: what the machine can spare. On failure nothing else may be called.
+  Failure Open(const std::string& sim, std::optional<uint64_t> host_limit, BenchSubject* subject);
 
   measure::Machine& machine() { return *machine_; }
-  const HostBudget& host_budget() const { return budget_; }
+
+  // Host memory and what bounds it, in words.
+  std::string HostMemory() const;
+  // What lets more of it be used, as the end of a sentence.
+  std::string MoreHostMemory() const;
+  // The sentence for a --size of `bytes`, where `hbm` and `host` bytes can be spared.
+  Failure TooLarge(uint64_t bytes, uint64_t hbm, uint64_t host) const;
 
  private:
+  Failure ResolveHostLimit(bool simulated);
+
   Driver driver_;
   std::vector<Gpu> gpus_;
+  std::optional<uint64_t> host_limit_;
   HostBudget budget_;
   std::unique_ptr<measure::Session> session_;
   std::unique_ptr<measure::Machine> machine_;

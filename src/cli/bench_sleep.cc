@@ -34,12 +34,14 @@ Failure ChooseSizes(const BenchSleepOptions& options, const BenchSubject& subjec
   const uint64_t host = bench.machine().HostFree();
   const uint64_t most = std::min(hbm, host);
   const uint64_t least = *std::min_element(sizes->begin(), sizes->end());
-  if (least <= most) return {};
-  return {kExitUsage,
-          fmt::format("--size {} is more than can be spared of {}; give at most {}MiB", FormatSize(least),
-                      hbm <= host ? "the GPU's memory"
-                                  : fmt::format("host memory ({})", bench.host_budget().limited_by),
-                      most / kMiB)};
+  return least <= most ? Failure{} : bench.TooLarge(least, hbm, host);
+}
+
+// The core knows no options.
+void NameHostLimit(const BenchMachine& bench, std::vector<measure::SleepCase>* cases) {
+  for (measure::SleepCase& one : *cases) {
+    if (one.beyond_host) one.skipped += fmt::format("; {}", bench.MoreHostMemory());
+  }
 }
 
 Failure CheckDirectory(const std::string& directory) {
@@ -50,7 +52,7 @@ Failure CheckDirectory(const std::string& directory) {
 
 Failure Measure(const BenchSleepOptions& options, SleepReport* report) {
   BenchMachine bench;
-  Failure failure = bench.Open(options.sim, &report->subject);
+  Failure failure = bench.Open(options.sim, options.host_limit, &report->subject);
   if (failure.failed()) return failure;
   measure::SleepRequest request;
   failure = ChooseSizes(options, report->subject, bench, &request.sizes);
@@ -60,6 +62,7 @@ Failure Measure(const BenchSleepOptions& options, SleepReport* report) {
   request.directory = options.directory;
   request.progress = ProgressTo(options.verbose);
   const Status status = measure::MeasureSleep(bench.machine(), request, &report->result);
+  NameHostLimit(bench, &report->result.cases);
   return status.ok() ? Failure{} : MeasuringFailed(status);
 }
 

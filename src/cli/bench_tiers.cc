@@ -19,17 +19,18 @@ constexpr uint64_t kDefaultBytes = 4 * kGiB;
 constexpr uint64_t kDefaultSimBytes = 64 * kMiB;  // its figures mean nothing, so none of them has to be good
 constexpr uint64_t kLeastBytes = 32 * kMiB;       // below, the shares are too coarse in granules of 2 MiB
 
-Failure ChooseBytes(const BenchTiersOptions& options, bool simulated, measure::Machine& machine,
-                    const HostBudget& budget, uint64_t* bytes) {
+Failure ChooseBytes(const BenchTiersOptions& options, bool simulated, BenchMachine& bench, uint64_t* bytes) {
+  measure::Machine& machine = bench.machine();
   const uint64_t hbm = machine.DeviceFree();
   const uint64_t host = machine.gpu().integrated ? hbm : machine.HostFree();
   const uint64_t most = std::min(hbm, host);
-  const std::string tight =
-      hbm <= host ? "the GPU's memory" : fmt::format("host memory ({})", budget.limited_by);
   if (most < kLeastBytes) {
-    return {kExitUsage,
-            fmt::format("measuring needs {}, and only {} of {} can be spared; close other programs",
-                        FormatSize(kLeastBytes), FormatSize(most), tight)};
+    const bool gpu = hbm <= host;
+    return {
+        kExitUsage,
+        fmt::format("measuring needs {}, and only {} of {} can be spared; close other programs{}",
+                    FormatSize(kLeastBytes), FormatSize(most), gpu ? "the GPU's memory" : bench.HostMemory(),
+                    gpu ? "" : ", or " + bench.MoreHostMemory())};
   }
   const uint64_t wanted = simulated ? kDefaultSimBytes : kDefaultBytes;
   *bytes = RoundDown(options.size.value_or(std::min(wanted, most)), kGranularity);
@@ -37,9 +38,7 @@ Failure ChooseBytes(const BenchTiersOptions& options, bool simulated, measure::M
     return {kExitUsage, fmt::format("--size {} is too small to lay shares of it in 2 MiB; give at least {}",
                                     FormatSize(*options.size), FormatSize(kLeastBytes))};
   }
-  if (*bytes <= most) return {};
-  return {kExitUsage, fmt::format("--size {} is more than can be spared of {}; give at most {}MiB",
-                                  FormatSize(*bytes), tight, most / kMiB)};
+  return *bytes <= most ? Failure{} : bench.TooLarge(*bytes, hbm, host);
 }
 
 // Keeps the speeds for `headroom run`; why not, in report->not_stored.
@@ -69,11 +68,10 @@ void Store(TiersReport* report) {
 
 Failure Measure(const BenchTiersOptions& options, TiersReport* report) {
   BenchMachine bench;
-  Failure failure = bench.Open(options.sim, &report->subject);
+  Failure failure = bench.Open(options.sim, options.host_limit, &report->subject);
   if (failure.failed()) return failure;
   measure::TiersRequest request;
-  failure =
-      ChooseBytes(options, report->subject.simulated, bench.machine(), bench.host_budget(), &request.bytes);
+  failure = ChooseBytes(options, report->subject.simulated, bench, &request.bytes);
   if (failure.failed()) return failure;
   request.rounds = options.rounds;
   request.progress = ProgressTo(options.verbose);

@@ -292,6 +292,9 @@ machine's, not a GPU's. Use an idle machine.
 Options:
   --size SIZE     size of each range (default: 4GiB, or what is free; below 1GiB the
                   GPU's cache flatters)
+  --host-limit SIZE|auto
+                  host memory that may be used (default: auto, what the machine can
+                  spare after a reserve for the host)
   --rounds N      the best of N timings counts (default: 5)
   --plot FILE     draw a figure into FILE.svg, .png or .pdf (needs python3 with
                   matplotlib)
@@ -322,6 +325,9 @@ speed is that of the slowest round. Use an idle machine.
 Options:
   --size SIZES      bytes that sleep, in turn (default: 1GiB,8GiB,40GiB; a size that
                     does not fit is skipped)
+  --host-limit SIZE|auto
+                    host memory that may be used (default: auto, what the machine
+                    can spare after a reserve for the host)
   --allocations N   in so many allocations, of 2 MiB or more each (default: 200)
   --rounds N        with host memory created ahead, so many times (default: 5)
   --disk DIR        measure backups in DIR, too
@@ -335,7 +341,7 @@ Options:
 
 Examples:
   headroom bench sleep
-  headroom bench sleep --size 40GiB --rounds 10 --disk /mnt/nvme
+  headroom bench sleep --size 40GiB --host-limit 100GiB --rounds 10 --disk /mnt/nvme
   headroom bench sleep --json --plot sleep.svg > sleep.json
 )";
 

@@ -24,6 +24,11 @@ void InheritSim(std::string* sim) {
   if (sim->empty() && inherited != nullptr) *sim = inherited;
 }
 
+// A size, or "auto", which leaves *bytes empty.
+Failure ParseHostLimit(const std::string& source, const std::string& text, std::optional<uint64_t>* bytes) {
+  return text.empty() || text == "auto" ? Failure{} : ParseLimit(source, text, kSmallestLimit, bytes);
+}
+
 Failure ResolveLimits(const std::string& hbm, const std::string& host, const std::string& reserve,
                       RunOptions* options) {
   const Setting hbm_limit = Choose("--hbm-limit", hbm, env::kHbmLimit);
@@ -35,9 +40,8 @@ Failure ResolveLimits(const std::string& hbm, const std::string& host, const std
   // An outer run on a machine with nothing to spare passes on a zero.
   const bool none_to_spare = host_limit.inherited && host_limit.text == "0";
   if (none_to_spare) options->host_limit = 0;
-  if (!host_limit.text.empty() && host_limit.text != "auto" && !none_to_spare) {
-    const Failure failure =
-        ParseLimit(host_limit.source, host_limit.text, kSmallestLimit, &options->host_limit);
+  if (!none_to_spare) {
+    const Failure failure = ParseHostLimit(host_limit.source, host_limit.text, &options->host_limit);
     if (failure.failed()) return failure;
   }
   options->host_limit_inherited = host_limit.inherited && options->host_limit.has_value();
@@ -122,9 +126,10 @@ Failure ParseDemo(const std::vector<std::string>& arguments, DemoOptions* option
 }
 
 Failure ParseBenchTiers(const std::vector<std::string>& arguments, BenchTiersOptions* options) {
-  std::string size, rounds;
+  std::string size, host, rounds;
   Parser parser("bench tiers");
   parser.Value("--size", &size);
+  parser.Value("--host-limit", &host);
   parser.Value("--rounds", &rounds);
   parser.Value("--plot", &options->plot);
   parser.Flag("--json", &options->json);
@@ -134,15 +139,17 @@ Failure ParseBenchTiers(const std::vector<std::string>& arguments, BenchTiersOpt
   const Failure failure = parser.Parse(arguments);
   InheritSim(&options->sim);
   if (failure.failed() || options->help) return failure;
-  const Failure counted = ParseCount("--rounds", rounds, kMostRounds, &options->rounds);
-  if (counted.failed()) return counted;
+  Failure wrong = ParseCount("--rounds", rounds, kMostRounds, &options->rounds);
+  if (!wrong.failed()) wrong = ParseHostLimit("--host-limit", host, &options->host_limit);
+  if (wrong.failed()) return wrong;
   return size.empty() ? Failure{} : ParseLimit("--size", size, kSmallestLimit, &options->size);
 }
 
 Failure ParseBenchSleep(const std::vector<std::string>& arguments, BenchSleepOptions* options) {
-  std::string sizes, rounds, allocations;
+  std::string sizes, host, rounds, allocations;
   Parser parser("bench sleep");
   parser.Value("--size", &sizes);
+  parser.Value("--host-limit", &host);
   parser.Value("--allocations", &allocations);
   parser.Value("--rounds", &rounds);
   parser.Value("--disk", &options->directory);
@@ -157,6 +164,7 @@ Failure ParseBenchSleep(const std::vector<std::string>& arguments, BenchSleepOpt
   failure = ParseCount("--rounds", rounds, kMostRounds, &options->rounds);
   if (!failure.failed())
     failure = ParseCount("--allocations", allocations, kMostAllocations, &options->allocations);
+  if (!failure.failed()) failure = ParseHostLimit("--host-limit", host, &options->host_limit);
   for (const std::string& text : SplitAt(sizes, ',')) {
     std::optional<uint64_t> size;
     if (!failure.failed()) failure = ParseLimit("--size", text, kSmallestLimit, &size);

@@ -39,6 +39,7 @@ struct DemoOptions {
 
 struct BenchTiersOptions {
   std::optional<uint64_t> size;
+  std::optional<uint64_t> host_limit;  // empty: auto
   int rounds = 5;
   std::string sim;
   std::string plot;  // file to draw into
@@ -48,7 +49,8 @@ struct BenchTiersOptions {
 };
 
 struct BenchSleepOptions {
-  std::vector<uint64_t> sizes;  // empty: the usual ones
+  std::vector<uint64_t> sizes;         // empty: the usual ones
+  std::optional<uint64_t> host_limit;  // empty: auto
   int allocations = 200;
   int rounds = 5;
   std::string directory;  // "": disk is not measured

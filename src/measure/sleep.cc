@@ -137,6 +137,14 @@ SleepCase MakeCase(uint64_t bytes, int most) {
   return made;
 }
 
+// Why there is no room for it; "" where there is.
+std::string NoRoom(Machine& machine, SleepCase* one) {
+  if (one->bytes > machine.DeviceFree())
+    return fmt::format("the GPU has less than {} free", FormatSize(one->bytes));
+  one->beyond_host = one->bytes > machine.HostFree();
+  return one->beyond_host ? fmt::format("host memory has less than {} free", FormatSize(one->bytes)) : "";
+}
+
 }  // namespace
 
 Status MeasureSleep(Machine& machine, const SleepRequest& request, SleepResult* result) {
@@ -147,10 +155,8 @@ Status MeasureSleep(Machine& machine, const SleepRequest& request, SleepResult* 
       if (!copies.ok()) return copies.status();
       result->copies = *copies;
     }
-    Status status(Code::kOutOfMemory, "");
-    if (one.bytes <= machine.DeviceFree() && one.bytes <= machine.HostFree()) {
-      status = CaseBench(machine, request, &one).Run();
-    }
+    one.skipped = NoRoom(machine, &one);
+    const Status status = one.skipped.empty() ? CaseBench(machine, request, &one).Run() : Status();
     if (status.code() == Code::kOutOfMemory) {
       one.skipped = fmt::format("the GPU or the host has less than {} free", FormatSize(one.bytes));
     } else if (!status.ok()) {

@@ -40,6 +40,7 @@ struct SleepCase {
   SleepSpeeds disk;     // with SleepRequest::directory
   LazyTimes lazy;       // with host chunks created ahead
   std::string skipped;
+  bool beyond_host = false;  // skipped since the machine's limit on host memory leaves less
 };
 
 struct SleepRequest {

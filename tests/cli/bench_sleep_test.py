@@ -68,10 +68,39 @@ def test_a_size_that_does_not_fit_is_skipped(headroom):
     assert "less than 1.0 GiB free" in too_large["skipped"] and too_large["ahead"]["sleep"] is None
 
 
+@pytest.fixture
+def alone(tmp_path):
+    """A limit is the node's: what other tests claim at the same time must not count."""
+    return {"HEADROOM_LEDGER": str(tmp_path / "ledger")}
+
+
+def test_a_size_beyond_the_host_limit_is_skipped_with_the_fix(headroom, alone):
+    # 64 MiB: one of the chunks that host memory is created in ahead of need.
+    arguments = ["--size", "16MiB,128MiB", "--host-limit", "64MiB", "--rounds", "1", "--json"]
+    done = headroom("bench", "sleep", "--sim", PROFILE, *arguments, env=alone)
+    assert done.returncode == 0, done.stderr
+    fits, too_large = json.loads(done.stdout)["cases"]
+    assert fits["skipped"] is None and fits["ahead"]["sleep"] > 0
+    assert too_large["skipped"] == "host memory has less than 128 MiB free; raise --host-limit"
+
+
+@pytest.mark.parametrize("limit", ["auto", "512MiB"])
+def test_a_host_limit_that_suffices(headroom, alone, limit):
+    arguments = ["--size", "16MiB", "--host-limit", limit, "--rounds", "1", "--json"]
+    done = headroom("bench", "sleep", "--sim", PROFILE, *arguments, env=alone)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["cases"][0]["skipped"] is None
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--size", "4GiB"], ["more than can be spared", "give at most"]),
+        (["--size", "4GiB"], ["more than can be spared", "the GPU's memory", "give at most"]),
+        (["--size", "64MiB", "--host-limit", "32MiB"],
+         ["host memory (--host-limit 32.0 MiB); give at most 32MiB, or raise --host-limit"]),
+        (["--host-limit", "much"], ["--host-limit 'much'"]),
+        (["--host-limit", "1MiB"], ["--host-limit '1MiB' is less than 2 MiB"]),
         (["--size", "16MiB,much"], ["--size 'much'"]),
         (["--allocations", "0"], ["--allocations '0' is not a number from 1"]),
         (["--rounds", "many"], ["--rounds 'many' is not a number from 1"]),
@@ -79,8 +108,8 @@ def test_a_size_that_does_not_fit_is_skipped(headroom):
         (["--plot", "sleep.txt"], ["end its name in .svg"]),
     ],
 )
-def test_bad_input(headroom, arguments, words):
-    headroom.refuses(2, *words, arguments=["bench", "sleep", "--sim", PROFILE, *arguments])
+def test_bad_input(headroom, alone, arguments, words):
+    headroom.refuses(2, *words, arguments=["bench", "sleep", "--sim", PROFILE, *arguments], env=alone)
 
 
 def test_a_gpu_without_memory_of_its_own(headroom):

@@ -175,6 +175,20 @@ def test_sizes_that_do_not_fit(headroom, profile, size, words):
     headroom.refuses(2, *words, arguments=["bench", "tiers", "--sim", profile, "--size", size])
 
 
+@pytest.mark.parametrize(
+    "limit, size, words",
+    [
+        ("48MiB", "64MiB", ["host memory (--host-limit 48.0 MiB); give at most 48MiB, or raise --host-limit"]),
+        ("16MiB", "64MiB", ["measuring needs", "close other programs, or raise --host-limit"]),
+        ("much", "64MiB", ["--host-limit 'much'"]),
+    ],
+)
+def test_host_limits_that_are_too_small(headroom, tmp_path, limit, size, words):
+    arguments = ["bench", "tiers", "--sim", "256MiB,host=1GiB", "--size", size, "--host-limit", limit]
+    # A limit is the node's: what other tests claim at the same time must not count.
+    headroom.refuses(2, *words, arguments=arguments, env={"HEADROOM_LEDGER": str(tmp_path / "ledger")})
+
+
 def test_a_host_that_turns_out_smaller_is_skipped(headroom):
     """The simulated host has less than this machine's files promise."""
     done = headroom("bench", "tiers", "--sim", "256MiB,host=32MiB", "--size", "64MiB", "--rounds", "1", "--json")
