@@ -3,12 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "base/clock.h"
 #include "measure/sleep_set.h"
 
 namespace headroom::measure {
 namespace {
+
+// How long memory stays asleep. The driver clears what was given back, for 1.6 ms a GiB, and a wake that
+// follows at once waits for that (docs/driver-notes.md).
+constexpr auto kAsleep = std::chrono::milliseconds(200);
 
 uint64_t FreeByDriver(Machine& machine) {
   size_t free = 0;
@@ -62,6 +68,7 @@ Status CaseBench::Round(SleepSpeeds* speeds, Down down, Up up) {
   const uint64_t free_before = FreeByDriver(machine_);
   const Result<double> slept = down();
   if (!slept.ok()) return slept.status();
+  std::this_thread::sleep_for(kAsleep);
   const uint64_t free_asleep = FreeByDriver(machine_);
   out_.freed = free_asleep > free_before ? free_asleep - free_before : 0;
   const Result<double> woke = up();
@@ -101,6 +108,7 @@ Status CaseBench::Lazy() {
   if (!status.ok()) return status;
   const Result<double> slept = set_.Sleep(SleepAction::kKeep, nullptr);
   if (!slept.ok()) return slept.status();
+  std::this_thread::sleep_for(kAsleep);
   const uint64_t start = NowNanoseconds();
   const auto elapsed = [&] { return static_cast<double>(NowNanoseconds() - start) / 1e9; };
   const Result<double> woke = set_.Wake(true);

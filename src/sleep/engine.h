@@ -69,7 +69,7 @@ struct WakeCounts {
 // Wakes all of them, or none: then all are asleep with their backups whole, and a later wake works. Chunks
 // come back in the tiers and sizes that they had. `lazy`: backups in host chunks are mapped at the old
 // addresses and stay there (Placed::wants_device is set; Mover brings them back to HBM); what cannot be
-// mapped is copied.
+// mapped is copied, and so is what comes first, as much as the link carries while the rest is mapped.
 //   kOutOfMemory  a tier has no room; free memory or wake less
 //   kSystem       a backup cannot be read, or does not have its checksum
 Status WakeUp(const Driver& driver, bool lazy, std::vector<DeviceWake>* devices, WakeCounts* counts);

@@ -29,9 +29,15 @@ Chunk Anew(const Chunk& original, uint64_t from, uint64_t end) {
 
 }  // namespace
 
-std::vector<WakeSegment> PlanWake(const SleepingMemory& memory, bool lazy) {
+WakePlan PlanWake(const SleepingMemory& memory, uint64_t* to_copy) {
+  WakePlan plan;
+  for (const Backup& backup : memory.backups) {
+    const bool stays = backup.Whole() && backup.bytes > *to_copy;
+    if (backup.Whole() && !stays) *to_copy -= backup.bytes;
+    plan.stays.push_back(stays);
+  }
   Segments segments;
-  auto next = memory.backups.begin();  // the first that is not behind us
+  size_t next = 0;  // the first backup that is not behind us
   uint64_t end = 0;
   for (const Original& original : memory.originals) {
     end += original.chunk.bytes;
@@ -39,16 +45,18 @@ std::vector<WakeSegment> PlanWake(const SleepingMemory& memory, bool lazy) {
     // What is mapped from the backup may reach into the chunks that follow.
     while (segments.offset() < end) {
       const uint64_t from = segments.offset();
-      while (next != memory.backups.end() && (next->offset < from || !lazy || !next->Whole())) ++next;
-      if (next != memory.backups.end() && next->offset == from) {
-        segments.Add(false, next->chunk->chunk());
+      const std::vector<Backup>& backups = memory.backups;
+      while (next < backups.size() && (backups[next].offset < from || !plan.stays[next])) ++next;
+      if (next < backups.size() && backups[next].offset == from) {
+        segments.Add(false, backups[next].chunk->chunk());
       } else {
-        const uint64_t to = next == memory.backups.end() ? end : std::min(end, next->offset);
+        const uint64_t to = next == backups.size() ? end : std::min(end, backups[next].offset);
         segments.Add(true, Anew(original.chunk, from, to));
       }
     }
   }
-  return segments.Take();
+  plan.segments = segments.Take();
+  return plan;
 }
 
 }  // namespace headroom

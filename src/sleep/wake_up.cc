@@ -1,10 +1,19 @@
 #include "sleep/wake_up.h"
 
+#include <algorithm>
+
 #include "driver/insist.h"
 #include "sleep/ring.h"
 #include "sleep/scrap.h"
 
 namespace headroom {
+namespace {
+
+// A lazy wake maps host memory, at some 90 GB/s, and has the link copy at 55 meanwhile: it ends soonest when
+// three eighths are copied, and these need not be moved afterwards (docs/measurements.md).
+constexpr uint64_t CopiedByLazy(uint64_t bytes) { return bytes / 8 * 3; }
+
+}  // namespace
 
 DeviceWakingUp::DeviceWakingUp(const Driver& driver, bool lazy, DeviceWake& device)
     : driver_(driver), lazy_(lazy), device_(device), lane_(driver) {}
@@ -23,20 +32,36 @@ Status DeviceWakingUp::Begin() {
   Status status = current.status();
   if (status.ok()) status = lane_.Open();
   items_.reserve(device_.placed.size());
+  uint64_t to_copy = BytesToCopy();
   for (Placed* placed : device_.placed) {
     if (!status.ok()) return status;
     // Nobody else makes an Asleep.
     auto* memory = static_cast<SleepingMemory*>(placed->asleep.get());
-    items_.push_back({placed, memory, PlanWake(*memory, lazy_)});
+    items_.push_back({placed, memory, PlanWake(*memory, &to_copy)});
     status = Fill(&items_.back());
   }
   // Mapping host memory takes as long as copying half as much: while others are copied.
   for (Item& item : items_) {
-    for (const WakeSegment& segment : item.segments) {
+    for (const WakeSegment& segment : item.plan.segments) {
       if (status.ok() && !segment.fresh) status = Map(&item, segment);
     }
   }
   return status;
+}
+
+// Of what could stay on the host. There it stays if HBM has no room for more than what has to be made anew.
+uint64_t DeviceWakingUp::BytesToCopy() const {
+  if (!lazy_) return UINT64_MAX;
+  uint64_t whole = 0;
+  uint64_t anew = 0;
+  for (const Placed* placed : device_.placed) {
+    const auto& memory = static_cast<const SleepingMemory&>(*placed->asleep);
+    anew += memory.bytes;
+    for (const Backup& backup : memory.backups) whole += backup.Whole() ? backup.bytes : 0;
+  }
+  anew -= whole;
+  const uint64_t free = device_.source->DeviceFree();
+  return std::min(CopiedByLazy(whole), free > anew ? free - anew : 0);
 }
 
 // The program may have unmapped it, or closed it to its own device, since it fell asleep.
@@ -56,7 +81,7 @@ Status DeviceWakingUp::FindAddress(Item* item) {
 Status DeviceWakingUp::Fill(Item* item) {
   const Status found = FindAddress(item);
   if (!found.ok()) return found;
-  for (WakeSegment& segment : item->segments) {
+  for (WakeSegment& segment : item->plan.segments) {
     if (!segment.fresh) continue;
     const Status status = CreateAndMap(item, &segment);
     if (!status.ok()) return status;
@@ -91,8 +116,9 @@ Status DeviceWakingUp::MapAt(Item* item, const WakeSegment& segment, const Windo
 }
 
 Status DeviceWakingUp::CopyFromChunks(const Item& item) {
-  for (const Backup& backup : item.memory->backups) {
-    if (backup.chunk == nullptr || StaysOnHost(backup)) continue;
+  for (size_t i = 0; i < item.memory->backups.size(); ++i) {
+    const Backup& backup = item.memory->backups[i];
+    if (backup.chunk == nullptr || item.plan.stays[i]) continue;
     const Status status = lane_.Copy(item.va + backup.offset, backup.chunk->va() + backup.at, backup.bytes);
     if (!status.ok()) return status;
   }
@@ -130,7 +156,7 @@ Status DeviceWakingUp::PassThroughRing() {
 
 void DeviceWakingUp::Undo(const Item& item) {
   std::vector<Chunk> made;
-  for (const WakeSegment& segment : item.segments) {
+  for (const WakeSegment& segment : item.plan.segments) {
     for (const Chunk& chunk : segment.chunks) {
       if (segment.fresh && chunk.handle != 0) made.push_back(chunk);
     }
@@ -159,13 +185,13 @@ void DeviceWakingUp::Commit(WakeCounts* counts) {
 void DeviceWakingUp::CommitItem(const Item& item, WakeCounts* counts) {
   Placed& placed = *item.placed;
   SleepingMemory& memory = *item.memory;
-  for (const Backup& backup : memory.backups) {
-    if (!StaysOnHost(backup)) continue;
-    backup.chunk->Forget();
-    counts->on_host += backup.bytes;
+  for (size_t i = 0; i < memory.backups.size(); ++i) {
+    if (!item.plan.stays[i]) continue;
+    memory.backups[i].chunk->Forget();
+    counts->on_host += memory.backups[i].bytes;
     placed.wants_device = true;
   }
-  for (const WakeSegment& segment : item.segments) {
+  for (const WakeSegment& segment : item.plan.segments) {
     placed.chunks.insert(placed.chunks.end(), segment.chunks.begin(), segment.chunks.end());
   }
   DropScratch(item);

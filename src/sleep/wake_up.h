@@ -16,9 +16,15 @@ struct WakeSegment {
   std::vector<Chunk> chunks;  // fresh ones that are not made yet have no handle
 };
 
-// What memory will consist of: the chunks that it had, but for what a `lazy` wake maps from the
-// backup. In address order.
-std::vector<WakeSegment> PlanWake(const SleepingMemory& memory, bool lazy);
+// What memory will consist of: the chunks that it had, but for what is mapped from the backup.
+struct WakePlan {
+  std::vector<WakeSegment> segments;  // in address order
+  std::vector<bool> stays;            // by backup: its chunk takes the memory's place, and is not copied
+};
+
+// Of the backups that could stay, the first are copied as far as *to_copy bytes reach; they are taken
+// off it.
+WakePlan PlanWake(const SleepingMemory& memory, uint64_t* to_copy);
 
 // Whole mappings side by side.
 struct MappedSpan {
@@ -45,13 +51,13 @@ class DeviceWakingUp {
   struct Item {
     Placed* placed;
     SleepingMemory* memory;
-    std::vector<WakeSegment> segments;
+    WakePlan plan;
     CUdeviceptr va = 0;  // where the device writes it: a window, or scratch
     std::shared_ptr<Scratch> scratch = nullptr;
     std::vector<MappedSpan> mapped = {};
   };
 
-  bool StaysOnHost(const Backup& backup) const { return lazy_ && backup.Whole(); }
+  uint64_t BytesToCopy() const;
   Status FindAddress(Item* item);
   Status Fill(Item* item);
   Status CreateAndMap(Item* item, WakeSegment* segment);
