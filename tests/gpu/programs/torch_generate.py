@@ -2,7 +2,9 @@
 token after the other: seconds a token, and how much of the model lies on the host.
 --model-gib says how many bytes the weights have. With --accelerate-gib the weights are
 dispatched by accelerate instead, with that much of the GPU's memory and the rest on the
-CPU. The tokens have to be the same in every way."""
+CPU. With --graph 1 the step of a token is one CUDA graph over a static cache, so that no
+Python is in a token's time; attention then runs other kernels than without, and the last
+bit of a tie may fall the other way. The tokens have to be the same in every way of one kind."""
 
 import ctypes
 import gc
@@ -20,6 +22,7 @@ import common  # noqa: E402
 
 torch = common.need("torch")
 transformers = common.need("transformers")
+import graph_decode  # noqa: E402  (needs both)
 
 PROMPT = 32
 VOCABULARY = 32000
@@ -166,6 +169,16 @@ def placement(report, model):
             report.figure(f"{name}_{tier}_bytes", size)
 
 
+def eager_tokens(model, prompt, options, streamer):
+    # At every length that is new to it cuBLAS looks for a kernel, for tens of milliseconds: the
+    # first time through is not timed, but where a token takes a second anyway.
+    for heard in ([streamer] if options.accelerate_gib else [None, streamer]):
+        output = model.generate(
+            prompt, max_new_tokens=options.tokens, min_new_tokens=options.tokens, do_sample=False,
+            pad_token_id=0, attention_mask=torch.ones_like(prompt), streamer=heard)
+    return output[0, PROMPT:].tolist()
+
+
 def generate(report, options, device):
     config = configuration(options.shape, options.model_gib * common.GIB)
     start = time.perf_counter()
@@ -179,14 +192,11 @@ def generate(report, options, device):
     report.figure("model_bytes", sum(p.numel() * p.element_size() for p in model.parameters()))
     prompt = (torch.arange(PROMPT, device=device) * 977 % VOCABULARY).unsqueeze(0)
     streamer = TokenTimes()
-    # At every length that is new to it cuBLAS looks for a kernel, for tens of milliseconds: the
-    # first time through is not timed, but where a token takes a second anyway.
-    for heard in ([streamer] if options.accelerate_gib else [None, streamer]):
-        with torch.inference_mode():
-            output = model.generate(
-                prompt, max_new_tokens=options.tokens, min_new_tokens=options.tokens, do_sample=False,
-                pad_token_id=0, attention_mask=torch.ones_like(prompt), streamer=heard)
-    tokens = output[0, PROMPT:].tolist()
+    with torch.inference_mode():
+        if options.graph:
+            tokens, _decoder = graph_decode.generate(model, prompt, options.tokens, streamer)
+        else:
+            tokens = eager_tokens(model, prompt, options, streamer)
     seconds = streamer.per_token(options.warm_up)
     report.figure("tokens", tokens)
     report.figure("timed_tokens", len(seconds))
@@ -216,7 +226,10 @@ def wait_without_spinning(device):
 
 
 def main():
-    options = common.arguments(model_gib=1.0, tokens=24, warm_up=4, accelerate_gib=0.0, shape="large", cpu=0)
+    options = common.arguments(model_gib=1.0, tokens=24, warm_up=4, accelerate_gib=0.0, shape="large", cpu=0, graph=0)
+    if options.graph and options.accelerate_gib:
+        sys.exit("--graph and --accelerate-gib exclude each other: weights that are copied for each token cannot be "
+                 "in a graph; leave one out")
     if not options.cpu and not torch.cuda.is_available():
         common.skip("PyTorch finds no GPU")
     device = torch.device("cpu") if options.cpu else torch.device("cuda", options.device)
