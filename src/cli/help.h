@@ -179,8 +179,8 @@ stays asleep with its backup, and a later wake works.
 Options:
   --tag TAG   wake what has this tag, and nothing else; may be repeated, and what is
               named first wakes first
-  --lazy      the program goes on at once with its data in host memory, which then
-              moves to the GPU in the background
+  --lazy      the program goes on sooner, with most of its data in host memory, which
+              then moves to the GPU in the background
   --all       every process of this user
   --json      print the result as JSON
   -h, --help  print this text
@@ -320,7 +320,8 @@ Makes allocations on the first GPU, fills them, puts them to sleep and wakes the
 with host memory created ahead, with none, lazily, and, where a folder is named, to
 disk. Beside it stand one synchronous copy per allocation into fresh pinned memory,
 which is what others do, and what the link can do. All contents are checked. A
-speed is that of the slowest round. Use an idle machine.
+speed is that of the slowest round. Between a sleep and its wake 0.2 s pass, since
+the driver first clears what was given back. Use an idle machine.
 
 Options:
   --size SIZES      bytes that sleep, in turn (default: 1GiB,8GiB,40GiB; a size that

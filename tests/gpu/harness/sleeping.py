@@ -60,7 +60,12 @@ def bench_sleep(context):
 def torch_sleep_run(context):
     """PyTorch sleeps and wakes under `headroom run`."""
     limits = ["--hbm-limit", str(20 * GIB), "--host-limit", str(24 * GIB)]
-    return judge(context.call(context.headroom(context.program("torch_sleep.py", "--how", "run"), limits), 240))
+    ahead = ["--host-ahead", str(6 * GIB)]
+    program = context.program("torch_sleep.py", "--how", "run")
+    return judge_all({
+        "plain": context.call(context.headroom(program, limits), 240),
+        "ahead": context.call(context.headroom([*program, "--ahead", str(5 * GIB)], [*limits, *ahead]), 120),
+    })
 
 
 @step("torch_sleep_pool", alone=True)
