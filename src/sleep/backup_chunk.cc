@@ -17,8 +17,15 @@ Status BackupChunk::ShowTogether(const std::vector<BackupChunk*>& chunks) {
   return Status();
 }
 
+void BackupChunk::Forget() {
+  tier_.EndLoan(chunk_.bytes);
+  owned_ = false;
+}
+
 BackupChunk::~BackupChunk() {
-  if (owned_) GiveBack([&tier = tier_, chunk = chunk_] { return tier.Release(chunk).ok(); });
+  if (!owned_) return;
+  GiveBack([&tier = tier_, chunk = chunk_] { return tier.Release(chunk).ok(); });
+  tier_.EndLoan(chunk_.bytes);  // after it is kept again, or as much would be created meanwhile
 }
 
 }  // namespace headroom

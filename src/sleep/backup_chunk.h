@@ -13,7 +13,9 @@ class BackupChunk {
  public:
   // Takes over a chunk that `tier` gave out.
   BackupChunk(HostTier& tier, const Chunk& chunk, CUdevice device)
-      : tier_(tier), chunk_(chunk), device_(device), va_(tier.views().Find(chunk, device)) {}
+      : tier_(tier), chunk_(chunk), device_(device), va_(tier.views().Find(chunk, device)) {
+    tier_.Lend(chunk.bytes);
+  }
   // Gives it back; it stays shown for the next that needs it.
   ~BackupChunk();
   BackupChunk(const BackupChunk&) = delete;
@@ -24,7 +26,7 @@ class BackupChunk {
   // Shows it if it is not.
   Status Show() { return va_ != 0 ? Status() : ShowTogether({this}); }
   // Lets go of the chunk, which somebody else owns from now on.
-  void Forget() { owned_ = false; }
+  void Forget();
 
   CUdeviceptr va() const { return va_; }  // 0: not shown
   const Chunk& chunk() const { return chunk_; }

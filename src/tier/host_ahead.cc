@@ -36,7 +36,7 @@ void HostAhead::Run() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
     auto pause = kLook;
-    if (tier_.kept_bytes() + kChunk <= bytes_) {
+    if (tier_.kept_bytes() + tier_.lent_bytes() + kChunk <= bytes_) {
       lock.unlock();
       const bool made = tier_.CreateKept(kChunk, device_);
       lock.lock();

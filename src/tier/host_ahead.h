@@ -2,7 +2,8 @@
 // creating them runs at 2-6 GB/s and mapping them at 100 (docs/measurements.md), and shows
 // them to a device, so that a sleep need not.
 // What it made counts as kept: it is claimed, handed out by size, and given back
-// when something else needs the room.
+// when something else needs the room. What holds backups is not made up for: it comes back, and
+// creating would hold up the driver's calls of the sleep and the wake.
 #pragma once
 
 #include <condition_variable>

@@ -64,6 +64,10 @@ class HostTier {
   // room for it now.
   bool CreateKept(uint64_t bytes, CUdevice device = -1);
   uint64_t kept_bytes() const { return kept_bytes_.load(std::memory_order_relaxed); }
+  // Notes chunks that were handed out to hold backups for a while, and come back to be kept.
+  void Lend(uint64_t bytes) { lent_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
+  void EndLoan(uint64_t bytes) { lent_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
+  uint64_t lent_bytes() const { return lent_bytes_.load(std::memory_order_relaxed); }
 
   // Counts host memory that is no chunk, such as managed memory's. False: no room.
   bool ClaimOther(uint64_t bytes) { return ClaimShare(bytes); }
@@ -97,6 +101,7 @@ class HostTier {
   mutable Mutex mutex_;
   std::multimap<uint64_t, Chunk> kept_ HEADROOM_GUARDED_BY(mutex_);  // by size
   std::atomic<uint64_t> kept_bytes_{0};                              // written under mutex_
+  std::atomic<uint64_t> lent_bytes_{0};
   HostViews views_;
 };
 

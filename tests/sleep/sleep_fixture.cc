@@ -60,6 +60,7 @@ void SleepTest::TearDown() {
   RetryScrap();
   EXPECT_EQ(ScrapCount(), 0U);
   EXPECT_EQ(host_->in_use().used(), 0U);
+  EXPECT_EQ(host_->lent_bytes(), 0U);
   EXPECT_EQ(HostClaimed(), host_->kept_bytes());
   host_->Trim();
   EXPECT_EQ(HostClaimed(), 0U);

@@ -154,6 +154,20 @@ TEST_P(HostTierTest, ChunksAreCreatedAheadAsFarAsTheLimitAllows) {
   EXPECT_TRUE(Fake().live.empty());
 }
 
+TEST_P(HostTierTest, NothingIsCreatedAheadForWhatHoldsBackups) {
+  const HostAhead ahead(*tier_, 0, 64 * kMiB);
+  for (int i = 0; i < 1000 && tier_->kept_bytes() == 0; ++i) usleep(10000);
+  tier_->Lend(64 * kMiB);  // before it is taken, as it ends after it came back
+  Chunk chunk;
+  ASSERT_TRUE(tier_->TakeKeptUpTo(64 * kMiB, &chunk));
+  usleep(100000);  // it looks every 20 ms
+  EXPECT_EQ(tier_->kept_bytes(), 0u);
+  ASSERT_TRUE(tier_->Release(Exported(chunk)).ok());  // not to be kept
+  tier_->EndLoan(64 * kMiB);
+  for (int i = 0; i < 1000 && tier_->kept_bytes() == 0; ++i) usleep(10000);
+  EXPECT_EQ(tier_->kept_bytes(), 64 * kMiB);
+}
+
 TEST_P(HostTierTest, TrimGivesAllKeptChunksBackAndRetriesWhatFailed) {
   const Chunk one = *tier_->Create(10 * kMiB);
   const Chunk two = *tier_->Create(12 * kMiB);
