@@ -14,7 +14,7 @@
 namespace headroom {
 namespace {
 
-constexpr char kScript[] = "plot_tiers.py";
+constexpr char kTiersScript[] = "plot_tiers.py";
 constexpr uint64_t kDefaultBytes = 4 * kGiB;
 constexpr uint64_t kDefaultSimBytes = 64 * kMiB;  // its figures mean nothing, so none of them has to be good
 constexpr uint64_t kLeastBytes = 32 * kMiB;       // below, the shares are too coarse in granules of 2 MiB
@@ -81,7 +81,7 @@ Failure Measure(const BenchTiersOptions& options, TiersReport* report) {
 
 Failure Run(const BenchTiersOptions& options) {
   EndAtInterrupt("headroom: interrupted; nothing was stored\n");
-  Failure failure = CheckBench(options.plot, kScript, options.sim);
+  Failure failure = CheckBench(options.plot, kTiersScript, options.sim);
   if (failure.failed()) return failure;
   TiersReport report;
   failure = Measure(options, &report);
@@ -90,7 +90,7 @@ Failure Run(const BenchTiersOptions& options) {
   const std::string json = TiersJson(report);
   fmt::print("{}", options.json ? json : TiersText(report));
   std::fflush(stdout);
-  return options.plot.empty() ? Failure{} : Plot(json, kScript, options.plot);
+  return options.plot.empty() ? Failure{} : Plot(json, kTiersScript, options.plot);
 }
 
 }  // namespace

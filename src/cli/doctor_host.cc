@@ -9,7 +9,7 @@
 namespace headroom {
 namespace {
 
-constexpr char kGroup[] = "memory";
+constexpr char kHostGroup[] = "memory";
 
 std::string Names(const std::vector<int>& ids) {
   return fmt::format("{} {}", ids.size() == 1 ? "node" : "nodes", fmt::join(ids, ", "));
@@ -30,7 +30,7 @@ std::string HbmNodeFix(const HostModel& model) {
 }
 
 Fact NodeFact(const HostModel& model, const NumaNode& node) {
-  Fact fact{kGroup, fmt::format("node{}", node.id), FactStatus::kOk, "", "", "", node.total};
+  Fact fact{kHostGroup, fmt::format("node{}", node.id), FactStatus::kOk, "", "", "", node.total};
   fact.value = fmt::format("{}, {} ({}), {} free", NodeKindName(node.kind), FormatSize(node.total),
                            Mebibytes(node.total), FormatSize(node.free));
   if (node.kind == NodeKind::kRam) {
@@ -58,7 +58,7 @@ void AddNodes(const HostModel& model, DoctorReport* report) {
   }
   const std::vector<int> empty = model.NodesOf(NodeKind::kEmpty);
   if (!empty.empty()) {
-    report->Add({kGroup,
+    report->Add({kHostGroup,
                  "empty_nodes",
                  FactStatus::kOk,
                  Names(empty),
@@ -67,7 +67,7 @@ void AddNodes(const HostModel& model, DoctorReport* report) {
                  {}});
   }
   if (model.nodes.empty()) {
-    report->Add({kGroup,
+    report->Add({kHostGroup,
                  "nodes",
                  FactStatus::kOk,
                  "none shown",
@@ -78,7 +78,7 @@ void AddNodes(const HostModel& model, DoctorReport* report) {
 }
 
 Fact IomemFact(const HostModel& model) {
-  Fact fact{kGroup, "iomem", FactStatus::kOk, "", "", "", {}};
+  Fact fact{kHostGroup, "iomem", FactStatus::kOk, "", "", "", {}};
   if (!model.iomem.readable) {
     fact.value = "not readable";
     fact.meaning = "/proc/iomem would say by name which memory is HBM; sizes decide instead.";
@@ -99,7 +99,7 @@ Fact IomemFact(const HostModel& model) {
 }
 
 Fact RealRamFact(const HostModel& model) {
-  Fact fact{kGroup, "real_ram", FactStatus::kOk, FormatSize(model.real_ram), "", "", model.real_ram};
+  Fact fact{kHostGroup, "real_ram", FactStatus::kOk, FormatSize(model.real_ram), "", "", model.real_ram};
   if (model.real_ram == 0) {
     fact.status = FactStatus::kWarn;
     fact.value = "unknown";
@@ -138,7 +138,7 @@ std::string EgmMeaning(const HostModel& model) {
 }
 
 Fact EgmFact(const HostModel& model) {
-  Fact fact{kGroup, "egm", FactStatus::kOk, "", "", "", {}};
+  Fact fact{kHostGroup, "egm", FactStatus::kOk, "", "", "", {}};
   if (model.egm.present) {
     fact.value = fmt::format("about {} (estimated)", FormatSize(model.egm.bytes));
     fact.meaning = EgmMeaning(model);
@@ -163,7 +163,7 @@ Fact EgmFact(const HostModel& model) {
 }
 
 Fact CdmmFact(const HostModel& model) {
-  Fact fact{kGroup, "cdmm", FactStatus::kOk, "", "", "", {}};
+  Fact fact{kHostGroup, "cdmm", FactStatus::kOk, "", "", "", {}};
   const CoherentMode asked = model.nvidia.coherent;
   if (!model.grace) {
     fact.value = "not applicable";
@@ -191,7 +191,7 @@ Fact CdmmFact(const HostModel& model) {
 }
 
 Fact CgroupFact(const HostModel& model, const HostBudget& budget) {
-  Fact fact{kGroup, "cgroup", FactStatus::kOk, "no limit", "", "", {}};
+  Fact fact{kHostGroup, "cgroup", FactStatus::kOk, "no limit", "", "", {}};
   const CgroupMemory& cgroup = model.cgroup;
   if (!cgroup.limited) {
     fact.meaning = "No control group limits this process's memory.";
@@ -212,7 +212,7 @@ Fact CgroupFact(const HostModel& model, const HostBudget& budget) {
 Fact HugePagesFact(const HostModel& model) {
   const uint64_t count = model.meminfo.GetOr("HugePages_Total", 0);
   const uint64_t size = model.meminfo.GetOr("Hugepagesize", 0);
-  Fact fact{kGroup, "hugepages", FactStatus::kOk, "none reserved", "", "", {}};
+  Fact fact{kHostGroup, "hugepages", FactStatus::kOk, "none reserved", "", "", {}};
   fact.meaning = "headroom does not need reserved huge pages; the driver's chunks are 2 MiB by themselves.";
   if (count == 0 || size == 0 || count > model.os_total / size) return fact;
   fact.status = FactStatus::kWarn;

@@ -18,7 +18,7 @@
 namespace headroom {
 namespace {
 
-using Json = nlohmann::json;
+using PlainJson = nlohmann::json;
 
 constexpr int kVersion = 1;
 constexpr size_t kMaxEntries = 256;
@@ -33,21 +33,21 @@ bool IsEntry(const LinkEntry& entry) {
          IsName(entry.measured, 0) && ArePlausible(entry.speeds);
 }
 
-bool ReadText(const Json& json, const char* key, std::string* text) {
+bool ReadText(const PlainJson& json, const char* key, std::string* text) {
   const auto found = json.find(key);
   if (found == json.end() || !found->is_string()) return false;
   *text = found->get<std::string>();
   return true;
 }
 
-bool ReadSpeed(const Json& json, const char* key, uint64_t* speed) {
+bool ReadSpeed(const PlainJson& json, const char* key, uint64_t* speed) {
   const auto found = json.find(key);
   if (found == json.end() || !found->is_number_unsigned()) return false;
   *speed = found->get<uint64_t>();
   return true;
 }
 
-std::optional<LinkEntry> ToEntry(const Json& json) {
+std::optional<LinkEntry> ToEntry(const PlainJson& json) {
   LinkEntry entry;
   const bool read = json.is_object() && ReadText(json, "gpu_name", &entry.gpu_name) &&
                     ReadText(json, "gpu_uuid", &entry.gpu_uuid) && ReadText(json, "driver", &entry.driver) &&
@@ -71,10 +71,10 @@ nlohmann::ordered_json ToJson(const LinkEntry& entry) {
 
 // False where `text` is no cache of this version; entries that make no sense are left out.
 bool ParseCache(const std::string& text, std::vector<LinkEntry>* entries) {
-  const Json json = Json::parse(text, nullptr, false);
+  const PlainJson json = PlainJson::parse(text, nullptr, false);
   if (!json.is_object() || !json.contains("version") || json["version"] != kVersion) return false;
   if (!json.contains("machines") || !json["machines"].is_array()) return false;
-  for (const Json& machine : json["machines"]) {
+  for (const PlainJson& machine : json["machines"]) {
     std::optional<LinkEntry> entry = ToEntry(machine);
     if (entry && entries->size() < kMaxEntries) entries->push_back(std::move(*entry));
   }
@@ -170,7 +170,7 @@ Failure WriteLinkCache(const std::string& path, const LinkEntry& entry) {
   for (const LinkEntry& each : entries) out["machines"].push_back(ToJson(each));
   std::error_code ignored;  // writing fails then, too, and says why
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
-  if (ReplaceFile(path, out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n")) return {};
+  if (ReplaceFile(path, out.dump(2, ' ', false, PlainJson::error_handler_t::replace) + "\n")) return {};
   return {kExitFailed, fmt::format("the link speeds cannot be written to '{}': {}; make its folder writable",
                                    path, std::strerror(errno))};
 }

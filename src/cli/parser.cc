@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "cli/suggest.h"
@@ -32,25 +33,28 @@ Failure ParseSizeOrZero(const std::string& source, const std::string& text, std:
   return {};
 }
 
-Parser::Parser(std::string command) : command_(std::move(command)), app_("", command_) {
-  app_.set_help_flag();
-  app_.allow_extras();
-  app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+Parser::Parser(std::string command)
+    : command_(std::move(command)), app_(std::make_unique<CLI::App>("", command_)) {
+  app_->set_help_flag();
+  app_->allow_extras();
+  app_->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
+Parser::~Parser() = default;
+
 void Parser::Flag(const std::string& name, bool* value) {
-  app_.add_flag(name, *value);
+  app_->add_flag(name, *value);
   Remember(name);
 }
 
 void Parser::Value(const std::string& name, std::string* value) {
-  app_.add_option(name, *value)->type_size(1);
+  app_->add_option(name, *value)->type_size(1);
   Remember(name);
   valued_.emplace_back(name, value);
 }
 
 void Parser::List(const std::string& name, std::vector<std::string>* values) {
-  app_.add_option(name, *values)->type_size(1)->allow_extra_args(false)->take_all();
+  app_->add_option(name, *values)->type_size(1)->allow_extra_args(false)->take_all();
   Remember(name);
   lists_.emplace_back(name, values);
 }
@@ -65,7 +69,7 @@ Failure Parser::Parse(const std::vector<std::string>& arguments) {
   }
   std::reverse(words.begin(), words.end());  // as CLI11 wants them
   try {
-    app_.parse(words);
+    app_->parse(words);
   } catch (const CLI::ArgumentMismatch& error) {
     const std::string text = error.what();
     return NeedsValue(text.substr(0, text.find(':')));
@@ -90,7 +94,7 @@ Failure Parser::CheckValues() const {
 }
 
 Failure Parser::TakeWords() {
-  for (const std::string& word : app_.remaining()) {
+  for (const std::string& word : app_->remaining()) {
     if (words_ == nullptr || word.empty() || word[0] == '-') return Unexpected(word);
     words_->push_back(word);
   }

@@ -2,8 +2,8 @@
 // becomes one sentence that says so, under the same rules in every command.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,6 +11,11 @@
 
 #include "base/size.h"
 #include "cli/exit_codes.h"
+
+// Defined in <CLI/CLI.hpp>, which takes seconds to read: only parser.cc does.
+namespace CLI {
+class App;
+}  // namespace CLI
 
 namespace headroom {
 
@@ -31,6 +36,7 @@ Failure ParseSizeOrZero(const std::string& source, const std::string& text, std:
 class Parser {
  public:
   explicit Parser(std::string command);
+  ~Parser();
 
   // All before Parse; `value` outlives it.
   void Flag(const std::string& name, bool* value);
@@ -52,7 +58,7 @@ class Parser {
   Failure TakeWords();
 
   std::string command_;
-  CLI::App app_;
+  std::unique_ptr<CLI::App> app_;
   std::vector<std::string> known_;
   std::vector<std::pair<std::string, std::string*>> valued_;
   std::vector<std::pair<std::string, std::vector<std::string>*>> lists_;

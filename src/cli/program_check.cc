@@ -21,14 +21,14 @@ namespace {
 constexpr int kMaxDepth = 5;         // as deep as the kernel follows `#!`
 constexpr size_t kMaxShebang = 255;  // as much of a `#!` line as it reads
 
-class Descriptor {
+class FileToCheck {
  public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
+  explicit FileToCheck(int fd) : fd_(fd) {}
+  ~FileToCheck() {
     if (fd_ >= 0) close(fd_);
   }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+  FileToCheck(const FileToCheck&) = delete;
+  FileToCheck& operator=(const FileToCheck&) = delete;
   int get() const { return fd_; }
 
  private:
@@ -196,7 +196,7 @@ Failure CheckPath(const std::string& path, int depth, bool* through_shell) {
   struct stat info = {};
   Failure failure = CheckFile(path, &info);
   if (failure.failed()) return failure;
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const FileToCheck file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) return {};  // executable and unreadable: exec will tell
   char head[kMaxShebang + 1];
   const ssize_t count = pread(file.get(), head, sizeof head, 0);

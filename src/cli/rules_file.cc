@@ -14,14 +14,14 @@
 namespace headroom {
 namespace {
 
-using Json = nlohmann::json;
+using PlainJson = nlohmann::json;
 
 constexpr char kForm[] = R"({"rules": [{"min": "1GiB", "tag": "kv_cache", "hint": "cold"}]})";
 
 // What is wrong, as the end of a sentence that begins with the file or the rule; "": nothing.
 using Mistake = std::string;
 
-Mistake SetSize(const std::string& key, const Json& value, uint64_t* bytes) {
+Mistake SetSize(const std::string& key, const PlainJson& value, uint64_t* bytes) {
   if (value.is_number_unsigned()) {
     *bytes = value.get<uint64_t>();
     return "";
@@ -35,7 +35,7 @@ Mistake SetSize(const std::string& key, const Json& value, uint64_t* bytes) {
   return "";
 }
 
-Mistake SetWord(const std::string& key, const Json& value, Rule* rule) {
+Mistake SetWord(const std::string& key, const PlainJson& value, Rule* rule) {
   const std::string word = value.is_string() ? value.get<std::string>() : value.dump();
   if (key == "policy") {
     if (value.is_string()) rule->policy = ParsePolicy(word);
@@ -61,7 +61,7 @@ Mistake SetWord(const std::string& key, const Json& value, Rule* rule) {
   return "";
 }
 
-Mistake SetKey(const std::string& key, const Json& value, Rule* rule) {
+Mistake SetKey(const std::string& key, const PlainJson& value, Rule* rule) {
   if (key == "min") return SetSize(key, value, &rule->min_bytes);
   if (key == "max") return SetSize(key, value, &rule->max_bytes);
   if (key == "tag" || key == "policy" || key == "hint" || key == "backend") return SetWord(key, value, rule);
@@ -70,7 +70,7 @@ Mistake SetKey(const std::string& key, const Json& value, Rule* rule) {
                                 "; take min, max, tag, policy, hint and backend"));
 }
 
-Mistake ToRule(const Json& json, Rule* rule) {
+Mistake ToRule(const PlainJson& json, Rule* rule) {
   if (!json.is_object()) return fmt::format("it is not an object; write {}", kForm);
   for (const auto& [key, value] : json.items()) {
     const Mistake mistake = SetKey(key, value, rule);
@@ -80,7 +80,7 @@ Mistake ToRule(const Json& json, Rule* rule) {
   return status.ok() ? "" : status.what();
 }
 
-Mistake CheckWhole(const Json& json) {
+Mistake CheckWhole(const PlainJson& json) {
   if (json.is_discarded()) return fmt::format("is not JSON; write {}", kForm);
   if (!json.is_object() || !json.contains("rules") || !json["rules"].is_array())
     return fmt::format("has no array \"rules\"; write {}", kForm);
@@ -93,19 +93,19 @@ Mistake CheckWhole(const Json& json) {
 }
 
 // nlohmann's parser keeps the last of a repeated key; here that is a mistake.
-Json ParseStrictly(std::string_view text, std::string* repeated) {
+PlainJson ParseStrictly(std::string_view text, std::string* repeated) {
   std::vector<std::vector<std::string>> open;
-  const Json::parser_callback_t watch = [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) open.emplace_back();
-    if (event == Json::parse_event_t::object_end) open.pop_back();
-    if (event != Json::parse_event_t::key) return true;
+  const PlainJson::parser_callback_t watch = [&](int, PlainJson::parse_event_t event, PlainJson& value) {
+    if (event == PlainJson::parse_event_t::object_start) open.emplace_back();
+    if (event == PlainJson::parse_event_t::object_end) open.pop_back();
+    if (event != PlainJson::parse_event_t::key) return true;
     const auto key = value.get<std::string>();
     std::vector<std::string>& keys = open.back();
     if (std::find(keys.begin(), keys.end(), key) != keys.end()) *repeated = key;
     keys.push_back(key);
     return true;
   };
-  return Json::parse(text, watch, false);
+  return PlainJson::parse(text, watch, false);
 }
 
 }  // namespace
@@ -115,13 +115,13 @@ Failure ParseRulesFile(const std::string& path, std::string_view text, Rules* ru
     return Failure{kExitUsage, fmt::format("--rules '{}' {}", path, mistake)};
   };
   std::string repeated;
-  const Json json = ParseStrictly(text, &repeated);
+  const PlainJson json = ParseStrictly(text, &repeated);
   const Mistake whole = CheckWhole(json);
   if (!whole.empty()) return refuse(whole);
   if (!repeated.empty())
     return refuse(fmt::format("has \"{}\" twice in one object; leave one out", repeated));
   size_t number = 0;
-  for (const Json& each : json["rules"]) {
+  for (const PlainJson& each : json["rules"]) {
     Rule rule;
     const Mistake mistake = ToRule(each, &rule);
     ++number;

@@ -7,7 +7,7 @@
 namespace headroom::cumem {
 namespace {
 
-constexpr char kVariable[] = "HEADROOM_CUMEM_BACKEND";
+constexpr char kBackendVariable[] = "HEADROOM_CUMEM_BACKEND";
 
 std::unique_ptr<Operations>& Selected() {
   static auto* selected = new std::unique_ptr<Operations>;  // threads may outlive main
@@ -15,13 +15,13 @@ std::unique_ptr<Operations>& Selected() {
 }
 
 Operations* Choose(Error* error) {
-  const char* wish = std::getenv(kVariable);
+  const char* wish = std::getenv(kBackendVariable);
   const bool any = wish == nullptr || *wish == 0;
   const bool cuda = any || std::strcmp(wish, "cuda") == 0;
   const bool hip = any || std::strcmp(wish, "hip") == 0;
   if (!cuda && !hip) {
-    HEADROOM_CUMEM_FAIL(error, kInvalidArgument, "%s is '%.40s'; write cuda or hip, or unset it", kVariable,
-                        wish);
+    HEADROOM_CUMEM_FAIL(error, kInvalidArgument, "%s is '%.40s'; write cuda or hip, or unset it",
+                        kBackendVariable, wish);
     return nullptr;
   }
   char no_cuda[160] = "not asked for";

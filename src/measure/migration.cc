@@ -8,7 +8,7 @@
 namespace headroom::measure {
 namespace {
 
-constexpr uint64_t kLeast = 16 * kMiB;
+constexpr uint64_t kLeastMoved = 16 * kMiB;
 constexpr uint64_t kSeeds[] = {11, 13};  // of the two ranges, so that neither passes for the other
 
 // The two ranges, each wholly in one tier at a time.
@@ -96,7 +96,7 @@ class Migration {
 uint64_t MigrationBytes(Machine& machine, uint64_t bytes) {
   const uint64_t free = std::min(machine.DeviceFree(), machine.HostFree());
   const uint64_t most = RoundDown(std::min(bytes, free / 4 * 3), kGranularity);
-  return most >= kLeast ? most : 0;
+  return most >= kLeastMoved ? most : 0;
 }
 
 Result<MigrationSpeeds> MeasureMigration(Machine& machine, uint64_t bytes, int rounds) {

@@ -9,14 +9,14 @@ namespace {
 
 constexpr uint64_t kAheadChunk = 64 * kMiB;  // created as fast as larger ones (docs/measurements.md)
 
-double SecondsSince(uint64_t start) { return static_cast<double>(NowNanoseconds() - start) / 1e9; }
+double SleepSecondsSince(uint64_t start) { return static_cast<double>(NowNanoseconds() - start) / 1e9; }
 
 template <typename Work>
 Result<double> Timed(Work work) {
   const uint64_t start = NowNanoseconds();
   const Status status = work();
   if (!status.ok()) return status;
-  return SecondsSince(start);
+  return SleepSecondsSince(start);
 }
 
 }  // namespace

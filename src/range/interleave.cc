@@ -5,7 +5,7 @@
 namespace headroom {
 namespace {
 
-__extension__ typedef __int128 Wide;
+__extension__ typedef __int128 SignedWide;
 
 // One tier's turn-taking, in units of 1/total granule.
 struct Turn {
@@ -28,7 +28,8 @@ size_t Next(const std::vector<Turn>& turns, int64_t total) {
     if (owed < total) continue;
     const int64_t left = (scale - 1) * total - owed;
     // left / share < best_left / best share
-    if (best == turns.size() || Wide{left} * turns[best].share < Wide{best_left} * turns[i].share) {
+    if (best == turns.size() ||
+        SignedWide{left} * turns[best].share < SignedWide{best_left} * turns[i].share) {
       best = i;
       best_left = left;
     }

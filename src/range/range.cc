@@ -8,7 +8,7 @@
 namespace headroom {
 namespace {
 
-constexpr int kMaxDevices = 64;  // bits of an access mask
+constexpr int kMaxPeers = 64;  // bits of an access mask
 
 uint64_t NextOrder() {
   static std::atomic<uint64_t> next{0};
@@ -117,7 +117,7 @@ void RangeBuilder::RetryScrapped() {
 }
 
 Status RangeBuilder::AllowPeer(CUdevice peer, const std::vector<Range*>& existing) {
-  if (peer < 0 || peer >= kMaxDevices) return Status(Code::kInvalidArgument, "no such device");
+  if (peer < 0 || peer >= kMaxPeers) return Status(Code::kInvalidArgument, "no such device");
   MutexLock lock(access_mutex_);
   const uint64_t before = accessors_;
   accessors_ |= uint64_t{1} << peer;

@@ -25,9 +25,9 @@ std::atomic<void (*)()> g_first_use{nullptr};
 // CUDA does not survive fork: a child of a process that used a device passes its
 // calls through. A child of one that only asked around (vLLM's parent asks NVML
 // before it forks its workers) starts afresh; what it inherits is left alone.
-void BeforeFork() { g_create_mutex.lock(); }
-void AfterForkInParent() { g_create_mutex.unlock(); }
-void AfterForkInChild() {
+void LockCreation() { g_create_mutex.lock(); }
+void UnlockCreation() { g_create_mutex.unlock(); }
+void ForgetInChild() {
   if (g_ledger != nullptr) g_ledger->ForgetAfterFork();
   g_ledger = nullptr;
   Gate::ForgetAfterFork();
@@ -90,7 +90,7 @@ Runtime* Runtime::Create(bool required) {
     g_off.store(true);
     return nullptr;
   }
-  static const int registered = pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
+  static const int registered = pthread_atfork(LockCreation, UnlockCreation, ForgetInChild);
   (void)registered;
   Runtime* runtime = new (std::nothrow) Runtime(*driver, options);
   g_runtime.store(runtime, std::memory_order_release);

@@ -19,7 +19,7 @@ constexpr double kC2c = 350 * kGigabyte;
 constexpr double kUnified = 273 * kGigabyte;  // GB10's LPDDR5X, published
 constexpr double kNvlink = 370 * kGigabyte;   // 18 links of an H200: 375, measured
 
-int Attribute(const Driver& driver, CUdevice device, CUdevice_attribute attribute) {
+int LinkAttribute(const Driver& driver, CUdevice device, CUdevice_attribute attribute) {
   int value = 0;
   return driver.DeviceGetAttribute(&value, attribute, device) == CUDA_SUCCESS ? std::max(value, 0) : 0;
 }
@@ -88,11 +88,11 @@ uint64_t Whole(double speed) {
 
 LinkFacts ReadLinkFacts(const Driver& driver, CUdevice device, const Sysroot& root) {
   LinkFacts facts;
-  facts.memory_clock_khz = Attribute(driver, device, CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE);
-  facts.memory_bus_bits = Attribute(driver, device, CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
-  facts.integrated = Attribute(driver, device, CU_DEVICE_ATTRIBUTE_INTEGRATED) == 1;
+  facts.memory_clock_khz = LinkAttribute(driver, device, CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE);
+  facts.memory_bus_bits = LinkAttribute(driver, device, CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
+  facts.integrated = LinkAttribute(driver, device, CU_DEVICE_ATTRIBUTE_INTEGRATED) == 1;
   facts.coherent =
-      Attribute(driver, device, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES) == 1;
+      LinkAttribute(driver, device, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES) == 1;
   char address[32] = "";
   if (driver.DeviceGetPCIBusId(address, sizeof address, device) == CUDA_SUCCESS) {
     address[sizeof address - 1] = '\0';
