@@ -26,15 +26,16 @@ void Use() {{ Counter counter; counter.Add(); }}
 
 @pytest.fixture
 def project(write, tmp_path):
-    """project(name, text) makes a tree whose only compiled source is that one."""
+    """project(name, text, ...) makes a tree whose only compiled sources are these."""
 
-    def make(name, text):
-        source = write(name, text)
+    def make(*names_and_texts):
+        sources = [write(name, text) for name, text in zip(names_and_texts[::2], names_and_texts[1::2])]
         write("src/base/mutex.h", (SOURCE / "src/base/mutex.h").read_text())
         write(".clang-tidy", (SOURCE / ".clang-tidy").read_text())
-        command = f"g++ -I{tmp_path}/src -std=c++20 -Wall -Werror -o x.o -c {source}"
+        command = f"ccache g++ -I{tmp_path}/src -std=c++20 -Wall -Werror -o x.o -c"
         write("build/compile_commands.json",
-              json.dumps([{"directory": str(tmp_path), "command": command, "file": str(source)}]))
+              json.dumps([{"directory": str(tmp_path), "command": f"{command} {source}", "file": str(source)}
+                          for source in sources]))
         return "--root", tmp_path, "--build", tmp_path / "build"
 
     return make
@@ -80,6 +81,29 @@ def test_tidy_passes_on_sound_code(project):
 ])
 def test_tidy_trips_on(project, text, check):
     gate.trips(check, "tidy", *project("src/tier/a.cc", text))
+
+
+# Sources of one folder are checked as one text first.
+SOUND = "namespace { int Twice(int x) { return 2 * x; } }\nint Four%s(int x) { return Twice(Twice(x)); }\n"
+UNSOUND = "int F(const char* p) { return sizeof(p) / sizeof(p[0]); }\n"
+
+
+@needs_tidy
+def test_sources_that_define_one_name_pass(project):
+    gate.passes("tidy", *project("src/tier/a.cc", SOUND % "A", "src/tier/b.cc", SOUND % "B"))
+
+
+@needs_tidy
+@pytest.mark.parametrize("first", ["int G() { return 1; }\n", SOUND % "A"])
+def test_tidy_trips_on_one_of_several_and_names_it(project, first):
+    sources = project("src/tier/a.cc", first, "src/tier/b.cc", SOUND % "B", "src/tier/c.cc", UNSOUND)
+    gate.trips("src/tier/c.cc:1", "tidy", *sources)
+
+
+@needs_tidy
+def test_tidy_trips_on_an_unused_using_of_one_of_several(project):
+    using = "namespace n { int v; }\nusing n::v;\n"
+    gate.trips("misc-unused-using-decls", "tidy", *project("src/tier/a.cc", SOUND % "A", "src/tier/b.cc", using))
 
 
 @needs_clang
