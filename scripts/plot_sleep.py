@@ -23,11 +23,10 @@ GIB = 2**30
 
 
 def draw_operation(axes, cases, operation, link):
-    for way, (name, label, colour) in enumerate(WAYS):
+    ways = [way for way in WAYS if any(case[way[0]][operation] for case in cases)]
+    for way, (name, label, colour) in enumerate(ways):
         measured = [(index, case[name][operation] / 1e9) for index, case in enumerate(cases) if case[name][operation]]
-        if not measured:
-            continue
-        places = [index + (way - 1.5) * WIDTH for index, _ in measured]
+        places = [index + (way - (len(ways) - 1) / 2) * WIDTH for index, _ in measured]
         bars = axes.bar(places, [speed for _, speed in measured], WIDTH, label=label, color=colour)
         axes.bar_label(bars, fmt="%.3g", fontsize=7, padding=1)
     if link:
@@ -48,7 +47,8 @@ def draw(pyplot, results, path):
     draw_operation(left, cases, "sleep", results["copies"]["device_to_host"])
     draw_operation(right, cases, "wake", results["copies"]["host_to_device"])
     left.set_ylabel("GB/s, everything included (slowest round)")
-    left.legend(loc="best", fontsize=8, framealpha=0.9)
+    left.set_ylim(0, left.get_ylim()[1] * 1.3)  # the legend stands above the bars
+    left.legend(loc="upper left", fontsize=8)
     title = f"{results['gpu']['name']}, driver {results['driver']}"
     save(figure, results, title, path)
 

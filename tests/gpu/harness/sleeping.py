@@ -6,7 +6,7 @@ import threading
 import time
 import urllib.request
 
-from context import GIB, MIB, end_session
+from context import GIB, MIB, ROOT, end_session
 from allocators import libraries
 from registry import Result, judge, judge_all, step
 
@@ -73,6 +73,36 @@ def torch_sleep_pool(context):
     """The same behind the pools of the opened library."""
     command = context.program("torch_sleep.py", "--how", "pool")
     return judge(context.call(command, 240, libraries(context), bare=True))
+
+
+def saver_speeds(outcome):
+    """GB/s of the slowest pause and resume but the first."""
+    figures = outcome.answer.get("figures", {})
+    slowest = {what: min((figures[name] for name in figures if name.startswith("turn_") and what in name), default=0)
+               for what in ("pause", "resume")}
+    return slowest["pause"], slowest["resume"]
+
+
+@step("torch_memory_saver", alone=True)
+def torch_memory_saver(context):
+    """Pause and resume of 8 GiB in 200 tensors: by the package of that name, where PYTHONPATH has it, as it comes and
+    with backups that it keeps; and by headroom's module of its name."""
+    program = context.program("torch_saver_speed.py")
+    limits = ["--hbm-limit", str(20 * GIB), "--host-limit", str(24 * GIB)]
+    ours = {**libraries(context), "PYTHONPATH": f"{ROOT / 'python' / 'headroom' / 'stand_ins'}:{ROOT / 'python'}"}
+    ahead = [*program, "--ahead", str(9 * GIB)]
+    outcomes = {
+        "headroom": context.call(context.headroom(program, limits), 120, ours),
+        "headroom_ahead": context.call(context.headroom(ahead, [*limits, "--host-ahead", str(10 * GIB)]), 120, ours),
+        "original": context.call(program, 180, bare=True),
+        "original_retained": context.call([*program, "--retain", "1"], 180, bare=True),
+    }
+    result = judge_all(outcomes)
+    if result.status == "PASS":
+        own, theirs = saver_speeds(outcomes["headroom_ahead"]), saver_speeds(outcomes["original"])
+        if min(own[0] / theirs[0], own[1] / theirs[1]) < 1:
+            return Result("FAIL", f"pause and resume at {own} GB/s, the original's at {theirs}", result.figures)
+    return result
 
 
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
