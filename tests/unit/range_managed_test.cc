@@ -122,7 +122,7 @@ class ManagedTest : public testing::Test {
     EXPECT_EQ(share_.Unclaimed(), kHost);
   }
   void SetUp() override { testing::internal::CaptureStderr(); }
-  void TearDown() override { Log(); }
+  void TearDown() override { testing::internal::GetCapturedStderr(); }
   // What was logged since the last time.
   std::string Log() {
     const std::string text = testing::internal::GetCapturedStderr();

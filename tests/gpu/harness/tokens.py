@@ -12,6 +12,7 @@ LINK = 51.3e9  # bytes/s at which kernels read host memory, over PCIe 5 x16
 HBM = 4.5e12  # bytes/s at which they read the GPU's own
 LEAST_OF_BOUND = 0.85  # of the tokens per second that link and HBM allow; an H200 gave 0.88 to 0.94
 LEAST_OF_LINK = 0.90  # of the tokens per second that the link alone allows, with a graph
+MARGIN = 0.03  # of a model more on the host than has to be: activations, cache, the rest of HBM
 MUCH = 0.05  # of the model on the host: from there on the link is what a graph's token takes
 LEAST_OVER_ACCELERATE = 5.0
 
@@ -20,9 +21,18 @@ def program(context, times, *arguments):
     return context.program("torch_generate.py", "--model-gib", times * LIMIT / GIB, *arguments)
 
 
-def with_headroom(context, command, policy, extra=None):
-    limits = ["--hbm-limit", str(LIMIT), "--host-limit", str(HOST), "--policy", policy]
+def with_headroom(context, command, policy, extra=None, options=()):
+    limits = ["--hbm-limit", str(LIMIT), "--host-limit", str(HOST), "--policy", policy, *options]
     return context.call(context.headroom(command, limits), 120, extra)
+
+
+def spread(context, command, times):
+    """Every weight lies in both memories, so that both are read at once: where it is known how much is too much, speeds
+    in that proportion give each allocation its share."""
+    share = 1 - 1 / times + MARGIN
+    # A plan takes four fifths of the host's speed.
+    speeds = {"HEADROOM_LINK_SPEEDS": f"device={int((1 - share) * 1e12)},host={int(share / 0.8 * 1e12)}"}
+    return with_headroom(context, command, "balanced", speeds, ["--resident-below", "16MiB"])
 
 
 def eager_modes(context, times):
@@ -45,6 +55,7 @@ def graph_modes(context, times):
         "graph.bare": context.call(graph, 120, bare=True),
         "graph.gpu_first": with_headroom(context, graph, "gpu_first"),
         "graph.balanced": with_headroom(context, graph, "balanced"),
+        "graph.spread": spread(context, graph, times),
     }
 
 
