@@ -46,12 +46,18 @@ Status HostViews::ShowAt(const std::shared_ptr<Scratch>& scratch, const std::vec
   }
   if (status.ok()) status = SetAccess(driver_, scratch->va(), va - scratch->va(), uint64_t{1} << device);
   for (const Chunk& chunk : chunks) {
-    const auto view = views_.find(chunk.handle);
-    if (view == views_.end()) break;
-    if (status.ok()) view->second.device = device;
-    if (!status.ok()) Insist([&] { return DropLocked(chunk).ok() ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN; });
+    if (status.ok()) {
+      views_[chunk.handle].device = device;
+    } else {
+      TakeBack(chunk);
+    }
   }
   return status;
+}
+
+void HostViews::TakeBack(const Chunk& chunk) {
+  for (int tries = 0; tries < kInsist && !DropLocked(chunk).ok(); ++tries) {
+  }
 }
 
 Status HostViews::Drop(const Chunk& chunk) {

@@ -36,6 +36,8 @@ class HostViews {
   Status ShowAt(const std::shared_ptr<Scratch>& scratch, const std::vector<Chunk>& chunks, CUdevice device)
       HEADROOM_REQUIRES(mutex_);
   Status DropLocked(const Chunk& chunk) HEADROOM_REQUIRES(mutex_);
+  // The same, if it is in any way possible.
+  void TakeBack(const Chunk& chunk) HEADROOM_REQUIRES(mutex_);
 
   const Driver& driver_;
   mutable Mutex mutex_;
