@@ -1,4 +1,4 @@
-/* The C functions of torch_memory_saver (0.0.9 and its successors), in libheadroom.so, so that what drives
+/* The C functions of torch_memory_saver (those of 0.0.9 and 0.0.10), in libheadroom.so, so that what drives
  * that library drives headroom instead: SGLang, verl, slime. docs/sleep.md says how to point them here.
  *
  * A region is a thread's stretch of time in which what it allocates can be paused: such memory gets the

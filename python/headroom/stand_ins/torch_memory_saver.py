@@ -2,7 +2,7 @@
 
 Put this folder before the original's in PYTHONPATH (`python -m headroom stand-ins` prints it) and start the program
 with `headroom run`, or leave that out and only what regions allocate is headroom's. The names and arguments are those
-of torch_memory_saver 0.0.9; what those leave undefined is an exception here, never the end of the process.
+of torch_memory_saver 0.0.9 and 0.0.10; what those leave undefined is an exception here, never the end of the process.
 """
 
 from __future__ import annotations
