@@ -6,7 +6,8 @@
 
 #include "base/log.h"
 #include "capi/allocate.h"
-#include "capi/on_device.h"
+#include "runtime/device_context.h"
+#include "runtime/runtime.h"
 
 namespace headroom {
 namespace {

@@ -1,5 +1,5 @@
-// InContext: while one lives, `context` is the current one of this thread; null: whichever is. Costs one
-// driver call where it is current already.
+// InContext: while one lives, `context` is the current one of this thread if status() is ok; null: whichever
+// is. Costs one driver call where it is current already.
 #pragma once
 
 #include "driver/insist.h"
@@ -11,7 +11,9 @@ class InContext {
   InContext(const Driver& driver, CUcontext context) : driver_(driver) {
     CUcontext current = nullptr;
     if (context == nullptr || (driver.CtxGetCurrent(&current) == CUDA_SUCCESS && current == context)) return;
-    pushed_ = driver.CtxPushCurrent(context) == CUDA_SUCCESS;
+    const CUresult result = Insist([&] { return driver.CtxPushCurrent(context); });
+    pushed_ = result == CUDA_SUCCESS;
+    status_ = DriverStatus(result, "cuCtxPushCurrent");
   }
   ~InContext() {
     if (pushed_) PopContext(driver_);
@@ -19,9 +21,12 @@ class InContext {
   InContext(const InContext&) = delete;
   InContext& operator=(const InContext&) = delete;
 
+  const Status& status() const { return status_; }
+
  private:
   const Driver& driver_;
   bool pushed_ = false;
+  Status status_;
 };
 
 }  // namespace headroom

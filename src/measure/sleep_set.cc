@@ -106,18 +106,14 @@ Status SleepSet::CreateAhead() {
 
 void SleepSet::DropAhead() { machine_.host().Trim(); }
 
-Result<double> SleepSet::CopyOut() {
-  return Timed([&] {
-    Status status;
-    for (size_t i = 0; i < ranges_.size() && status.ok(); ++i) status = CopyOutOne(i);
-    return status;
-  });
-}
+Result<double> SleepSet::CopyOut() { return TimedEach(&SleepSet::CopyOutOne); }
 
-Result<double> SleepSet::CopyBack() {
+Result<double> SleepSet::CopyBack() { return TimedEach(&SleepSet::CopyBackOne); }
+
+Result<double> SleepSet::TimedEach(Status (SleepSet::*copy)(size_t)) {
   return Timed([&] {
     Status status;
-    for (size_t i = 0; i < ranges_.size() && status.ok(); ++i) status = CopyBackOne(i);
+    for (size_t i = 0; i < ranges_.size() && status.ok(); ++i) status = (this->*copy)(i);
     return status;
   });
 }

@@ -40,6 +40,7 @@ class SleepSet {
 
  private:
   Status MakeOne(uint64_t bytes);
+  Result<double> TimedEach(Status (SleepSet::*copy)(size_t));
   Status CopyOutOne(size_t i);
   Status CopyBackOne(size_t i);
   Target TargetOf(size_t i) const { return {ranges_[i]->va, ranges_[i]->bytes, nullptr}; }

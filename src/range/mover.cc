@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "driver/insist.h"
+#include "tier/scratch.h"
 
 namespace headroom {
 namespace {
@@ -30,8 +31,8 @@ struct Mover::Flight {
   Relocation* move = nullptr;
   std::vector<Chunk> fresh;  // the new chunks
   uint64_t bytes = 0;
-  std::vector<Shown> shown;     // by window
-  CUdeviceptr scratch = 0;      // the reservation
+  std::vector<Shown> shown;  // by window
+  std::shared_ptr<Scratch> scratch;
   uint64_t scratch_mapped = 0;  // bytes
   CUevent copied = nullptr;
 };
@@ -127,7 +128,7 @@ void Mover::Start(Lanes& lanes, Relocation& move) {
   Flight flight;
   move.status = Prepare(lanes, move, &flight);
   if (move.status.ok() && !flight.to_host()) {
-    move.status = Copy(lanes, flight.scratch, move.windows.front().va, flight);
+    move.status = Copy(lanes, flight.scratch->va(), move.windows.front().va, flight);
     if (!move.status.ok()) GiveUp(lanes, flight, move.status);
   }
   if (!move.status.ok()) return;
@@ -197,8 +198,8 @@ Status Mover::ShowAndCopy(Lanes& lanes, Flight& flight) {
     shown.bytes += chunk.bytes;
     Status status = SetAccess(driver_, window.va + at, chunk.bytes, window.writers, window.readers);
     if (status.ok()) {
-      const CUresult copied =
-          driver_.MemcpyDtoDAsync(window.va + at, flight.scratch + at, chunk.bytes, lanes.to_host.stream);
+      const CUresult copied = driver_.MemcpyDtoDAsync(window.va + at, flight.scratch->va() + at, chunk.bytes,
+                                                      lanes.to_host.stream);
       status = DriverStatus(copied, "cuMemcpyDtoDAsync");
     }
     if (!status.ok()) return status;
@@ -264,24 +265,20 @@ void Mover::GiveUp(Lanes& lanes, Flight& flight, Status why) {
 }
 
 Status Mover::MapScratch(const Lanes& lanes, const std::vector<Chunk>& chunks, Flight* flight) {
-  const CUresult reserved = driver_.MemAddressReserve(&flight->scratch, flight->bytes, 0, 0, 0);
-  if (reserved != CUDA_SUCCESS) {
-    flight->scratch = 0;
-    return DriverStatus(reserved, "cuMemAddressReserve");
-  }
-  const Status status = MapChunks(driver_, flight->scratch, chunks, &flight->scratch_mapped);
+  Result<std::shared_ptr<Scratch>> scratch = Scratch::Reserve(driver_, flight->bytes);
+  if (!scratch.ok()) return scratch.status();
+  flight->scratch = std::move(*scratch);
+  const Status status = MapChunks(driver_, flight->scratch->va(), chunks, &flight->scratch_mapped);
   if (!status.ok()) return status;
-  return SetAccess(driver_, flight->scratch, flight->bytes, uint64_t{1} << lanes.device);
+  return SetAccess(driver_, flight->scratch->va(), flight->bytes, uint64_t{1} << lanes.device);
 }
 
 void Mover::DropScratch(Flight& flight) {
-  if (flight.scratch == 0) return;
+  if (flight.scratch == nullptr) return;
   if (flight.scratch_mapped > 0) {
-    Insist([&] { return driver_.MemUnmap(flight.scratch, flight.scratch_mapped); });
+    Insist([&] { return driver_.MemUnmap(flight.scratch->va(), flight.scratch_mapped); });
   }
-  // What stays reserved costs addresses alone.
-  Insist([&] { return driver_.MemAddressFree(flight.scratch, flight.bytes); });
-  flight.scratch = 0;
+  flight.scratch.reset();
 }
 
 // Has every window show the new chunks, or the old ones.

@@ -1,8 +1,9 @@
 // DeviceContext: a context of a device, for what works on all of the device's memory: the current one
-// if it is of that device, else the device's primary one, kept for as long as this lives.
+// if it is of that device, else the device's primary one, kept for as long as this lives. OnDevice also
+// makes it current.
 #pragma once
 
-#include "driver/driver.h"
+#include "driver/in_context.h"
 
 namespace headroom {
 
@@ -32,6 +33,17 @@ class DeviceContext {
   CUcontext context_ = nullptr;
   bool retained_ = false;
   Status status_;
+};
+
+class OnDevice {
+ public:
+  OnDevice(const Driver& driver, CUdevice device) : context_(driver, device), here_(driver, context_.get()) {}
+
+  const Status& status() const { return context_.status().ok() ? here_.status() : context_.status(); }
+
+ private:
+  const DeviceContext context_;
+  const InContext here_;
 };
 
 }  // namespace headroom

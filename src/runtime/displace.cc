@@ -136,8 +136,7 @@ uint64_t Slack(const DeviceState& device) {
 // One device's part of a slice.
 Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes) {
   // Without a limit the driver says what is free, of the device that is current.
-  const DeviceContext context(rt.driver, device.tier.device());
-  const InContext there(rt.driver, context.get());
+  const OnDevice there(rt.driver, device.tier.device());
   const auto pick = [&](const std::vector<Placed*>& all) {
     return PickReturns(all, device.source.DeviceFree(), bytes);
   };

@@ -4,14 +4,6 @@
 
 namespace headroom {
 
-Current::Current(const Driver& driver, CUcontext context)
-    : driver_(driver),
-      status_(DriverStatus(Insist([&] { return driver.CtxPushCurrent(context); }), "cuCtxPushCurrent")) {}
-
-Current::~Current() {
-  if (status_.ok()) PopContext(driver_);
-}
-
 Status CopyLane::Open() {
   CUresult result = driver_.CtxGetDevice(&device_);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetDevice");

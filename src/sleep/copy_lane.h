@@ -6,21 +6,6 @@
 
 namespace headroom {
 
-// While one lives, `context` is this thread's current one.
-class Current {
- public:
-  Current(const Driver& driver, CUcontext context);
-  ~Current();
-  Current(const Current&) = delete;
-  Current& operator=(const Current&) = delete;
-
-  const Status& status() const { return status_; }
-
- private:
-  const Driver& driver_;
-  Status status_;
-};
-
 // Its calls want the device's context to be current.
 class CopyLane {
  public:

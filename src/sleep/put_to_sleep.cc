@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "driver/insist.h"
+#include "driver/in_context.h"
 #include "sleep/ring.h"
 #include "sleep/scrap.h"
 
@@ -25,7 +25,7 @@ DeviceFallingAsleep::DeviceFallingAsleep(const Driver& driver, const SleepSettin
 
 DeviceFallingAsleep::~DeviceFallingAsleep() {
   {
-    const Current current(driver_, device_.context);
+    const InContext there(driver_, device_.context);
     lane_.Close();
   }
   if (committed_) return;
@@ -33,8 +33,8 @@ DeviceFallingAsleep::~DeviceFallingAsleep() {
 }
 
 Status DeviceFallingAsleep::Begin() {
-  const Current current(driver_, device_.context);
-  Status status = current.status();
+  const InContext there(driver_, device_.context);
+  Status status = there.status();
   if (status.ok()) status = lane_.Open();
   if (!status.ok()) return status;
   BackupRoom room(*device_.host, lane_.device());
@@ -151,8 +151,8 @@ Status DeviceFallingAsleep::CopyGroup(size_t first, size_t end, const std::vecto
 }
 
 Status DeviceFallingAsleep::Finish() {
-  const Current current(driver_, device_.context);
-  Status status = current.status();
+  const InContext there(driver_, device_.context);
+  Status status = there.status();
   if (status.ok()) status = PassThroughRing();
   return status.ok() ? lane_.Wait() : status;
 }

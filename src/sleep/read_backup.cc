@@ -111,10 +111,8 @@ bool Locate(const Placed& placed, CUdeviceptr address, uint64_t bytes, uint64_t*
 Status ReadFrom(Runtime& rt, const Placed& placed, Span wanted, char* out) {
   auto& memory = static_cast<SleepingMemory&>(*placed.asleep);
   if (memory.action == SleepAction::kDrop) return {Code::kNotFound, "the contents were dropped"};
-  const DeviceContext context(rt.driver, placed.device);
-  if (!context.status().ok()) return context.status();
-  const Current current(rt.driver, context.get());
-  return current.status().ok() ? BackupReader(rt.driver, memory, wanted, out).Read() : current.status();
+  const OnDevice there(rt.driver, placed.device);
+  return there.status().ok() ? BackupReader(rt.driver, memory, wanted, out).Read() : there.status();
 }
 
 }  // namespace

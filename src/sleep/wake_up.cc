@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "driver/insist.h"
+#include "driver/in_context.h"
 #include "sleep/ring.h"
 #include "sleep/scrap.h"
 
@@ -20,7 +20,7 @@ DeviceWakingUp::DeviceWakingUp(const Driver& driver, bool lazy, DeviceWake& devi
 
 DeviceWakingUp::~DeviceWakingUp() {
   {
-    const Current current(driver_, device_.context);
+    const InContext there(driver_, device_.context);
     lane_.Close();
   }
   if (committed_) return;
@@ -28,8 +28,8 @@ DeviceWakingUp::~DeviceWakingUp() {
 }
 
 Status DeviceWakingUp::Begin() {
-  const Current current(driver_, device_.context);
-  Status status = current.status();
+  const InContext there(driver_, device_.context);
+  Status status = there.status();
   if (status.ok()) status = lane_.Open();
   items_.reserve(device_.placed.size());
   uint64_t to_copy = BytesToCopy();
@@ -126,8 +126,8 @@ Status DeviceWakingUp::CopyFromChunks(const Item& item) {
 }
 
 Status DeviceWakingUp::Finish() {
-  const Current current(driver_, device_.context);
-  Status status = current.status();
+  const InContext there(driver_, device_.context);
+  Status status = there.status();
   if (status.ok()) status = PassThroughRing();
   return status.ok() ? lane_.Wait() : status;
 }

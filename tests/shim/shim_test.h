@@ -65,4 +65,31 @@ class ShimTest : public testing::Test {
   Info before_;
 };
 
+// Memory that the program makes and maps itself, at `times` addresses side by side.
+struct Mapped {
+  explicit Mapped(uint64_t size, int times = 1, int device = 0,
+                  CUmemAllocationHandleType shareable = CU_MEM_HANDLE_TYPE_NONE)
+      : bytes(size), windows(times) {
+    CUmemAllocationProp prop = DeviceMemory(device);
+    prop.requestedHandleTypes = shareable;
+    const CUmemAccessDesc access = DeviceAccess(device);
+    EXPECT_CU(Cu().MemCreate(&handle, bytes, &prop, 0));
+    EXPECT_CU(Cu().MemAddressReserve(&va, Span(), 0, 0, 0));
+    for (int i = 0; i < windows; ++i) EXPECT_CU(Cu().MemMap(At(i), bytes, 0, handle, 0));
+    EXPECT_CU(Cu().MemSetAccess(va, Span(), &access, 1));
+  }
+  uint64_t Span() const { return bytes * static_cast<uint64_t>(windows); }
+  CUdeviceptr At(int window) const { return va + bytes * static_cast<uint64_t>(window); }
+  void Free() const {
+    EXPECT_CU(Cu().MemUnmap(va, Span()));
+    EXPECT_CU(Cu().MemRelease(handle));
+    EXPECT_CU(Cu().MemAddressFree(va, Span()));
+  }
+
+  uint64_t bytes;
+  int windows;
+  CUmemGenericAllocationHandle handle = 0;
+  CUdeviceptr va = 0;
+};
+
 }  // namespace headroom::shim_test

@@ -81,24 +81,20 @@ TEST_F(SleepHooksTest, ASpanMayBePartlyAsleep) {
 }
 
 TEST_F(SleepHooksTest, WhatNeedsItsChunksIsRefused) {
-  CUmemAllocationProp prop = DeviceMemory();
-  prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
-  CUmemGenericAllocationHandle handle = 0;
-  CUdeviceptr va = 0;
-  const CUmemAccessDesc access = DeviceAccess();
-  ASSERT_CU(Cu().MemCreate(&handle, kSize, &prop, 0));
-  ASSERT_CU(Cu().MemAddressReserve(&va, 2 * kSize, 0, 0, 0));
-  ASSERT_CU(Cu().MemMap(va, kSize, 0, handle, 0));
-  ASSERT_CU(Cu().MemSetAccess(va, kSize, &access, 1));
+  const Mapped mapped(kSize, 1, 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+  const CUdeviceptr va = mapped.va;
+  CUdeviceptr elsewhere = 0;
+  ASSERT_CU(Cu().MemAddressReserve(&elsewhere, kSize, 0, 0, 0));
   const CUdeviceptr range = Alloc(kSize);
   Fill(va, kSize, 1);
   Fill(range, kSize, 2);
   Sleep();
   int fd = -1;
-  EXPECT_CU_IS(Cu().MemMap(va + kSize, kSize, 0, handle, 0), CUDA_ERROR_ILLEGAL_STATE);
-  EXPECT_CU_IS(Cu().MemExportToShareableHandle(&fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
-               CUDA_ERROR_ILLEGAL_STATE);
-  CUmemAccessDesc host = access;
+  EXPECT_CU_IS(Cu().MemMap(elsewhere, kSize, 0, mapped.handle, 0), CUDA_ERROR_ILLEGAL_STATE);
+  EXPECT_CU_IS(
+      Cu().MemExportToShareableHandle(&fd, mapped.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+      CUDA_ERROR_ILLEGAL_STATE);
+  CUmemAccessDesc host = DeviceAccess();
   host.location.type = CU_MEM_LOCATION_TYPE_HOST;
   EXPECT_CU_IS(Cu().MemSetAccess(va, kSize, &host, 1), CUDA_ERROR_ILLEGAL_STATE);
   CUipcMemHandle ipc{};
@@ -111,24 +107,16 @@ TEST_F(SleepHooksTest, WhatNeedsItsChunksIsRefused) {
   EXPECT_EQ(CountBad(va, kSize, 1), 0u);
   EXPECT_EQ(CountBad(range, kSize, 2), 0u);
   EXPECT_EQ(headroom_range_migrate(range, 0, HEADROOM_TIER_HOST), HEADROOM_OK);
-  EXPECT_CU(Cu().MemUnmap(va, kSize));
-  EXPECT_CU(Cu().MemRelease(handle));
-  EXPECT_CU(Cu().MemAddressFree(va, 2 * kSize));
+  mapped.Free();
+  EXPECT_CU(Cu().MemAddressFree(elsewhere, kSize));
   Free(range);
 }
 
 TEST_F(SleepHooksTest, WhatIsSharedStaysAwake) {
-  CUmemAllocationProp prop = DeviceMemory();
-  prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
-  CUmemGenericAllocationHandle handle = 0;
-  CUdeviceptr va = 0;
-  const CUmemAccessDesc access = DeviceAccess();
-  ASSERT_CU(Cu().MemCreate(&handle, kSize, &prop, 0));
-  ASSERT_CU(Cu().MemAddressReserve(&va, kSize, 0, 0, 0));
-  ASSERT_CU(Cu().MemMap(va, kSize, 0, handle, 0));
-  ASSERT_CU(Cu().MemSetAccess(va, kSize, &access, 1));
+  const Mapped mapped(kSize, 1, 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+  const CUdeviceptr va = mapped.va;
   int fd = -1;
-  EXPECT_CU(Cu().MemExportToShareableHandle(&fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+  EXPECT_CU(Cu().MemExportToShareableHandle(&fd, mapped.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
   const CUdeviceptr sleeps = Alloc(kSize);
   const headroom_sleep_report slept = Sleep();
   EXPECT_EQ(slept.ranges, 1u);
@@ -137,9 +125,7 @@ TEST_F(SleepHooksTest, WhatIsSharedStaysAwake) {
   EXPECT_EQ(CountBad(va, kSize, 3), 0u);
   Wake();
   close(fd);
-  EXPECT_CU(Cu().MemUnmap(va, kSize));
-  EXPECT_CU(Cu().MemRelease(handle));
-  EXPECT_CU(Cu().MemAddressFree(va, kSize));
+  mapped.Free();
   Free(sleeps);
 }
 

@@ -1,5 +1,7 @@
 // Operations that move memory. Their sizes are small, since every move copies: ctest
 // sets HBM 6 MiB, of which 2 are the reserve, 32 MiB of host memory, and ranges from 2 MiB on.
+#include <optional>
+
 #include "sweep.h"
 
 namespace headroom::shim_test {
@@ -50,20 +52,12 @@ class Migrating : public Operation {
   Migrating() {
     EXPECT_CU(Cu().MemAlloc(&large_, kSize));
     FillAndVerify(large_, kSize);
-    const CUmemAllocationProp prop = DeviceMemory();
-    const CUmemAccessDesc access = DeviceAccess();
-    EXPECT_CU(Cu().MemCreate(&handle_, kSize, &prop, 0));
-    EXPECT_CU(Cu().MemAddressReserve(&va_, 2 * kSize, 0, 0, 0));
-    EXPECT_CU(Cu().MemMap(va_, kSize, 0, handle_, 0));
-    EXPECT_CU(Cu().MemMap(va_ + kSize, kSize, 0, handle_, 0));
-    EXPECT_CU(Cu().MemSetAccess(va_, 2 * kSize, &access, 1));
-    FillAndVerify(va_, kSize);
+    mapped_.emplace(kSize, 2);
+    FillAndVerify(mapped_->va, kSize);
   }
   ~Migrating() override {
     EXPECT_CU(Cu().MemFree(large_));
-    EXPECT_CU(Cu().MemUnmap(va_, 2 * kSize));
-    EXPECT_CU(Cu().MemRelease(handle_));
-    EXPECT_CU(Cu().MemAddressFree(va_, 2 * kSize));
+    mapped_->Free();
   }
   void Run(Results*) override {
     Move(HEADROOM_TIER_HOST);
@@ -72,25 +66,24 @@ class Migrating : public Operation {
   void Finish() override {
     EXPECT_EQ(Move(HEADROOM_TIER_DEVICE), HEADROOM_OK) << headroom_last_error();
     Verified(large_, kSize);
-    Verified(va_, kSize);
-    Verified(va_ + kSize, kSize);
+    Verified(mapped_->va, kSize);
+    Verified(mapped_->At(1), kSize);
   }
   void Check() override {
     EXPECT_EQ(Move(HEADROOM_TIER_HOST), HEADROOM_OK) << headroom_last_error();
     EXPECT_EQ(PlacementOf(large_).host_bytes, kSize);
-    EXPECT_EQ(PlacementOf(va_ + kSize).host_bytes, kSize);
-    Verified(va_ + kSize, kSize);
+    EXPECT_EQ(PlacementOf(mapped_->At(1)).host_bytes, kSize);
+    Verified(mapped_->At(1), kSize);
     Finish();
   }
 
  private:
   int Move(int tier) {
-    headroom_move moves[] = {{large_, 0, tier, 0, 0}, {va_, 0, tier, 0, 0}};
+    headroom_move moves[] = {{large_, 0, tier, 0, 0}, {mapped_->va, 0, tier, 0, 0}};
     return headroom_migrate_batch(moves, 2);
   }
   CUdeviceptr large_ = 0;
-  CUdeviceptr va_ = 0;
-  CUmemGenericAllocationHandle handle_ = 0;
+  std::optional<Mapped> mapped_;
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 // Operations that put memory to sleep and wake it: all or nothing at every call that may fail. The limits are
 // those of sweep_moves.cc, with more HBM.
+#include <optional>
+
 #include "headroom/sleep.h"
 #include "sweep.h"
 
@@ -21,26 +23,18 @@ class Sleeping : public Operation {
   Sleeping(headroom_sleep_action action, bool lazy) : action_(action), lazy_(lazy) {
     EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, "sweep"), HEADROOM_OK);
     EXPECT_CU(Cu().MemAlloc(&kept_, kSize));
-    const CUmemAllocationProp prop = DeviceMemory();
-    const CUmemAccessDesc access = DeviceAccess();
-    EXPECT_CU(Cu().MemCreate(&handle_, kSize, &prop, 0));
-    EXPECT_CU(Cu().MemAddressReserve(&va_, 2 * kSize, 0, 0, 0));
-    EXPECT_CU(Cu().MemMap(va_, kSize, 0, handle_, 0));
-    EXPECT_CU(Cu().MemMap(va_ + kSize, kSize, 0, handle_, 0));
-    EXPECT_CU(Cu().MemSetAccess(va_, 2 * kSize, &access, 1));
+    mapped_.emplace(kSize, 2);
     EXPECT_EQ(headroom_set_thread_dispensable(1), HEADROOM_OK);
     EXPECT_CU(Cu().MemAlloc(&dropped_, kSize));
     EXPECT_EQ(headroom_set_thread_dispensable(0), HEADROOM_OK);
     EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
     FillAndVerify(kept_, kSize);
-    FillAndVerify(va_, kSize);
+    FillAndVerify(mapped_->va, kSize);
   }
   ~Sleeping() override {
     EXPECT_CU(Cu().MemFree(kept_));
     EXPECT_CU(Cu().MemFree(dropped_));
-    EXPECT_CU(Cu().MemUnmap(va_, 2 * kSize));
-    EXPECT_CU(Cu().MemRelease(handle_));
-    EXPECT_CU(Cu().MemAddressFree(va_, 2 * kSize));
+    mapped_->Free();
   }
   void Run(Results*) override {
     if (lazy_) KeepHostMemory();
@@ -51,14 +45,14 @@ class Sleeping : public Operation {
   }
   void Finish() override {
     EXPECT_EQ(Wake(), HEADROOM_OK) << headroom_last_error();
-    for (const CUdeviceptr p : {kept_, va_, dropped_}) {
+    for (const CUdeviceptr p : {kept_, mapped_->va, dropped_}) {
       EXPECT_EQ(headroom_range_migrate(p, 0, HEADROOM_TIER_DEVICE), HEADROOM_OK) << headroom_last_error();
       EXPECT_EQ(PlacementOf(p).device_bytes, kSize);
     }
     EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
     Verified(kept_, kSize);
-    Verified(va_, kSize);
-    Verified(va_ + kSize, kSize);
+    Verified(mapped_->va, kSize);
+    Verified(mapped_->At(1), kSize);
     FillAndVerify(dropped_, kSize);
   }
   void Check() override {
@@ -97,8 +91,7 @@ class Sleeping : public Operation {
   const std::string directory_ = testing::TempDir();
   CUdeviceptr kept_ = 0;
   CUdeviceptr dropped_ = 0;
-  CUdeviceptr va_ = 0;
-  CUmemGenericAllocationHandle handle_ = 0;
+  std::optional<Mapped> mapped_;
 };
 
 // Freed and unmapped while it sleeps.
