@@ -164,6 +164,15 @@ void Actor::Kill() {
   child_.Wait();
 }
 
+void Actor::Stop() const {
+  int status = 0;
+  ASSERT_EQ(kill(child_.pid, SIGSTOP), 0);
+  ASSERT_EQ(waitpid(child_.pid, &status, WUNTRACED), child_.pid);
+  ASSERT_TRUE(WIFSTOPPED(status)) << status;
+}
+
+void Actor::Continue() const { ASSERT_EQ(kill(child_.pid, SIGCONT), 0); }
+
 int Actor::End() {
   running_ = false;
   return child_.Wait();

@@ -34,9 +34,11 @@ class Actor {
   uint64_t CountBad(CUdeviceptr va, uint64_t bytes, uint64_t seed) const;
 
   void Kill();
+  // Returns once all of its threads stand still; kill() alone returns before.
+  void Stop() const;
+  void Continue() const;
   // Its exit status, once it has been told to end.
   int End();
-  pid_t pid() const { return child_.pid; }
 
  private:
   Child child_;

@@ -159,12 +159,12 @@ TEST_F(IpcFailureTest, AnExporterThatDoesNotAnswerIsGivenUp) {
   Actor exporter;
   const CUdeviceptr theirs = exporter.Alloc(kSpilled);
   const CUipcMemHandle handle = exporter.Export(theirs);
-  ASSERT_EQ(kill(exporter.pid(), SIGSTOP), 0);
+  exporter.Stop();
   testing::internal::CaptureStderr();
   EXPECT_CU_IS(TryOpen(handle), CUDA_ERROR_INVALID_VALUE);
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_NE(log.find("did not answer in time"), std::string::npos) << log;
-  ASSERT_EQ(kill(exporter.pid(), SIGCONT), 0);
+  exporter.Continue();
   EXPECT_CU(TryOpen(handle));
   EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
   EXPECT_EQ(exporter.End(), 0);
