@@ -25,6 +25,7 @@ def configure(
     policy: Optional[str] = None,
     backend: Optional[str] = None,
     *,
+    expect: Optional[Size] = None,
     reserve: Optional[Size] = None,
     resident_below: Optional[Size] = None,
     prefetch_below: Optional[Size] = None,
@@ -40,11 +41,14 @@ def configure(
     Raises InvalidArgument, and Error where headroom has begun its work with other limits. Under
     `headroom run` its options hold: then nothing changes, and arguments are passed over with a warning.
     """
+    if _size(expect, "expect") not in (None, "0") and (policy not in (None, "balanced") or backend not in (None, "tiers")):
+        raise InvalidArgument("expect is for policy='balanced' and backend='tiers'; leave the other out")
     wanted = _variables(
         {
             "HEADROOM_HBM_LIMIT": _limit(hbm_limit, "hbm_limit"),
             "HEADROOM_POLICY": _name(policy, _capi.POLICIES, "policy"),
             "HEADROOM_BACKEND": _name(backend, _capi.BACKENDS, "backend"),
+            "HEADROOM_EXPECT": _size(expect, "expect"),
             "HEADROOM_RESERVE": _size(reserve, "reserve"),
             "HEADROOM_RESIDENT_BELOW": _size(resident_below, "resident_below"),
             "HEADROOM_PREFETCH_BELOW": _size(prefetch_below, "prefetch_below"),

@@ -11,6 +11,7 @@ inline constexpr char kReserve[] = "HEADROOM_RESERVE";       // HBM bytes kept f
 inline constexpr char kRangeThreshold[] = "HEADROOM_RANGE_THRESHOLD";  // bytes; below: the driver's own
 inline constexpr char kPolicy[] = "HEADROOM_POLICY";                   // gpu_first, balanced or cpu_first
 inline constexpr char kResidentBelow[] = "HEADROOM_RESIDENT_BELOW";    // bytes; below: belongs in HBM
+inline constexpr char kExpect[] = "HEADROOM_EXPECT";           // bytes that large data will take on a device
 inline constexpr char kPeers[] = "HEADROOM_PEERS";             // none, auto, or ordinals: "1:21474836480,2"
 inline constexpr char kRules[] = "HEADROOM_RULES";             // one line, as range/rules.h reads it
 inline constexpr char kLinkSpeeds[] = "HEADROOM_LINK_SPEEDS";  // bytes/s: "device=...,peer=...,host=..."

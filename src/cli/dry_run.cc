@@ -85,6 +85,7 @@ Json Words(const std::optional<std::string>& words) { return words ? Json(*words
 // Null: the shim's default.
 Json Tiers(const TierOptions& tiers) {
   return {{"policy", Words(tiers.policy)},
+          {"expect_bytes", Bytes(tiers.expect)},
           {"resident_below_bytes", Bytes(tiers.resident_below)},
           {"peers", Words(tiers.peers)},
           {"rules", Words(tiers.rules)},

@@ -60,9 +60,12 @@ Options:
   --policy POLICY         what large data gets: gpu_first (default: HBM while it
                           has room), balanced (every link its share), cpu_first
                           (the host while it has room)
+  --expect SIZE           GPU memory that CMD will take on a GPU in all: balanced, which
+                          is the policy then, spreads it evenly over HBM and the rest,
+                          so that both are read at once from the first byte to the last
   --resident-below SIZE   allocations under SIZE belong in HBM under every policy,
                           and large data gives way to them
-                          (default: 1/16 of the HBM, at most 2GiB)
+                          (default: 1/16 of the HBM, at most 2GiB, with --expect 64MiB)
   --peers none|auto|LIST  other GPUs whose HBM may be used: none (default), auto
                           (every GPU in reach that CMD does not use itself), or
                           numbers with a limit or without, such as 1:20GiB,2
@@ -95,9 +98,9 @@ Options:
 SIZE is a number with a unit, such as 6GiB, 512MiB or 1.5T; units are powers of
 1024. What is not given here is taken from the environment, so that a run inside
 another keeps the outer one's: HEADROOM_HBM_LIMIT, HEADROOM_HOST_LIMIT,
-HEADROOM_RESERVE, HEADROOM_POLICY, HEADROOM_RESIDENT_BELOW, HEADROOM_PEERS,
-HEADROOM_RULES (the rules, not a file), HEADROOM_HOST_AHEAD, HEADROOM_BACKEND,
-HEADROOM_PREFETCH_BELOW, HEADROOM_OVERSUBSCRIPTION_RATIO,
+HEADROOM_RESERVE, HEADROOM_POLICY, HEADROOM_EXPECT, HEADROOM_RESIDENT_BELOW,
+HEADROOM_PEERS, HEADROOM_RULES (the rules, not a file), HEADROOM_HOST_AHEAD,
+HEADROOM_BACKEND, HEADROOM_PREFETCH_BELOW, HEADROOM_OVERSUBSCRIPTION_RATIO,
 HEADROOM_ALLOW_OVERSUBSCRIPTION.
 
 The options of PyTorch's UVM patches are taken out of PYTORCH_CUDA_ALLOC_CONF and
@@ -116,6 +119,7 @@ Examples:
   headroom run -- python train.py
   headroom run --hbm-limit 20GiB --report -- python serve.py
   headroom run --policy balanced --resident-below 256MiB -- python generate.py
+  headroom run --expect 30GiB -- python generate.py
   headroom run --backend managed --policy cpu_first -- python generate.py
   headroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
   headroom run --dry-run --json -- python train.py

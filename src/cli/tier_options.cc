@@ -27,6 +27,21 @@ Failure ResolveSize(const Setting& setting, std::optional<uint64_t>* bytes) {
   return setting.text.empty() ? Failure{} : ParseSizeOrZero(setting.source, setting.text, bytes);
 }
 
+// It makes `balanced` the policy; with another it would do nothing.
+Failure ResolveExpect(const Setting& setting, TierOptions* options) {
+  const Failure failure = ResolveSize(setting, &options->expect);
+  if (failure.failed() || options->expect.value_or(0) == 0) return failure;
+  if (options->policy.value_or("balanced") != "balanced") {
+    return Usage(fmt::format("{} is for the policy balanced, and the policy is {}; leave one of the two out",
+                             setting.source, *options->policy));
+  }
+  if (options->managed.backend.value_or("tiers") != "tiers") {
+    return Usage(fmt::format("{} is for tiers, and the backend is {}; leave one of the two out",
+                             setting.source, *options->managed.backend));
+  }
+  return {};
+}
+
 Failure ResolvePeers(const Setting& setting, TierOptions* options) {
   if (setting.text.empty()) return {};
   const Result<PeerChoice> choice = ParsePeerChoice(setting.text);
@@ -67,6 +82,7 @@ Failure ResolveLinkSpeeds(const Setting& setting, TierOptions* options) {
 
 void AddTierOptions(Parser* parser, TierTexts* texts) {
   parser->Value("--policy", &texts->policy);
+  parser->Value("--expect", &texts->expect);
   parser->Value("--resident-below", &texts->resident_below);
   parser->Value("--peers", &texts->peers);
   parser->Value("--rules", &texts->rules);
@@ -89,6 +105,8 @@ Failure ResolveTierOptions(const TierTexts& texts, TierOptions* options) {
   failure = ResolveManagedOptions(texts.managed, &options->managed);
   if (failure.failed()) return failure;
   if (!options->policy) options->policy = options->managed.pattern;
+  failure = ResolveExpect(Choose("--expect", texts.expect, env::kExpect), options);
+  if (failure.failed()) return failure;
   return ResolveLinkSpeeds(Choose("", "", env::kLinkSpeeds), options);
 }
 
@@ -101,6 +119,7 @@ void AddTierVariables(const TierOptions& options, std::map<std::string, std::str
   add(env::kRules, options.rules);
   add(env::kLinkSpeeds, options.link_speeds);
   AddManagedVariables(options.managed, variables);
+  if (options.expect) (*variables)[env::kExpect] = std::to_string(*options.expect);
   if (options.resident_below) (*variables)[env::kResidentBelow] = std::to_string(*options.resident_below);
   if (options.host_ahead) (*variables)[env::kHostAhead] = std::to_string(*options.host_ahead);
 }

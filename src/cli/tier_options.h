@@ -1,5 +1,5 @@
-// The options of `headroom run` that steer where data goes: backend, policy, what belongs in HBM,
-// peers, rules, host memory ahead of need, link speeds. Checked here, and passed
+// The options of `headroom run` that steer where data goes: backend, policy, how much there will
+// be, what belongs in HBM, peers, rules, host memory ahead of need, link speeds. Checked here, and passed
 // on to the shim in the form of its variables (base/env.h).
 #pragma once
 
@@ -17,6 +17,7 @@ namespace headroom {
 // As typed; empty: not given.
 struct TierTexts {
   std::string policy;
+  std::string expect;
   std::string resident_below;
   std::string peers;
   std::string rules;  // a file
@@ -27,6 +28,7 @@ struct TierTexts {
 // Checked. What is empty is left to the shim's defaults.
 struct TierOptions {
   std::optional<std::string> policy;
+  std::optional<uint64_t> expect;          // bytes
   std::optional<uint64_t> resident_below;  // bytes
   std::optional<std::string> peers;        // as FormatPeerChoice writes it
   std::string rules_file;                  // --rules; not opened yet

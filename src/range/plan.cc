@@ -24,7 +24,8 @@ enum class Order {
 struct Source {
   const TierState* tier;
   uint64_t room;
-  uint64_t speed;  // never 0
+  uint64_t speed;   // never 0
+  uint64_t weight;  // what shares are in proportion to
   uint64_t take;
 };
 
@@ -70,7 +71,7 @@ Status FillIn(const std::vector<TierState>& tiers, Sources* sources) {
   }
   for (const TierState& tier : tiers) {
     const uint64_t speed = tier.bytes_per_second != 0 ? tier.bytes_per_second : AssumedSpeed(tier.tier);
-    sources->at[sources->count++] = {&tier, tier.free / kGranularity, speed, 0};
+    sources->at[sources->count++] = {&tier, tier.free / kGranularity, speed, speed, 0};
   }
   return Status();
 }
@@ -101,20 +102,19 @@ void TakeInOrder(Order order, uint64_t need, Sources* sources) {
   }
 }
 
-// Splits `need` exactly in proportion to speed among [first, last), each of which
-// has room for its part: whole granules first, then one more for those whose
-// parts were cut most.
-void SplitBySpeed(Source* first, Source* last, uint64_t need) {
-  Wide speeds = 0;
-  for (const Source* source = first; source != last; ++source) speeds += source->speed;
+// Splits `need` exactly by weight among [first, last), each of which has room for
+// its part: whole granules first, then one more for those whose parts were cut most.
+void Split(Source* first, Source* last, uint64_t need) {
+  Wide weights = 0;
+  for (const Source* source = first; source != last; ++source) weights += source->weight;
   uint64_t left = need;
   for (Source* source = first; source != last; ++source) {
-    source->take = static_cast<uint64_t>(Wide{need} * source->speed / speeds);
+    source->take = static_cast<uint64_t>(Wide{need} * source->weight / weights);
     left -= source->take;
   }
-  std::sort(first, last, [need, speeds](const Source& a, const Source& b) {
-    const Wide cut_a = Wide{need} * a.speed % speeds;
-    const Wide cut_b = Wide{need} * b.speed % speeds;
+  std::sort(first, last, [need, weights](const Source& a, const Source& b) {
+    const Wide cut_a = Wide{need} * a.weight % weights;
+    const Wide cut_b = Wide{need} * b.weight % weights;
     return cut_a != cut_b ? cut_a > cut_b : a.tier < b.tier;
   });
   for (Source* source = first; left > 0; ++source, --left) ++source->take;
@@ -137,7 +137,15 @@ void TakeBySpeed(uint64_t need, Sources* sources) {
     need -= source->take;
     speeds -= source->speed;
   }
-  if (source != sources->end()) SplitBySpeed(source, sources->end(), need);
+  if (source != sources->end()) Split(source, sources->end(), need);
+}
+
+// The same for a request of `need` that is the first part of `all`.
+void TakePartBySpeed(uint64_t need, uint64_t all, Sources* sources) {
+  TakeBySpeed(all, sources);
+  if (need == all) return;
+  for (Source& source : *sources) source.weight = source.take;
+  Split(sources->begin(), sources->end(), need);
 }
 
 // The pieces, in the tiers' order: what was sorted for the shares shows nowhere.
@@ -176,7 +184,11 @@ Result<Plan> MakePlan(const PlanRequest& request, const std::vector<TierState>& 
     plan.displace = displace * kGranularity;
   }
   const Order order = OrderFor(request);
-  order == Order::kSpread ? TakeBySpeed(need, &sources) : TakeInOrder(order, need, &sources);
+  if (order == Order::kSpread) {
+    TakePartBySpeed(need, std::min(need + request.ahead / kGranularity, room), &sources);
+  } else {
+    TakeInOrder(order, need, &sources);
+  }
   Lay(&sources, &plan.pieces);
   return plan;
 }

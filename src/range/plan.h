@@ -45,6 +45,8 @@ struct PlanRequest {
   Hint hint = Hint::kNone;
   bool resident = false;      // small enough to belong in HBM under every policy, unless hinted otherwise
   uint64_t displaceable = 0;  // HBM bytes of large data that could give way to this request
+  uint64_t ahead =
+      0;  // bytes that will be asked for later: what is spread leaves them their part of each tier
   Backend backend = Backend::kTiers;  // for who allocates; plans are of tiers alone
 };
 
@@ -67,7 +69,9 @@ struct Plan {
 //  - kHot, and `resident` without a hint: HBM, `displace` with it; what then is
 //    too much, and what kGpuFirst has no HBM for, goes to the fastest of the others:
 //    peers behind NVLink before the host, else by speed. Only kHot and `resident` displace.
-//  - kBalanced and kStream: each tier's bytes are within one granule of the exact share.
+//  - kBalanced and kStream: each tier's bytes are within one granule of the exact share. With
+//    `ahead` it is the share that `bytes` and `ahead` together would have, as far as all tiers have
+//    room for them, and two granules.
 //  - Of a range in several tiers the pieces alternate: at every multiple of
 //    kGranularity each tier's share so far is less than one granule away from
 //    its share of the whole (docs/measurements.md: the links then run at once).

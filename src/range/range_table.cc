@@ -48,6 +48,13 @@ bool RangeTable::Find(CUdeviceptr address, RangeInfo* out) const {
   return range != nullptr;
 }
 
+uint64_t RangeTable::BytesOf(CUdevice device) const {
+  std::shared_lock lock(mutex_);
+  uint64_t sum = 0;
+  for (const auto& [va, range] : ranges_) sum += range->device == device ? range->bytes : 0;
+  return sum;
+}
+
 bool RangeTable::Pin(CUdeviceptr address) {
   if (!MayHold(address)) return false;
   std::unique_lock lock(mutex_);

@@ -48,6 +48,8 @@ class RangeTable {
     }
     return false;
   }
+  // Bytes of the ranges of a device.
+  uint64_t BytesOf(CUdevice device) const;
   // Cheap: false means that no range holds `address`.
   bool MayHold(CUdeviceptr address) const { return window_.MayHold(address); }
 

@@ -20,6 +20,13 @@ void MakeRoomByPlan(Runtime& rt, DeviceState& device, RangeRequest& request) {
   if (made.ok() && made->displace > 0) Displace(rt, device, made->displace);
 }
 
+// Bytes that the program will ask for after these.
+uint64_t StillToCome(const Runtime& rt, const DeviceState& device, uint64_t bytes) {
+  if (rt.options.expect == 0) return 0;
+  const uint64_t asked = rt.ranges.BytesOf(device.tier.device()) + bytes;
+  return rt.options.expect > asked ? rt.options.expect - asked : 0;
+}
+
 Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size_t bytes) {
   RangeRequest request;
   request.bytes = bytes;
@@ -28,7 +35,10 @@ Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size
   const CUresult result = rt.driver.CtxGetCurrent(&request.context);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetCurrent");
   ReclaimRetired(rt);
-  if (bytes < UINT64_MAX - kGranularity) MakeRoomByPlan(rt, device, request);
+  if (bytes < UINT64_MAX - kGranularity) {
+    request.plan.ahead = StillToCome(rt, device, bytes);
+    MakeRoomByPlan(rt, device, request);
+  }
   Result<std::unique_ptr<Range>> range = device.builder.Build(request);
   if (range.status().code() == Code::kOutOfMemory && DrainRetired(rt)) range = device.builder.Build(request);
   if (!range.ok()) return range;

@@ -16,6 +16,9 @@ namespace {
 
 constexpr uint64_t kDefaultThreshold = 16 * kMiB;
 constexpr uint64_t kMostResidentBelow = 2 * kGiB;
+// Where it is known how much is to be spread, weights are to be: what belongs in HBM is PyTorch's
+// segments of 20 MiB, in which small tensors lie, and cuBLAS's workspace of 32 MiB.
+constexpr uint64_t kSpreadResidentBelow = 64 * kMiB;
 
 // Null where the variable is not set or empty.
 const char* Text(const char* name) {
@@ -36,12 +39,12 @@ uint64_t ReadBytes(const char* name, uint64_t fallback) {
   return fallback;
 }
 
-Policy ReadPolicy() {
+Policy ReadPolicy(Policy fallback) {
   const char* text = Text(env::kPolicy);
-  if (text == nullptr) return Policy::kGpuFirst;
+  if (text == nullptr) return fallback;
   const std::optional<Policy> policy = ParsePolicy(text);
   if (!policy) Ignore(env::kPolicy, text, "not a policy; take gpu_first, balanced or cpu_first");
-  return policy.value_or(Policy::kGpuFirst);
+  return policy.value_or(fallback);
 }
 
 Backend ReadBackend() {
@@ -116,9 +119,11 @@ Options ReadOptions() {
   options.host_ahead = ReadBytes(env::kHostAhead, 0);
   // What was created ahead is used more than once: sleep after sleep.
   options.host_keep = ReadBytes(env::kHostKeep, std::max(options.host_limit / 4, options.host_ahead));
-  options.policy = ReadPolicy();
+  options.expect = ReadBytes(env::kExpect, 0);
+  options.policy = ReadPolicy(options.expect > 0 ? Policy::kBalanced : Policy::kGpuFirst);
+  const uint64_t resident_most = options.expect > 0 ? kSpreadResidentBelow : kMostResidentBelow;
   options.resident_below =
-      std::max(ReadBytes(env::kResidentBelow, std::min(kMostResidentBelow, options.hbm_limit / 16)),
+      std::max(ReadBytes(env::kResidentBelow, std::min(resident_most, options.hbm_limit / 16)),
                options.range_threshold);
   options.peers = ReadPeers();
   options.rules = ReadRules();

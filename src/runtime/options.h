@@ -22,6 +22,9 @@ struct Options {
   Policy policy = Policy::kGpuFirst;
   // Requests of fewer bytes are PlanRequest::resident; never below range_threshold.
   uint64_t resident_below = 0;
+  // Bytes that large data will take on a device in all; what is spread leaves room for the rest of it. 0:
+  // not known.
+  uint64_t expect = 0;
   PeerChoice peers;  // none, unless asked for: other GPUs may be somebody's
   Rules rules;
   Backend backend = Backend::kTiers;  // of what no rule says otherwise

@@ -95,5 +95,34 @@ TEST_F(PlacementTest, StatisticsFillAsMuchAsThereIsRoomFor) {
   EXPECT_EQ(Library().trim(9), HEADROOM_NOT_FOUND);
 }
 
+// HEADROOM_EXPECT foresees 96 MiB, and HBM has 48 for them.
+class ExpectTest : public PlacementTest {};
+
+TEST_F(ExpectTest, WhatIsForeseenGetsHbmInEqualParts) {
+  std::vector<CUdeviceptr> row;
+  for (int i = 0; i < 4; ++i) {
+    row.push_back(Segment(24 * kMiB));
+    Fill(row.back(), 24 * kMiB, i);
+    EXPECT_EQ(Describe(row.back()).device_bytes, 12 * kMiB) << i;
+  }
+  const CUdeviceptr more = Segment(24 * kMiB);  // than was foreseen
+  EXPECT_EQ(Describe(more).host_bytes, 24 * kMiB);
+  FreeSegment(more);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(CountBad(row[i], 24 * kMiB, i), 0u);
+  // What was freed is foreseen again.
+  FreeSegment(row[1]);
+  row[1] = Segment(24 * kMiB);
+  EXPECT_EQ(Describe(row[1]).device_bytes, 12 * kMiB);
+  for (const CUdeviceptr p : row) FreeSegment(p);
+}
+
+TEST_F(ExpectTest, SmallDataIsNotSpread) {
+  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_NONE, "small"),
+            HEADROOM_OK);
+  const CUdeviceptr p = Segment(12 * kMiB);  // a range for its tag alone
+  EXPECT_EQ(Describe(p).host_bytes, 0u);
+  FreeSegment(p);
+}
+
 }  // namespace
 }  // namespace headroom::shim_test

@@ -10,6 +10,7 @@ GIB = 1 << 30
 SPEEDS = "device=4560000000000,peer=375000000000,host=51300000000"
 VARIABLES = {
     "HEADROOM_POLICY": "balanced",
+    "HEADROOM_EXPECT": str(30 * GIB),
     "HEADROOM_RESIDENT_BELOW": str(GIB),
     "HEADROOM_PEERS": f"1:{20 * GIB},2",
     "HEADROOM_RULES": "min=1073741824,max=8589934592,tag=kv_cache,policy=cpu_first,hint=cold;hint=hot",
@@ -36,7 +37,7 @@ def rules_file(tmp_path):
 @pytest.fixture
 def options(rules_file):
     """Every option, as VARIABLES has them."""
-    return ("--policy", "balanced", "--resident-below", "1GiB", "--peers", "1:20GiB,2", "--rules", rules_file(RULES),
+    return ("--policy", "balanced", "--expect", "30GiB", "--resident-below", "1GiB", "--peers", "1:20GiB,2", "--rules", rules_file(RULES),
             "--host-ahead", "4GiB")  # fmt: skip
 
 
@@ -93,7 +94,8 @@ def test_variables_are_checked_and_normalised(headroom):
 
 def test_options_go_before_variables(headroom, options):
     other = {
-        "HEADROOM_POLICY": "cpu_first", "HEADROOM_RESIDENT_BELOW": "0", "HEADROOM_PEERS": "auto",
+        "HEADROOM_POLICY": "cpu_first", "HEADROOM_EXPECT": "lots", "HEADROOM_RESIDENT_BELOW": "0",
+        "HEADROOM_PEERS": "auto",
         "HEADROOM_RULES": "hint=warm", "HEADROOM_HOST_AHEAD": "0",
     }  # fmt: skip
     assert VARIABLES.items() <= environment(headroom, *options, env=other).items()
@@ -107,8 +109,8 @@ def test_zero_turns_a_size_off(headroom):
 def test_dry_run_shows_them(headroom, options):
     plan = headroom.plan(*SIM, *options, "--", "true")
     assert plan["tiers"] == {
-        "policy": "balanced", "resident_below_bytes": GIB, "peers": VARIABLES["HEADROOM_PEERS"],
-        "rules": VARIABLES["HEADROOM_RULES"], "host_ahead_bytes": 4 * GIB,
+        "policy": "balanced", "expect_bytes": 30 * GIB, "resident_below_bytes": GIB,
+        "peers": VARIABLES["HEADROOM_PEERS"], "rules": VARIABLES["HEADROOM_RULES"], "host_ahead_bytes": 4 * GIB,
         "backend": None, "prefetch_below_bytes": None, "oversubscription_ratio": None, "allow_oversubscription": None,
     }  # fmt: skip
     assert VARIABLES.items() <= plan["environment"].items()
@@ -126,6 +128,8 @@ def test_dry_run_leaves_what_is_not_given_to_the_shim(headroom):
     [
         ("--policy", "fast", ["'fast' is not a policy", "gpu_first, balanced or cpu_first"]),
         ("--policy", "", ["needs a value"]),
+        ("--expect", "lots", ["'lots' is not a size"]),
+        ("--expect", "30", ["add a unit"]),
         ("--resident-below", "lots", ["'lots' is not a size"]),
         ("--resident-below", "64", ["add a unit"]),
         ("--resident-below", "-1GiB", ["negative"]),
@@ -141,6 +145,24 @@ def test_dry_run_leaves_what_is_not_given_to_the_shim(headroom):
 )
 def test_bad_values(headroom, option, value, words):
     headroom.refuses(2, option, *words, arguments=["run", f"{option}={value}", "--", "true"])
+
+
+@pytest.mark.parametrize(
+    "options, env, words",
+    [
+        (["--expect", "30GiB", "--policy", "gpu_first"], {}, ["--expect is for the policy balanced", "is gpu_first"]),
+        (["--expect", "30GiB"], {"HEADROOM_POLICY": "cpu_first"}, ["--expect is for the policy balanced"]),
+        (["--policy", "cpu_first"], {"HEADROOM_EXPECT": "30GiB"}, ["the environment's HEADROOM_EXPECT is for"]),
+        (["--expect", "30GiB", "--backend", "managed"], {}, ["--expect is for tiers", "leave one of the two out"]),
+    ],
+)
+def test_what_is_expected_is_for_what_is_spread(headroom, options, env, words):
+    headroom.refuses(2, *words, arguments=["run", *options, "--", "true"], env=env)
+
+
+def test_expect_zero_goes_with_everything(headroom):
+    found = environment(headroom, "--expect", "0", "--policy", "gpu_first", "--backend", "managed")
+    assert found["HEADROOM_EXPECT"] == "0"
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,8 @@ def test_limits_cannot_change_once_the_library_works(python):
     python.dlopened(ALLOCATE + """
 import os
 headroom.configure(hbm_limit="256MiB", host_limit=1 << 29, policy="balanced", reserve="16MiB", resident_below="8M",
-                   oversubscription_ratio=2, allow_oversubscription=False, prefetch_below=5)
+                   expect="1GiB", oversubscription_ratio=2, allow_oversubscription=False, prefetch_below=5)
+assert os.environ["HEADROOM_EXPECT"] == str(1 << 30)
 assert os.environ["HEADROOM_HBM_LIMIT"] == str(256 << 20) and os.environ["HEADROOM_OVERSUBSCRIPTION_RATIO"] == "2.0"
 headroom.stats()
 headroom.configure(hbm_limit="256MiB")
@@ -188,6 +189,7 @@ import headroom
 for arguments, words in (({"policy": "fast"}, "policy is 'fast'; use gpu_first, balanced, cpu_first"),
                          ({"backend": "disk"}, "backend is 'disk'; use tiers, managed"),
                          ({"hbm_limit": "1KiB"}, "the least is 2MiB"), ({"host_limit": "lots"}, "host_limit is 'lots'"),
+                         ({"expect": "1GiB", "policy": "gpu_first"}, "expect is for policy='balanced'"),
                          ({"oversubscription_ratio": 0}, "oversubscription_ratio is 0")):
     try:
         headroom.configure(**arguments)

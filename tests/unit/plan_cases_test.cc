@@ -120,6 +120,52 @@ TEST(Plan, BalancedFollowsTheSpeeds) {
   EXPECT_EQ(bytes[2], 100u);
 }
 
+// How many granules of each request lie in HBM when so many are asked for one after the other, and
+// all of them were foreseen.
+std::vector<uint64_t> DeviceShares(uint64_t device, uint64_t foreseen,
+                                   const std::vector<uint64_t>& requests) {
+  std::vector<TierState> tiers = Machine(device, 0, 1000);
+  std::vector<uint64_t> shares;
+  for (const uint64_t granules : requests) {
+    PlanRequest request = Request(granules, Policy::kBalanced);
+    foreseen -= std::min(foreseen, granules);
+    request.ahead = foreseen * kG;
+    const Result<Plan> plan = MakePlan(request, tiers);
+    EXPECT_TRUE(plan.ok());
+    shares.push_back(0);
+    for (const Piece& piece : plan->pieces) {
+      tiers[piece.tier == Tier::kHost ? 2 : 0].free -= piece.bytes;
+      if (piece.tier == Tier::kDevice) shares.back() += piece.bytes / kG;
+    }
+  }
+  return shares;
+}
+
+TEST(Plan, BalancedLeavesWhatIsAheadItsPart) {
+  const std::vector<uint64_t> row = {100, 100, 100, 100};
+  EXPECT_EQ(DeviceShares(300, 400, row), (std::vector<uint64_t>{75, 75, 75, 75}));
+  EXPECT_EQ(DeviceShares(200, 400, {40, 160, 200}), (std::vector<uint64_t>{20, 80, 100}));
+  // Where all of it fits, by speed: a hundredth on the host.
+  EXPECT_EQ(DeviceShares(1000, 400, row), (std::vector<uint64_t>{99, 99, 99, 99}));
+  // Less comes than was foreseen, and more.
+  EXPECT_EQ(DeviceShares(300, 600, row), (std::vector<uint64_t>{50, 50, 50, 50}));
+  EXPECT_EQ(DeviceShares(150, 200, row), (std::vector<uint64_t>{75, 75, 0, 0}));
+  // More is foreseen than there is memory at all.
+  EXPECT_EQ(DeviceShares(250, 1u << 30, row), (std::vector<uint64_t>{20, 20, 20, 20}));
+}
+
+TEST(Plan, WhatIsAheadConcernsNothingButWhatIsSpread) {
+  for (const Policy policy : {Policy::kGpuFirst, Policy::kCpuFirst}) {
+    PlanRequest request = Request(10, policy);
+    const std::string alone = Text(request, Machine(20, 0, 20));
+    request.ahead = 30 * kG;
+    EXPECT_EQ(Text(request, Machine(20, 0, 20)), alone);
+  }
+  PlanRequest resident = Resident(10, 0, Policy::kBalanced);
+  resident.ahead = 30 * kG;
+  EXPECT_EQ(Text(resident, Machine(20, 0, 20)), "D10");
+}
+
 TEST(Plan, BalancedGivesOnWhatATierLacks) {
   std::vector<TierState> tiers = Machine(2, 1000, 1000);
   tiers[1].bytes_per_second = tiers[2].bytes_per_second;

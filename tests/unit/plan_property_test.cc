@@ -70,6 +70,7 @@ void Draw(Random& random, uint64_t most, Case* out) {
   request.policy = static_cast<Policy>(random.Below(3));
   request.hint = random.Below(2) == 0 ? Hint::kNone : static_cast<Hint>(random.Below(4));
   request.resident = random.Below(3) == 0;
+  request.ahead = random.Below(3) == 0 ? RandomRoom(random, 2 * most) : 0;
   request.displaceable = random.Below(2) == 0 ? 0 : RandomRoom(random, 2 * most);
 }
 
@@ -153,10 +154,13 @@ long double SpeedOf(const TierState& tier) {
   return tier.tier == Tier::kDevice ? 4800e9L : tier.tier == Tier::kPeer ? 300e9L : 48e9L;
 }
 
-// Fills tiers that run out until none does; then the rest is in proportion.
+// Fills tiers that run out until none does; then the rest is in proportion. Of what is ahead, too: the
+// request gets its part of that.
 const char* CheckBalance(const Case& c, const Tally& tally) {
   std::array<bool, kMost> full{};
-  auto need = static_cast<long double>(c.request.bytes / kG);
+  const uint64_t all = std::min(c.request.bytes / kG + c.request.ahead / kG, tally.all_room);
+  const bool whole = all == c.request.bytes / kG;
+  auto need = static_cast<long double>(all);
   long double level = 0;
   for (bool again = true; again;) {
     again = false;
@@ -171,9 +175,11 @@ const char* CheckBalance(const Case& c, const Tally& tally) {
     }
   }
   for (size_t i = 0; i < c.tiers.size(); ++i) {
-    const long double ideal = full[i] ? static_cast<long double>(tally.room[i]) : level * SpeedOf(c.tiers[i]);
+    long double ideal = full[i] ? static_cast<long double>(tally.room[i]) : level * SpeedOf(c.tiers[i]);
+    if (!whole) ideal *= static_cast<long double>(c.request.bytes / kG) / static_cast<long double>(all);
     const long double off = static_cast<long double>(tally.used[i]) - ideal;
-    if (off > 1.000001L || off < -1.000001L) return "a share is more than a granule off its balance";
+    const long double most = whole ? 1.000001L : 2.000001L;
+    if (off > most || off < -most) return "a share is too far off its balance";
   }
   return nullptr;
 }
@@ -243,10 +249,10 @@ const char* Check(const Case& c, bool twice) {
 
 std::string Describe(const Case& c) {
   const PlanRequest& r = c.request;
-  std::string text = std::to_string(r.bytes / kG) + " granules, policy " +
-                     std::to_string(static_cast<int>(r.policy)) + ", hint " +
-                     std::to_string(static_cast<int>(r.hint)) + (r.resident ? ", resident" : "") +
-                     ", displaceable " + std::to_string(r.displaceable) + "; tiers:";
+  std::string text =
+      std::to_string(r.bytes / kG) + " granules, policy " + std::to_string(static_cast<int>(r.policy)) +
+      ", hint " + std::to_string(static_cast<int>(r.hint)) + (r.resident ? ", resident" : "") + ", ahead " +
+      std::to_string(r.ahead) + ", displaceable " + std::to_string(r.displaceable) + "; tiers:";
   for (const TierState& tier : c.tiers) {
     text += " " + std::to_string(static_cast<int>(tier.tier)) + ":" + std::to_string(tier.free) + "@" +
             std::to_string(tier.bytes_per_second);

@@ -20,6 +20,7 @@ class ShimOptions : public testing::Test {
                                            env::kStatsFile,
                                            env::kPolicy,
                                            env::kResidentBelow,
+                                           env::kExpect,
                                            env::kPeers,
                                            env::kRules,
                                            env::kLinkSpeeds,
@@ -144,6 +145,20 @@ TEST_F(ShimOptions, WhatIsResidentFollowsTheLimitAndTheThreshold) {
   EXPECT_EQ(ReadOptions().resident_below, 16 * kMiB);
   Set(env::kResidentBelow, "0");
   EXPECT_EQ(ReadOptions().resident_below, 16 * kMiB);
+}
+
+TEST_F(ShimOptions, WhatIsForeseenIsSpreadUnlessAPolicySaysOtherwise) {
+  EXPECT_EQ(ReadOptions().expect, 0u);
+  Set(env::kExpect, "32212254720");
+  EXPECT_EQ(ReadOptions().expect, 30 * kGiB);
+  EXPECT_EQ(ReadOptions().policy, Policy::kBalanced);
+  EXPECT_EQ(ReadOptions().resident_below, 64 * kMiB);
+  Set(env::kPolicy, "gpu_first");
+  EXPECT_EQ(ReadOptions().policy, Policy::kGpuFirst);
+  Set(env::kExpect, "0");
+  unsetenv(env::kPolicy);
+  EXPECT_EQ(ReadOptions().policy, Policy::kGpuFirst);
+  EXPECT_EQ(ReadOptions().resident_below, 2 * kGiB);
 }
 
 TEST_F(ShimOptions, WhatSteersPlansIsIgnoredWithALineWhereItDoesNotParse) {

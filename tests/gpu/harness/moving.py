@@ -1,6 +1,7 @@
 """Steps about where memory lies: moving it at a fixed address, reading what is
 interleaved, and a hot loop that comes when HBM is already full."""
 
+from allocators import libraries
 from context import GIB, MIB
 from registry import Result, judge, judge_all, step
 
@@ -89,6 +90,23 @@ def interleave(context):
             reasons.append(f"{name}: {min(ratios):.1%} of the ideal at a host share of "
                            f"{mixed[ratios.index(min(ratios))][0]:.2%}")
     return measured(context, result, reasons)
+
+
+@step("torch_reads", alone=True)
+def torch_reads(context):
+    """PyTorch's operations on a matrix of 1 GiB in host memory: spilled, and managed memory that faults bring in."""
+    program = context.program("torch_reads.py")
+    options = [*room(context, 4 * GIB, 8 * GIB), "--policy", "cpu_first", "--resident-below", "512MiB"]
+    outcomes = {
+        "spilled": context.call(context.headroom(program, options), 120),
+        "faults": context.call([*program, "--allocator", "plain_managed"], 120, libraries(context), bare=True),
+    }
+    result = judge_all(outcomes)
+    if result.status == "PASS":
+        spilled, faults = (outcomes[name].answer["figures"] for name in ("spilled", "faults"))
+        result.figures.update({name.replace("_GBps", "_ratio"): round(spilled[name] / faults[name], 2)
+                               for name in spilled if name.endswith("_GBps")})
+    return result
 
 
 @step("late_hot", alone=True)

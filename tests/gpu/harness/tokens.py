@@ -12,7 +12,7 @@ LINK = 51.3e9  # bytes/s at which kernels read host memory, over PCIe 5 x16
 HBM = 4.5e12  # bytes/s at which they read the GPU's own
 LEAST_OF_BOUND = 0.85  # of the tokens per second that link and HBM allow; an H200 gave 0.88 to 0.94
 LEAST_OF_LINK = 0.90  # of the tokens per second that the link alone allows, with a graph
-MARGIN = 0.03  # of a model more on the host than has to be: activations, cache, the rest of HBM
+MORE = 1.01  # times the weights: what the program takes in all, with activations and cache
 MUCH = 0.05  # of the model on the host: from there on the link is what a graph's token takes
 LEAST_OVER_ACCELERATE = 5.0
 
@@ -27,23 +27,21 @@ def with_headroom(context, command, policy, extra=None, options=()):
 
 
 def spread(context, command, times):
-    """Every weight lies in both memories, so that both are read at once: where it is known how much is too much, speeds
-    in that proportion give each allocation its share."""
-    share = 1 - 1 / times + MARGIN
-    # A plan takes four fifths of the host's speed.
-    speeds = {"HEADROOM_LINK_SPEEDS": f"device={int((1 - share) * 1e12)},host={int(share / 0.8 * 1e12)}"}
-    return with_headroom(context, command, "balanced", speeds, ["--resident-below", "16MiB"])
+    """Every weight lies in both memories, so that both are read at once."""
+    return with_headroom(context, command, "balanced", None, ["--expect", str(int(times * LIMIT * MORE))])
 
 
 def eager_modes(context, times):
-    """{name: Outcome} of the program as it is; with --quick two of them."""
+    """{name: Outcome} of the program as it is; with --quick three of them."""
     eager = program(context, times)
     outcomes = {"bare": context.call(eager, 120, bare=True)}
     if context.quick:
-        return {**outcomes, "gpu_first.default": with_headroom(context, eager, "gpu_first")}
+        return {**outcomes, "gpu_first.default": with_headroom(context, eager, "gpu_first"),
+                "spread.default": spread(context, eager, times)}
     for policy in ("gpu_first", "balanced"):
         for name, extra in {"default": {}, "expandable": EXPANDABLE}.items():
             outcomes[f"{policy}.{name}"] = with_headroom(context, eager, policy, extra)
+    outcomes["spread.default"] = spread(context, eager, times)
     offload = ["--accelerate-gib", (LIMIT - ACTIVATIONS) / GIB, "--tokens", 8, "--warm-up", 2]
     return {**outcomes, "accelerate": context.call(program(context, times, *offload), 150, bare=True)}
 
