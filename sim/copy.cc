@@ -48,18 +48,40 @@ CUdeviceptr RowStart(const Box& box, uint64_t z, uint64_t y) {
 
 Actor Whose(const Box& box, Actor actor) { return box.device < 0 ? actor : Actor{box.device, actor.kernel}; }
 
+// What no processor reaches is ordered by streams alone. ThreadSanitizer, which would note its every byte,
+// has nothing to find there, and took most of the tests' time.
+bool OutOfReach(CUdeviceptr address) {
+  const Region* region = GetState().va.Find(address);
+  return region != nullptr && (region->kind == RegionKind::kAlloc || region->kind == RegionKind::kVmm);
+}
+
+__attribute__((no_sanitize("thread"))) void MoveUnseen(char* out, const char* in, uint64_t bytes) {
+  if (out < in) {
+    for (uint64_t i = 0; i < bytes; ++i) out[i] = in[i];
+  } else {
+    for (uint64_t i = bytes; i-- > 0;) out[i] = in[i];
+  }
+}
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kByteByByte = true;
+#else
+constexpr bool kByteByByte = false;
+#endif
+
 CUresult CopyRow(const Box& to, CUdeviceptr target, const Box& from, CUdeviceptr source, Actor actor) {
-  return Visit(target, to.width, Whose(to, actor), Access::kWrite, to.pageable,
-               [&](char* out, uint64_t size) {
-                 const CUresult result = Visit(source, size, Whose(from, actor), Access::kRead, from.pageable,
-                                               [&](char* in, uint64_t piece) {
-                                                 std::memmove(out, in, piece);
-                                                 out += piece;
-                                                 return CUDA_SUCCESS;
-                                               });
-                 source += size;
-                 return result;
-               });
+  const bool unseen = kByteByByte && OutOfReach(target) && OutOfReach(source);
+  return Visit(
+      target, to.width, Whose(to, actor), Access::kWrite, to.pageable, [&](char* out, uint64_t size) {
+        const CUresult result = Visit(
+            source, size, Whose(from, actor), Access::kRead, from.pageable, [&](char* in, uint64_t piece) {
+              unseen ? MoveUnseen(out, in, piece) : void(std::memmove(out, in, piece));
+              out += piece;
+              return CUDA_SUCCESS;
+            });
+        source += size;
+        return result;
+      });
 }
 
 void FillPiece(char* out, uint64_t bytes, uint32_t value, unsigned unit) {
