@@ -146,7 +146,7 @@ Fact EgmFact(const HostModel& model) {
   } else if (!model.grace) {
     fact.value = "not applicable";
     fact.meaning = "Only Grace machines have Extended GPU Memory.";
-  } else if (model.egm.installed == 0 && model.real_ram < 32 * kGiB) {
+  } else if (model.egm_suspected) {
     fact.status = FactStatus::kWarn;
     fact.value = "unknown";
     fact.meaning = fmt::format(

@@ -127,6 +127,8 @@ HostBudget AutoHostBudget(const HostModel& model, const HostBudgetRequest& reque
   Finish(model, tightest.bytes(), &budget);
   budget.ceiling = std::max(budget.ceiling, budget.real_ram);
   if (model.cgroup.limited) budget.ceiling = std::min(budget.ceiling, model.cgroup.remaining);
+  // The host tier would be EGM, which neither the OS's memory nor the cgroup bounds.
+  if (model.egm_suspected) budget.ceiling = kNoCeiling;
   return budget;
 }
 

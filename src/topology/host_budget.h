@@ -23,10 +23,14 @@ struct HostBudgetRequest {
   int node = -1;  // NUMA node to take from; -1: the node of the GPUs, of several the one with least free
 };
 
+// Of EGM whose size nothing tells: an explicit limit is then the user's own word.
+inline constexpr uint64_t kNoCeiling = UINT64_MAX;
+
 struct HostBudget {
   uint64_t bytes = 0;      // what headroom may use; a multiple of 2 MiB; 0 when nothing can be spared
   uint64_t available = 0;  // what is there before the reserve
-  uint64_t ceiling = 0;    // what there could be at most: all real RAM, as far as the cgroup allows
+  uint64_t ceiling =
+      0;  // what there could be at most: all real RAM, as far as the cgroup allows; or kNoCeiling
   uint64_t reserve = 0;    // kept for the host: max(2 GiB, 10% of real RAM), at most half of `available`
   uint64_t real_ram = 0;   // RAM that the OS has, HBM nodes left out
   int node = -1;           // the NUMA node that was looked at; -1: the machine as a whole

@@ -8,6 +8,9 @@
 namespace headroom {
 namespace {
 
+// No Grace machine is sold with less LPDDR, so an OS that has less was not given it all.
+constexpr uint64_t kLeastGraceRam = 32 * kGiB;
+
 constexpr char kNodes[] = "/sys/devices/system/node";
 
 std::vector<int> NodeIds(const Sysroot& root) {
@@ -156,6 +159,10 @@ EgmEstimate EstimateEgm(const HostModel& model) {
   return egm;
 }
 
+bool SuspectsEgm(const HostModel& model) {
+  return model.grace && !model.egm.present && model.egm.installed == 0 && model.real_ram < kLeastGraceRam;
+}
+
 }  // namespace
 
 const NumaNode* HostModel::FindNode(int id) const {
@@ -208,6 +215,7 @@ HostModel ReadHostModel(const Sysroot& root, std::vector<GpuHint> gpus) {
   AddUp(&model);
   model.grace = IsGrace(model);
   model.egm = EstimateEgm(model);
+  model.egm_suspected = SuspectsEgm(model);
   return model;
 }
 

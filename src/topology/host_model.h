@@ -64,6 +64,9 @@ struct HostModel {
   std::vector<int> NodesOf(NodeKind kind) const;
   // A Grace machine (GH200, GB200, ...), whose GPU reaches LPDDR over C2C.
   bool grace = false;
+  // The OS has so little real memory that EGM must be on, and nothing tells how much LPDDR there is
+  // (the DMI tables are root's, and few product names give it).
+  bool egm_suspected = false;
 };
 
 // `gpus` as the driver knows them; empty: what files say (ReadGpuHints).

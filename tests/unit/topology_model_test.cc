@@ -177,6 +177,33 @@ TEST_F(Tree, ASmallVirtualMachineOnGraceIsNotTakenForEgm) {
   EXPECT_FALSE(model.egm.present);
 }
 
+// Neither the name nor a DMI table says how much LPDDR a GB200 has, and to an ordinary user nothing else
+// does.
+TEST_F(Tree, EgmOfUnknownSizeBoundsNoExplicitLimit) {
+  WriteNode(0, "0-71", 8080, 7000);
+  WriteNode(1, "", 188416, 188000);
+  Write("proc/meminfo", "MemTotal: 201211904 kB\nMemAvailable: 199680000 kB\n");
+  Write("proc/iomem", "0-0 : System RAM\n0-0 : System RAM (NVIDIA)\n");
+  Write("proc/self/cgroup", "0::/\n");
+  Write("sys/fs/cgroup/memory.max", "4294967296\n");
+  GpuHint gpu;
+  gpu.name = "NVIDIA GB200";
+  gpu.bytes = 189471 * kMiB;
+  const HostModel model = Model({gpu});
+  EXPECT_FALSE(model.egm.present);
+  EXPECT_TRUE(model.egm_suspected);
+  const HostBudget budget = AutoHostBudget(model, {});
+  EXPECT_LE(budget.available, 4 * kGiB);  // of itself, no more than what can be seen
+  EXPECT_EQ(CheckHostLimit(400 * kGiB, budget), "");
+  EXPECT_NE(WarnOfHostLimit(400 * kGiB, budget), "");
+}
+
+TEST(HostModel, EgmIsNotSuspectedWhereItsSizeOrTheOssMemorySays) {
+  for (const char* fixture : {"gh200", "gh200-egm", "gh200-egm-restricted", "gh200-cdmm", "gb10", "no-gpu"}) {
+    EXPECT_FALSE(ModelOf(fixture).egm_suspected) << fixture;
+  }
+}
+
 TEST_F(Tree, AnEmptyMachineHasNoMemoryAndDoesNotCrash) {
   const HostModel model = Model();
   EXPECT_EQ(model.real_ram, 0u);
