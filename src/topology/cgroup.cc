@@ -1,5 +1,6 @@
 #include "topology/cgroup.h"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -14,31 +15,40 @@ struct Layout {
   const char* mount;
   std::vector<const char*> limits;
   const char* usage;
-  const char* reclaimable;  // name in memory.stat
+  std::vector<std::string_view> reclaimable;  // file pages, names in memory.stat
 };
 
 const Layout& LayoutV1() {
-  static const Layout layout{
-      1, "/sys/fs/cgroup/memory", {"memory.limit_in_bytes"}, "memory.usage_in_bytes", "total_inactive_file"};
+  static const Layout layout{1,
+                             "/sys/fs/cgroup/memory",
+                             {"memory.limit_in_bytes"},
+                             "memory.usage_in_bytes",
+                             {"total_active_file", "total_inactive_file"}};
   return layout;
 }
 
 const Layout& LayoutV2(bool hybrid) {
   static const std::vector<const char*> limits{"memory.max", "memory.high"};
-  static const Layout plain{2, "/sys/fs/cgroup", limits, "memory.current", "inactive_file"};
-  static const Layout beside{2, "/sys/fs/cgroup/unified", limits, "memory.current", "inactive_file"};
+  static const std::vector<std::string_view> reclaimable{"active_file", "inactive_file"};
+  static const Layout plain{2, "/sys/fs/cgroup", limits, "memory.current", reclaimable};
+  static const Layout beside{2, "/sys/fs/cgroup/unified", limits, "memory.current", reclaimable};
   return hybrid ? beside : plain;
 }
 
-uint64_t ReadStat(const Sysroot& root, const std::string& directory, std::string_view name) {
+// Page cache, which the kernel drops before a group has too little; as a node's budget counts it.
+uint64_t ReadReclaimable(const Sysroot& root, const std::string& directory, const Layout& layout) {
   const std::optional<std::string> text = root.Read(directory + "/memory.stat");
   if (!text) return 0;
+  uint64_t bytes = 0;
   for (const std::string_view line : SplitLines(*text)) {
     const size_t space = line.find(' ');
-    if (line.substr(0, space) != name || space == std::string_view::npos) continue;
-    return ParseNumber(Trim(line.substr(space + 1))).value_or(0);
+    if (space == std::string_view::npos) continue;
+    const auto& names = layout.reclaimable;
+    if (std::find(names.begin(), names.end(), line.substr(0, space)) == names.end()) continue;
+    const uint64_t value = ParseNumber(Trim(line.substr(space + 1))).value_or(0);
+    bytes += std::min(value, kNoLimit - bytes);  // garbage overflows nothing
   }
-  return 0;
+  return bytes;
 }
 
 std::optional<uint64_t> ReadBytes(const Sysroot& root, const std::string& path) {
@@ -52,7 +62,7 @@ void ConsiderLevel(const Sysroot& root, const Layout& layout, const std::string&
     const std::optional<uint64_t> limit = ReadBytes(root, directory + "/" + name);
     if (!limit || *limit >= kNoLimit) continue;
     uint64_t used = ReadBytes(root, directory + "/" + layout.usage).value_or(0);
-    const uint64_t reclaimable = ReadStat(root, directory, layout.reclaimable);
+    const uint64_t reclaimable = ReadReclaimable(root, directory, layout);
     used -= reclaimable < used ? reclaimable : used;
     const uint64_t remaining = *limit > used ? *limit - used : 0;
     if (tightest->limited && tightest->remaining <= remaining) continue;

@@ -306,6 +306,26 @@ TEST_F(Tree, CgroupLimitsOfEveryLevelCount) {
   EXPECT_EQ(Model().cgroup.remaining, kGiB);
 }
 
+TEST_F(Tree, PageCacheOfACgroupIsObtainableWhetherActiveOrNot) {
+  Write("proc/meminfo", "MemTotal: 104857600 kB\nMemAvailable: 94371840 kB\n");
+  Write("proc/self/cgroup", "0::/a\n");
+  Write("sys/fs/cgroup/a/memory.max", "21474836480\n");
+  Write("sys/fs/cgroup/a/memory.current", "20401094656\n");  // 19 of 20 GiB, 16 of them files
+  Write("sys/fs/cgroup/a/memory.stat",
+        "anon 3221225472\nfile 17179869184\ninactive_file 4294967296\nactive_file 12884901888\n");
+  EXPECT_EQ(Budget().available, 17 * kGiB);
+  EXPECT_EQ(Budget().ceiling, 17 * kGiB);
+  Write("proc/self/cgroup", "4:memory:/b\n");
+  Write("sys/fs/cgroup/memory/b/memory.limit_in_bytes", "21474836480\n");
+  Write("sys/fs/cgroup/memory/b/memory.usage_in_bytes", "20401094656\n");
+  Write("sys/fs/cgroup/memory/b/memory.stat",
+        "active_file 1\ninactive_file 1\ntotal_inactive_file 4294967296\ntotal_active_file 12884901888\n");
+  EXPECT_EQ(Budget().available, 17 * kGiB);
+  Write("sys/fs/cgroup/memory/b/memory.stat",
+        "total_inactive_file 9223372036854775807\ntotal_active_file 18446744073709551615\n");
+  EXPECT_EQ(Budget().available, 20 * kGiB);
+}
+
 TEST_F(Tree, AFullCgroupLeavesNothing) {
   Write("proc/meminfo", "MemTotal: 104857600 kB\nMemAvailable: 94371840 kB\n");
   Write("proc/self/cgroup", "0::/\n");
