@@ -17,10 +17,15 @@ uint64_t OfferedHbm(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
   return plan.limits.hbm ? std::min(*plan.limits.hbm, gpu.hbm) : gpu.hbm;
 }
 
+// An integrated GPU's own memory is the host's: a host tier would count it twice.
+uint64_t OfferedHost(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
+  return gpu.integrated ? 0 : plan.limits.host.value_or(0);
+}
+
 // What the preloaded library will allow of managed memory.
 ManagedCap CapFor(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
-  const uint64_t host = gpu.integrated ? 0 : plan.limits.host.value_or(0);
-  return CapOf(plan.limits.tiers.managed.Options(), {OfferedHbm(plan, gpu), host, gpu.coherent});
+  return CapOf(plan.limits.tiers.managed.Options(),
+               {OfferedHbm(plan, gpu), OfferedHost(plan, gpu), gpu.coherent});
 }
 
 std::string DescribeCap(const RunPlan& plan, const ManagedCap& cap) {
@@ -36,7 +41,7 @@ bool MayBeManaged(const RunPlan& plan) {
 
 uint64_t OfferedBytes(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
   if (plan.limits.tiers.managed.managed()) return CapFor(plan, gpu).bytes;
-  return OfferedHbm(plan, gpu) + plan.limits.host.value_or(0);
+  return OfferedHbm(plan, gpu) + OfferedHost(plan, gpu);
 }
 
 std::string DescribeHost(const RunPlan& plan) {

@@ -28,6 +28,12 @@ def test_limit_beyond_the_gpu_offers_the_gpu(headroom):
     assert plan["devices"][0]["offered_bytes"] == 2 * GIB
 
 
+def test_a_gpu_without_memory_of_its_own_is_offered_no_more(headroom):
+    arguments = ("--sim", "1GiB,host=4GiB,integrated", "--host-limit", "2GiB", "--", "true")
+    (gpu,) = headroom.plan(*arguments)["devices"]
+    assert gpu["offered_bytes"] == gpu["offered_hbm_bytes"] == GIB
+
+
 def test_auto_host_limit_says_where_it_comes_from(headroom):
     plan = headroom.plan("--", "true")
     assert plan["limits"]["host_auto"] is True
