@@ -19,6 +19,8 @@ constexpr uint64_t kDefaultHbm = 4 * kGiB;    // on a real GPU: seconds, not min
 constexpr uint64_t kSmallestHbm = 64 * kMiB;  // below, no buffer is large enough to be spilled
 constexpr uint64_t kSlack = 768 * kMiB;       // HBM that contexts and the reserve keep from the buffers
 
+constexpr char kIntegrated[] = "this GPU has no memory but the host's, so there is no other to add to it";
+
 // What the demo runs on.
 struct Stage {
   GpuPreview::Gpu gpu;
@@ -31,16 +33,18 @@ Failure ChooseStage(const DemoOptions& options, Stage* stage) {
   stage->reason = "--sim or HEADROOM_SIM asked for it";
   if (options.sim.empty()) {
     const GpuPreview real = PreviewGpusApart();
-    if (!real.failure.failed()) {
+    if (!real.failure.failed() && !real.gpus[0].integrated) {
       stage->gpu = real.gpus[0];
       return {};
     }
     stage->sim = kDefaultProfile;
-    stage->reason = real.failure.text;
+    stage->reason = real.failure.failed() ? real.failure.text : kIntegrated;
   }
   const GpuPreview simulated = PreviewSimulated(stage->sim);
   if (simulated.failure.failed()) return simulated.failure;
   stage->gpu = simulated.gpus[0];
+  if (stage->gpu.integrated)
+    return {kExitUsage, fmt::format("{}; give another profile, such as --sim h200", kIntegrated)};
   return {};
 }
 

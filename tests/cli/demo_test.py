@@ -86,6 +86,12 @@ def test_unknown_profile(headroom):
     headroom.refuses(2, "'no-such-machine' is not a profile", arguments=["demo", "--sim", "no-such-machine"])
 
 
+def test_a_gpu_without_memory_of_its_own(headroom):
+    headroom.refuses(
+        2, "no memory but the host's", "--sim h200", arguments=["demo", "--sim", "1GiB,host=4GiB,integrated"]
+    )
+
+
 def test_more_than_the_machine_can_spare(headroom):
     text = headroom.refuses(2, "can be spared", arguments=["demo", "--sim", "64TiB,host=64TiB"])
     assert "--hbm-limit" in text or "free some" in text
