@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cli/bench.h"
+#include "cli/bench_links.h"
 #include "cli/bench_report.h"
 #include "cli/help.h"
 #include "cli/link_cache.h"
@@ -43,26 +44,14 @@ Failure ChooseBytes(const BenchTiersOptions& options, bool simulated, BenchMachi
 
 // Keeps the speeds for `headroom run`; why not, in report->not_stored.
 void Store(TiersReport* report) {
-  if (report->subject.simulated) {
-    report->not_stored = "the driver is simulated";
-    return;
-  }
-  const auto speed = [](double value) { return static_cast<uint64_t>(value); };
   LinkEntry entry;
-  entry.gpu_name = report->subject.gpu.name;
-  entry.gpu_uuid = report->subject.gpu.uuid;
-  entry.driver = report->subject.driver;
-  entry.measured = report->subject.measured;
-  entry.speeds.device = speed(report->result.links.front().speeds.read);
-  entry.speeds.host = speed(report->result.host.Alone().read);
-  entry.speeds.peer = speed(report->result.peer.Alone().read);
+  report->not_stored = LinkEntryOf(report->subject, report->result, &entry);
   const std::string path = LinkCachePath();
-  const Failure failure = WriteLinkCache(path, entry);
-  if (failure.failed()) {
-    report->not_stored = failure.text;
-    Report({kExitOk, failure.text});
-  } else {
+  if (report->not_stored.empty()) report->not_stored = WriteLinkCache(path, entry).text;
+  if (report->not_stored.empty()) {
     report->stored = path;
+  } else if (!report->subject.simulated) {
+    Report({kExitOk, fmt::format("nothing is kept for 'headroom run': {}", report->not_stored)});
   }
 }
 

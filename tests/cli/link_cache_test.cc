@@ -12,6 +12,8 @@
 #include <random>
 #include <sstream>
 
+#include "cli/bench_links.h"
+
 namespace headroom {
 namespace {
 
@@ -209,6 +211,61 @@ TEST(LinkCachePath, FollowsTheEnvironment) {
 
 TEST(DriverIdentityOf, ASimulatedDriverIsItsProfile) {
   EXPECT_EQ(DriverIdentity("1GiB,host=4GiB"), "simulated 1GiB,host=4GiB");
+}
+
+// What of a measurement is kept: all that can be said truly.
+class MeasuredLinks : public LinkCacheFile {
+ protected:
+  MeasuredLinks() {
+    subject_.gpu.name = "NVIDIA H200";
+    subject_.gpu.uuid = "GPU-a";
+    subject_.driver = "580.159.04";
+    subject_.measured = "2026-11-21T12:00:00Z";
+    result_.links.push_back({{Tier::kDevice, 0}, {4e12, 3e12}, ""});
+    Measured(5e10, &result_.host);
+    result_.peer.skipped = "no other GPU can be reached";
+  }
+  static void Measured(double read, measure::TierSeries* series) {
+    measure::SharePoint point;
+    point.interleaved.read = read;
+    series->points.push_back(point);
+  }
+
+  BenchSubject subject_;
+  measure::TiersResult result_;
+  LinkEntry entry_;
+};
+
+TEST_F(MeasuredLinks, AreThoseOfTheDeviceTheHostAndThePeer) {
+  Measured(3e11, &result_.peer);
+  ASSERT_EQ(LinkEntryOf(subject_, result_, &entry_), "");
+  EXPECT_EQ(FormatLinkSpeeds(entry_.speeds), "device=4000000000000,peer=300000000000,host=50000000000");
+  EXPECT_FALSE(WriteLinkCache(path_, entry_).failed());
+}
+
+TEST_F(MeasuredLinks, OfAnIntegratedGpuTheHostIsAsFastAsItsOwnMemory) {
+  subject_.gpu.integrated = true;
+  result_.host = {};
+  result_.host.skipped = "this GPU has no memory but the host's";
+  ASSERT_EQ(LinkEntryOf(subject_, result_, &entry_), "");
+  EXPECT_EQ(FormatLinkSpeeds(entry_.speeds), "device=4000000000000,host=4000000000000");
+  EXPECT_FALSE(WriteLinkCache(path_, entry_).failed());
+}
+
+TEST_F(MeasuredLinks, AHostThatWasSkippedIsNamedAsSuch) {
+  result_.host = {};
+  result_.host.skipped = "host node 0 has less than 64.0 MiB free";
+  EXPECT_EQ(LinkEntryOf(subject_, result_, &entry_), result_.host.skipped);
+}
+
+TEST_F(MeasuredLinks, ADriverWithoutAVersionIsNamedAsSuch) {
+  subject_.driver = "";
+  EXPECT_NE(LinkEntryOf(subject_, result_, &entry_).find("/proc/driver/nvidia/version"), std::string::npos);
+}
+
+TEST_F(MeasuredLinks, ASimulatedDriversAreNotKept) {
+  subject_.simulated = true;
+  EXPECT_EQ(LinkEntryOf(subject_, result_, &entry_), "the driver is simulated");
 }
 
 }  // namespace
