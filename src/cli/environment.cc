@@ -10,6 +10,8 @@
 namespace headroom {
 namespace {
 
+constexpr std::string_view kPreloadSeparators = ": ";
+
 std::vector<std::string_view> Split(std::string_view text, std::string_view separators) {
   std::vector<std::string_view> parts;
   for (size_t at = 0; at <= text.size();) {
@@ -41,9 +43,14 @@ std::string_view Variable(const char* name) {
 
 }  // namespace
 
+bool PreloadsShim(std::string_view current) {
+  const std::vector<std::string_view> entries = Split(current, kPreloadSeparators);
+  return std::any_of(entries.begin(), entries.end(), IsOurShim);
+}
+
 std::string RemovePreload(std::string_view current) {
   std::vector<std::string_view> kept;
-  for (const std::string_view entry : Split(current, ": ")) {
+  for (const std::string_view entry : Split(current, kPreloadSeparators)) {
     if (!entry.empty() && !IsOurShim(entry)) kept.push_back(entry);
   }
   return Join(kept);

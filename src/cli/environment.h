@@ -30,6 +30,9 @@ struct Limits {
 // LD_PRELOAD with our shim first, once, and all other entries kept in order.
 std::string PrependPreload(std::string_view current, std::string_view shim);
 
+// True where LD_PRELOAD names a shim of ours, which RemovePreload takes out.
+bool PreloadsShim(std::string_view current);
+
 // LD_PRELOAD without any shim of ours (the entry of an outer run).
 std::string RemovePreload(std::string_view current);
 

@@ -96,7 +96,7 @@ int Dispatch(const std::vector<std::string>& words) {
 // and would take enlarged sizes for the machine's. It starts again without.
 void LeaveOuterShim(char** argv) {
   const char* preload = std::getenv("LD_PRELOAD");
-  if (preload == nullptr || std::string_view(preload).find(kShimName) == std::string_view::npos) return;
+  if (preload == nullptr || !PreloadsShim(preload)) return;
   const std::string others = RemovePreload(preload);
   others.empty() ? unsetenv("LD_PRELOAD") : setenv("LD_PRELOAD", others.c_str(), 1);
   execv(FindInstallation().exe.c_str(), argv);

@@ -115,6 +115,13 @@ def test_preloads_that_were_there_are_kept(headroom, before):
     assert found["LD_PRELOAD"].split(":") == [str(headroom.shim), "libm.so.6", "libc.so.6"]
 
 
+@pytest.mark.parametrize("name", ["libheadroom.so.1", "libheadroom.so/other.so", "xlibheadroom.so"])
+def test_a_preload_that_only_resembles_ours_stays(headroom, name, tmp_path):
+    other = f"{tmp_path}/{name}"
+    assert headroom("--version", env={"LD_PRELOAD": other}).stdout.startswith("headroom ")
+    assert environment(headroom, env={"LD_PRELOAD": other})["LD_PRELOAD"].split(":") == [str(headroom.shim), other]
+
+
 def test_library_path_that_was_there_is_kept(headroom, tmp_path):
     found = environment(headroom, env={"LD_LIBRARY_PATH": f"{tmp_path}:/other"})
     assert found["LD_LIBRARY_PATH"].split(":") == [str(headroom.sim_folder), str(tmp_path), "/other"]
