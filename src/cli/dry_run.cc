@@ -7,6 +7,7 @@
 
 #include "base/size.h"
 #include "cli/gpu_preview.h"
+#include "topology/peer_choice.h"
 
 namespace headroom {
 namespace {
@@ -154,6 +155,18 @@ void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
   fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
+// The library says the same once CMD uses a GPU.
+void WarnOfAbsentPeers(const RunPlan& plan, const GpuPreview& preview) {
+  if (!plan.limits.tiers.peers || preview.gpus.empty()) return;
+  const Result<PeerChoice> choice = ParsePeerChoice(*plan.limits.tiers.peers);
+  if (!choice.ok()) return;
+  for (const PeerLoan& loan : choice->list) {
+    if (static_cast<size_t>(loan.ordinal) < preview.gpus.size()) continue;
+    fmt::print(stderr, "headroom: --peers names GPU {}, and the last one here is GPU {}; leave it out\n",
+               loan.ordinal, preview.gpus.size() - 1);
+  }
+}
+
 }  // namespace
 
 int DryRun(const RunPlan& plan, bool json) {
@@ -161,6 +174,7 @@ int DryRun(const RunPlan& plan, bool json) {
   const GpuPreview preview = simulate ? PreviewSimulated(plan.limits.sim) : PreviewGpus();
   // A machine without a GPU is an answer; a profile that does not exist is a mistake.
   if (simulate && preview.failure.failed()) return Report(preview.failure);
+  WarnOfAbsentPeers(plan, preview);
   json ? PrintJson(plan, preview) : PrintText(plan, preview);
   return kExitOk;
 }

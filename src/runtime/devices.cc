@@ -127,10 +127,16 @@ void Runtime::AddPeers(DeviceState& device) {
 
 void Runtime::AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) {
   const CUdevice self = device.tier.device();
+  if (loan.ordinal == self) return;
+  DeviceTier* owner = TierOf(loan.ordinal);
   int can = 0;
-  DeviceTier* owner = loan.ordinal == self ? nullptr : TierOf(loan.ordinal);
-  if (owner == nullptr) return;
-  if (driver.DeviceCanAccessPeer(&can, self, loan.ordinal) != CUDA_SUCCESS || can == 0) return;
+  if (owner != nullptr) driver.DeviceCanAccessPeer(&can, self, loan.ordinal);
+  if (can == 0) {
+    if (while_idle) return;  // one of those that `auto` tries: nobody named it, so nobody misses it
+    const char* why = owner == nullptr ? "is not there" : "cannot be reached";
+    Log(LogLevel::kWarn, "peers: GPU %d %s, so it lends GPU %d no memory", loan.ordinal, why, self);
+    return;
+  }
   // Without a size or a limit of its own it keeps an eighth: others may use it, too.
   const uint64_t most = RealTotal(driver, loan.ordinal) / 8 * 7;
   const uint64_t limit = std::min({loan.bytes != 0 ? loan.bytes : most, owner->budget().limit(), most});

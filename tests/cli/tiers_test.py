@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from conftest import SIM
+from conftest import LIBRARIES, SIM
 
 GIB = 1 << 30
 SPEEDS = "device=4560000000000,peer=375000000000,host=51300000000"
@@ -117,6 +117,31 @@ def test_dry_run_shows_them(headroom, options):
     text = headroom("run", "--dry-run", *SIM, *options, "--", "true").stdout
     assert "  HEADROOM_POLICY=balanced\n" in text
     assert f"  HEADROOM_RULES='{VARIABLES['HEADROOM_RULES']}'\n" in text
+
+
+@pytest.mark.parametrize(
+    "profile, peers, warnings",
+    [
+        ("2x256MiB,host=1GiB", "1:16MiB,5", ["GPU 5 is not there, so it lends GPU 0 no memory"]),
+        ("2x256MiB,host=1GiB,peer=none", "1", ["GPU 1 cannot be reached, so it lends GPU 0 no memory"]),
+        ("2x256MiB,host=1GiB", "0,1", []),
+        ("2x256MiB,host=1GiB,peer=none", "auto", []),
+    ],
+)
+def test_peers_that_lend_nothing_are_named(headroom, profile, peers, warnings):
+    sample = (LIBRARIES / "headroom-demo", "--bytes", 64 << 20, "--json")
+    done = headroom("run", "--sim", profile, "--peers", peers, "--", *sample)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(warnings), done.stderr
+    for line, warning in zip(lines, warnings):
+        assert warning in line
+
+
+def test_dry_run_names_peers_that_are_not_there(headroom):
+    done = headroom("run", *SIM, "--dry-run", "--peers", "0,3", "--", "true")
+    assert done.returncode == 0
+    assert done.stderr == "headroom: --peers names GPU 3, and the last one here is GPU 0; leave it out\n"
 
 
 def test_dry_run_leaves_what_is_not_given_to_the_shim(headroom):
