@@ -12,6 +12,7 @@
 #include "cli/gpu_preview.h"
 #include "cli/link_cache.h"
 #include "cli/plot.h"
+#include "cli/status_text.h"
 #include "driver/driver.h"
 
 namespace headroom {
@@ -109,10 +110,8 @@ Failure MeasuringFailed(const Status& status) {
                         "--size",
                         status.what())};
   }
-  const std::string error =
-      status.native() == 0 ? "" : fmt::format(": {}", ErrorName(static_cast<CUresult>(status.native())));
   return {kExitFailed,
-          fmt::format("measuring failed in {}{}; 'headroom doctor' may tell why", status.what(), error)};
+          fmt::format("measuring failed in {}; 'headroom doctor' may tell why", DescribeStatus(status))};
 }
 
 std::string CudaVersion(int cuda) { return fmt::format("{}.{}", cuda / 1000, cuda % 1000 / 10); }

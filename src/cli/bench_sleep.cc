@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "cli/plot.h"
 #include "cli/sleep_report.h"
+#include "cli/status_text.h"
 
 namespace headroom {
 namespace {
@@ -63,6 +64,9 @@ Failure Measure(const BenchSleepOptions& options, SleepReport* report) {
   request.progress = ProgressTo(options.verbose);
   const Status status = measure::MeasureSleep(bench.machine(), request, &report->result);
   NameHostLimit(bench, &report->result.cases);
+  // Not every folder that may be written to can hold a file: those of /proc cannot.
+  if (status.code() == Code::kInvalidArgument && !options.directory.empty())
+    return {kExitUsage, fmt::format("--disk '{}': {}", options.directory, DescribeStatus(status))};
   return status.ok() ? Failure{} : MeasuringFailed(status);
 }
 

@@ -13,6 +13,7 @@
 #include "cli/exit_codes.h"
 #include "cli/link_cache.h"
 #include "cli/sim_exec.h"
+#include "cli/status_text.h"
 #include "driver/driver.h"
 #include "topology/gpu.h"
 #include "topology/host_budget.h"
@@ -26,15 +27,6 @@ namespace {
 std::string ActiveSim() {
   const char* profile = std::getenv(env::kSim);
   return profile == nullptr ? "" : profile;
-}
-
-std::string Sentence(const Status& status) {
-  if (status.code() == Code::kUnsupported && status.native() >= 1000) {
-    return fmt::format("{} (this one serves CUDA {}.{})", status.what(), status.native() / 1000,
-                       status.native() % 1000 / 10);
-  }
-  if (status.native() == 0) return status.what();
-  return fmt::format("{}: {}", status.what(), ErrorName(static_cast<CUresult>(status.native())));
 }
 
 std::string FixFor(const Status& status) {
@@ -53,8 +45,13 @@ struct Driven {
 // Binds and starts the driver; what prevents that becomes a fact.
 Driven AskDriver(const Sysroot& root, Driver* driver, DoctorReport* report) {
   const auto refuse = [report](const Status& status) {
-    report->Add(
-        {"driver", "cuda", FactStatus::kFail, "not usable", Sentence(status) + ".", FixFor(status), {}});
+    report->Add({"driver",
+                 "cuda",
+                 FactStatus::kFail,
+                 "not usable",
+                 DescribeStatus(status) + ".",
+                 FixFor(status),
+                 {}});
     return Driven{false, status.native() == CUDA_ERROR_NO_DEVICE, {}};
   };
   const Result<Driver> bound = BindDriver();

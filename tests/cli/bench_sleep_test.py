@@ -104,6 +104,7 @@ def test_a_host_limit_that_suffices(headroom, alone, limit):
         (["--size", "16MiB,much"], ["--size 'much'"]),
         (["--allocations", "0"], ["--allocations '0' is not a number from 1"]),
         (["--rounds", "many"], ["--rounds 'many' is not a number from 1"]),
+        (["--size", "4MiB", "--rounds", "1", "--disk", "/proc"], ["--disk '/proc'"]),
         (["--disk", "/no/such/folder"], ["--disk '/no/such/folder' cannot be written to"]),
         (["--plot", "sleep.txt"], ["end its name in .svg"]),
     ],
