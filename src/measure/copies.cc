@@ -79,7 +79,7 @@ Status BestCopies(Lane* to_device, Lane* to_host, uint64_t bytes, int rounds, do
 }  // namespace
 
 Result<CopySpeeds> MeasureCopies(Session& session, uint64_t most, int rounds) {
-  const uint64_t bytes = std::min(kMostCopied, RoundDown(most / 2, kGranularity));
+  const uint64_t bytes = std::clamp(RoundDown(most / 2, kGranularity), kGranularity, kMostCopied);
   Lane down(session);
   Lane up(session);
   CopySpeeds speeds;

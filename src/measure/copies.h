@@ -13,7 +13,7 @@ struct CopySpeeds {
   double both = 0;  // at once, the two added up
 };
 
-// The best of `rounds`. Takes at most `most` bytes of either side.
+// The best of `rounds`. Takes at most `most` bytes of either side, or two granules where that is less.
 Result<CopySpeeds> MeasureCopies(Session& session, uint64_t most, int rounds);
 
 // Creates `bytes` of host chunks of `chunk_bytes` each and gives them back; bytes

@@ -60,6 +60,15 @@ def test_table_for_people(headroom):
     assert "to disk" not in done.stdout
 
 
+def test_the_smallest_size(headroom, alone):
+    done = headroom("bench", "sleep", "--sim", PROFILE, "--size", "2MiB", "--rounds", "1", "--json", env=alone)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    (case,) = results["cases"]
+    assert (case["bytes"], case["skipped"]) == (2 * MIB, None)
+    assert case["ahead"]["sleep"] > 0 and results["copies"]["host_to_device"] > 0
+
+
 def test_a_size_that_does_not_fit_is_skipped(headroom):
     done = headroom("bench", "sleep", "--sim", PROFILE, "--size", "16MiB,1GiB", "--rounds", "1", "--json")
     assert done.returncode == 0, done.stderr
