@@ -179,7 +179,10 @@ Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* 
   parser.Value("--sysroot", &options->options.sysroot);
   parser.Value("--sim", &options->options.sim);
   parser.Flag("-h,--help", &options->help);
-  return parser.Parse(arguments);
+  const Failure failure = parser.Parse(arguments);
+  // A sysroot by itself is looked at without any driver.
+  if (options->options.sysroot.empty()) InheritSim(&options->options.sim);
+  return failure;
 }
 
 }  // namespace headroom

@@ -41,6 +41,20 @@ def test_a_profile_beside_a_sysroot_is_its_machine(doctor):
     assert run["egm"]["bytes"] == 472 * GIB
 
 
+def test_a_profile_from_the_environment_is_entered(doctor):
+    run = doctor("--json", HEADROOM_SIM="3x1GiB,host=4GiB")
+    assert run.status == 0, run.out + run.err
+    assert run["simulated"]["value"] == "3x1GiB,host=4GiB"
+    assert len(run.json["pool"]["gpus"]) == 3
+    assert run["gpu0.mixed_range"]["status"] == "ok"
+
+
+def test_a_sysroot_alone_stays_without_a_driver(doctor):
+    run = doctor("--json", "--sysroot", FIXTURES / "gh200-egm", HEADROOM_SIM="1GiB,host=4GiB")
+    names = {fact["name"] for fact in run.json["facts"]}
+    assert "simulated" not in names and "gpu0.mixed_range" not in names
+
+
 def test_peers_are_named(doctor):
     run = doctor("--json", "--sim", "2x1GiB,host=4GiB,peer=nvlink")
     assert run["gpu0.peers"]["value"].startswith("GPU 1")
