@@ -97,8 +97,6 @@ Failure RunDemo(const DemoOptions& options) {
     return {kExitCannotRun,
             fmt::format("'{}' is missing; install headroom again, or build it", plan.program.path)};
   }
-  // Before ChooseStage, which may enter the simulator and so change what this extends.
-  const std::string library_path = SimLibraryPath(plan.installation);
   failure = ChooseStage(options, &stage);
   if (failure.failed()) return failure;
   uint64_t hbm = 0;
@@ -111,7 +109,6 @@ Failure RunDemo(const DemoOptions& options) {
   plan.limits.host = plan.budget.bytes;
   plan.limits.sim = stage.sim;
   plan.variables = RunVariables(plan.limits, plan.installation);
-  if (!stage.sim.empty()) plan.variables["LD_LIBRARY_PATH"] = library_path;
   plan.command = {"headroom-demo", "--bytes", std::to_string(bytes)};
   if (options.json) plan.command.push_back("--json");
   if (!options.json) PrintHeading(stage, hbm, bytes);

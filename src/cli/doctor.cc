@@ -11,6 +11,8 @@
 #include "cli/doctor_probe.h"
 #include "cli/doctor_report.h"
 #include "cli/exit_codes.h"
+#include "cli/gpu_preview.h"
+#include "cli/hush.h"
 #include "cli/link_cache.h"
 #include "cli/sim_exec.h"
 #include "cli/status_text.h"
@@ -61,6 +63,13 @@ Driven AskDriver(const Sysroot& root, Driver* driver, DoctorReport* report) {
   Result<std::vector<Gpu>> gpus = ReadGpus(*driver, root);
   if (!gpus.ok()) return refuse(gpus.status());
   return {true, false, std::move(*gpus)};
+}
+
+// The simulated driver tells of a profile that it does not know in its own words.
+Driven AskQuietly(bool simulated, const Sysroot& root, Driver* driver, DoctorReport* report) {
+  if (!simulated) return AskDriver(root, driver, report);
+  const Hush hush;
+  return AskDriver(root, driver, report);
 }
 
 // Tries the features first: a GPU at work shows its link at full speed.
@@ -125,13 +134,8 @@ int RunDoctor(const DoctorOptions& options) {
   if (!simulated || !files.version.empty()) AddKernelDriverFact(files, files_only, &report);
   Driver driver;
   Driven driven;
-  if (!files_only) driven = AskDriver(root, &driver, &report);
-  if (driven.no_device && !options.sim.empty()) {
-    return Report(
-        {kExitUsage, fmt::format("the simulated driver has no profile '{}'; take h200, gh200, 8xh200 or "
-                                 "a size such as 1GiB,host=4GiB",
-                                 options.sim)});
-  }
+  if (!files_only) driven = AskQuietly(simulated, root, &driver, &report);
+  if (driven.no_device && simulated) return Report(NoProfile(options.sim));
   if (driven.usable) AddDriven(driver, root, &driven.gpus, &report);
   AddHost(root, path, driven, &report);
   fmt::print("{}", options.json ? report.Json() : report.Text());

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "cli/exit_codes.h"
+
 namespace headroom {
 namespace {
 
@@ -17,20 +19,11 @@ const char* StatusName(FactStatus status) {
   return "fail";
 }
 
-// Names come from files and drivers: keep a terminal safe from them.
-std::string Printable(std::string text) {
-  for (char& c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) c = '?';
-  }
-  return text;
-}
-
 std::string Line(const Fact& fact) {
   std::string line = fmt::format("{:<5} {}: {}.", StatusName(fact.status), fact.name, fact.value);
   if (!fact.meaning.empty()) line += " " + fact.meaning;
   if (!fact.fix.empty()) line += " Fix: " + fact.fix;
-  return Printable(std::move(line)) + "\n";
+  return Printable(line) + "\n";  // names come from files and drivers
 }
 
 nlohmann::json ToJson(const Fact& fact) {

@@ -1,6 +1,5 @@
 #include "cli/gpu_preview.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "cli/hush.h"
 #include "cli/sim_exec.h"
 #include "driver/driver.h"
 #include "topology/gpu.h"
@@ -97,27 +97,14 @@ std::string ReadAll(int fd) {
   }
 }
 
-// Standard error goes nowhere while it lives.
-class Hush {
- public:
-  Hush() : saved_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) {
-    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    if (saved_ >= 0 && nowhere >= 0) dup2(nowhere, STDERR_FILENO);
-    if (nowhere >= 0) close(nowhere);
-  }
-  ~Hush() {
-    if (saved_ < 0) return;
-    dup2(saved_, STDERR_FILENO);
-    close(saved_);
-  }
-  Hush(const Hush&) = delete;
-  Hush& operator=(const Hush&) = delete;
-
- private:
-  int saved_;
-};
-
 }  // namespace
+
+Failure NoProfile(const std::string& profile) {
+  return {kExitUsage,
+          fmt::format("--sim '{}' is not a profile; write a machine's name (h200, gh200, gh200-egm, gb200, "
+                      "gb10, rtx4090, 8xh200) or sizes such as 2x80GiB,host=256GiB",
+                      profile)};
+}
 
 Failure CheckDriver(int* version) {
   const Result<Driver> driver = BindDriver();
@@ -147,11 +134,7 @@ GpuPreview PreviewSimulated(const std::string& profile) {
   const Hush hush;  // the simulator says the same in its own words
   preview = PreviewGpus();
   if (preview.failure.failed() && preview.gpus.empty() && preview.version >= kMinimumDriverVersion) {
-    preview.failure = {kExitUsage,
-                       fmt::format("--sim '{}' is not a profile; write a machine's name (h200, gh200, "
-                                   "gh200-egm, gb200, gb10, rtx4090, 8xh200) or sizes such as "
-                                   "2x80GiB,host=256GiB",
-                                   profile)};
+    preview.failure = NoProfile(profile);
   }
   return preview;
 }

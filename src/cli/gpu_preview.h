@@ -35,6 +35,9 @@ GpuPreview PreviewGpus();
 // not know the profile.
 GpuPreview PreviewSimulated(const std::string& profile);
 
+// The sentence for a profile that the simulated driver does not know.
+Failure NoProfile(const std::string& profile);
+
 // PreviewGpus, or PreviewSimulated where there is a profile, in a child process,
 // for a command that goes on to exec: no state of the driver is left behind here.
 GpuPreview PreviewGpusApart(const std::string& sim_profile = "");

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "base/env.h"
+#include "cli/environment.h"
 #include "cli/installation.h"
 
 namespace headroom {
@@ -34,10 +35,9 @@ Status LoadAs(const std::string& directory, const char* name) {
 }  // namespace
 
 Status EnterSim(const std::string& profile) {
-  const std::string directory = FindInstallation().sim_dir;
-  const char* current = std::getenv(kLibraryPath);
-  std::string search = directory;
-  if (current != nullptr && *current != '\0') search += std::string(":") + current;
+  const Installation installation = FindInstallation();
+  const std::string& directory = installation.sim_dir;
+  const std::string search = SimLibraryPath(installation);
   if (setenv(kLibraryPath, search.c_str(), 1) != 0 || setenv(env::kSim, profile.c_str(), 1) != 0) {
     return Status(Code::kSystem, "the environment cannot be changed", errno);
   }
