@@ -123,8 +123,8 @@ def _name(value: Optional[str], table: Dict[str, int], name: str) -> Optional[st
 def _ratio(value: Union[None, int, float]) -> Optional[str]:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000:
-        raise InvalidArgument(f"oversubscription_ratio is {value!r}; use a number such as 1.5, up to 1000")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.1 <= value <= 100:
+        raise InvalidArgument(f"oversubscription_ratio is {value!r}; use a number from 0.1 to 100, such as 1.5")
     return repr(float(value))
 
 

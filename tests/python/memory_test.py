@@ -190,7 +190,9 @@ for arguments, words in (({"policy": "fast"}, "policy is 'fast'; use gpu_first, 
                          ({"backend": "disk"}, "backend is 'disk'; use tiers, managed"),
                          ({"hbm_limit": "1KiB"}, "the least is 2MiB"), ({"host_limit": "lots"}, "host_limit is 'lots'"),
                          ({"expect": "1GiB", "policy": "gpu_first"}, "expect is for policy='balanced'"),
-                         ({"oversubscription_ratio": 0}, "oversubscription_ratio is 0")):
+                         ({"oversubscription_ratio": 0}, "oversubscription_ratio is 0; use a number from 0.1 to 100"),
+                         ({"oversubscription_ratio": 0.05}, "oversubscription_ratio is 0.05"),
+                         ({"oversubscription_ratio": 500}, "oversubscription_ratio is 500")):
     try:
         headroom.configure(**arguments)
     except headroom.InvalidArgument as error:
