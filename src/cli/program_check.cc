@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include "cli/elf_file.h"
 
@@ -106,14 +108,23 @@ Failure CheckFile(const std::string& path, struct stat* info) {
     return CannotRun(
         fmt::format("'{0}' is not executable; run 'chmod +x {0}', or name its interpreter first", path));
   }
-  if (LoaderWouldIgnorePreload(path, *info)) {
-    return CannotRun(
-        fmt::format("'{}' runs with rights other than yours (set-uid, set-gid or file capabilities), so the "
-                    "loader would ignore "
-                    "headroom; run a copy without them",
-                    path));
-  }
   return {};
+}
+
+// Of a program, not of a script: there the kernel goes by the interpreter's rights.
+Failure CheckRights(const std::string& path, const struct stat& info) {
+  if (!LoaderWouldIgnorePreload(path, info)) return {};
+  return CannotRun(
+      fmt::format("'{}' runs with rights other than yours (set-uid, set-gid or file capabilities), so the "
+                  "loader would ignore headroom; run a copy without them",
+                  path));
+}
+
+// The loader itself has no loader, and honours LD_PRELOAD. /usr/bin/ld.so is a link to it.
+bool IsLoader(const std::string& path) {
+  std::error_code ignored;
+  const std::string real = std::filesystem::canonical(path, ignored).string();
+  return BaseName(path).starts_with("ld-linux") || BaseName(real).starts_with("ld-linux");
 }
 
 Failure CheckElf(const std::string& path, int fd, uint64_t size) {
@@ -121,8 +132,7 @@ Failure CheckElf(const std::string& path, int fd, uint64_t size) {
   switch (file.verdict) {
     case ElfVerdict::kDynamic: break;
     case ElfVerdict::kStatic:
-      // The loader itself has no loader, and honours LD_PRELOAD.
-      if (BaseName(path).substr(0, 8) == "ld-linux") return {};
+      if (IsLoader(path)) return {};
       return CannotRun(fmt::format(
           "'{}' is statically linked, so nothing can be preloaded into it; use a dynamically linked build",
           path));
@@ -150,7 +160,8 @@ Failure CheckElf(const std::string& path, int fd, uint64_t size) {
   return {};
 }
 
-Failure CheckPath(const std::string& path, int depth, bool* through_shell);
+// `through_shell`: set where the file is text without an interpreter.
+Failure CheckPath(const std::string& path, int depth, bool* through_shell = nullptr);
 
 Failure CheckEnvTarget(const std::string& from, const std::vector<std::string>& arguments, int depth) {
   const int target = FindEnvTarget(arguments);
@@ -161,8 +172,7 @@ Failure CheckEnvTarget(const std::string& from, const std::vector<std::string>& 
     return {kExitNotFound,
             fmt::format("'{}' wants '{}' from PATH, which has none; install it or set PATH", from, name)};
   }
-  bool through_shell = false;
-  return CheckPath(path, depth + 1, &through_shell);
+  return CheckPath(path, depth + 1);
 }
 
 Failure CheckScript(const std::string& path, std::string_view line, int depth) {
@@ -181,8 +191,7 @@ Failure CheckScript(const std::string& path, std::string_view line, int depth) {
                     "line",
                     path, words[0]));
   }
-  bool through_shell = false;
-  const Failure failure = CheckPath(words[0], depth + 1, &through_shell);
+  const Failure failure = CheckPath(words[0], depth + 1);
   if (failure.failed() || BaseName(words[0]) != "env") return failure;
   // Without -S, env gets the rest of the line as one argument.
   std::vector<std::string> arguments(words.begin() + 1, words.end());
@@ -197,20 +206,21 @@ Failure CheckPath(const std::string& path, int depth, bool* through_shell) {
   Failure failure = CheckFile(path, &info);
   if (failure.failed()) return failure;
   const FileToCheck file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.get() < 0) return {};  // executable and unreadable: exec will tell
+  if (file.get() < 0) return CheckRights(path, info);  // executable and unreadable: exec will tell the rest
   char head[kMaxShebang + 1];
   const ssize_t count = pread(file.get(), head, sizeof head, 0);
   if (count < 0) return {};
   const std::string_view text(head, static_cast<size_t>(count));
   if (text.substr(0, kElfMagic.size()) == kElfMagic) {
-    return CheckElf(path, file.get(), static_cast<uint64_t>(info.st_size));
+    failure = CheckRights(path, info);
+    return failure.failed() ? failure : CheckElf(path, file.get(), static_cast<uint64_t>(info.st_size));
   }
   const std::string_view line = text.substr(0, text.find('\n'));
   if (line.find('\0') != std::string_view::npos) {
     return CannotRun(fmt::format("'{}' is neither an ELF program nor a script; name a program", path));
   }
   if (line.substr(0, 2) == "#!") return CheckScript(path, line.substr(2), depth);
-  *through_shell = true;
+  if (through_shell != nullptr) *through_shell = true;
   return {};
 }
 

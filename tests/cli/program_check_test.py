@@ -88,6 +88,13 @@ def test_the_loader_itself_is_not_a_static_program(headroom):
     accepted(headroom, elf.LOADER, "/bin/true")
 
 
+def test_a_link_to_the_loader_is_not_a_static_program(headroom, tmp_path):
+    if not os.access(elf.LOADER, os.X_OK):
+        pytest.skip(f"{elf.LOADER} is not here")
+    (tmp_path / "ld.so").symlink_to(elf.LOADER)  # as distributions have one in /usr/bin
+    accepted(headroom, tmp_path / "ld.so", "/bin/true")
+
+
 def test_32_bit_program(headroom, script):
     refused(headroom, 126, "32-bit", command=[script("old", elf.program32())])
 
@@ -249,6 +256,16 @@ def test_set_uid_program_of_another_user(headroom, own_true, mode):
     os.chown(own_true, 65534, 65534)
     own_true.chmod(mode)
     refused(headroom, 126, "set-uid", "loader would ignore", command=[own_true])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving a file to another user takes root")
+@pytest.mark.parametrize("text", ["#!/bin/sh\n", "exit 0\n"])
+def test_set_uid_script_of_another_user_runs_with_ones_own_rights(headroom, script, text):
+    path = script("s", text)
+    skip_where_set_uid_means_nothing(path)
+    os.chown(path, 65534, 65534)
+    path.chmod(0o6755)
+    accepted(headroom, path)
 
 
 def test_set_uid_to_oneself_changes_nothing(headroom, own_true):
