@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
 
 #include "base/size.h"
 #include "cli/control_client.h"
@@ -16,28 +19,30 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// What Ctrl-C says; written before each request, read by the handler.
-char g_goodbye[160];
-size_t g_goodbye_length = 0;
+// What Ctrl-C leaves behind: changed while it is held back, read by the handler.
+std::string_view g_result;   // to standard output
+std::string_view g_goodbye;  // to standard error
+
+void WriteAll(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = write(fd, text.data(), text.size());
+    if (n < 0 && errno != EINTR) return;
+    text.remove_prefix(n < 0 ? 0 : static_cast<size_t>(n));
+  }
+}
 
 void OnInterrupt(int) {
-  (void)!write(STDERR_FILENO, g_goodbye, g_goodbye_length);
+  WriteAll(STDOUT_FILENO, g_result);
+  WriteAll(STDERR_FILENO, g_goodbye);
   _exit(kExitInterrupted);
 }
 
-// The process goes on with what it was asked for, whether or not somebody waits.
-void ExplainInterrupt(pid_t pid, const char* what) {
+// Sets what Ctrl-C does, unless it does nothing.
+void HandleInterrupt(void (*handler)(int)) {
   struct sigaction action = {};
   sigaction(SIGINT, nullptr, &action);
   if (action.sa_handler == SIG_IGN) return;
-  action.sa_handler = SIG_DFL;
-  sigaction(SIGINT, &action, nullptr);
-  const int length =
-      std::snprintf(g_goodbye, sizeof g_goodbye,
-                    "headroom: no longer waiting; the %s goes on in process %d, and 'headroom ps' shows it\n",
-                    what, static_cast<int>(pid));
-  g_goodbye_length = static_cast<size_t>(length);
-  action.sa_handler = OnInterrupt;
+  action.sa_handler = handler;
   sigaction(SIGINT, &action, nullptr);
 }
 
@@ -88,14 +93,35 @@ class Conversation {
   int Run() {
     for (const pid_t pid : options_.pids) AskOne(pid);
     if (options_.all) AskAll();
-    if (options_.json) {
-      const Json out = {{"processes", processes_}};
-      fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
-    }
+    HandleInterrupt(SIG_DFL);
+    fmt::print("{}", Result());
     return exit_code_;
   }
 
  private:
+  std::string Result() const {
+    if (!options_.json) return "";
+    const Json out = {{"processes", processes_}};
+    return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+
+  // The process goes on with what it was asked for, whether or not somebody waits; those before it have
+  // answered.
+  void ExplainInterrupt(pid_t pid) {
+    sigset_t interrupt, before;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before);
+    result_ = Result();
+    goodbye_ =
+        fmt::format("headroom: no longer waiting; the {} goes on in process {}, and 'headroom ps' shows it\n",
+                    sleeps() ? "sleep" : "wake", pid);
+    g_result = result_;
+    g_goodbye = goodbye_;
+    HandleInterrupt(OnInterrupt);
+    sigprocmask(SIG_SETMASK, &before, nullptr);
+  }
+
   bool sleeps() const { return options_.request.verb == ControlRequest::Verb::kSleep; }
 
   void AskAll() {
@@ -114,7 +140,7 @@ class Conversation {
 
   void Ask(const ControlTarget& target) {
     const pid_t pid = target.pid;
-    ExplainInterrupt(pid, sleeps() ? "sleep" : "wake");
+    ExplainInterrupt(pid);
     AskOptions how;
     if (isatty(STDERR_FILENO) != 0)
       how.waiting = [pid] { fmt::print(stderr, "waiting for process {} ...\n", pid); };
@@ -149,6 +175,8 @@ class Conversation {
 
   const ControlOptions& options_;
   Json processes_ = Json::array();
+  std::string result_;  // of those that have answered
+  std::string goodbye_;
   int exit_code_ = kExitOk;
 };
 

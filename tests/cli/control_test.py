@@ -254,6 +254,24 @@ def test_a_status_is_answered_and_ctrl_c_explains_itself_while_a_sleep_takes_lon
     until(lambda: states(control)[double.pid]["state"] == "asleep")
 
 
+def test_ctrl_c_keeps_the_answers_that_came_before(control, headroom, folder, double):
+    slow = Double(folder)
+    try:
+        arguments = ("sleep", double.pid, slow.pid, "--disk", "/slow", "--json")
+        double.tell("go on")
+        asking = headroom.start(*arguments, env=control.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until(lambda: states(control)[slow.pid]["state"] == "falling asleep")
+        asking.send_signal(signal.SIGINT)
+        output, errors = asking.communicate(timeout=LONG)
+        assert asking.returncode == 130
+        assert f"the sleep goes on in process {slow.pid}" in errors
+        (answered,) = json.loads(output)["processes"]
+        assert (answered["pid"], answered["result"]) == (double.pid, "ok")
+    finally:
+        slow.process.kill()
+        slow.process.communicate(timeout=LONG)
+
+
 def test_a_terminal_is_told_that_it_waits(control, headroom, double):
     ours, theirs = pty.openpty()
     asking = headroom.start("sleep", double.pid, "--disk", "/slow", env=control.env, stdout=subprocess.PIPE, stderr=theirs)
