@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "base/clock.h"
+#include "cli/descriptor.h"
 #include "sleep/control_line.h"
 
 namespace headroom {
@@ -23,17 +24,6 @@ constexpr int kSendMilliseconds = 10000;
 // program that closed all its descriptors makes a new socket when it is asked.
 constexpr int kTries = 100;
 constexpr int kTryPause = 50;  // milliseconds
-
-// Closes what it holds.
-struct Descriptor {
-  explicit Descriptor(int taken) : fd(taken) {}
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  const int fd;
-};
 
 Failure Gone(pid_t pid) {
   return {kExitNoProcess,

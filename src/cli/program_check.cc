@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "cli/descriptor.h"
 #include "cli/elf_file.h"
 
 namespace headroom {
@@ -22,20 +23,6 @@ namespace {
 
 constexpr int kMaxDepth = 5;         // as deep as the kernel follows `#!`
 constexpr size_t kMaxShebang = 255;  // as much of a `#!` line as it reads
-
-class FileToCheck {
- public:
-  explicit FileToCheck(int fd) : fd_(fd) {}
-  ~FileToCheck() {
-    if (fd_ >= 0) close(fd_);
-  }
-  FileToCheck(const FileToCheck&) = delete;
-  FileToCheck& operator=(const FileToCheck&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 Failure CannotRun(std::string text) { return {kExitCannotRun, std::move(text)}; }
 
@@ -205,15 +192,15 @@ Failure CheckPath(const std::string& path, int depth, bool* through_shell) {
   struct stat info = {};
   Failure failure = CheckFile(path, &info);
   if (failure.failed()) return failure;
-  const FileToCheck file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.get() < 0) return CheckRights(path, info);  // executable and unreadable: exec will tell the rest
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.fd < 0) return CheckRights(path, info);  // executable and unreadable: exec will tell the rest
   char head[kMaxShebang + 1];
-  const ssize_t count = pread(file.get(), head, sizeof head, 0);
+  const ssize_t count = pread(file.fd, head, sizeof head, 0);
   if (count < 0) return {};
   const std::string_view text(head, static_cast<size_t>(count));
   if (text.substr(0, kElfMagic.size()) == kElfMagic) {
     failure = CheckRights(path, info);
-    return failure.failed() ? failure : CheckElf(path, file.get(), static_cast<uint64_t>(info.st_size));
+    return failure.failed() ? failure : CheckElf(path, file.fd, static_cast<uint64_t>(info.st_size));
   }
   const std::string_view line = text.substr(0, text.find('\n'));
   if (line.find('\0') != std::string_view::npos) {

@@ -7,38 +7,25 @@
 #include <cerrno>
 #include <cstring>
 
+#include "cli/descriptor.h"
+
 namespace headroom {
 namespace {
 
 constexpr off_t kMost = 1 << 20;
 
-// A descriptor that is closed at the end.
-class File {
- public:
-  explicit File(const char* path) : fd_(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {}
-  ~File() {
-    if (fd_ >= 0) close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 }  // namespace
 
 Status ReadSmallFile(const std::string& path, std::string* text) {
-  const File file(path.c_str());
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   struct stat info = {};
-  if (file.fd() < 0 || fstat(file.fd(), &info) != 0) return Status(Code::kSystem, "cannot be opened", errno);
+  if (file.fd < 0 || fstat(file.fd, &info) != 0) return Status(Code::kSystem, "cannot be opened", errno);
   if (S_ISDIR(info.st_mode)) return Status(Code::kSystem, "is a directory", EISDIR);
   if (!S_ISREG(info.st_mode)) return Status(Code::kInvalidArgument, "it is no regular file");
   if (info.st_size > kMost) return Status(Code::kInvalidArgument, "it is larger than 1 MiB");
   text->assign(static_cast<size_t>(info.st_size), '\0');
   for (size_t at = 0; at < text->size();) {
-    const ssize_t n = read(file.fd(), text->data() + at, text->size() - at);
+    const ssize_t n = read(file.fd, text->data() + at, text->size() - at);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Status(Code::kSystem, "cannot be read", errno);
     if (n == 0) text->resize(at);  // it shrank meanwhile
