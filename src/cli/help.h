@@ -55,8 +55,8 @@ Options:
   --hbm-limit SIZE        HBM that CMD may use on each GPU (default: all of it)
   --host-limit SIZE|auto  host memory that it may use in all (default: auto, what
                           the machine can spare after a reserve for the host)
-  --reserve SIZE          HBM kept free for small allocations
-                          (default: 1/32 of the HBM, at most 512MiB)
+  --reserve SIZE          HBM kept free for small allocations (default: 512MiB,
+                          or 1/32 of --hbm-limit where that is less)
   --policy POLICY         what large data gets: gpu_first (default: HBM while it
                           has room), balanced (every link its share), cpu_first
                           (the host while it has room)
@@ -65,7 +65,8 @@ Options:
                           so that both are read at once from the first byte to the last
   --resident-below SIZE   allocations under SIZE belong in HBM under every policy,
                           and large data gives way to them
-                          (default: 1/16 of the HBM, at most 2GiB, with --expect 64MiB)
+                          (default: 2GiB, with --expect 64MiB, or 1/16 of
+                          --hbm-limit where that is less)
   --peers none|auto|LIST  other GPUs whose HBM may be used: none (default), auto
                           (every GPU in reach that CMD does not use itself), or
                           numbers with a limit or without, such as 1:20GiB,2
