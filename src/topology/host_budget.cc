@@ -79,6 +79,20 @@ void Finish(const HostModel& model, uint64_t available, HostBudget* budget) {
   budget->bytes = RoundDown(available - budget->reserve, kGranularity);
 }
 
+// What is in use now may be free later: an explicit limit may count on it.
+void RaiseCeiling(const HostModel& model, HostBudget* budget) {
+  if (model.real_ram > budget->ceiling) {
+    budget->ceiling = model.real_ram;
+    budget->ceiling_is = "all the real RAM of this machine";
+  }
+  if (model.cgroup.limited && model.cgroup.remaining < budget->ceiling) {
+    budget->ceiling = model.cgroup.remaining;
+    budget->ceiling_is = "the cgroup limit " + model.cgroup.file;
+  }
+  // The host tier would be EGM, which neither the OS's memory nor the cgroup bounds.
+  if (model.egm_suspected) budget->ceiling = kNoCeiling;
+}
+
 // EGM is not the OS's: its free memory and the cgroup's limit say nothing of it.
 void FinishEgm(const HostModel& model, HostBudget* budget) {
   const std::vector<int> ram = model.NodesOf(NodeKind::kRam);
@@ -125,10 +139,7 @@ HostBudget AutoHostBudget(const HostModel& model, const HostBudgetRequest& reque
   }
   budget.limited_by = tightest.words();
   Finish(model, tightest.bytes(), &budget);
-  budget.ceiling = std::max(budget.ceiling, budget.real_ram);
-  if (model.cgroup.limited) budget.ceiling = std::min(budget.ceiling, model.cgroup.remaining);
-  // The host tier would be EGM, which neither the OS's memory nor the cgroup bounds.
-  if (model.egm_suspected) budget.ceiling = kNoCeiling;
+  RaiseCeiling(model, &budget);
   return budget;
 }
 
@@ -138,10 +149,9 @@ HostBudget AutoHostBudget(const HostBudgetRequest& request) {
 
 std::string CheckHostLimit(uint64_t requested, const HostBudget& budget) {
   if (requested <= budget.ceiling) return "";
-  const bool now = budget.ceiling == budget.available;
   std::string text = "a host limit of " + FormatSize(requested) + " is more than the " +
                      FormatSize(budget.ceiling) + " that is there (" +
-                     (now ? budget.limited_by : "real RAM within the cgroup's limit") + "); ";
+                     (budget.ceiling_is.empty() ? budget.limited_by : budget.ceiling_is) + "); ";
   if (budget.bytes == 0) return text + "free memory on the host or raise that limit";
   return text + "use at most " + FormatSize(budget.ceiling) + ", or --host-limit auto for " +
          FormatSize(budget.bytes);

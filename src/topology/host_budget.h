@@ -37,6 +37,7 @@ struct HostBudget {
   bool egm = false;        // `available` is EGM, not the OS's memory
   bool estimated = false;  // `available` could not be read, only inferred
   std::string limited_by;  // what was the tightest, in words: "free memory of NUMA node 0"
+  std::string ceiling_is;  // what sets the ceiling, in words; empty: limited_by
 };
 
 // Never fails: where nothing can be read, bytes is 0 and limited_by says so.

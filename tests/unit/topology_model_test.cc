@@ -373,6 +373,8 @@ TEST(CheckHostLimit, TheCeilingIsRealRamWithinTheCgroup) {
   EXPECT_EQ(BudgetOf("container-cgroup2").ceiling, 28 * kGiB);
   const HostBudget server = BudgetOf("server-8gpu");
   EXPECT_EQ(server.ceiling, server.real_ram);
+  const std::string text = CheckHostLimit(server.ceiling + kGiB, server);
+  EXPECT_NE(text.find("all the real RAM of this machine"), std::string::npos) << text;
 }
 
 }  // namespace
