@@ -158,12 +158,12 @@ std::string NoRoom(Machine& machine, SleepCase* one) {
 Status MeasureSleep(Machine& machine, const SleepRequest& request, SleepResult* result) {
   for (const uint64_t bytes : request.sizes) {
     SleepCase one = MakeCase(bytes, request.allocations);
-    if (result->copies.both == 0) {
+    one.skipped = NoRoom(machine, &one);
+    if (one.skipped.empty() && result->copies.both == 0) {
       const Result<CopySpeeds> copies = MeasureCopies(machine.session(), one.bytes, request.rounds);
       if (!copies.ok()) return copies.status();
       result->copies = *copies;
     }
-    one.skipped = NoRoom(machine, &one);
     const Status status = one.skipped.empty() ? CaseBench(machine, request, &one).Run() : Status();
     if (status.code() == Code::kOutOfMemory) {
       one.skipped = fmt::format("the GPU or the host has less than {} free", FormatSize(one.bytes));
