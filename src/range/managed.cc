@@ -113,8 +113,7 @@ Status ManagedMemory::ClaimHost(uint64_t bytes) {
   const uint64_t used = budget_.used();
   const uint64_t on_host = BeyondHbm(used) - BeyondHbm(used - bytes);
   if (on_host == 0 || host_.ClaimOther(on_host)) return Status();
-  host_.Trim();  // chunks kept for reuse may be what is in the way
-  return host_.ClaimOther(on_host) ? Status() : Refuse(ManagedCap::Bound::kHost, bytes);
+  return Refuse(ManagedCap::Bound::kHost, bytes);
 }
 
 void ManagedMemory::Unclaim(uint64_t bytes) {

@@ -1,8 +1,10 @@
 #include "tier/host_tier.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/undo.h"
 #include "tier/device_tier.h"
 
 namespace headroom {
@@ -33,39 +35,39 @@ HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
       exportable_(ExportableHandleType(driver, 0)),
       views_(driver) {}
 
-Result<Chunk> HostTier::Create(uint64_t bytes) {
+// A kept chunk of `at_least` to `bytes` bytes, or a new one of `bytes`.
+Result<Chunk> HostTier::Get(uint64_t at_least, uint64_t bytes) {
   Chunk chunk;
-  if (!TakeKept(bytes, bytes, &chunk)) {
-    Status status = CreateNew(bytes, &chunk);
-    if (status.code() == Code::kOutOfMemory) {
-      Trim();  // kept chunks of other sizes may be what is in the way
-      status = CreateNew(bytes, &chunk);
-    }
-    if (!status.ok()) return status;
-  }
-  in_use_.Claim(chunk.bytes);
+  const Status status = WithRoom(bytes, [&] {
+    if (TakeKept(at_least, bytes, &chunk)) return Status();
+    const Status made = CreateNew(bytes, &chunk);
+    if (made.ok()) in_use_.Claim(bytes);
+    return made;
+  });
+  if (!status.ok()) return status;
   return chunk;
 }
 
-Result<Chunk> HostTier::CreateUpTo(uint64_t bytes) {
-  Chunk chunk;
-  if (TakeKeptUpTo(bytes, &chunk)) return chunk;
-  return Create(bytes);
+bool HostTier::ClaimOther(uint64_t bytes) {
+  return WithRoom(bytes, [&] { return ClaimShare(bytes); }).ok();
 }
 
-bool HostTier::TakeKeptUpTo(uint64_t bytes, Chunk* chunk) {
-  if (!TakeKept(0, bytes, chunk)) return false;
-  in_use_.Claim(chunk->bytes);
-  return true;
+// What `take` gives. Where that has no room, kept chunks that it cannot use may be what is in the way.
+template <typename Take>
+Status HostTier::WithRoom(uint64_t bytes, Take take) {
+  Status status = take();
+  if (status.code() != Code::kOutOfMemory) return status;
+  MutexLock lock(stock_mutex_);
+  do {
+    status = take();
+  } while (status.code() == Code::kOutOfMemory && TrimBy(bytes) > 0);
+  return status;
 }
 
 bool HostTier::TakeSmallestKept(Chunk* chunk) {
-  {
-    MutexLock lock(mutex_);
-    if (kept_.empty()) return false;
-    HandOut(kept_.begin(), chunk);
-  }
-  in_use_.Claim(chunk->bytes);
+  MutexLock lock(mutex_);
+  if (kept_.empty()) return false;
+  HandOut(kept_.begin(), chunk);
   return true;
 }
 
@@ -73,10 +75,10 @@ Status HostTier::Release(const Chunk& chunk) {
   bool kept = false;
   if (!chunk.exported) {
     MutexLock lock(mutex_);
-    if (kept_bytes_ + chunk.bytes <= share_.keep_limit) {
-      kept_.emplace(chunk.bytes, chunk);
-      kept_bytes_ += chunk.bytes;
-      kept = true;
+    kept = kept_bytes_ + chunk.bytes <= share_.keep_limit;
+    if (kept) {
+      stock_bytes_ += chunk.bytes;
+      Keep(chunk);
     }
   }
   if (!kept) {
@@ -88,51 +90,94 @@ Status HostTier::Release(const Chunk& chunk) {
 }
 
 void HostTier::Trim() {
-  std::multimap<uint64_t, Chunk> kept;
-  {
-    MutexLock lock(mutex_);
-    kept.swap(kept_);
-    kept_bytes_ = 0;
+  MutexLock lock(stock_mutex_);
+  TrimBy(UINT64_MAX);
+}
+
+// Destroys kept chunks, one after the other, until `bytes` came back or none is left; returns how many did.
+uint64_t HostTier::TrimBy(uint64_t bytes) {
+  uint64_t back = 0;
+  std::vector<Chunk> failed;
+  for (Chunk chunk; back < bytes && TakeToDestroy(bytes - back, &chunk);) {
+    if (Destroy(chunk).ok()) {
+      stock_bytes_ -= chunk.bytes;
+      back += chunk.bytes;
+    } else {
+      failed.push_back(chunk);
+    }
   }
-  for (const auto& [bytes, chunk] : kept) {
-    if (Destroy(chunk).ok()) continue;
-    MutexLock lock(mutex_);  // still ours: keep it for the next try
-    kept_.emplace(bytes, chunk);
-    kept_bytes_ += bytes;
-  }
+  MutexLock lock(mutex_);
+  for (const Chunk& chunk : failed) Keep(chunk);  // still ours, for the next try
+  return back;
+}
+
+// The smallest kept chunk of at least `bytes`; where there is none, the largest.
+bool HostTier::TakeToDestroy(uint64_t bytes, Chunk* chunk) {
+  MutexLock lock(mutex_);
+  if (kept_.empty()) return false;
+  const auto enough = kept_.lower_bound(bytes);
+  *chunk = TakeOut(enough != kept_.end() ? enough : std::prev(enough));
+  return true;
 }
 
 // One that cannot be shown is of use all the same.
 bool HostTier::CreateKept(uint64_t bytes, CUdevice device) {
+  MutexLock making(stock_mutex_);
+  if (!ClaimShare(bytes).ok()) return false;
+  stock_bytes_ += bytes;
   Chunk chunk;
-  if (!CreateNew(bytes, &chunk).ok()) return false;
+  if (!CreateClaimed(bytes, &chunk).ok()) {
+    stock_bytes_ -= bytes;
+    return false;
+  }
   if (device >= 0) (void)views_.Show({chunk}, device);
   MutexLock lock(mutex_);
-  kept_.emplace(chunk.bytes, chunk);
-  kept_bytes_ += chunk.bytes;
+  Keep(chunk);
   return true;
 }
 
-uint64_t HostTier::Free() const { return share_.Unclaimed() + kept_bytes_.load(std::memory_order_relaxed); }
+// What is claimed or given back between the looks is counted twice rather than not at all: who asked for
+// too much is told so by Create, and who was told too little would not ask.
+uint64_t HostTier::Free() const {
+  const uint64_t before = stock_bytes_;
+  const uint64_t unclaimed = share_.Unclaimed();
+  return unclaimed + std::max<uint64_t>(before, stock_bytes_);
+}
 
 // The largest kept chunk of `at_least` to `at_most` bytes.
 bool HostTier::TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk) {
   MutexLock lock(mutex_);
-  auto next = kept_.upper_bound(at_most);
+  const auto next = kept_.upper_bound(at_most);
   if (next == kept_.begin() || std::prev(next)->first < at_least) return false;
   HandOut(std::prev(next), chunk);
   return true;
 }
 
-void HostTier::HandOut(std::multimap<uint64_t, Chunk>::iterator kept, Chunk* chunk) {
-  *chunk = kept->second;
+void HostTier::HandOut(Kept::iterator kept, Chunk* chunk) {
+  *chunk = TakeOut(kept);
+  stock_bytes_ -= chunk->bytes;
+  in_use_.Claim(chunk->bytes);
+}
+
+Chunk HostTier::TakeOut(Kept::iterator kept) {
+  const Chunk chunk = kept->second;
   kept_.erase(kept);
-  kept_bytes_ -= chunk->bytes;
+  kept_bytes_ -= chunk.bytes;
+  return chunk;
+}
+
+void HostTier::Keep(const Chunk& chunk) {
+  kept_.emplace(chunk.bytes, chunk);
+  kept_bytes_ += chunk.bytes;
 }
 
 Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {
-  if (!ClaimShare(bytes)) return Status(Code::kOutOfMemory, "the host budget is used up");
-  Undo give_back([&] { ReleaseShare(bytes); });
+  const Status claimed = ClaimShare(bytes);
+  return claimed.ok() ? CreateClaimed(bytes, chunk) : claimed;
+}
+
+// On failure the claim is given back.
+Status HostTier::CreateClaimed(uint64_t bytes, Chunk* chunk) {
   CUmemAllocationProp properties{};
   properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
   properties.location.type = CU_MEM_LOCATION_TYPE_HOST_NUMA;
@@ -140,9 +185,8 @@ Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {
   properties.requestedHandleTypes = exportable_;
   *chunk = {0, bytes, Tier::kHost, numa_node_};
   const CUresult result = driver_.MemCreate(&chunk->handle, bytes, &properties, 0);
-  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemCreate on the host");
-  give_back.Dismiss();
-  return Status();
+  if (result != CUDA_SUCCESS) ReleaseShare(bytes);
+  return DriverStatus(result, "cuMemCreate on the host");
 }
 
 Status HostTier::Destroy(const Chunk& chunk) {
@@ -154,13 +198,15 @@ Status HostTier::Destroy(const Chunk& chunk) {
   return Status();
 }
 
-bool HostTier::ClaimShare(uint64_t bytes) {
-  if (share_.ledger == nullptr) return share_.local.Claim(bytes);
+Status HostTier::ClaimShare(uint64_t bytes) {
+  const Status full(Code::kOutOfMemory, "the host budget is used up");
+  if (share_.ledger == nullptr) return share_.local.Claim(bytes) ? Status() : full;
   const Status status = share_.ledger->Claim(bytes, share_.limit);
-  if (!status.ok() && status.code() != Code::kOutOfMemory) {
+  if (status.ok()) return status;
+  if (status.code() != Code::kOutOfMemory) {
     Log(LogLevel::kWarn, "the node ledger failed (%s); no more host memory is taken", status.what());
   }
-  return status.ok();
+  return full;
 }
 
 void HostTier::ReleaseShare(uint64_t bytes) {

@@ -46,14 +46,14 @@ class HostTier {
 
   // A chunk of `bytes` (a multiple of kGranularity), kept or new, that can be
   // exported as a POSIX descriptor where the driver can do that. kOutOfMemory when
-  // the limit or the driver has no more. Contents are undefined.
-  Result<Chunk> Create(uint64_t bytes);
+  // the limit or the driver has no more, kept chunks given back. Contents are undefined.
+  Result<Chunk> Create(uint64_t bytes) { return Get(bytes, bytes); }
   // The same, but rather than create memory it hands out a smaller chunk that is
   // kept. For pieces that may consist of several.
-  Result<Chunk> CreateUpTo(uint64_t bytes);
+  Result<Chunk> CreateUpTo(uint64_t bytes) { return Get(0, bytes); }
   // A chunk that is kept, none created: the largest of at most `bytes`, or the smallest there is.
   // False: no such one.
-  bool TakeKeptUpTo(uint64_t bytes, Chunk* chunk);
+  bool TakeKeptUpTo(uint64_t bytes, Chunk* chunk) { return TakeKept(0, bytes, chunk); }
   bool TakeSmallestKept(Chunk* chunk);
   // Takes the chunk back, unmapped by now: keeps it, unless it was exported, or gives
   // it to the driver. On failure nothing changed; try again.
@@ -69,8 +69,8 @@ class HostTier {
   void EndLoan(uint64_t bytes) { lent_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
   uint64_t lent_bytes() const { return lent_bytes_.load(std::memory_order_relaxed); }
 
-  // Counts host memory that is no chunk, such as managed memory's. False: no room.
-  bool ClaimOther(uint64_t bytes) { return ClaimShare(bytes); }
+  // Counts host memory that is no chunk, such as managed memory's. False: no room, kept chunks given back.
+  bool ClaimOther(uint64_t bytes);
   void ReleaseOther(uint64_t bytes) { ReleaseShare(bytes); }
 
   // Bytes that may still be handed out, kept ones included.
@@ -86,11 +86,21 @@ class HostTier {
   HostViews& views() { return views_; }
 
  private:
+  using Kept = std::multimap<uint64_t, Chunk>;  // by size
+
+  Result<Chunk> Get(uint64_t at_least, uint64_t bytes);
+  template <typename Take>
+  Status WithRoom(uint64_t bytes, Take take);
   bool TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk);
-  void HandOut(std::multimap<uint64_t, Chunk>::iterator kept, Chunk* chunk) HEADROOM_REQUIRES(mutex_);
+  bool TakeToDestroy(uint64_t bytes, Chunk* chunk);
+  void HandOut(Kept::iterator kept, Chunk* chunk) HEADROOM_REQUIRES(mutex_);
+  Chunk TakeOut(Kept::iterator kept) HEADROOM_REQUIRES(mutex_);
+  void Keep(const Chunk& chunk) HEADROOM_REQUIRES(mutex_);
+  uint64_t TrimBy(uint64_t bytes) HEADROOM_REQUIRES(stock_mutex_);
   Status CreateNew(uint64_t bytes, Chunk* chunk);
+  Status CreateClaimed(uint64_t bytes, Chunk* chunk);
   Status Destroy(const Chunk& chunk);
-  bool ClaimShare(uint64_t bytes);
+  Status ClaimShare(uint64_t bytes);
   void ReleaseShare(uint64_t bytes);
 
   const Driver& driver_;
@@ -98,9 +108,13 @@ class HostTier {
   HostShare& share_;
   const CUmemAllocationHandleType exportable_;
   Budget in_use_{Budget::kUnlimited};
-  mutable Mutex mutex_;
-  std::multimap<uint64_t, Chunk> kept_ HEADROOM_GUARDED_BY(mutex_);  // by size
-  std::atomic<uint64_t> kept_bytes_{0};                              // written under mutex_
+  // Held while the driver creates chunks to be kept or destroys such: who finds no room waits for that.
+  Mutex stock_mutex_;
+  // What is claimed for kept chunks: of those, and of one that is just created or destroyed.
+  std::atomic<uint64_t> stock_bytes_{0};
+  mutable Mutex mutex_;  // never held during a driver call
+  Kept kept_ HEADROOM_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> kept_bytes_{0};  // written under mutex_
   std::atomic<uint64_t> lent_bytes_{0};
   HostViews views_;
 };

@@ -5,6 +5,7 @@
 
 #include <cuda.h>
 
+#include <functional>
 #include <map>
 #include <mutex>
 
@@ -29,6 +30,8 @@ struct FakeMemory {
   std::map<CUdeviceptr, CUmemGenericAllocationHandle> mapped;  // by address
   int accesses = 0;                                            // cuMemSetAccess calls that succeeded
   int last_device = -1;                                        // of the last of them
+  std::function<void()> in_create;                             // cuMemCreate begins with it
+  std::function<void()> in_release;                            // cuMemRelease
 };
 
 inline FakeMemory& Fake() {
@@ -56,6 +59,8 @@ inline Driver FakeDriver() {
   };
   driver.MemCreate = [](CUmemGenericAllocationHandle* out, size_t bytes, const CUmemAllocationProp* prop,
                         unsigned long long) {
+    const auto begin = Fake().in_create;
+    if (begin) begin();
     const std::lock_guard lock(FakeMutex());
     FakeMemory& fake = Fake();
     const bool host = prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE;
@@ -106,6 +111,8 @@ inline Driver FakeDriver() {
     return Fake().mapped.erase(va) == 1 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   };
   driver.MemRelease = [](CUmemGenericAllocationHandle handle) {
+    const auto begin = Fake().in_release;
+    if (begin) begin();
     const std::lock_guard lock(FakeMutex());
     FakeMemory& fake = Fake();
     if (fake.fail_releases > 0) {

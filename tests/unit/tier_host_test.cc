@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "tier/host_ahead.h"
 #include "tier/host_tier.h"
@@ -111,6 +113,64 @@ TEST_P(HostTierTest, KeptChunksOfOtherSizesMakeRoom) {
   EXPECT_EQ(Claimed(), 90 * kMiB);
   EXPECT_EQ(Fake().live.size(), 1u);
   EXPECT_TRUE(tier_->Release(*large).ok());
+}
+
+TEST_P(HostTierTest, ARequestTakesNoMoreOfWhatIsKeptThanItNeeds) {
+  for (const uint64_t mib : {12, 32, 52}) ASSERT_TRUE(tier_->CreateKept(mib * kMiB));
+  const Result<Chunk> first = tier_->Create(20 * kMiB);  // one of 32 goes
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(tier_->kept_bytes(), 64 * kMiB);
+  const Result<Chunk> second = tier_->Create(16 * kMiB);  // what that left
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(tier_->kept_bytes(), 64 * kMiB);
+  const Result<Chunk> third = tier_->Create(60 * kMiB);  // no one will do
+  ASSERT_TRUE(third.ok());
+  EXPECT_EQ(tier_->kept_bytes(), 0u);
+  for (const auto& chunk : {first, second, third}) EXPECT_TRUE(tier_->Release(Exported(*chunk)).ok());
+}
+
+TEST_P(HostTierTest, WhatIsGivenBackCountsAsFreeAllTheTime) {
+  for (const uint64_t mib : {10, 20, 30}) ASSERT_TRUE(tier_->CreateKept(mib * kMiB));
+  std::vector<uint64_t> free;
+  Fake().in_release = [&] { free.push_back(tier_->Free()); };
+  tier_->Trim();
+  EXPECT_EQ(free, std::vector<uint64_t>(3, kLimit));
+}
+
+TEST_P(HostTierTest, WhatIsCreatedAheadCountsAsFreeAllTheTime) {
+  uint64_t free = 0;
+  Fake().in_create = [&] { free = tier_->Free(); };
+  ASSERT_TRUE(tier_->CreateKept(30 * kMiB));
+  EXPECT_EQ(free, kLimit);
+  Fake().host_capacity = Fake().host_used;
+  EXPECT_FALSE(tier_->CreateKept(30 * kMiB));
+  EXPECT_EQ(tier_->Free(), kLimit);
+}
+
+TEST_P(HostTierTest, ARequestWaitsForWhatIsJustGivenBack) {
+  ASSERT_TRUE(tier_->CreateKept(90 * kMiB));
+  std::atomic<bool> got{false};
+  std::thread other;
+  Fake().in_release = [&] {
+    other = std::thread([&] { got = tier_->Create(60 * kMiB).ok(); });
+    usleep(50000);  // it may have asked by now
+  };
+  tier_->Trim();
+  other.join();
+  EXPECT_TRUE(got);
+}
+
+TEST_P(HostTierTest, ARequestWaitsForWhatIsJustCreatedAhead) {
+  std::atomic<bool> got{false};
+  std::thread other;
+  Fake().in_create = [&] {
+    Fake().in_create = nullptr;
+    other = std::thread([&] { got = tier_->Create(60 * kMiB).ok(); });
+    usleep(50000);
+  };
+  ASSERT_TRUE(tier_->CreateKept(64 * kMiB));
+  other.join();
+  EXPECT_TRUE(got);
 }
 
 TEST_P(HostTierTest, KeptChunksServeLargerPieces) {
