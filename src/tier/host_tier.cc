@@ -33,7 +33,15 @@ HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
       numa_node_(numa_node),
       share_(share),
       exportable_(ExportableHandleType(driver, 0)),
-      views_(driver) {}
+      views_(driver) {
+  MutexLock lock(share_.stock_mutex_);
+  share_.tiers_.push_back(this);
+}
+
+HostTier::~HostTier() {
+  MutexLock lock(share_.stock_mutex_);
+  share_.tiers_.erase(std::find(share_.tiers_.begin(), share_.tiers_.end(), this));
+}
 
 // A kept chunk of `at_least` to `bytes` bytes, or a new one of `bytes`.
 Result<Chunk> HostTier::Get(uint64_t at_least, uint64_t bytes) {
@@ -57,11 +65,20 @@ template <typename Take>
 Status HostTier::WithRoom(uint64_t bytes, Take take) {
   Status status = take();
   if (status.code() != Code::kOutOfMemory) return status;
-  MutexLock lock(stock_mutex_);
+  MutexLock lock(share_.stock_mutex_);
   do {
     status = take();
-  } while (status.code() == Code::kOutOfMemory && TrimBy(bytes) > 0);
+  } while (status.code() == Code::kOutOfMemory && MakeRoom(bytes, status) > 0);
   return status;
+}
+
+// Other nodes' chunks are in the way of the limit alone, not of this node's memory.
+uint64_t HostTier::MakeRoom(uint64_t bytes, const Status& why) {
+  uint64_t back = TrimBy(bytes);
+  for (HostTier* tier : share_.tiers_) {
+    if (back < bytes && tier != this && why.native() == 0) back += tier->TrimBy(bytes - back);
+  }
+  return back;
 }
 
 bool HostTier::TakeSmallestKept(Chunk* chunk) {
@@ -77,7 +94,7 @@ Status HostTier::Release(const Chunk& chunk) {
     MutexLock lock(mutex_);
     kept = kept_bytes_ + chunk.bytes <= share_.keep_limit;
     if (kept) {
-      stock_bytes_ += chunk.bytes;
+      share_.stock_bytes_ += chunk.bytes;
       Keep(chunk);
     }
   }
@@ -90,17 +107,18 @@ Status HostTier::Release(const Chunk& chunk) {
 }
 
 void HostTier::Trim() {
-  MutexLock lock(stock_mutex_);
+  MutexLock lock(share_.stock_mutex_);
   TrimBy(UINT64_MAX);
 }
 
 // Destroys kept chunks, one after the other, until `bytes` came back or none is left; returns how many did.
+// The share's stock_mutex_ is held.
 uint64_t HostTier::TrimBy(uint64_t bytes) {
   uint64_t back = 0;
   std::vector<Chunk> failed;
   for (Chunk chunk; back < bytes && TakeToDestroy(bytes - back, &chunk);) {
     if (Destroy(chunk).ok()) {
-      stock_bytes_ -= chunk.bytes;
+      share_.stock_bytes_ -= chunk.bytes;
       back += chunk.bytes;
     } else {
       failed.push_back(chunk);
@@ -122,12 +140,12 @@ bool HostTier::TakeToDestroy(uint64_t bytes, Chunk* chunk) {
 
 // One that cannot be shown is of use all the same.
 bool HostTier::CreateKept(uint64_t bytes, CUdevice device) {
-  MutexLock making(stock_mutex_);
+  MutexLock making(share_.stock_mutex_);
   if (!ClaimShare(bytes).ok()) return false;
-  stock_bytes_ += bytes;
+  share_.stock_bytes_ += bytes;
   Chunk chunk;
   if (!CreateClaimed(bytes, &chunk).ok()) {
-    stock_bytes_ -= bytes;
+    share_.stock_bytes_ -= bytes;
     return false;
   }
   if (device >= 0) (void)views_.Show({chunk}, device);
@@ -139,9 +157,9 @@ bool HostTier::CreateKept(uint64_t bytes, CUdevice device) {
 // What is claimed or given back between the looks is counted twice rather than not at all: who asked for
 // too much is told so by Create, and who was told too little would not ask.
 uint64_t HostTier::Free() const {
-  const uint64_t before = stock_bytes_;
+  const uint64_t before = share_.stock_bytes_;
   const uint64_t unclaimed = share_.Unclaimed();
-  return unclaimed + std::max<uint64_t>(before, stock_bytes_);
+  return unclaimed + std::max<uint64_t>(before, share_.stock_bytes_);
 }
 
 // The largest kept chunk of `at_least` to `at_most` bytes.
@@ -155,7 +173,7 @@ bool HostTier::TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk) {
 
 void HostTier::HandOut(Kept::iterator kept, Chunk* chunk) {
   *chunk = TakeOut(kept);
-  stock_bytes_ -= chunk->bytes;
+  share_.stock_bytes_ -= chunk->bytes;
   in_use_.Claim(chunk->bytes);
 }
 

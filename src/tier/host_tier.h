@@ -7,6 +7,7 @@
 #pragma once
 
 #include <map>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/status.h"
@@ -18,8 +19,10 @@
 
 namespace headroom {
 
-// What the host tiers of this process share. `ledger` is null where there is no
-// shared memory; `local` then stands in for it.
+class HostTier;
+
+// What the host tiers of this process share: what one keeps is in the way of the others, and is given back
+// for them. `ledger` is null where there is no shared memory; `local` then stands in for it.
 struct HostShare {
   HostShare(uint64_t limit_bytes, uint64_t keep_bytes, Ledger* node_ledger)
       : limit(limit_bytes), keep_limit(keep_bytes), ledger(node_ledger), local(limit_bytes) {}
@@ -38,11 +41,21 @@ struct HostShare {
  private:
   std::atomic<uint64_t> others_{0};  // bytes claimed by other processes, at others_time_
   std::atomic<uint64_t> others_time_{0};
+
+  friend HostTier;
+  // Held while the driver creates chunks to be kept or destroys such: who finds no room waits for that.
+  Mutex stock_mutex_;
+  std::vector<HostTier*> tiers_ HEADROOM_GUARDED_BY(stock_mutex_);
+  // What is claimed for kept chunks: of those, and of one that is just created or destroyed.
+  std::atomic<uint64_t> stock_bytes_{0};
 };
 
 class HostTier {
  public:
   HostTier(const Driver& driver, int numa_node, HostShare& share);
+  ~HostTier();
+  HostTier(const HostTier&) = delete;
+  HostTier& operator=(const HostTier&) = delete;
 
   // A chunk of `bytes` (a multiple of kGranularity), kept or new, that can be
   // exported as a POSIX descriptor where the driver can do that. kOutOfMemory when
@@ -73,7 +86,7 @@ class HostTier {
   bool ClaimOther(uint64_t bytes);
   void ReleaseOther(uint64_t bytes) { ReleaseShare(bytes); }
 
-  // Bytes that may still be handed out, kept ones included.
+  // Bytes that may still be handed out, kept ones included, those of other nodes, too.
   uint64_t Free() const;
   // Has the next Free() look again at what other processes hold.
   void Refresh() { share_.Refresh(); }
@@ -96,7 +109,8 @@ class HostTier {
   void HandOut(Kept::iterator kept, Chunk* chunk) HEADROOM_REQUIRES(mutex_);
   Chunk TakeOut(Kept::iterator kept) HEADROOM_REQUIRES(mutex_);
   void Keep(const Chunk& chunk) HEADROOM_REQUIRES(mutex_);
-  uint64_t TrimBy(uint64_t bytes) HEADROOM_REQUIRES(stock_mutex_);
+  uint64_t MakeRoom(uint64_t bytes, const Status& why) HEADROOM_REQUIRES(share_.stock_mutex_);
+  uint64_t TrimBy(uint64_t bytes);
   Status CreateNew(uint64_t bytes, Chunk* chunk);
   Status CreateClaimed(uint64_t bytes, Chunk* chunk);
   Status Destroy(const Chunk& chunk);
@@ -108,10 +122,6 @@ class HostTier {
   HostShare& share_;
   const CUmemAllocationHandleType exportable_;
   Budget in_use_{Budget::kUnlimited};
-  // Held while the driver creates chunks to be kept or destroys such: who finds no room waits for that.
-  Mutex stock_mutex_;
-  // What is claimed for kept chunks: of those, and of one that is just created or destroyed.
-  std::atomic<uint64_t> stock_bytes_{0};
   mutable Mutex mutex_;  // never held during a driver call
   Kept kept_ HEADROOM_GUARDED_BY(mutex_);
   std::atomic<uint64_t> kept_bytes_{0};  // written under mutex_

@@ -270,6 +270,25 @@ TEST_P(HostTierTest, TiersOfOneShareHaveOneLimit) {
   EXPECT_TRUE(tier_->Release(here).ok());
 }
 
+TEST_P(HostTierTest, WhatOneNodeKeepsIsFreeToTheOthers) {
+  HostTier other(driver_, 0, *share_);
+  for (const uint64_t mib : {40, 50}) ASSERT_TRUE(tier_->CreateKept(mib * kMiB));
+  EXPECT_EQ(other.Free(), kLimit);
+  const Result<Chunk> there = other.Create(45 * kMiB);
+  ASSERT_TRUE(there.ok());
+  EXPECT_EQ(Fake().last.location.id, 0);
+  EXPECT_EQ(tier_->kept_bytes(), 40 * kMiB);
+  EXPECT_TRUE(other.Release(*there).ok());
+}
+
+TEST_P(HostTierTest, ANodeWithoutMemoryTakesNothingFromTheOthers) {
+  HostTier other(driver_, 0, *share_);
+  ASSERT_TRUE(tier_->CreateKept(40 * kMiB));
+  Fake().host_capacity = Fake().host_used;
+  EXPECT_EQ(other.Create(20 * kMiB).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(tier_->kept_bytes(), 40 * kMiB);
+}
+
 INSTANTIATE_TEST_SUITE_P(Sharing, HostTierTest, testing::Bool(),
                          [](const auto& test) { return test.param ? "Ledger" : "Alone"; });
 
