@@ -56,7 +56,10 @@ void TellData(const std::vector<Placed*>& by_age) {
 // Room in the other tiers, the fastest first.
 class Elsewhere {
  public:
-  explicit Elsewhere(const ChunkSource& source) : states_(source.States()) { states_.erase(states_.begin()); }
+  Elsewhere(const ChunkSource& source, bool with_peers) : states_(source.States()) {
+    states_.erase(states_.begin());
+    std::erase_if(states_, [=](const TierState& state) { return state.tier == Tier::kPeer && !with_peers; });
+  }
 
   // A tier that has room for `bytes`; null if none has.
   TierState* For(uint64_t bytes) {
@@ -71,7 +74,8 @@ class Elsewhere {
 };
 
 // The chunks of `all` that make up `bytes` of HBM, coldest first.
-std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource& source, uint64_t bytes) {
+std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource& source, uint64_t bytes,
+                              bool with_peers) {
   std::vector<Placed*> victims;
   std::copy_if(all.begin(), all.end(), std::back_inserter(victims),
                [](const Placed* placed) { return MayGiveWay(*placed); });
@@ -79,7 +83,7 @@ std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource
             [](const Placed* a, const Placed* b) { return a->order < b->order; });
   TellData(victims);
   std::sort(victims.begin(), victims.end(), Colder);
-  Elsewhere elsewhere(source);
+  Elsewhere elsewhere(source, with_peers);
   std::vector<Part> parts;
   uint64_t picked = 0;
   for (Placed* victim : victims) {
@@ -117,6 +121,13 @@ std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, u
     }
   }
   return parts;
+}
+
+// Had a peer less room than its budget says? It may be that other processes use it.
+bool PeerWasFull(const std::vector<Part>& parts) {
+  return std::any_of(parts.begin(), parts.end(), [](const Part& part) {
+    return part.tier == Tier::kPeer && part.status.code() == Code::kOutOfMemory;
+  });
 }
 
 uint64_t Moved(const std::vector<Part>& parts) {
@@ -198,10 +209,13 @@ uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes) {
   }
   uint64_t moved = 0;
   WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
-    std::vector<Part> parts = PickVictims(all, device.source, bytes);
-    const Status status = MoveParts(rt, device, &parts);
-    if (!status.ok()) Log(LogLevel::kInfo, "large data did not give way: %s", status.what());
-    moved = Moved(parts);
+    for (const bool with_peers : {true, false}) {
+      std::vector<Part> parts = PickVictims(all, device.source, bytes - moved, with_peers);
+      const Status status = MoveParts(rt, device, &parts);
+      if (!status.ok()) Log(LogLevel::kInfo, "large data did not give way: %s", status.what());
+      moved += Moved(parts);
+      if (moved >= bytes || !PeerWasFull(parts)) break;
+    }
   });
   if (moved > 0) NoteDisplacement(device);
   device.counts.displaced.fetch_add(moved, std::memory_order_relaxed);
