@@ -7,6 +7,7 @@
 #include "driver/in_context.h"
 #include "runtime/device_context.h"
 #include "runtime/intent.h"
+#include "runtime/pick.h"
 
 namespace headroom {
 namespace {
@@ -15,113 +16,6 @@ namespace {
 // to and fro.
 constexpr uint64_t kFirstWait = 1000000000;  // nanoseconds
 constexpr uint64_t kLongestWait = 60 * kFirstWait;
-
-bool MayGiveWay(const Placed& placed) { return placed.hint != Hint::kHot && Movable(placed); }
-
-int Warmth(const Placed& placed) {
-  switch (placed.hint) {
-    case Hint::kCold: return 0;
-    case Hint::kStream: return 1;
-    case Hint::kNone: return 2;
-    case Hint::kHot: return 3;
-  }
-  return 3;
-}
-
-// Below this, memory is rather a library's workspace than data.
-constexpr uint64_t kData = 64 * kMiB;
-
-// The coldest first; of those alike data before workspaces, and the oldest first.
-bool Colder(const Placed* a, const Placed* b) {
-  if (Warmth(*a) != Warmth(*b)) return Warmth(*a) < Warmth(*b);
-  if (a->data != b->data) return a->data;
-  return a->order < b->order;
-}
-
-// Tells data from workspaces. Of memory that comes in pieces of one size (expandable
-// segments) size says nothing; there what is made first and still lives is often
-// a workspace, so that much of it counts as one.
-void TellData(const std::vector<Placed*>& by_age) {
-  constexpr uint64_t kWorkspaces = 2 * kData;
-  uint64_t pieces = 0;
-  for (Placed* placed : by_age) {
-    const uint64_t bytes = BytesOf(placed->chunks);
-    placed->data = bytes >= kData;
-    if (placed->data || !placed->in_pieces) continue;
-    pieces += bytes;
-    placed->data = pieces > kWorkspaces;
-  }
-}
-
-// Room in the other tiers, the fastest first.
-class Elsewhere {
- public:
-  Elsewhere(const ChunkSource& source, bool with_peers) : states_(source.States()) {
-    states_.erase(states_.begin());
-    std::erase_if(states_, [=](const TierState& state) { return state.tier == Tier::kPeer && !with_peers; });
-  }
-
-  // A tier that has room for `bytes`; null if none has.
-  TierState* For(uint64_t bytes) {
-    for (TierState& state : states_) {
-      if (state.free >= bytes) return &state;
-    }
-    return nullptr;
-  }
-
- private:
-  std::vector<TierState> states_;
-};
-
-// The chunks of `all` that make up `bytes` of HBM, coldest first.
-std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource& source, uint64_t bytes,
-                              bool with_peers) {
-  std::vector<Placed*> victims;
-  std::copy_if(all.begin(), all.end(), std::back_inserter(victims),
-               [](const Placed* placed) { return MayGiveWay(*placed); });
-  std::sort(victims.begin(), victims.end(),
-            [](const Placed* a, const Placed* b) { return a->order < b->order; });
-  TellData(victims);
-  std::sort(victims.begin(), victims.end(), Colder);
-  Elsewhere elsewhere(source, with_peers);
-  std::vector<Part> parts;
-  uint64_t picked = 0;
-  for (Placed* victim : victims) {
-    for (size_t i = 0; i < victim->chunks.size() && picked < bytes; ++i) {
-      const Chunk& chunk = victim->chunks[i];
-      if (chunk.tier != Tier::kDevice) continue;
-      TierState* to = elsewhere.For(chunk.bytes);
-      if (to == nullptr) continue;
-      to->free -= chunk.bytes;
-      picked += chunk.bytes;
-      parts.push_back({victim, i, i + 1, to->tier, to->place, 0, Status()});
-    }
-  }
-  return parts;
-}
-
-// The chunks outside HBM of what belongs there, the youngest first, `bytes` at most, and of these no
-// more than the one that makes up `slice`.
-std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, uint64_t slice = UINT64_MAX) {
-  std::vector<Placed*> away;
-  std::copy_if(all.begin(), all.end(), std::back_inserter(away), [](const Placed* placed) {
-    return placed->wants_device && Movable(*placed) &&
-           BytesIn(Tier::kDevice, *placed) < BytesOf(placed->chunks);
-  });
-  std::sort(away.begin(), away.end(), [](const Placed* a, const Placed* b) { return Colder(b, a); });
-  std::vector<Part> parts;
-  for (Placed* placed : away) {
-    for (size_t i = 0; i < placed->chunks.size(); ++i) {
-      const Chunk& chunk = placed->chunks[i];
-      if (chunk.tier == Tier::kDevice) continue;
-      if (chunk.bytes > bytes || slice == 0) return parts;
-      bytes -= chunk.bytes;
-      slice -= std::min(slice, chunk.bytes);
-      parts.push_back({placed, i, i + 1, Tier::kDevice, placed->device, 0, Status()});
-    }
-  }
-  return parts;
-}
 
 // Had a peer less room than its budget says? It may be that other processes use it.
 bool PeerWasFull(const std::vector<Part>& parts) {

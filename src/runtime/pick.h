@@ -1,0 +1,20 @@
+// What moves: large data that gives way to what is asked for now, and what goes back to HBM.
+#pragma once
+
+#include "range/chunk_source.h"
+#include "range/mover.h"
+
+namespace headroom {
+
+bool MayGiveWay(const Placed& placed);
+
+// The chunks of `all` that make up `bytes` of HBM, coldest first, and where they find room: on peers, if
+// `with_peers`, or on the host.
+std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource& source, uint64_t bytes,
+                              bool with_peers);
+
+// The chunks outside HBM of what belongs there, the youngest first, `bytes` at most, and of these no
+// more than the one that makes up `slice`.
+std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, uint64_t slice = UINT64_MAX);
+
+}  // namespace headroom
