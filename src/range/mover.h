@@ -71,8 +71,8 @@ class Mover {
   void Run(CUcontext context, std::vector<Relocation>* batch);
 
   // The same for parts of what `source` has given out, no two of which overlap and
-  // those of one Placed in address order. Cuts them into relocations, lets both directions run
-  // at once, and enters the new chunks.
+  // those of one Placed side by side in the list, in address order. Cuts them into relocations, lets both
+  // directions run at once, and enters the new chunks.
   void Move(CUcontext context, ChunkSource& source, std::vector<Part>* parts);
 
  private:

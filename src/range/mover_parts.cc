@@ -41,12 +41,68 @@ Relocation MakeRelocation(const Part& part, size_t first, size_t end, uint64_t o
   return move;
 }
 
-// Puts the new chunks where the old ones were in the list.
-void Enter(const Cut& cut, const Relocation& move) {
-  std::vector<Chunk>& chunks = cut.part->placed->chunks;
-  const auto at = chunks.begin() + static_cast<ptrdiff_t>(cut.first);
-  const auto next = chunks.erase(at, at + static_cast<ptrdiff_t>(cut.count));
-  chunks.insert(next, move.now.begin(), move.now.end());
+// Cuts parts into relocations. The place in a Placed goes on from one of its parts to the next.
+class Cutter {
+ public:
+  Cutter(ChunkSource& source, std::vector<Relocation>* moves, std::vector<Cut>* cuts)
+      : source_(source), moves_(*moves), cuts_(*cuts) {}
+
+  void Add(Part* part) {
+    if (part->placed != placed_ || part->first < at_) StartOf(part->placed);
+    Pass(part->first);
+    while (at_ < part->end) {
+      const size_t end = EndOfRun(*part, at_);
+      if (placed_->chunks[at_].tier != part->tier) {
+        moves_.push_back(MakeRelocation(*part, at_, end, offset_, source_));
+        cuts_.push_back({part, at_, end - at_});
+      }
+      Pass(end);
+    }
+  }
+
+ private:
+  void StartOf(Placed* placed) {
+    placed_ = placed;
+    at_ = 0;
+    offset_ = 0;
+  }
+  void Pass(size_t end) {
+    while (at_ < end) offset_ += placed_->chunks[at_++].bytes;
+  }
+
+  ChunkSource& source_;
+  std::vector<Relocation>& moves_;
+  std::vector<Cut>& cuts_;
+  Placed* placed_ = nullptr;
+  size_t at_ = 0;        // chunks of placed_ that were passed
+  uint64_t offset_ = 0;  // their bytes
+};
+
+void Note(const Relocation& move, Part* part) {
+  if (move.status.ok()) {
+    part->moved += BytesOf(move.now);
+  } else if (part->status.ok()) {
+    part->status = move.status;
+  }
+}
+
+// Enters what came of the cuts [first, end), which are of one Placed and in address order.
+void Enter(const std::vector<Cut>& cuts, const std::vector<Relocation>& moves, size_t first, size_t end) {
+  Placed& placed = *cuts[first].part->placed;
+  const std::vector<Chunk>& old = placed.chunks;
+  std::vector<Chunk> chunks;
+  chunks.reserve(old.size());
+  auto from = old.begin();
+  for (size_t i = first; i < end; ++i) {
+    const auto moved = old.begin() + static_cast<ptrdiff_t>(cuts[i].first);
+    chunks.insert(chunks.end(), from, moved);
+    chunks.insert(chunks.end(), moves[i].now.begin(), moves[i].now.end());
+    from = moved + static_cast<ptrdiff_t>(cuts[i].count);
+    Note(moves[i], cuts[i].part);
+  }
+  chunks.insert(chunks.end(), from, old.end());
+  placed.chunks.swap(chunks);
+  placed.CountTiers();
 }
 
 }  // namespace
@@ -60,30 +116,14 @@ bool Movable(const Placed& placed) {
 void Mover::Move(CUcontext context, ChunkSource& source, std::vector<Part>* parts) {
   std::vector<Relocation> moves;
   std::vector<Cut> cuts;
-  for (Part& part : *parts) {
-    const std::vector<Chunk>& chunks = part.placed->chunks;
-    uint64_t offset = 0;
-    for (size_t i = 0; i < part.first; ++i) offset += chunks[i].bytes;
-    for (size_t i = part.first; i < part.end;) {
-      const size_t end = EndOfRun(part, i);
-      if (chunks[i].tier != part.tier) {
-        moves.push_back(MakeRelocation(part, i, end, offset, source));
-        cuts.push_back({&part, i, end - i});
-      }
-      for (; i < end; ++i) offset += chunks[i].bytes;
-    }
-  }
+  Cutter cutter(source, &moves, &cuts);
+  for (Part& part : *parts) cutter.Add(&part);
   Run(context, &moves);
-  // From the back, so that the places of those before stay what they are.
-  for (size_t i = cuts.size(); i-- > 0;) {
-    Part& part = *cuts[i].part;
-    if (moves[i].status.ok()) {
-      Enter(cuts[i], moves[i]);
-      part.placed->CountTiers();
-      part.moved += BytesOf(moves[i].now);
-    } else {
-      part.status = moves[i].status;
-    }
+  for (size_t i = 0; i < cuts.size();) {
+    size_t end = i + 1;
+    while (end < cuts.size() && cuts[end].part->placed == cuts[i].part->placed) ++end;
+    Enter(cuts, moves, i, end);
+    i = end;
   }
 }
 

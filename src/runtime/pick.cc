@@ -60,6 +60,19 @@ class Elsewhere {
   std::vector<TierState> states_;
 };
 
+// Adds a chunk to what moves: to the last part, if that ends there and goes to the same place, since what is
+// adjacent moves as one.
+void AddChunk(Placed* placed, size_t index, Tier tier, int place, std::vector<Part>* parts) {
+  if (!parts->empty()) {
+    Part& last = parts->back();
+    if (last.placed == placed && last.end == index && last.tier == tier && last.place == place) {
+      ++last.end;
+      return;
+    }
+  }
+  parts->push_back({placed, index, index + 1, tier, place, 0, Status()});
+}
+
 }  // namespace
 
 bool MayGiveWay(const Placed& placed) { return placed.hint != Hint::kHot && Movable(placed); }
@@ -84,7 +97,7 @@ std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource
       if (to == nullptr) continue;
       to->free -= chunk.bytes;
       picked += chunk.bytes;
-      parts.push_back({victim, i, i + 1, to->tier, to->place, 0, Status()});
+      AddChunk(victim, i, to->tier, to->place, &parts);
     }
   }
   return parts;
@@ -105,7 +118,7 @@ std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, u
       if (chunk.bytes > bytes || slice == 0) return parts;
       bytes -= chunk.bytes;
       slice -= std::min(slice, chunk.bytes);
-      parts.push_back({placed, i, i + 1, Tier::kDevice, placed->device, 0, Status()});
+      AddChunk(placed, i, Tier::kDevice, placed->device, &parts);
     }
   }
   return parts;
