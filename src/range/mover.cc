@@ -148,6 +148,11 @@ Mover::Lane& Mover::NextToLand(Lanes& lanes) {
 // it are copied: the first are small.
 Status Mover::CreateFresh(Flight* flight, bool first) {
   const Relocation& move = *flight->move;
+  if (move.whole) {
+    const Result<Chunk> chunk = move.source->CreateChunk(move.tier, move.place, flight->bytes);
+    if (chunk.ok()) flight->fresh.push_back(*chunk);
+    if (chunk.status().code() != Code::kOutOfMemory) return chunk.status();
+  }
   uint64_t left = flight->bytes;
   for (const uint64_t most : {kFirstBytes, 2 * kFirstBytes, UINT64_MAX}) {
     if (!first && most != UINT64_MAX) continue;

@@ -28,6 +28,7 @@ struct Relocation {
   ChunkSource* source = nullptr;  // gives the new chunks and takes the old ones
   Tier tier = Tier::kHost;        // where to
   int place = 0;                  // as Chunk::place
+  bool whole = false;             // to one chunk, if that can be had
   // Out:
   std::vector<Chunk> now;  // what is mapped there now: new chunks if `status` is ok, else those of `from`
   Status status;           // kOutOfMemory: no room there
@@ -46,6 +47,9 @@ struct Part {
   uint64_t moved = 0;  // bytes
   Status status;       // the first failure of any of it
 };
+
+// Do all of its chunks move at once, so that they become one?
+bool MovesWhole(const Placed& placed);
 
 // Can it be moved by copies on its device, and be mapped again as it was?
 bool Movable(const Placed& placed);

@@ -19,6 +19,7 @@ struct Cut {
 // The end of the run of chunks from `first` on that move together.
 size_t EndOfRun(const Part& part, size_t first) {
   const std::vector<Chunk>& chunks = part.placed->chunks;
+  if (first == 0 && part.end == chunks.size() && MovesWhole(*part.placed)) return part.end;
   uint64_t bytes = chunks[first].bytes;
   size_t end = first + 1;
   while (end < part.end && chunks[end].tier == chunks[first].tier &&
@@ -38,6 +39,7 @@ Relocation MakeRelocation(const Part& part, size_t first, size_t end, uint64_t o
   move.source = &source;
   move.tier = part.tier;
   move.place = part.place;
+  move.whole = part.placed->whole && end - first == chunks.size();
   return move;
 }
 
@@ -106,6 +108,11 @@ void Enter(const std::vector<Cut>& cuts, const std::vector<Relocation>& moves, s
 }
 
 }  // namespace
+
+bool MovesWhole(const Placed& placed) {
+  return placed.whole && !placed.chunks.empty() &&
+         BytesIn(placed.chunks.front().tier, placed) == BytesOf(placed.chunks);
+}
 
 bool Movable(const Placed& placed) {
   if (placed.pins != 0 || placed.windows.empty() || !placed.awake()) return false;

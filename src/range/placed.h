@@ -45,6 +45,7 @@ struct Placed {
   bool in_pieces = false;    // the program asks for all sizes in such pieces, whatever they are for
   bool data = true;          // rather than a workspace; told anew when something has to give way
   bool wants_device = true;  // goes back to HBM when that has room again
+  bool whole = false;        // to lie in one chunk where it can: several cannot be exported
   bool offered = false;      // the program has a handle of it for other processes
   uint32_t pins = 0;         // while not 0 it stays where it is: shared, or mapped as we cannot repeat
 };

@@ -60,17 +60,33 @@ class Elsewhere {
   std::vector<TierState> states_;
 };
 
-// Adds a chunk to what moves: to the last part, if that ends there and goes to the same place, since what is
+// What is picked or left: a chunk, or all chunks of what moves whole.
+struct Unit {
+  Placed* placed;
+  size_t first;
+  size_t end;
+  uint64_t bytes;
+  Tier tier;
+};
+
+Unit UnitAt(Placed* placed, size_t first) {
+  const std::vector<Chunk>& chunks = placed->chunks;
+  const Tier tier = chunks[first].tier;
+  if (first == 0 && MovesWhole(*placed)) return {placed, 0, chunks.size(), BytesOf(chunks), tier};
+  return {placed, first, first + 1, chunks[first].bytes, tier};
+}
+
+// Adds a unit to what moves: to the last part, if that ends there and goes to the same place, since what is
 // adjacent moves as one.
-void AddChunk(Placed* placed, size_t index, Tier tier, int place, std::vector<Part>* parts) {
+void Add(const Unit& unit, Tier tier, int place, std::vector<Part>* parts) {
   if (!parts->empty()) {
     Part& last = parts->back();
-    if (last.placed == placed && last.end == index && last.tier == tier && last.place == place) {
-      ++last.end;
+    if (last.placed == unit.placed && last.end == unit.first && last.tier == tier && last.place == place) {
+      last.end = unit.end;
       return;
     }
   }
-  parts->push_back({placed, index, index + 1, tier, place, 0, Status()});
+  parts->push_back({unit.placed, unit.first, unit.end, tier, place, 0, Status()});
 }
 
 }  // namespace
@@ -90,14 +106,14 @@ std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource
   std::vector<Part> parts;
   uint64_t picked = 0;
   for (Placed* victim : victims) {
-    for (size_t i = 0; i < victim->chunks.size() && picked < bytes; ++i) {
-      const Chunk& chunk = victim->chunks[i];
-      if (chunk.tier != Tier::kDevice) continue;
-      TierState* to = elsewhere.For(chunk.bytes);
+    for (size_t next = 0; next < victim->chunks.size() && picked < bytes;) {
+      const Unit unit = UnitAt(victim, next);
+      next = unit.end;
+      TierState* to = unit.tier == Tier::kDevice ? elsewhere.For(unit.bytes) : nullptr;
       if (to == nullptr) continue;
-      to->free -= chunk.bytes;
-      picked += chunk.bytes;
-      AddChunk(victim, i, to->tier, to->place, &parts);
+      to->free -= unit.bytes;
+      picked += unit.bytes;
+      Add(unit, to->tier, to->place, &parts);
     }
   }
   return parts;
@@ -112,13 +128,14 @@ std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, u
   std::sort(away.begin(), away.end(), [](const Placed* a, const Placed* b) { return Colder(b, a); });
   std::vector<Part> parts;
   for (Placed* placed : away) {
-    for (size_t i = 0; i < placed->chunks.size(); ++i) {
-      const Chunk& chunk = placed->chunks[i];
-      if (chunk.tier == Tier::kDevice) continue;
-      if (chunk.bytes > bytes || slice == 0) return parts;
-      bytes -= chunk.bytes;
-      slice -= std::min(slice, chunk.bytes);
-      AddChunk(placed, i, Tier::kDevice, placed->device, &parts);
+    for (size_t next = 0; next < placed->chunks.size();) {
+      const Unit unit = UnitAt(placed, next);
+      next = unit.end;
+      if (unit.tier == Tier::kDevice) continue;
+      if (unit.bytes > bytes || slice == 0) return parts;
+      bytes -= unit.bytes;
+      slice -= std::min(slice, unit.bytes);
+      Add(unit, Tier::kDevice, placed->device, &parts);
     }
   }
   return parts;

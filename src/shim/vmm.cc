@@ -163,6 +163,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.device = prop->location.id;
   record.shareable = static_cast<unsigned>(prop->requestedHandleTypes);
   record.pins = IsSpecial(*prop) ? 1 : 0;
+  record.whole = record.shareable != 0;
   record.in_pieces = true;
   const PlanRequest intent = IntentFor(*rt, bytes);
   record.hint = intent.hint;

@@ -1,4 +1,6 @@
 // Memory that moves between tiers: when something else needs its place, and when the program asks.
+#include <unistd.h>
+
 #include "shim_test.h"
 
 namespace headroom::shim_test {
@@ -14,6 +16,53 @@ class MoveTest : public ShimTest {
     return p;
   }
 };
+
+// What lay in one chunk lies in one again wherever it went, since several cannot be exported: though
+// smaller ones are kept on the host, and HBM is otherwise filled by chunks of 32 MiB.
+TEST_F(MoveTest, WhatMovedCanStillBeExported) {
+  constexpr uint64_t kOneChunk = 40 * kMiB;
+  Free(AllocOnHost(20 * kMiB));
+  for (const std::vector<int>& way :
+       std::vector<std::vector<int>>{{HEADROOM_TIER_HOST}, {HEADROOM_TIER_HOST, HEADROOM_TIER_DEVICE}}) {
+    const Mapped mapped(kOneChunk, 1, 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+    Fill(mapped.va, kOneChunk, 4);
+    for (const int tier : way) {
+      ASSERT_EQ(headroom_range_migrate(mapped.va, 0, tier), HEADROOM_OK) << headroom_last_error();
+    }
+    const Placement placement = PlacementOf(mapped.va);
+    EXPECT_EQ(way.back() == HEADROOM_TIER_HOST ? placement.host_bytes : placement.device_bytes, kOneChunk);
+    EXPECT_EQ(CountBad(mapped.va, kOneChunk, 4), 0u);
+    int file = -1;
+    EXPECT_CU(
+        Cu().MemExportToShareableHandle(&file, mapped.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    if (file >= 0) close(file);
+    mapped.Free();
+  }
+  EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
+}
+
+TEST_F(MoveTest, WhatHasNoRoomInOneChunkMovesInSeveral) {
+  constexpr uint64_t kOneChunk = 40 * kMiB;
+  const Mapped mapped(kOneChunk, 1, 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+  Fill(mapped.va, kOneChunk, 4);
+  EXPECT_CU(Cu().CtxSynchronize());
+  ASSERT_EQ(headroom_range_migrate(mapped.va, 0, HEADROOM_TIER_HOST), HEADROOM_OK) << headroom_last_error();
+  GetSim().fail("cuMemCreate:1:CUDA_ERROR_OUT_OF_MEMORY");
+  ASSERT_EQ(headroom_range_migrate(mapped.va, 0, HEADROOM_TIER_DEVICE), HEADROOM_OK) << headroom_last_error();
+  EXPECT_EQ(PlacementOf(mapped.va).device_bytes, kOneChunk);
+  EXPECT_EQ(CountBad(mapped.va, kOneChunk, 4), 0u);
+  // And comes to lie in one again.
+  for (const int tier : {HEADROOM_TIER_HOST, HEADROOM_TIER_DEVICE}) {
+    ASSERT_EQ(headroom_range_migrate(mapped.va, 0, tier), HEADROOM_OK) << headroom_last_error();
+  }
+  EXPECT_EQ(CountBad(mapped.va, kOneChunk, 4), 0u);
+  int file = -1;
+  EXPECT_CU(
+      Cu().MemExportToShareableHandle(&file, mapped.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+  if (file >= 0) close(file);
+  mapped.Free();
+  EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
+}
 
 TEST_F(MoveTest, AdjacentChunksGiveWayByOneCopy) {
   const CUdeviceptr old = Alloc(kForRanges);  // 32 MiB and 16
