@@ -103,41 +103,5 @@ TEST_F(PeerTest, ARefusedEnableLeavesTheNextAllocationsAlone) {
   Free(p);
 }
 
-// Device 0 may use device 1's memory (HEADROOM_PEERS).
-class PeerLoanTest : public ShimTest {
- protected:
-  CUdeviceptr AllocHot(uint64_t bytes) {
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_HOT, nullptr), HEADROOM_OK);
-    const CUdeviceptr p = Alloc(bytes);
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
-    EXPECT_EQ(PlacementOf(p).device_bytes, bytes);
-    return p;
-  }
-};
-
-TEST_F(PeerLoanTest, WhatGivesWayGoesToThePeer) {
-  const CUdeviceptr old = Alloc(32 * kMiB);
-  Fill(old, 32 * kMiB, 7);
-  const CUdeviceptr hot = AllocHot(kForRanges);
-  EXPECT_EQ(GetSim().used(1), 32 * kMiB);
-  EXPECT_EQ(CountBad(old, 32 * kMiB, 7), 0u);
-  Free(hot);
-  Free(old);
-}
-
-// Its budget does not know what other processes use there.
-TEST_F(PeerLoanTest, WhatGivesWayGoesToTheHostIfThePeerIsFull) {
-  const CUdeviceptr old = Alloc(32 * kMiB);
-  Fill(old, 32 * kMiB, 7);
-  EXPECT_CU(Cu().CtxSynchronize());
-  GetSim().fail("cuMemCreate:1:CUDA_ERROR_OUT_OF_MEMORY");
-  const CUdeviceptr hot = AllocHot(kForRanges);
-  EXPECT_EQ(GetSim().used(1), 0u);
-  EXPECT_EQ(PlacementOf(old).host_bytes, 32 * kMiB);
-  EXPECT_EQ(CountBad(old, 32 * kMiB, 7), 0u);
-  Free(hot);
-  Free(old);
-}
-
 }  // namespace
 }  // namespace headroom::shim_test
