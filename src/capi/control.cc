@@ -4,11 +4,9 @@
 #include "runtime/runtime.h"
 
 namespace headroom {
-namespace {
 
-void Offer() { StartControl({headroom_sleep, headroom_wake, headroom_sleep_states, headroom_last_error}); }
+void NoticeFirstUse() {
+  StartControl({headroom_sleep, headroom_wake, headroom_sleep_states, headroom_last_error});
+}
 
-[[maybe_unused]] const bool g_offered = (Runtime::AtFirstUse(Offer), true);
-
-}  // namespace
 }  // namespace headroom

@@ -20,7 +20,6 @@ std::atomic<Runtime*> g_runtime{nullptr};
 std::atomic<bool> g_off{false};  // pass everything through, for good
 std::mutex g_create_mutex;       // plain: fork takes it in one handler and leaves it in another
 Ledger* g_ledger = nullptr;
-std::atomic<void (*)()> g_first_use{nullptr};
 
 // CUDA does not survive fork: a child of a process that used a device passes its
 // calls through. A child of one that only asked around (vLLM's parent asks NVML
@@ -59,8 +58,6 @@ Runtime::Runtime(const Driver& bound, const Options& read)
       no_host_(driver, 0, no_share_) {}
 
 Runtime* Runtime::Existing() { return g_runtime.load(std::memory_order_acquire); }
-
-void Runtime::AtFirstUse(void (*notice)()) { g_first_use.store(notice); }
 
 Runtime* Runtime::Get() {
   if (g_off.load(std::memory_order_relaxed)) return nullptr;
@@ -134,6 +131,8 @@ void Runtime::ForgetDevice(CUdevice device) {
   for (Import& import : imports.TakeAll(device)) imports.Discard(std::move(import));
 }
 
+__attribute__((weak)) void NoticeFirstUse() {}
+
 DeviceState* Runtime::CurrentDevice() {
   CUdevice device = 0;
   if (driver.CtxGetDevice(&device) != CUDA_SUCCESS) return nullptr;
@@ -141,7 +140,7 @@ DeviceState* Runtime::CurrentDevice() {
   DeviceState* state = Device(device);
   if (state != nullptr && !state->tier.used()) {
     ConnectPeers(*state);
-    if (auto* notice = g_first_use.load()) notice();
+    NoticeFirstUse();
   }
   return state;
 }

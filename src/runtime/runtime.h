@@ -82,9 +82,6 @@ class Runtime {
   static Runtime* Require();
   // The same without making it: null before the first use.
   static Runtime* Existing();
-  // `notice` is called, in a hook, whenever a device of this process is used for the first time.
-  // One of them; set before.
-  static void AtFirstUse(void (*notice)());
 
   // Null for an ordinal that the driver does not have.
   DeviceState* Device(CUdevice device);
@@ -158,6 +155,11 @@ class Runtime {
   std::vector<std::unique_ptr<PeerTier>> loans_ HEADROOM_GUARDED_BY(mutex_);
   std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
 };
+
+// Called, in a hook, whenever a device of this process is used for the first time. Does nothing where
+// no layer above defines it. Not a pointer that someone sets: the program's libraries may use a device in
+// their constructors, before any of this library's have run.
+void NoticeFirstUse();
 
 // For hooks that submit work and need nothing but to be kept out while memory moves or sleeps.
 class Submission {

@@ -16,20 +16,30 @@ namespace {
 
 enum class Stream { kAny, kLegacy, kPerThread };
 
+template <auto kFunction>
+void* AddressOf() {
+  return reinterpret_cast<void*>(kFunction);
+}
+template <SubmitIndex kIndex>
+void* SubmitHook() {
+  return headroom_submit_hooks[kIndex];
+}
+
 struct Hook {
   const char* name;    // as cuGetProcAddress is asked for it
   const char* symbol;  // as dlsym is asked for it
-  void* address;
+  void* (*address)();
   int since;
   Stream stream;
 };
 
-const Hook kHooks[] = {
+// Filled by the linker: constructors of the program's libraries ask before this library's own have run.
+constinit const Hook kHooks[] = {
 #define HEADROOM_HOOK(name, symbol, since, stream) \
-  {name, #symbol, reinterpret_cast<void*>(&::symbol), since, Stream::stream},
+  {name, #symbol, &AddressOf<&::symbol>, since, Stream::stream},
 #include "shim/hooks.def"
 #define HEADROOM_SUBMIT(name, symbol, type, since, stream) \
-  {name, #symbol, headroom_submit_hooks[kSubmit_##symbol], since, Stream::stream},
+  {name, #symbol, &SubmitHook<kSubmit_##symbol>, since, Stream::stream},
 #include "shim/submit.def"
 };
 
@@ -65,7 +75,7 @@ bool SameFunctionAt(const char* name, void* address, int since, cuuint64_t flags
 void Replace(const char* name, void** address, int version, cuuint64_t flags) {
   if (name == nullptr || address == nullptr || *address == nullptr) return;
   const Hook* hook = FindName(name, version, flags);
-  if (hook != nullptr && SameFunctionAt(name, *address, hook->since, flags)) *address = hook->address;
+  if (hook != nullptr && SameFunctionAt(name, *address, hook->since, flags)) *address = hook->address();
 }
 
 // What to hand out instead of `real`, the symbol `name` of the library that
@@ -80,7 +90,7 @@ void* Substitute(void* handle, const char* name, void* hook, void* (*library_sym
 
 void* HookFor(void* handle, const char* name) {
   const Hook* hook = FindSymbol(name);
-  if (hook != nullptr) return Substitute(handle, name, hook->address, DriverSymbol);
+  if (hook != nullptr) return Substitute(handle, name, hook->address(), DriverSymbol);
   void* nvml_hook = NvmlHook(name);
   return nvml_hook == nullptr ? nullptr : Substitute(handle, name, nvml_hook, NvmlSymbol);
 }

@@ -12,8 +12,8 @@ enum SubmitIndex : int {
   kSubmitCount
 };
 
-// By SubmitIndex: the hooks. submit_*.S jumps through it, so that the library also exports them
-// by name.
+// By SubmitIndex: the hooks, filled by the linker (LinkedTest sees to that). submit_*.S jumps through
+// it, so that the library also exports them by name.
 extern "C" __attribute__((visibility("hidden"))) void* const headroom_submit_hooks[kSubmitCount];
 
 }  // namespace headroom

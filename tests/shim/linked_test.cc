@@ -1,4 +1,8 @@
 // A program that links libcuda: its calls meet the shim by symbol interposition.
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include "early_use.h"
 #include "shim_test.h"
 
 namespace headroom::shim_test {
@@ -22,6 +26,19 @@ TEST_F(LinkedTest, ItsCallsGoThroughTheShim) {
 TEST_F(LinkedTest, WhatDlsymGivesIsTheSameFunction) {
   EXPECT_EQ(Cu().MemAlloc, &::cuMemAlloc_v2);
   EXPECT_EQ(Cu().MemGetInfo, &::cuMemGetInfo_v2);
+}
+
+TEST_F(LinkedTest, ALibrarysConstructorGetsTheShimAsWell) {
+  const EarlyUse& early = EarlyUseOfCuda();
+  EXPECT_CU(early.result);
+  EXPECT_NE(early.launch, nullptr);
+  EXPECT_EQ(early.launch, dlsym(LibCuda(), "cuLaunchKernel"));
+  EXPECT_EQ(early.allocate, dlsym(LibCuda(), "cuMemAlloc_v2"));
+}
+
+TEST_F(LinkedTest, AProcessWhoseLibraryUsedTheGpuInItsConstructorCanBeAsked) {
+  const std::string socket = EarlyUseOfCuda().control_directory + ("/" + std::to_string(getpid()) + ".sock");
+  EXPECT_EQ(access(socket.c_str(), F_OK), 0) << socket;
 }
 
 }  // namespace
