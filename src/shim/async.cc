@@ -7,6 +7,21 @@
 namespace headroom {
 namespace {
 
+// Bytes that the device's pool holds for requests to come. Without a limit the driver says what is
+// free, and counts them as used. Not asked during captures, of which the driver's notes say nothing here.
+uint64_t KeptByPool(const Runtime& rt, const DeviceState& device) {
+  const Driver& driver = rt.driver;
+  CUmemoryPool pool = nullptr;
+  cuuint64_t reserved = 0;
+  cuuint64_t used = 0;
+  if (device.tier.budget().limited() || rt.captures.Any()) return 0;
+  if (driver.DeviceGetMemPool == nullptr || driver.MemPoolGetAttribute == nullptr) return 0;
+  if (driver.DeviceGetMemPool(&pool, device.tier.device()) != CUDA_SUCCESS) return 0;
+  driver.MemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used);
+  driver.MemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved);
+  return reserved > used ? reserved - used : 0;
+}
+
 template <typename Native>
 CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, CUstream stream, Native native) {
   Entry rt;
@@ -20,7 +35,9 @@ CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, CUstream stream, Native n
   if (device == nullptr) return native(out);
   ReclaimRetired(*rt);
   const auto leaves_reserve = [&] {
-    return bytes < rt->options.range_threshold || bytes <= device->source.DeviceFree();
+    if (bytes < rt->options.range_threshold) return true;
+    const uint64_t free = device->source.DeviceFree();
+    return bytes <= free || bytes <= free + KeptByPool(*rt, *device);
   };
   if (leaves_reserve() || (MakeRoomFor(*rt, *device, bytes) && leaves_reserve())) {
     const CUresult result = AllocateNative(*rt, *device, bytes, out, native);

@@ -156,12 +156,52 @@ TEST_P(AsyncTest, FreesOnTheDefaultStreamWaitForIt) {
   EXPECT_EQ(MemInfo().free, before_.free);
 }
 
+// Without a limit on HBM: the driver says what is free, 1 GiB less what its pool holds.
+class KeptPoolTest : public AsyncTest {
+ protected:
+  void SetUp() override {
+    AsyncTest::SetUp();
+    KeepUpTo(UINT64_MAX);
+  }
+  void TearDown() override {
+    KeepUpTo(0);
+    AsyncTest::TearDown();
+  }
+  void KeepUpTo(cuuint64_t bytes) {
+    EXPECT_CU(Cu().MemPoolSetAttribute(pool_, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &bytes));
+  }
+};
+
+TEST_P(KeptPoolTest, WhatThePoolKeepsServesTheNext) {
+  constexpr uint64_t kMost = 700 * kMiB;
+  const uint64_t reserved = GetSim().call_count("cuMemAddressReserve");
+  for (int round = 0; round < 3; ++round) {
+    const CUdeviceptr p = AllocAsync(kMost, stream_);
+    EXPECT_EQ(PlacementOf(p).host_bytes, 0u);
+    FreeAsync(p, stream_);
+    EXPECT_CU(Cu().StreamSynchronize(stream_));
+    EXPECT_GE(GetSim().used(0), kMost);
+  }
+  EXPECT_EQ(GetSim().call_count("cuMemAddressReserve"), reserved);
+}
+
+TEST_P(KeptPoolTest, WhatIsInUseDoesNot) {
+  constexpr uint64_t kMost = 700 * kMiB;
+  const CUdeviceptr p = AllocAsync(kMost, stream_);
+  const CUdeviceptr q = AllocAsync(400 * kMiB, stream_);
+  EXPECT_GT(PlacementOf(q).host_bytes, 0u);
+  FreeAsync(q, stream_);
+  FreeAsync(p, stream_);
+}
+
 std::string FormName(const testing::TestParamInfo<Form>& test) {
   constexpr const char* kNames[] = {"Legacy", "PerThread", "Pool"};
   return kNames[static_cast<int>(test.param)];
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, AsyncTest, testing::Values(Form::kLegacy, Form::kPerThread, Form::kPool),
+                         FormName);
+INSTANTIATE_TEST_SUITE_P(Forms, KeptPoolTest, testing::Values(Form::kLegacy, Form::kPerThread, Form::kPool),
                          FormName);
 
 }  // namespace
