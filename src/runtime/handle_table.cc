@@ -150,8 +150,8 @@ bool HandleTable::FindMapping(CUdeviceptr address, MappingInfo* out) {
   const auto found = records_.find(mapping.handle);
   if (found == records_.end()) return false;
   const HandleRecord& record = found->second;
-  *out = {va,          mapping.bytes,  mapping.handle, record.host_bytes, record.peer_bytes, record.device,
-          record.hint, !record.awake()};
+  *out = {va,          mapping.bytes,   mapping.handle, record.host_bytes, record.peer_bytes, record.device,
+          record.hint, !record.awake(), record.away()};
   return true;
 }
 

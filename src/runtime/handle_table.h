@@ -24,7 +24,7 @@ namespace headroom {
 struct HandleRecord : Placed {
   bool spilled() const { return host_bytes + peer_bytes > 0; }
   // Whether pointer queries cannot be left to the driver.
-  bool away() const { return spilled() || !awake(); }
+  bool away() const { return spilled() || !awake() || chunks.size() > 1; }
 
   CUmemGenericAllocationHandle handle = 0;  // what the program holds
   uint64_t bytes = 0;
@@ -76,15 +76,15 @@ class HandleTable {
     CUdevice device = 0;
     Hint hint = Hint::kNone;
     bool asleep = false;
+    bool away = false;  // as HandleRecord::away
   };
   bool FindMapping(CUdeviceptr address, MappingInfo* out);
-  // The same for memory that is spilled or asleep only; cheap where there is none.
+  // The same for memory that is away() only; cheap where there is none.
   bool FindAwayMapping(CUdeviceptr address, MappingInfo* out) {
-    return away_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) &&
-           (out->asleep || out->host_bytes + out->peer_bytes > 0);
+    return away_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) && out->away;
   }
   // The mappings in [va, va + bytes) of what is asleep, in address order: nothing is mapped there. Cheap
-  // where nothing is spilled or asleep.
+  // where nothing is away().
   struct Span {
     CUdeviceptr va = 0;
     uint64_t bytes = 0;

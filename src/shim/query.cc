@@ -33,7 +33,7 @@ CUresult RangeAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr a
   }
 }
 
-// Where the program mapped spilled memory that it takes for a device chunk, only
+// Where the program mapped memory that it takes for a device chunk and that is not one, only
 // what gives the host, or several chunks, away is answered here. Of memory that is asleep the driver knows
 // nothing: it is answered as a range is, of no context, as the driver says of mapped memory.
 CUresult AwayMappingAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr address,
@@ -51,6 +51,7 @@ CUresult AwayMappingAttribute(void* data, CUpointer_attribute attribute, CUdevic
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return Answer(data, static_cast<int>(mapping.device));
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return Answer(data, mapping.va);
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return Answer(data, static_cast<size_t>(mapping.bytes));
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID: return Real().cuPointerGetAttribute(data, attribute, mapping.va);
     default: return Real().cuPointerGetAttribute(data, attribute, address);
   }
 }

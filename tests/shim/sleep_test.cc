@@ -354,6 +354,34 @@ TEST_F(LazyWakeTest, MemoryMayBeFreedAndSleepAgainWhileItMoves) {
   }
 }
 
+TEST_F(LazyWakeTest, MappedMemoryThatReturnsInPiecesIsOneAllocation) {
+  const CUdeviceptr first = AllocOnHost(kBytes);  // beside what SetUp left
+  Free(first);
+  SetTag("t");
+  const Mapped mapped(2 * kBytes);
+  SetTag(nullptr);
+  Fill(mapped.va, mapped.bytes, 4);
+  EXPECT_EQ(Sleep().kept, mapped.bytes);
+  EXPECT_EQ(Wake({}, true).kept, mapped.bytes);
+  AwaitReturn(mapped.va);
+  unsigned long long first_id = 0;
+  unsigned long long id = 0;
+  EXPECT_CU(Cu().PointerGetAttribute(&first_id, CU_POINTER_ATTRIBUTE_BUFFER_ID, mapped.va));
+  for (const uint64_t at : {uint64_t{0}, mapped.bytes / 2, mapped.bytes - 4096}) {
+    EXPECT_CU(Cu().PointerGetAttribute(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, mapped.va + at));
+    EXPECT_EQ(id, first_id);
+    CUdeviceptr base = 0;
+    size_t size = 0;
+    EXPECT_CU(Cu().MemGetAddressRange(&base, &size, mapped.va + at));
+    EXPECT_EQ(base, mapped.va);
+    EXPECT_EQ(size, mapped.bytes);
+    EXPECT_CU(Cu().PointerGetAttribute(&size, CU_POINTER_ATTRIBUTE_RANGE_SIZE, mapped.va + at));
+    EXPECT_EQ(size, mapped.bytes);
+  }
+  EXPECT_EQ(CountBad(mapped.va, mapped.bytes, 4), 0u);
+  mapped.Free();
+}
+
 // ctest gives two devices, which reach each other.
 class SleepPeerTest : public SleepTest {};
 

@@ -78,6 +78,19 @@ TEST_F(HandleTableTest, FindsMappingsByEveryAddressInside) {
   EXPECT_FALSE(table_.FindAwayMapping(1000, &mapping_));  // another one's
 }
 
+TEST_F(HandleTableTest, SeveralDeviceChunksAreAway) {
+  HandleRecord record = Record(5, 100, Tier::kDevice);
+  EXPECT_FALSE(record.away());
+  record.chunks = {{7, 60, Tier::kDevice}, {8, 40, Tier::kDevice}};
+  record.CountTiers();
+  table_.Insert(record);
+  table_.AddMapping(1000, 100, 5);
+  ASSERT_TRUE(table_.FindAwayMapping(1080, &mapping_));
+  EXPECT_EQ(mapping_.va, 1000u);
+  EXPECT_EQ(mapping_.bytes, 100u);
+  EXPECT_EQ(mapping_.host_bytes, 0u);
+}
+
 class Nothing : public Asleep {
  public:
   AsleepBytes Bytes() const override { return {}; }
