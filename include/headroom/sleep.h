@@ -31,7 +31,7 @@ typedef enum headroom_sleep_action {
 typedef enum headroom_hold {
   HEADROOM_HOLD_NONE = 0, /* they go on: the program knows what is asleep. Copies and memsets to memory that
                              is asleep are refused with CUDA_ERROR_ILLEGAL_STATE and a line in the log */
-  HEADROOM_HOLD_WAIT = 1, /* all of them wait until everything is awake */
+  HEADROOM_HOLD_WAIT = 1, /* all of them wait until nothing sleeps any more */
   HEADROOM_HOLD_FAIL = 2  /* all of them are refused with CUDA_ERROR_ILLEGAL_STATE and a line in the log */
 } headroom_hold;
 

@@ -88,6 +88,7 @@ CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdevicep
 }
 
 CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
+  rt.EndHoldIfAwake();
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
   Status status;
   if (const Captures::Quiet quiet(rt.captures); quiet) {
@@ -109,6 +110,7 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
 }
 
 CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream) {
+  rt.EndHoldIfAwake();
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
   // An event belongs to its stream's context, which need not be the current one.
   CUcontext context = nullptr;

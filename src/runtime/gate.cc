@@ -130,6 +130,11 @@ void Gate::SetHold(Hold hold) {
   g_state.notify_all();
 }
 
+void Gate::EndHold() {
+  g_state.fetch_and(kClosed, std::memory_order_seq_cst);
+  g_state.notify_all();
+}
+
 Hold Gate::hold() { return HoldOf(g_state.load(std::memory_order_acquire)); }
 
 uint32_t Gate::holds() { return g_holds.load(std::memory_order_relaxed); }

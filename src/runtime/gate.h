@@ -34,6 +34,8 @@ class Gate {
   // By who has closed the gate; holds from its opening on. Who waits goes on or is refused as it says.
   static void SetHold(Hold hold);
   static Hold hold();
+  // From inside the gate, where nothing sleeps any more: who waits goes on.
+  static void EndHold();
   // How many holds there have been, so that each is told of once.
   static uint32_t holds();
   // From outside the gate: returns when submissions need not wait.

@@ -122,6 +122,18 @@ bool Runtime::IsAsleep(CUdeviceptr address) {
   return handles.FindMapping(address, &mapping) && mapping.asleep;
 }
 
+void Runtime::EndHoldIfAwake() {
+  // Nothing falls asleep meanwhile: the caller is inside the gate.
+  if (Gate::hold() == Hold::kNone) return;
+  bool any = false;
+  const auto look = [&](const auto& all) {
+    any = any || std::any_of(all.begin(), all.end(), [](const Placed* placed) { return !placed->awake(); });
+  };
+  ranges.WithAll(look);
+  handles.WithAll(look);
+  if (!any) Gate::EndHold();
+}
+
 void Runtime::ForgetDevice(CUdevice device) {
   DeviceState* state = ExistingDevice(device);
   if (state == nullptr) return;
@@ -129,6 +141,7 @@ void Runtime::ForgetDevice(CUdevice device) {
   for (std::unique_ptr<Range>& range : ranges.TakeAll(device)) state->builder.Discard(std::move(range));
   for (const ManagedBlock& block : managed.TakeAll(device)) state->managed.Forget(block);
   for (Import& import : imports.TakeAll(device)) imports.Discard(std::move(import));
+  EndHoldIfAwake();
 }
 
 __attribute__((weak)) void NoticeFirstUse() {}

@@ -103,6 +103,9 @@ class Runtime {
   bool FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) const;
   // Whether the memory at `address`, if it is of this process's making, is asleep.
   bool IsAsleep(CUdeviceptr address);
+  // To be called when memory has left the tables: where the last goes that slept, the hold on submissions
+  // ends.
+  void EndHoldIfAwake();
   // Host bytes that no process on this node has claimed.
   uint64_t HostUnclaimed() { return share_.Unclaimed(); }
   // Null until Device() was called for it.

@@ -107,6 +107,7 @@ Status Release(DeviceState& device, HandleRecord& record) {
 // The last reference is gone. On failure the record stays in the table, with one
 // reference, so that the program may release it again.
 CUresult GiveBack(Runtime& rt, HandleRecord record) {
+  rt.EndHoldIfAwake();
   DeviceState& device = *rt.ExistingDevice(record.device);
   const Status status = Release(device, record);
   if (!status.ok()) {
@@ -120,6 +121,7 @@ CUresult GiveBack(Runtime& rt, HandleRecord record) {
 }  // namespace
 
 void GiveBackLater(Runtime& rt, HandleRecord record) {
+  rt.EndHoldIfAwake();
   if (!Release(*rt.ExistingDevice(record.device), record).ok()) rt.handles.Bury(record);
 }
 

@@ -63,12 +63,49 @@ TEST_F(SleepHoldTest, TheyWaitUntilNothingIsAsleep) {
   Wake({"a"});
   usleep(20000);
   EXPECT_FALSE(done);
-  // Freed is as good as woken, from the next wake on.
-  Free(b);
-  Wake({"a"});
+  Free(b);  // as good as woken
   thread.join();
   EXPECT_EQ(CountBad(a, kSize, 5), 0u);
   Free(a);
+}
+
+// However the program gives back what sleeps: when the last of it is gone, nobody waits for a wake.
+TEST_F(SleepHoldTest, FreeingAllThatSleepsEndsTheHold) {
+  const CUdeviceptr awake = Alloc(4096);
+  const CUstream stream = NewStream();
+  const auto sleep_both = [](headroom_hold hold, auto first, auto second) {
+    EXPECT_EQ(Sleep({}, hold).ranges, 2u);
+    first();
+    EXPECT_GT(Stats().asleep_bytes, 0u);
+    if (hold == HEADROOM_HOLD_FAIL) {
+      EXPECT_CU_IS(Cu().MemsetD8(0, 0, 0), CUDA_ERROR_ILLEGAL_STATE);
+    }
+    second();
+    EXPECT_EQ(Stats().asleep_bytes, 0u);
+  };
+  for (const headroom_hold hold : {HEADROOM_HOLD_FAIL, HEADROOM_HOLD_WAIT}) {
+    const CUdeviceptr a = AllocTagged("t", kSize);
+    const CUdeviceptr b = AllocTagged("t", kSize);
+    sleep_both(
+        hold, [&] { Free(a); }, [&] { EXPECT_CU(Cu().MemFreeAsync(b, stream)); });
+    EXPECT_CU(CopyTo(awake));
+    SetTag("t");
+    const Mapped first(kSize);
+    const Mapped second(kSize);
+    SetTag(nullptr);
+    EXPECT_CU(Cu().MemRelease(first.handle));  // its mapping is the last use of it
+    sleep_both(
+        hold, [&] { EXPECT_CU(Cu().MemUnmap(first.va, kSize)); },
+        [&] {
+          EXPECT_CU(Cu().MemUnmap(second.va, kSize));
+          EXPECT_CU(Cu().MemRelease(second.handle));
+        });
+    EXPECT_CU(CopyTo(awake));
+    EXPECT_CU(Cu().MemAddressFree(first.va, kSize));
+    EXPECT_CU(Cu().MemAddressFree(second.va, kSize));
+  }
+  EXPECT_CU(Cu().StreamDestroy(stream));
+  Free(awake);
 }
 
 TEST_F(SleepHoldTest, FailingSubmissionsAreToldOfOnce) {
