@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 
+#include "driver/relaxed_capture.h"
 #include "range/mover.h"
 #include "sleep/copy_lane.h"
 #include "sleep/placed_memory.h"
@@ -112,6 +113,9 @@ Status ReadFrom(Runtime& rt, const Placed& placed, Span wanted, char* out) {
   auto& memory = static_cast<SleepingMemory&>(*placed.asleep);
   if (memory.action == SleepAction::kDrop) return {Code::kNotFound, "the contents were dropped"};
   const OnDevice there(rt.driver, placed.device);
+  // It waits for its copies, and another thread may be capturing.
+  const RelaxedCapture relaxed(rt.driver);
+  if (!relaxed) return {Code::kDriver, "the thread's capture mode cannot be set"};
   return there.status().ok() ? BackupReader(rt.driver, memory, wanted, out).Read() : there.status();
 }
 

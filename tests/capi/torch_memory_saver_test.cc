@@ -177,6 +177,33 @@ TEST_F(RegionTest, ABackupCanBeReadWhileItsMemoryIsPaused) {
   for (const CUdeviceptr p : {first, second, lost}) Release(p);
 }
 
+TEST_F(RegionTest, ReadingABackupBreaksNoCapture) {
+  const CUdeviceptr kept = MakeIn("a", true, false, 1);
+  ASSERT_EQ(Library().range_migrate(kept, 0, HEADROOM_TIER_HOST), HEADROOM_OK);  // leaves a host chunk to use
+  ASSERT_EQ(Library().range_migrate(kept, 0, HEADROOM_TIER_DEVICE), HEADROOM_OK);
+  ASSERT_EQ(Library().tms_pause("a"), 0);
+  const CUdeviceptr other = Make(2);
+  CUstream stream = nullptr;
+  CUgraph graph = nullptr;
+  const uint8_t* copy = nullptr;
+  ASSERT_CU(Cu().StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  ASSERT_CU(Cu().StreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+  Fill(other, kBytes, 3, stream);
+  const auto read = [&] {
+    UseDevice(0);
+    copy = Library().tms_get_cpu_backup_pointer(reinterpret_cast<const uint8_t*>(kept), kBytes);  // NOLINT
+    EXPECT_NE(copy, nullptr);
+  };
+  std::thread(read).join();
+  read();
+  EXPECT_CU(Cu().StreamEndCapture(stream, &graph));
+  ExpectCopy(copy, kBytes, 1);
+  EXPECT_CU(Cu().GraphDestroy(graph));
+  EXPECT_CU(Cu().StreamDestroy(stream));
+  ASSERT_EQ(Library().tms_resume("a"), 0);
+  for (const CUdeviceptr p : {kept, other}) Release(p);
+}
+
 TEST_F(RegionTest, HostChunksOfEarlierUseCarryBackups) {
   const CUdeviceptr big = MakeIn("a", true, false, 5, 24 * kMiB);
   ASSERT_EQ(Library().range_migrate(big, 0, HEADROOM_TIER_HOST), HEADROOM_OK);
