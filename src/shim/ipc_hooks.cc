@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "runtime/ipc_client.h"
 #include "runtime/ipc_server.h"
+#include "shim/asleep.h"
 #include "shim/real.h"
 
 namespace headroom {
@@ -138,10 +139,7 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   Entry rt;
   RangeInfo range;
   if (!rt || !rt->ranges.Find(address, &range)) return Real().cuIpcGetMemHandle(handle, address);
-  if (range.asleep) {
-    Log(LogLevel::kWarn, "cuIpcGetMemHandle on memory that is asleep fails; wake it first (headroom wake)");
-    return CUDA_ERROR_ILLEGAL_STATE;
-  }
+  if (range.asleep) return RefuseAsleep("cuIpcGetMemHandle");
   RetryClosed(*rt);
   return GetHandle(*rt, range, handle);
 }

@@ -3,31 +3,26 @@
 // does not move any more. Memory that is asleep has no chunks to hold on to.
 #include <vector>
 
-#include "base/log.h"
 #include "runtime/runtime.h"
+#include "shim/asleep.h"
 #include "shim/real.h"
 
 namespace headroom {
 namespace {
 
-CUresult RefuseAsleep() {
-  Log(LogLevel::kWarn, "memory that is asleep cannot be registered or bound; wake it first (headroom wake)");
-  return CUDA_ERROR_ILLEGAL_STATE;
-}
-
-CUresult PinAt(Runtime& rt, CUdeviceptr address) {
+CUresult PinAt(Runtime& rt, CUdeviceptr address, const char* call) {
   HandleTable::MappingInfo mapping;
-  if (rt.IsAsleep(address)) return RefuseAsleep();
+  if (rt.IsAsleep(address)) return RefuseAsleep(call);
   if (rt.ranges.Pin(address)) return CUDA_SUCCESS;
   if (rt.handles.FindMapping(address, &mapping)) rt.handles.Pin(mapping.handle, false);
   return CUDA_SUCCESS;
 }
 
 // The driver's handle behind the program's, which stays what it is from now on.
-CUresult PinOne(Runtime& rt, CUmemGenericAllocationHandle* handle) {
+CUresult PinOne(Runtime& rt, CUmemGenericAllocationHandle* handle, const char* call) {
   HandleRecord record;
   if (!rt.handles.Find(*handle, &record)) return CUDA_SUCCESS;
-  if (!record.awake()) return RefuseAsleep();
+  if (!record.awake()) return RefuseAsleep(call);
   if (record.chunks.size() != 1) return CUDA_ERROR_NOT_SUPPORTED;
   rt.handles.Pin(*handle, false);
   *handle = record.chunks[0].handle;
@@ -42,7 +37,8 @@ CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
   std::vector<CUarrayMapInfo> translated(infos, infos + count);
   for (CUarrayMapInfo& info : translated) {
     const bool named = info.memHandleType == CU_MEM_HANDLE_TYPE_GENERIC;
-    const CUresult pinned = named ? PinOne(*rt, &info.memHandle.memHandle) : CUDA_SUCCESS;
+    const CUresult pinned =
+        named ? PinOne(*rt, &info.memHandle.memHandle, "cuMemMapArrayAsync") : CUDA_SUCCESS;
     if (pinned != CUDA_SUCCESS) return pinned;
   }
   return native(translated.data());
@@ -69,7 +65,7 @@ CUresult cuMulticastBindMem(CUmemGenericAllocationHandle multicast, size_t multi
                             CUmemGenericAllocationHandle handle, size_t offset, size_t bytes,
                             unsigned long long flags) {
   Entry rt;
-  const CUresult pinned = rt ? PinOne(*rt, &handle) : CUDA_SUCCESS;
+  const CUresult pinned = rt ? PinOne(*rt, &handle, "cuMulticastBindMem") : CUDA_SUCCESS;
   if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuMulticastBindMem(multicast, multicast_offset, handle, offset, bytes, flags);
 }
@@ -77,7 +73,7 @@ CUresult cuMulticastBindMem(CUmemGenericAllocationHandle multicast, size_t multi
 CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle multicast, size_t offset, CUdeviceptr address,
                              size_t bytes, unsigned long long flags) {
   Entry rt;
-  const CUresult pinned = rt ? PinAt(*rt, address) : CUDA_SUCCESS;
+  const CUresult pinned = rt ? PinAt(*rt, address, "cuMulticastBindAddr") : CUDA_SUCCESS;
   if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuMulticastBindAddr(multicast, offset, address, bytes, flags);
 }
@@ -85,7 +81,7 @@ CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle multicast, size_t offs
 CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr address, size_t bytes,
                                        CUmemRangeHandleType type, unsigned long long flags) {
   Entry rt;
-  const CUresult pinned = rt ? PinAt(*rt, address) : CUDA_SUCCESS;
+  const CUresult pinned = rt ? PinAt(*rt, address, "cuMemGetHandleForAddressRange") : CUDA_SUCCESS;
   if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuMemGetHandleForAddressRange(handle, address, bytes, type, flags);
 }
@@ -93,8 +89,9 @@ CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr address, size_t
 // Libraries that register memory for RDMA ask for synchronous copies first.
 CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute, CUdeviceptr address) {
   Entry rt;
-  const CUresult pinned =
-      rt && attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS ? PinAt(*rt, address) : CUDA_SUCCESS;
+  const CUresult pinned = rt && attribute == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS
+                              ? PinAt(*rt, address, "cuPointerSetAttribute(SYNC_MEMOPS)")
+                              : CUDA_SUCCESS;
   if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuPointerSetAttribute(value, attribute, address);
 }

@@ -6,6 +6,7 @@
 #include "driver/insist.h"
 #include "range/chunk_source.h"
 #include "runtime/allocate.h"
+#include "shim/asleep.h"
 #include "shim/real.h"
 #include "shim/vmm.h"
 
@@ -26,11 +27,6 @@ CUmemAllocationProp PropertiesAsleep(const HandleRecord& record) {
   prop.location.id = record.device;
   prop.requestedHandleTypes = static_cast<CUmemAllocationHandleType>(record.shareable);
   return prop;
-}
-
-CUresult RefuseAsleep(const char* call) {
-  Log(LogLevel::kWarn, "%s on memory that is asleep fails; wake it first (headroom wake)", call);
-  return CUDA_ERROR_ILLEGAL_STATE;
 }
 
 // Runs `call` on what is mapped in [va, va + bytes): all of it but what sleeps.

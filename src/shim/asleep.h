@@ -1,0 +1,15 @@
+// How a hook refuses what memory that is asleep cannot take part in.
+#pragma once
+
+#include <cuda.h>
+
+#include "base/log.h"
+
+namespace headroom {
+
+inline CUresult RefuseAsleep(const char* call) {
+  Log(LogLevel::kWarn, "%s on memory that is asleep fails; wake it first (headroom wake)", call);
+  return CUDA_ERROR_ILLEGAL_STATE;
+}
+
+}  // namespace headroom
