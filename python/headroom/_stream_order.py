@@ -46,8 +46,9 @@ class Order:
 
 @dataclasses.dataclass
 class Slot:
-    """One staging buffer. `holders` counts the units in use that read from it (one or none); `uses` are
-    events after which nobody reads what it held before; `filled` is the event after which it holds `unit`."""
+    """One staging buffer. `held`: a unit in use reads from it; `uses` are events after which nobody reads what
+    it held before; `filled` is the event after which it holds `unit`, as of `versions` of its tensors. A held
+    buffer without a `unit` is to be filled anew before it is used again."""
 
     number: int
     unit: Optional[int] = None

@@ -258,3 +258,92 @@ def test_a_processor_far_ahead_of_the_gpu(slots, prefetch, gpu):
     engine.settle()
     assert engine.done > 1000 and not wrong
     assert [layer.home.read() for layer in model.layers] == truth
+
+
+class Streams(AsyncEngine):
+    """Several streams; `current` is the one that work goes to."""
+
+    def __init__(self):
+        super().__init__(eager=True)
+        self.queues, self.drained, self.current = {}, {}, "main"
+        fake_tensors.submit = self.submit
+
+    def submit(self, work):
+        self.queues.setdefault(self.current, []).append(work)
+
+    def wait(self, event):
+        self.submit(event.happen)
+
+    def mark(self):
+        name, upto = self.current, len(self.queues.get(self.current, []))
+        return Event(work=lambda: self.drain_stream(name, upto))
+
+    def drain_stream(self, name, upto):
+        while self.drained.get(name, 0) < upto:
+            self.drained[name] = self.drained.get(name, 0) + 1
+            self.queues[name][self.drained[name] - 1]()
+
+    def settle(self):
+        for name, queue in self.queues.items():
+            self.drain_stream(name, len(queue))
+        self.last.happen()
+
+
+@pytest.fixture
+def streams():
+    model = Model()
+    engine, seen = Streams(), {}
+    model.streamer._engine = engine
+
+    def forward(layer, number):
+        def read(_x):
+            places = [weight.data for weight in layer.weights]
+            engine.submit(lambda: seen.__setitem__(number, b"".join(place.read() for place in places)))
+        return read
+
+    for number, layer in enumerate(model.layers):
+        layer.module.forward = forward(layer, number)
+        layer.module(0)
+    engine.settle()
+    seen.clear()
+    yield model, engine, seen
+    fake_tensors.submit = None
+
+
+def test_what_refresh_tells_of_is_copied_after_the_change_is_done(streams):
+    model, engine, seen = streams
+    for number, layer in enumerate(model.layers):
+        layer.home.write(bytes([200 + number]) * BYTES)  # through .data: no version says so
+    model.streamer.refresh()
+    for layer in model.layers:
+        layer.module(0)
+    engine.settle()
+    assert seen == {number: bytes([200 + number]) * BYTES for number in range(8)}
+
+
+def test_weights_written_on_another_stream_are_copied_once_their_forward_waits_for_it(streams):
+    model, engine, seen = streams
+    engine.current = "other"
+    model.layers[5].weights[0].write(bytes([7]) * 32)
+    model.layers[5].weights[1].write(bytes([8]) * 32)
+    written, engine.current = engine.mark(), "main"
+    for number in (3, 4):
+        model.layers[number].module(0)  # 5 is foreseen, and its change is of no concern to this stream yet
+    engine.wait(written)
+    model.layers[5].module(0)
+    engine.settle()
+    assert seen[5] == bytes([7]) * 32 + bytes([8]) * 32
+
+
+def test_a_refresh_while_a_unit_runs_holds_for_its_next_run(streams):
+    model, engine, seen = streams
+    layer, unit = model.layers[2], model.units[2]
+    model.streamer.enter(unit)
+    layer.weights[1].write(bytes([9]) * 32)  # the forward's own, into the buffer
+    layer.home[:32].write(bytes([6]) * 32)
+    model.streamer.refresh()
+    model.streamer.leave(unit)
+    for number in (2, 3, 2):
+        model.layers[number].module(0)
+    engine.settle()
+    assert seen[2] == bytes([6]) * 32 + bytes([9]) * 32

@@ -52,7 +52,8 @@ class StreamHandle:
 
     def refresh(self) -> None:
         """Tells that weights were changed through `.data`, or by code that PyTorch does not see. Changes of the
-        usual kind (optimizers, load_state_dict, copy_) are noticed without."""
+        usual kind (optimizers, load_state_dict, copy_) are noticed without. The stream that runs a unit has to
+        come after the change, as it has to without streaming."""
         self._streamer.refresh()
 
     def remove(self) -> None:

@@ -37,7 +37,7 @@ class Streamed:
         self.slot: Optional[Slot] = None
         self.staged = False
         self.active = True  # False: its tensors were moved from outside, so it is left alone
-        self.settled = self.versions()  # of the tensors, as all streams see them
+        self.settled = self.versions()  # of the tensors: what was changed up to here, the copy stream comes after
 
     def versions(self) -> List[int]:
         return [tensor._version for tensor in self.tensors]
@@ -78,10 +78,12 @@ class Streamer:
             self._ring = Ring(0)
 
     def refresh(self) -> None:
-        """Forgets what was copied ahead."""
+        """Forgets what was copied ahead, and that changes were waited for."""
         with self._lock:
             for slot in self._ring.slots:
-                slot.versions = []
+                slot.unit = None
+            for unit in self._units:
+                unit.settled = []
 
     def enter(self, unit: Streamed) -> None:
         """A forward of `unit` begins in this thread."""
@@ -149,6 +151,9 @@ class Streamer:
             unit = self._units[number]
             if self._ring.find(number) is not None or not unit.active:
                 continue
+            # Changed on some stream, which this one need not wait for before the unit's own turn comes.
+            if unit.versions() != unit.settled:
+                continue
             slot = self._ring.spare(soon, urgent=False)
             if slot is None:
                 return
@@ -156,7 +161,7 @@ class Streamer:
 
     def _fill(self, slot: Slot, unit: Streamed) -> None:
         versions, after = unit.versions(), slot.uses
-        if versions != unit.settled:  # changed, maybe by a forward, before this point of this thread's stream
+        if versions != unit.settled:  # changed, and this thread's stream comes after that: it is the unit's turn
             after = after + [self._engine.mark()]
             unit.settled = versions
         count = unit.home.numel()
