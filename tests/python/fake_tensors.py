@@ -14,6 +14,9 @@ class Memory:
     def __init__(self, count):
         self.bytes, self.base = bytearray(count), next(_addresses)
 
+    def data_ptr(self):
+        return self.base
+
 
 class Tensor:
     def __init__(self, memory=None, offset=0, count=0):
@@ -28,7 +31,8 @@ class Tensor:
         assert other.count == self.count
         self.memory, self.offset = other.memory, other.offset
 
-    dtype, device = "uint8", "fake"
+    dtype, device, layout = "uint8", "fake", "strided"
+    is_conj = is_neg = lambda self: False
     shape = property(lambda self: (self.count,))
 
     def data_ptr(self):
@@ -89,20 +93,31 @@ class Module:
         return types.SimpleNamespace(remove=lambda: self.after.remove(hook))
 
     def __call__(self, x):
+        result = None
         try:
             for hook in list(self.before):
                 hook(self, (x,))
-            return self.forward(x)
+            result = self.forward(x)
         finally:
             for hook in list(self.after):
-                hook(self, (x,), None)
+                other = hook(self, (x,), result)
+                result = result if other is None else other
+        return result
+
+
+def tree_map_only(kind, function, tree):
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(tree_map_only(kind, function, part) for part in tree)
+    return function(tree) if isinstance(tree, kind) else tree
 
 
 def install():
     torch = types.ModuleType("torch")
     torch.empty = lambda _count, dtype=None, device=None: Tensor()
     torch.no_grad = contextlib.nullcontext
-    torch.inference_mode = contextlib.nullcontext
+    torch.inference_mode = lambda _mode=True: contextlib.nullcontext()
+    torch.Tensor, torch.strided = Tensor, Tensor.layout
+    torch.utils = types.SimpleNamespace(_pytree=types.SimpleNamespace(tree_map_only=tree_map_only))
     torch.is_grad_enabled = lambda: False
     torch.device = lambda *_arguments: "fake"
     torch.compiler = types.SimpleNamespace(is_compiling=lambda: False)

@@ -171,6 +171,21 @@ def test_moved_weights_are_left_alone():
     model.run([0, 1, 3])
 
 
+def test_a_result_that_is_a_weight_or_part_of_one_lies_at_home():
+    model = Model(slots=2, prefetch=1)
+    kept, plain = [], Tensor(Memory(8), 0, 8)
+    for layer in model.layers:
+        layer.module.forward = lambda x, layer=layer: [layer.weights[0], (layer.weights[1][4:12], x)]
+    for layer in model.layers:
+        kept.append(layer.module(plain))
+    for layer, (weight, (part, x)) in zip(model.layers, kept):
+        assert weight is layer.weights[0] and x is plain
+        assert part.read() == layer.home[36:44].read() and part.untyped_storage() is layer.home.untyped_storage()
+    same = object()
+    model.layers[0].module.forward = lambda _x: same
+    assert model.layers[0].module(0) is same
+
+
 def test_detach_removes_all_and_refuses_while_a_unit_runs():
     model = Model()
     model.streamer.enter(model.units[4])

@@ -263,6 +263,29 @@ def test_weights_that_a_forward_writes_go_home(mode, eager):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters()))
 
 
+def test_weights_in_a_result_lie_at_home(mode):
+    class Showing(Block):
+        def forward(self, x):
+            self.shown = super().forward(x)
+            return {"x": self.shown, "all": [self.up.weight, (self.up.weight[3:].t(), self.norm.bias.detach())]}
+
+    model, plain = Model().eval(), Model().eval()
+    for layer in model.layers:
+        layer.__class__ = Showing
+    handle, engine = streamed(model, blocks=2.5, prefetch=1)
+    x, kept = torch.ones(2, WIDTH), []
+    with mode():
+        for layer in model.layers:
+            kept.append(layer(x))
+    assert handle.stats().staged > 2
+    for layer, other, result in zip(model.layers, plain.layers, kept):
+        assert result["x"] is layer.shown and result["all"][0] is layer.up.weight
+        part, bias = result["all"][1]
+        assert torch.equal(part, other.up.weight[3:].t()) and part.stride() == (1, WIDTH)
+        assert torch.equal(bias, other.norm.bias)
+        assert part.untyped_storage().data_ptr() == layer.up.weight.untyped_storage().data_ptr()
+
+
 @pytest.mark.parametrize("staged", [False, True])
 def test_buffers_that_a_forward_writes(staged, eager):
     class Counting(Block):

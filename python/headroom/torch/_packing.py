@@ -7,6 +7,7 @@ work: results are the same to the bit in either place.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any, Dict, List, Tuple
 
@@ -76,6 +77,30 @@ def views(spans: List[Span], piece: Any) -> List[Any]:
 def same_places(tensors: List[Any], piece: Any, other: Any) -> List[Any]:
     """Views into `other` that lie there as `tensors` lie in `piece`."""
     return [_view(tensor, other, tensor.data_ptr() - piece.data_ptr()) for tensor in tensors]
+
+
+def replaced(result: Any, piece: Any, other: Any, kept: List[Any]) -> Any:
+    """`result`, a tree of containers, with the same views of `other` for tensors that lie in `piece`, but for those of
+    `kept`; None where it has none."""
+    storage, found = piece.untyped_storage().data_ptr(), []
+
+    def place(tensor: Any) -> Any:
+        if not _lies_in(tensor, storage) or any(tensor is one for one in kept):
+            return tensor
+        with torch.no_grad(), torch.inference_mode(False):
+            # A view that conjugates as it is read is rare, and a copy of it is as right.
+            there = tensor.clone() if tensor.is_conj() or tensor.is_neg() else same_places([tensor], piece, other)[0]
+        found.append(there)
+        return there
+
+    walked = torch.utils._pytree.tree_map_only(torch.Tensor, place, result)
+    return walked if found else None
+
+
+def _lies_in(tensor: Any, storage: int) -> bool:
+    with contextlib.suppress(RuntimeError):  # of kinds without a storage
+        return bool(tensor.layout is torch.strided and tensor.untyped_storage().data_ptr() == storage)
+    return False
 
 
 def _view(tensor: Any, piece: Any, offset: int) -> Any:

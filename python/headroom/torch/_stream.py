@@ -83,7 +83,9 @@ def stream(
     is captured and in code of torch.compile, weights are read where they lie, at the speed of the link.
     Any order of units, units used twice, exceptions, recursion and several threads are served. Weights that
     a forward changes in place are written back. Buffers are placed but not copied: with `buffers` they are,
-    which suits quantized weights kept in buffers, and no buffer that custom kernels write.
+    which suits quantized weights kept in buffers, and no buffer that custom kernels write. Views of
+    weights that a forward returns are views of their memory; those that it keeps elsewhere (on self) refer to the
+    staging area, which soon holds other weights: clone them.
 
     Returns a StreamHandle, whose remove() undoes it. Raises InvalidArgument (sizes, meta tensors, tensor
     subclasses), OutOfMemory (what was placed stays placed, and the model works), Unsupported, and Error

@@ -100,23 +100,26 @@ class Streamer:
                 self._order.observe(unit.number)
                 self._fetch_ahead()
 
-    def leave(self, unit: Streamed) -> None:
-        """The forward is over, with an exception or without; its work may still be under way on the GPU."""
+    def leave(self, unit: Streamed, result: Any = None) -> Any:
+        """The forward is over, with an exception or without; its work may still be under way on the GPU. Returns
+        its result where that has to be another, since parts of it lie in the buffer; else None."""
         with self._lock:
             if unit.users == 0:
-                return  # attached in the midst of it
+                return None  # attached in the midst of it
             unit.users -= 1
+            instead = None
             slot, in_place = unit.slot, self._engine.reads_in_place()
             if slot is not None and not in_place:  # else this thread has not read the buffer
                 self._write_back(unit, slot)
+                instead = _packing.replaced(result, self._buffers[slot.number], unit.home, unit.tensors)
                 slot.uses.append(self._engine.mark())
-            if unit.users > 0 or slot is None:
-                return
-            if unit.staged:
-                self._point_home(unit)
-            unit.slot, slot.held = None, False
-            if not in_place:
-                self._fetch_ahead()
+            if unit.users == 0 and slot is not None:
+                if unit.staged:
+                    self._point_home(unit)
+                unit.slot, slot.held = None, False
+                if not in_place:
+                    self._fetch_ahead()
+            return instead
 
     def _begin(self, unit: Streamed, in_place: bool) -> None:
         if unit.active and unit.moved():
@@ -214,8 +217,9 @@ def _entering(streamer: Streamer, unit: Streamed) -> Any:
 
 
 def _leaving(streamer: Streamer, unit: Streamed) -> Any:
-    def hook(module: Any, _arguments: Any, _result: Any) -> None:
+    def hook(module: Any, _arguments: Any, result: Any) -> Any:
         if module is unit.unit.module and not torch.compiler.is_compiling():
-            streamer.leave(unit)
+            return streamer.leave(unit, result)
+        return None
 
     return hook
