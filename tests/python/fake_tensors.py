@@ -81,7 +81,18 @@ class Module:
     """Hooks as PyTorch calls them: before, in order, and after, also when the forward raises."""
 
     def __init__(self, forward):
-        self.forward, self.before, self.after = forward, [], []
+        self.forward, self.before, self.after, self.saving = forward, [], [], []
+
+    def modules(self):
+        return [self]
+
+    def register_state_dict_pre_hook(self, hook):
+        self.saving.append(hook)
+        return types.SimpleNamespace(remove=lambda: self.saving.remove(hook))
+
+    def state_dict(self):
+        for hook in self.saving:
+            hook(self, "", False)
 
     def register_forward_pre_hook(self, hook, prepend=False):
         self.before.insert(0 if prepend else len(self.before), hook)

@@ -197,6 +197,50 @@ def test_detach_removes_all_and_refuses_while_a_unit_runs():
     model.run()
 
 
+def test_detach_by_force_ends_a_forward_that_was_interrupted():
+    model = Model()
+    model.run()
+    one, other, third = model.layers[4], model.layers[6], Tensor(Memory(32), 0, 32)
+    for number in (4, 6):
+        model.streamer.enter(model.units[number])
+    one.weights[1].data.write(bytes([9]) * 32)  # where nobody counts, and into the buffer
+    other.weights[0].data = third  # somebody moves a weight of a unit that nobody leaves
+    with pytest.raises(Busy, match=r"layer4 is running.*remove\(force=True\)"):
+        model.streamer.detach()
+    model.streamer.detach(force=True)
+    assert [weight.data_ptr() for weight in one.weights] == [one.home.data_ptr(), one.home.data_ptr() + 32]
+    assert one.home.read() == bytes([4]) * 32 + bytes([9]) * 32
+    assert [weight.data_ptr() for weight in other.weights] == [third.data_ptr(), other.home.data_ptr() + 32]
+    assert not any(layer.module.before or layer.module.after for layer in model.layers)
+    for number in (4, 6):
+        model.streamer.leave(model.units[number])  # another thread's forward, which was under way after all
+    assert one.module(0) == one.home.read()
+
+
+def test_weights_that_are_moved_while_their_unit_runs_are_left_there():
+    model = Model()
+    model.run()
+    layer, unit, other = model.layers[2], model.units[2], Tensor(Memory(32), 0, 32)
+    model.streamer.enter(unit)
+    layer.weights[1].data = other
+    model.streamer.leave(unit)
+    assert [weight.data_ptr() for weight in layer.weights] == [layer.home.data_ptr(), other.data_ptr()]
+    with pytest.warns(UserWarning, match="weights of layer2 were given other memory"):
+        assert layer.module(0) == bytes([2]) * 32 + bytes(32)
+
+
+def test_a_state_dict_is_refused_while_a_unit_of_it_runs():
+    model = Model()
+    model.streamer.enter(model.units[4])
+    with pytest.raises(Busy, match="layer4 is running"):
+        model.layers[4].module.state_dict()
+    model.layers[3].module.state_dict()
+    model.streamer.leave(model.units[4])
+    model.layers[4].module.state_dict()
+    model.streamer.detach()
+    assert not any(layer.module.saving for layer in model.layers)
+
+
 class AsyncEngine(LateEngine):
     """As a GPU: what the program computes is also done late, in order, when somebody waits for it. `eager` copies are
     done as early as their events let them: one that waits for too little reads or overwrites what it must not."""

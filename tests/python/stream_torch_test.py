@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from headroom import Busy, Error, InvalidArgument  # noqa: E402
 from headroom._stream_plan import STREAMED  # noqa: E402
 from headroom.torch import _packing, _stream, _units  # noqa: E402
-from headroom.torch._streamer import is_streamed  # noqa: E402
+from headroom.torch._hooks import is_streamed  # noqa: E402
 from late_engine import LateEngine  # noqa: E402
 
 WIDTH = 1024  # a block of two squares has 8 MiB and more
@@ -143,6 +143,11 @@ def test_an_interrupt_costs_a_buffer_and_no_result():
         hook.remove()
         for _ in range(3):
             assert torch.equal(model(TOKENS), plain(TOKENS))
+    with pytest.raises(Busy, match=r"was interrupted, remove\(force=True\)"):
+        handle.remove()
+    handle.remove(force=True)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters()))
+    assert not unit.moved() and not any(module._forward_hooks for module in model.modules())
 
 
 def test_recursion_and_blocks_within_blocks():
@@ -365,12 +370,18 @@ def test_remove_refuses_while_a_forward_runs_and_says_so():
     def ask(_module, _arguments, _result):
         with pytest.raises(Busy, match="is running"):
             handle.remove()
+        for part in (model, module, module.up):
+            with pytest.raises(Busy, match="is running"):
+                part.state_dict()
+        assert len(copy.deepcopy(module.up).state_dict()) == 2  # nobody runs the copy
 
     hook = module.up.register_forward_hook(ask)
     with torch.no_grad():
         model(TOKENS)
     hook.remove()
+    assert len(model.state_dict()) == len(Model().state_dict())
     handle.remove()
+    assert not any(module._state_dict_pre_hooks for module in model.modules())
 
 
 def test_units_are_the_blocks_and_single_modules_beside():

@@ -12,7 +12,8 @@ from headroom._errors import Error, InvalidArgument, NotFound
 from headroom._sizes import Size, format_size, parse_size
 from headroom.torch import _packing, _units
 from headroom.torch._engine import CudaEngine
-from headroom.torch._streamer import Streamed, Streamer, is_streamed
+from headroom.torch._hooks import is_streamed
+from headroom.torch._streamer import Streamed, Streamer
 from headroom.torch._torch import torch
 
 
@@ -56,10 +57,12 @@ class StreamHandle:
         come after the change, as it has to without streaming."""
         self._streamer.refresh()
 
-    def remove(self) -> None:
+    def remove(self, force: bool = False) -> None:
         """Ends streaming: no hooks and no staging area. Weights stay where they lie and can be used, moved and
-        saved as those of any model. Waits for the GPU. Raises Busy while a forward is under way."""
-        self._streamer.detach()
+        saved as those of any model. Waits for the GPU. Raises Busy while a forward is under way: one that was
+        interrupted (Ctrl-C) counts as such for good, and `force` ends it. With `force` it is for you to know
+        that no forward is running."""
+        self._streamer.detach(force)
 
 
 def stream(
@@ -90,7 +93,8 @@ def stream(
     Returns a StreamHandle, whose remove() undoes it. Raises InvalidArgument (sizes, meta tensors, tensor
     subclasses), OutOfMemory (what was placed stays placed, and the model works), Unsupported, and Error
     where the model, or a part of it, is streamed already. One
-    thread at a time for one model, with no forward under way. Remove before pickling the module object.
+    thread at a time for one model, with no forward under way. Remove before pickling the module object. While
+    one thread runs the model, others must not read its weights but by running it; state_dict() raises Busy then.
     """
     budget = parse_size(hbm, "hbm")
     if not isinstance(model, torch.nn.Module):

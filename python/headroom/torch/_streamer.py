@@ -3,8 +3,10 @@ copies ahead of use.
 
 A streamed unit's weights have a home, a host-tier range at ordinary device addresses that is always right to
 read. While the unit runs without grad its tensors point into a staging buffer instead; afterwards they
-point home again. So whoever reads them outside (state_dict, another thread, an unhooked call) reads the truth,
-and everything that cannot be staged is read in place: that costs time and never results.
+point home again. So whoever reads them while the unit does not run (state_dict, an unhooked call) reads the truth.
+Who reads them in another thread while it runs gets the buffer, which is right only until the unit was left:
+state_dict() refuses that, and nothing else can. Everything that cannot be staged is read in place: that costs time
+and never results.
 
 Threads: one lock, held within hooks and never while the model computes. Several threads in one unit share its
 buffer; the first to enter brings it in, the last to leave releases it, and each one's stream waits for
@@ -15,12 +17,11 @@ from __future__ import annotations
 
 import threading
 import warnings
-import weakref
 from typing import Any, Dict, List, Optional
 
 from headroom._errors import Busy
 from headroom._stream_order import Order, Ring, Slot
-from headroom.torch import _packing
+from headroom.torch import _hooks, _packing
 from headroom.torch._torch import torch
 from headroom.torch._units import Unit
 
@@ -61,19 +62,28 @@ class Streamer:
     def attach(self) -> None:
         for unit in self._units:
             module: Any = unit.unit.module
-            self._hooks.append(module.register_forward_pre_hook(_entering(self, unit), prepend=True))
-            self._hooks.append(module.register_forward_hook(_leaving(self, unit), always_call=True))
+            self._hooks.append(module.register_forward_pre_hook(_hooks.entering(self, unit), prepend=True))
+            self._hooks.append(module.register_forward_hook(_hooks.leaving(self, unit), always_call=True))
 
-    def detach(self) -> None:
-        """Removes the hooks and the buffers; the tensors are at home."""
+            for part in module.modules():
+                self._hooks.append(part.register_state_dict_pre_hook(_hooks.saving(self, unit, part)))
+
+    def detach(self, force: bool = False) -> None:
+        """Removes the hooks and the buffers; the tensors are at home. With `force` forwards under way are taken for
+        ones that were interrupted."""
         with self._lock:
-            busy = [unit.unit.name for unit in self._units if unit.users]
-            if busy:
-                raise Busy(f"{busy[0]} is running; call remove() when no forward is under way")
+            busy = [unit for unit in self._units if unit.users]
+            if busy and not force:
+                raise Busy(f"{busy[0].unit.name} is running; call remove() when no forward is under way or, where one"
+                           " was interrupted, remove(force=True)")  # fmt: skip
             for hook in self._hooks:
                 hook.remove()
             self._hooks = []
             self._engine.settle()
+            for unit in busy:
+                self._abandon(unit)
+            if busy:
+                self._engine.settle()
             self._views, self._buffers = {}, []
             self._ring = Ring(0)
 
@@ -84,6 +94,12 @@ class Streamer:
                 slot.unit = None
             for unit in self._units:
                 unit.settled = []
+
+    def refuse_while_running(self, unit: Streamed) -> None:
+        with self._lock:
+            if unit.users:
+                raise Busy(f"{unit.unit.name} is running, so its weights lie where they do not stay; call state_dict()"
+                           " when no forward is under way or, where one was interrupted, after remove(force=True)")  # fmt: skip
 
     def enter(self, unit: Streamed) -> None:
         """A forward of `unit` begins in this thread."""
@@ -185,9 +201,25 @@ class Streamer:
                     home.copy_(view)
         slot.versions = now
 
+    def _abandon(self, unit: Streamed) -> None:
+        """Ends all runs of the unit; the GPU is idle."""
+        unit.users = 0
+        if unit.staged and unit.slot is not None:
+            with torch.no_grad():
+                for _, home, view in self._in_buffer(unit, unit.slot):
+                    home.copy_(view)  # also what was written through .data
+            self._point_home(unit)
+        unit.slot = None
+
     def _point_home(self, unit: Streamed) -> None:
-        _packing.point(unit.tensors, unit.at_home)
+        for tensor, home, _ in self._in_buffer(unit, unit.slot):
+            tensor.data = home
         unit.staged = False
+
+    def _in_buffer(self, unit: Streamed, slot: Any) -> List[Any]:
+        """(tensor, its home, its place in the buffer), without tensors that someone gave other memory meanwhile."""
+        places = zip(unit.tensors, unit.at_home, self._views_in(unit, slot))
+        return [place for place in places if place[0].data_ptr() == place[2].data_ptr()]
 
     def _views_in(self, unit: Streamed, slot: Slot) -> List[Any]:
         views = self._views.setdefault(unit.number, {})
@@ -195,31 +227,3 @@ class Streamer:
             with torch.inference_mode(False):
                 views[slot.number] = _packing.same_places(unit.at_home, unit.home, self._buffers[slot.number])
         return views[slot.number]
-
-
-_ours: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()  # hook: id of its module
-
-
-def is_streamed(module: Any) -> bool:
-    """Whether a streamer is attached to this very module: a copy of it has the hook, and is not streamed."""
-    return any(_ours.get(hook) == id(module) for hook in module._forward_pre_hooks.values())
-
-
-def _entering(streamer: Streamer, unit: Streamed) -> Any:
-    def hook(module: Any, _arguments: Any) -> None:
-        # A copy of the module (deepcopy, replicate) has this hook and other weights; a compiler that
-        # traces through reads in place, and must not see what follows.
-        if module is unit.unit.module and not torch.compiler.is_compiling():
-            streamer.enter(unit)
-
-    _ours[hook] = id(unit.unit.module)
-    return hook
-
-
-def _leaving(streamer: Streamer, unit: Streamed) -> Any:
-    def hook(module: Any, _arguments: Any, result: Any) -> Any:
-        if module is unit.unit.module and not torch.compiler.is_compiling():
-            return streamer.leave(unit, result)
-        return None
-
-    return hook
