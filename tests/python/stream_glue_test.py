@@ -1,6 +1,7 @@
 """The streamer's own logic where there is no PyTorch: fake tensors, real hooks, and copies that happen as late as they
 may. With PyTorch, stream_torch_test.py does the same and more."""
 
+import contextlib
 import importlib.util
 import random
 import threading
@@ -15,6 +16,7 @@ fake_tensors.install()
 
 from fake_tensors import Memory, Module, Tensor  # noqa: E402
 from headroom import Busy  # noqa: E402
+from headroom.torch import _engine  # noqa: E402
 from headroom.torch._streamer import Streamed, Streamer  # noqa: E402
 from late_engine import Event, LateEngine  # noqa: E402
 
@@ -239,6 +241,26 @@ def test_a_state_dict_is_refused_while_a_unit_of_it_runs():
     model.layers[4].module.state_dict()
     model.streamer.detach()
     assert not any(layer.module.saving for layer in model.layers)
+
+
+@pytest.mark.parametrize("in_use", [False, True], ids=["pool", "use"])
+def test_memory_of_the_engine_is_not_reused_while_copies_are_under_way(in_use, monkeypatch):
+    """PyTorch knows of the stream that a tensor was made on alone, and a dropped model frees its buffers at any time."""
+    class Piece(Tensor):
+        streams = ()
+
+        def record_stream(self, stream):
+            self.streams += (stream,)
+
+    engine = _engine.CudaEngine.__new__(_engine.CudaEngine)
+    engine.device, engine._copies = types.SimpleNamespace(index=0), "copies"
+    library = types.SimpleNamespace(function=lambda _name: lambda *_arguments: 0, check=lambda _result, _what: None)
+    monkeypatch.setattr(_engine._library, "load", lambda: library)
+    monkeypatch.setattr(_engine._allocator, "in_use", lambda: in_use)
+    monkeypatch.setattr(_engine._pool, "pool", lambda **_settings: contextlib.nullcontext())
+    monkeypatch.setattr(engine, "_bytes", lambda count: Piece(Memory(count), 0, count))
+    piece = engine.empty(64, "hot")
+    assert piece.numel() == 64 and piece.streams == ("copies",)
 
 
 class AsyncEngine(LateEngine):

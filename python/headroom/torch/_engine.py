@@ -49,20 +49,23 @@ class CudaEngine:
     def empty(self, count: int, hint: str) -> Any:
         """`count` bytes on the device, placed by `hint`; a plain tensor. Raises OutOfMemory."""
         try:
-            if not _allocator.in_use():
-                with _pool.pool(hint=hint, tag="stream", device=self.device):
-                    return self._bytes(count)
-            # The global allocator serves from what it has cached, wherever that lies; so that goes first.
-            library = _library.load()
-            library.check(library.function("headroom_trim")(self.device.index), "headroom.trim()")
-            return self._placed(library, count, hint)
+            piece = self._placed(count, hint) if _allocator.in_use() else self._pooled(count, hint)
         except RuntimeError as error:
             if "out of memory" not in str(error):  # PyTorch has a class for it in pools, and none for other allocators
                 raise
             raise OutOfMemory(f"there are no {count} bytes for weights with hint '{hint}'; raise the"
                               f" {'host' if hint == 'cold' else 'HBM'} limit ({error})") from error  # fmt: skip
+        piece.record_stream(self._copies)  # whoever drops it may do so while a copy is under way
+        return piece
 
-    def _placed(self, library: _library.Library, count: int, hint: str) -> Any:
+    def _pooled(self, count: int, hint: str) -> Any:
+        with _pool.pool(hint=hint, tag="stream", device=self.device):
+            return self._bytes(count)
+
+    def _placed(self, count: int, hint: str) -> Any:
+        # The global allocator serves from what it has cached, wherever that lies; so that goes first.
+        library = _library.load()
+        library.check(library.function("headroom_trim")(self.device.index), "headroom.trim()")
         place = library.function("headroom_set_thread_placement")
         library.check(place(_capi.DEFAULT, _capi.DEFAULT, _capi.HINTS[hint], b"stream"), "placing weights")
         try:
