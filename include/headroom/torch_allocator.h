@@ -24,9 +24,10 @@ extern "C" {
 
 struct CUstream_st; /* cudaStream_t */
 
-/* `bytes` of `device` from the pool, ready on `stream`. Lack of memory: PyTorch would make a tensor of a null
- * pointer, so where the C++ runtime of the process can be found, a std::runtime_error that begins with "CUDA
- * out of memory" is thrown, which Python sees as RuntimeError; elsewhere null.
+/* `bytes` of `device` from the pool, ready on `stream`. Where there are none, PyTorch would make a tensor of a
+ * null pointer, so a std::runtime_error is thrown, which Python sees as RuntimeError. For lack of memory
+ * it begins with "CUDA out of memory"; for anything else (a driver below 580, an error that the GPU's work left
+ * behind) it says what failed. Null where the process has no C++ runtime that can be found, or for no bytes.
  *
  * The pool's segments sleep (headroom/sleep.h) as other memory does, by the tag that the thread had which
  * needed a new one. The pool knows no tags: tensors of several tags may share a segment, and while one

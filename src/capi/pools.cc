@@ -45,6 +45,10 @@ struct DevicePool {
   Pool pool;
 };
 
+constexpr char kNoPart[] =
+    "headroom has no part in this process: it needs NVIDIA driver 580 or newer, and a process that was not "
+    "forked from one that used CUDA";
+
 std::array<std::atomic<DevicePool*>, Runtime::kMaxDevices> g_pools{};
 
 }  // namespace
@@ -55,17 +59,19 @@ Pool* ExistingPool(int device) {
   return made == nullptr ? nullptr : &made->pool;
 }
 
-Pool* PoolOf(int device) {
-  Pool* existing = ExistingPool(device);
-  if (existing != nullptr || device < 0 || device >= Runtime::kMaxDevices) return existing;
+Result<Pool*> PoolOf(int device) {
+  if (Pool* existing = ExistingPool(device); existing != nullptr) return existing;
   const Entry rt(true);
-  if (!rt || rt->Device(device) == nullptr) return nullptr;
+  if (!rt) return Status(Code::kUnsupported, kNoPart);
+  if (device < 0 || device >= Runtime::kMaxDevices || rt->Device(device) == nullptr)
+    return Status(Code::kNotFound, "the driver has no such device");
   const OnDevice here(rt->driver, device);
+  if (!here.status().ok()) return here.status();
   CUcontext context = nullptr;
   CUcontext primary = nullptr;
   // Kept for good, as the pool is.
-  if (!here.status().ok() || rt->driver.DevicePrimaryCtxRetain(&primary, device) != CUDA_SUCCESS)
-    return nullptr;
+  const CUresult kept = rt->driver.DevicePrimaryCtxRetain(&primary, device);
+  if (kept != CUDA_SUCCESS) return DriverStatus(kept, "cuDevicePrimaryCtxRetain");
   if (rt->driver.CtxGetCurrent(&context) != CUDA_SUCCESS) context = primary;
   auto made = std::make_unique<DevicePool>(*rt, context, device);
   DevicePool* none = nullptr;

@@ -6,8 +6,9 @@
 
 namespace headroom {
 
-// Null where headroom has no part in this process, or for a device that the driver does not have.
-Pool* PoolOf(int device);
+// kUnsupported where headroom has no part in this process, kNotFound for a device that the driver does not
+// have.
+Result<Pool*> PoolOf(int device);
 // The same without making it.
 Pool* ExistingPool(int device);
 

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/log.h"
@@ -43,9 +44,10 @@ void FreeSegmentOn(int device, void* address) {
     Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
 }
 
-// What the exception says, in this thread's own buffer.
-__attribute__((noinline)) const char* OutOfMemoryText(uint64_t bytes, int device, const Pool& pool) {
-  static thread_local char text[256];
+// What an exception says, of this thread.
+using Text = char[256];
+
+void DescribeOutOfMemory(uint64_t bytes, int device, const Pool& pool, Text& text) {
   const PoolStats stats = pool.Stats();
   std::snprintf(
       text, sizeof text,
@@ -53,7 +55,34 @@ __attribute__((noinline)) const char* OutOfMemoryText(uint64_t bytes, int device
       "in HBM and the other tiers together",
       FormatSize(bytes).c_str(), device, FormatSize(stats.allocated).c_str(),
       FormatSize(stats.reserved).c_str());
-  return text;
+}
+
+void DescribeFailure(uint64_t bytes, int device, const Status& status, Text& text) {
+  const int length = std::snprintf(text, sizeof text, "headroom could not allocate %s on GPU %d: %s",
+                                   FormatSize(bytes).c_str(), device, status.what());
+  const auto begin = static_cast<size_t>(std::max(length, 0));
+  if (status.code() != Code::kDriver || begin >= sizeof text) return;
+  std::snprintf(text + begin, sizeof text - begin, " failed with %s (%d)",
+                ErrorName(static_cast<CUresult>(status.native())), status.native());
+}
+
+// From the pool of a device; null: `*why` says why there is none.
+__attribute__((noinline)) void* FromPool(uint64_t bytes, int device, CUstream stream, const char** why) {
+  static thread_local Text text;
+  *why = text;
+  const Result<Pool*> pool = PoolOf(device);
+  if (!pool.ok()) {
+    DescribeFailure(bytes, device, pool.status(), text);
+    return nullptr;
+  }
+  const Result<CUdeviceptr> made = (*pool)->Allocate(bytes, stream);
+  if (made.ok()) return PointerOf(*made);
+  if (made.status().code() == Code::kOutOfMemory) {
+    DescribeOutOfMemory(bytes, device, **pool, text);
+  } else {
+    DescribeFailure(bytes, device, made.status(), text);
+  }
+  return nullptr;
 }
 
 // Throws, by the C++ runtime that the program uses, which is not the one inside this library. Returns
@@ -87,12 +116,10 @@ extern "C" {
 
 void* headroom_torch_malloc(ssize_t bytes, int device, CUstream_st* stream) {
   if (bytes <= 0) return nullptr;
-  Pool* pool = PoolOf(device);
-  if (pool == nullptr) return nullptr;
-  const Result<CUdeviceptr> made = pool->Allocate(static_cast<uint64_t>(bytes), stream);
-  if (made.ok()) return PointerOf(*made);
-  ThrowRuntimeError(OutOfMemoryText(static_cast<uint64_t>(bytes), device, *pool));
-  return nullptr;
+  const char* why = nullptr;
+  void* made = FromPool(static_cast<uint64_t>(bytes), device, stream, &why);
+  if (made == nullptr) ThrowRuntimeError(why);
+  return made;
 }
 
 void headroom_torch_free(void* address, ssize_t, int device, CUstream_st* stream) {
@@ -124,10 +151,11 @@ void headroom_torch_reset(void) {
 }
 
 void headroom_torch_memory_fraction(double fraction, int device) {
-  Pool* pool = PoolOf(device);
+  const Result<Pool*> pool = PoolOf(device);
   const uint64_t total = TotalOf(device);
-  if (pool == nullptr || total == 0 || !(fraction >= 0)) return;
-  pool->SetLimit(fraction >= 1 ? UINT64_MAX : static_cast<uint64_t>(fraction * static_cast<double>(total)));
+  if (!pool.ok() || total == 0 || !(fraction >= 0)) return;
+  (*pool)->SetLimit(fraction >= 1 ? UINT64_MAX
+                                  : static_cast<uint64_t>(fraction * static_cast<double>(total)));
 }
 
 void* headroom_torch_base_alloc(void* address, size_t* bytes) {
@@ -151,7 +179,8 @@ void headroom_torch_record_stream(void* address, CUstream_st* stream) {
 
 void headroom_torch_begin_allocate_to_pool(int device, headroom_mempool_id id,
                                            std::function<bool(CUstream_st*)> filter) {
-  if (Pool* pool = PoolOf(device)) pool->BeginAllocateTo({id.first, id.second}, std::move(filter));
+  const Result<Pool*> pool = PoolOf(device);
+  if (pool.ok()) (*pool)->BeginAllocateTo({id.first, id.second}, std::move(filter));
 }
 
 void headroom_torch_end_allocate_to_pool(int device, headroom_mempool_id id) {

@@ -69,7 +69,8 @@ Block* Pool::Grow(const Want& want, SegmentSource::Where where, Status* why) {
   Result<CUdeviceptr> va = source_.Create(bytes, want.stream, where);
   if (!va.ok()) {
     central_.Unreserve(bytes);
-    *why = va.status();
+    // Another error stands, whatever the next try comes to.
+    if (why->code() == Code::kOutOfMemory) *why = va.status();
     return nullptr;
   }
   creates_.fetch_add(1, std::memory_order_relaxed);

@@ -55,11 +55,50 @@ TEST_F(TorchTest, LackOfMemoryIsAnExceptionThatNamesIt) {
   Free(kept);
 }
 
+// What torch_malloc throws.
+std::string Refusal(ssize_t bytes, int device) {
+  try {
+    Library().torch_malloc(bytes, device, nullptr);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "no exception";
+}
+
+// As after an illegal access of a kernel, when every call fails; whether HBM has room or not.
+TEST_F(TorchTest, AnotherErrorOfTheDriverIsAnExceptionThatNamesIt) {
+  std::string rules;
+  for (const char* function : {"cuMemCreate:", "cuMemAlloc:"}) {
+    for (int call = 1; call < 100; ++call) rules += function + std::to_string(call) + ":700,";
+  }
+  rules.pop_back();
+  for (const uint64_t kept : {1, 40}) {
+    const CUdeviceptr before = Alloc(kept * kMiB);
+    GetSim().fail(rules.c_str());
+    const std::string text = Refusal(24 * kMiB, 0);
+    GetSim().fail("");
+    EXPECT_EQ(text.find("out of memory"), std::string::npos) << text;
+    EXPECT_EQ(text.find("headroom could not allocate 24.0 MiB on GPU 0: "), 0u) << text;
+    EXPECT_NE(text.find("CUDA_ERROR_ILLEGAL_ADDRESS (700)"), std::string::npos) << text;
+    Free(before);
+  }
+}
+
+TEST_F(TorchTest, ADeviceThatIsNotThereIsAnException) {
+  EXPECT_NE(Refusal(512, 2).find("on GPU 2: the driver has no such device"), std::string::npos);
+  EXPECT_NE(Refusal(512, -1).find("on GPU -1: the driver has no such device"), std::string::npos);
+}
+
+// ctest gives a driver that headroom does not serve.
+TEST(OldDriverTest, PyTorchIsToldInsteadOfWorkingOnNoMemory) {
+  const std::string text = Refusal(512, 0);
+  EXPECT_NE(text.find("headroom has no part in this process"), std::string::npos) << text;
+  EXPECT_NE(text.find("driver 580 or newer"), std::string::npos) << text;
+}
+
 TEST_F(TorchTest, NothingIsAllocatedForNoBytesOrNoDevice) {
   EXPECT_EQ(Library().torch_malloc(0, 0, nullptr), nullptr);
   EXPECT_EQ(Library().torch_malloc(-1, 0, nullptr), nullptr);
-  EXPECT_EQ(Library().torch_malloc(512, 2, nullptr), nullptr);
-  EXPECT_EQ(Library().torch_malloc(512, -1, nullptr), nullptr);
   EXPECT_EQ(Library().segment_malloc(0, 0, nullptr), nullptr);
   EXPECT_EQ(Library().segment_malloc(512, 2, nullptr), nullptr);
   Library().torch_free(nullptr, 0, 0, nullptr);

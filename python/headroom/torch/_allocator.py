@@ -68,7 +68,9 @@ def use(
     The arguments are those of `headroom.configure`. Behind it is headroom's caching pool, with PyTorch's
     hooks: empty_cache, record_stream, CUDA graphs and memory fractions work. PyTorch's own statistics do not
     exist for such allocators (torch.cuda.memory_allocated raises): `headroom.stats()` has them.
-    Lack of memory is an exception of PyTorch's, after what is cached was given back and other tiers were tried.
+    Lack of memory is a RuntimeError that begins with "CUDA out of memory", after what is cached was given back and
+    other tiers were tried. The driver is not started here, so that processes may still be forked: one that
+    headroom does not serve (below 580) is named by the RuntimeError of the first tensor.
 
     The same call again does nothing. Raises Error where CUDA is initialised already, where another allocator
     was installed, or where the second call asks for something else. There is no way back in one process.
