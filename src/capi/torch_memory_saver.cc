@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "capi/regions.h"
@@ -17,10 +20,16 @@
 namespace headroom {
 namespace {
 
+// Of what a backup holds.
+struct Copy {
+  std::unique_ptr<uint8_t[]> bytes;
+  uint64_t size;
+};
+
 std::atomic<bool> g_retain{false};
-std::mutex g_mutex;  // of the following
+std::mutex g_mutex;  // of the following; not held on the way into the runtime
 std::string g_directory;
-std::map<uint64_t, std::unique_ptr<uint8_t[]>> g_copies;  // of paused memory, by address
+std::multimap<uint64_t, Copy> g_copies;  // of paused memory, by address
 
 std::string DiskDirectory() {
   const std::lock_guard lock(g_mutex);
@@ -40,9 +49,29 @@ int Told(const char* what, const char* tag, int result) {
 // Of what is not asleep any more.
 void DropCopies() {
   const Entry rt(true);
+  if (!rt) return;
+  std::vector<uint64_t> addresses;
+  {
+    const std::lock_guard lock(g_mutex);
+    for (const auto& [address, copy] : g_copies) addresses.push_back(address);
+  }
+  for (const uint64_t address : addresses) {
+    if (rt->IsAsleep(address)) continue;
+    const std::lock_guard lock(g_mutex);
+    g_copies.erase(address);
+  }
+}
+
+// The same bytes as the program has them already, or these: pointers that it has stay valid.
+uint8_t* KeepCopy(uint64_t address, Copy copy) {
   const std::lock_guard lock(g_mutex);
-  for (auto copy = g_copies.begin(); rt && copy != g_copies.end();)
-    copy = rt->IsAsleep(copy->first) ? std::next(copy) : g_copies.erase(copy);
+  const auto [begin, end] = g_copies.equal_range(address);
+  for (auto earlier = begin; earlier != end; ++earlier) {
+    const Copy& known = earlier->second;
+    if (known.size == copy.size && std::memcmp(known.bytes.get(), copy.bytes.get(), copy.size) == 0)
+      return known.bytes.get();
+  }
+  return g_copies.emplace(address, std::move(copy))->second.bytes.get();
 }
 
 Status CopyBackup(uint64_t address, uint64_t bytes, uint8_t* out) {
@@ -136,11 +165,10 @@ uint32_t tms_affected_devices(const char* tag, int* out, uint32_t capacity) {
 
 uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size) {
   const auto address = reinterpret_cast<uint64_t>(gpu_ptr);
-  const std::lock_guard lock(g_mutex);
   // Of memory that may be large: without the zeros that a vector would write first.
-  std::unique_ptr<uint8_t[]> copy(new (std::nothrow) uint8_t[size]);
-  if (copy == nullptr || !CopyBackup(address, size, copy.get()).ok()) return nullptr;
-  return (g_copies[address] = std::move(copy)).get();
+  Copy copy{std::unique_ptr<uint8_t[]>(new (std::nothrow) uint8_t[size]), size};
+  if (copy.bytes == nullptr || !CopyBackup(address, size, copy.bytes.get()).ok()) return nullptr;
+  return KeepCopy(address, std::move(copy));
 }
 
 void set_memory_margin_bytes(uint64_t bytes) {

@@ -204,6 +204,29 @@ TEST_F(RegionTest, ReadingABackupBreaksNoCapture) {
   for (const CUdeviceptr p : {kept, other}) Release(p);
 }
 
+TEST_F(RegionTest, ACopyOfABackupStaysUntilItsMemoryIsResumed) {
+  const auto copy = [](CUdeviceptr p, uint64_t bytes) {
+    return Library().tms_get_cpu_backup_pointer(reinterpret_cast<const uint8_t*>(p), bytes);  // NOLINT
+  };
+  const CUdeviceptr p = MakeIn("a", true, false, 1);
+  const CUdeviceptr other = MakeIn("a", true, false, 7);
+  ASSERT_EQ(Library().tms_pause("a"), 0);
+  const uint8_t* whole = copy(p, kBytes);
+  EXPECT_NE(copy(p, 16), nullptr);
+  ExpectCopy(copy(other, kBytes), kBytes, 7);  // not where the first one is
+  ExpectCopy(whole, kBytes, 1);
+  EXPECT_EQ(copy(p, kBytes), whole);  // the same, and not one more each time
+
+  const char* tag = "a";
+  ASSERT_EQ(Library().wake(&tag, 1, 0, nullptr, 0), HEADROOM_OK);  // not by tms_resume
+  Fill(p, kBytes, 2);
+  ASSERT_EQ(Library().tms_pause("a"), 0);
+  ExpectCopy(copy(p, kBytes), kBytes, 2);
+  ASSERT_EQ(Library().tms_resume("a"), 0);
+  Release(p);
+  Release(other);
+}
+
 TEST_F(RegionTest, HostChunksOfEarlierUseCarryBackups) {
   const CUdeviceptr big = MakeIn("a", true, false, 5, 24 * kMiB);
   ASSERT_EQ(Library().range_migrate(big, 0, HEADROOM_TIER_HOST), HEADROOM_OK);
