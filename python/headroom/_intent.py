@@ -44,9 +44,10 @@ def apply(intent: Intent) -> None:
     _threads.intent = intent
 
 
-def regions() -> List[Tuple[bytes, bool]]:
-    """Tag and dispensable of the regions that this thread is in, the innermost last; for them to keep."""
-    found: List[Tuple[bytes, bool]] = _threads.__dict__.setdefault("regions", [])
+def regions() -> List[Tuple[Optional[bytes], bool]]:
+    """Tag (None: outside of all) and dispensable of the regions that this thread is in, the innermost last; for
+    them to keep."""
+    found: List[Tuple[Optional[bytes], bool]] = _threads.__dict__.setdefault("regions", [])
     return found
 
 

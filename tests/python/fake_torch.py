@@ -33,12 +33,25 @@ class CUDAPluggableAllocator:
         return self._allocator
 
 
+class Native:
+    """PyTorch's own allocator."""
+
+    @staticmethod
+    def malloc(size, _device, _stream):
+        address = ctypes.c_uint64()
+        return None if ctypes.CDLL("libcuda.so.1").cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size)) else address.value
+
+    @staticmethod
+    def free(address, _size, _device, _stream):
+        ctypes.CDLL("libcuda.so.1").cuMemFree_v2(ctypes.c_uint64(address))
+
+
 class MemPool:
     alive = 0
 
-    def __init__(self, allocator):
-        assert isinstance(allocator, Setters)
-        self.setters, self.segments = allocator, []
+    def __init__(self, allocator=None):
+        assert allocator is None or isinstance(allocator, Setters)
+        self.setters, self.segments = allocator or Native, []
         MemPool.alive += 1
 
     def __del__(self):

@@ -77,6 +77,32 @@ assert holds(outer, 5, 16 * MIB)
 """)
 
 
+def test_disable_is_outside_of_all_regions(passes):
+    passes("""
+with saver.region("outer", enable_cpu_backup=True):
+    first, a = fake_torch.allocate(16 * MIB)
+    with saver.disable():
+        free, b = fake_torch.allocate(16 * MIB)
+        with saver.region("inner", enable_cpu_backup=True):
+            inner, c = fake_torch.allocate(16 * MIB)
+        with headroom.torch.pool():
+            apart, d = fake_torch.allocate(16 * MIB)
+        free, e = fake_torch.allocate(16 * MIB)
+    last, f = fake_torch.allocate(16 * MIB)
+assert a is f and b is e and len({id(pool) for pool in (a, b, c, d)}) == 4
+states = headroom.sleep_states()
+assert (states["outer"].ranges, states["inner"].ranges) == (2, 1), states
+saver.pause()
+assert headroom.stats().asleep_bytes == 48 * MIB
+fill(free, 3, 16 * MIB)
+fill(apart, 4, 16 * MIB)
+saver.resume()
+with saver.disable():
+    outside, g = fake_torch.allocate(16 * MIB)
+assert not fake_torch.state.recording and headroom.sleep_states()["outer"].ranges == 2
+""")
+
+
 def test_mistakes_are_exceptions(passes):
     passes("""
 assert "choose one" in raised(ValueError, saver.region(enable_cpu_backup=True, enable_disk_backup=True).__enter__)

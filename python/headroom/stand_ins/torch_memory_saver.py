@@ -14,6 +14,7 @@ from typing import Any, Iterator, Optional
 
 import headroom.torch
 from headroom import _library
+from headroom.torch import _pool
 from headroom.torch._torch import torch
 
 __all__ = ["TorchMemorySaver", "configure_subprocess", "torch_memory_saver"]
@@ -71,7 +72,7 @@ class TorchMemorySaver:
         """Inside, this thread allocates outside all regions."""
         del dispose_mem_pool_after_use
         with _Settings(_DEFAULT, False, False, False):
-            with torch.cuda.use_mem_pool(torch.cuda.MemPool()):
+            with _pool.outside():
                 yield
 
     def pause(self, tag: Optional[str] = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from headroom import _capi, _intent, _memory, _settings
 from headroom._errors import Error
@@ -19,6 +19,8 @@ from headroom.torch import _allocator
 from headroom.torch._torch import torch
 
 Key = Tuple[int, Intent]  # the device, and what is said of all memory of the MemPool
+
+_OUTSIDE = Intent(tag=b"")  # no block has an empty tag, so none borrows from there
 
 _lock = threading.Lock()
 _shelf: Dict[Key, List[Any]] = {}
@@ -55,38 +57,18 @@ class Pool:
     def __enter__(self) -> "Pool":
         torch.cuda.init()
         device = int(torch.cuda.current_device()) if self._device is None else self._device
-        frames = _thread_frames()
-        frame = _frame((device, self._here()), frames)
-        if frames:
-            frames[-1].end()
-        try:
-            _intent.apply(frame.key[1])
-            frame.begin()
-        except BaseException:
-            _give_back(frame)
-            if frames:
-                frames[-1].begin()
-            _intent.apply(frame.before)
-            raise
-        frames.append(frame)
+        here = self._here()
+        _push(_frame((device, here), _thread_frames()), here)
         if self._backup is not None and self._intent.tag is not None:
             _intent.regions().append((self._intent.tag, not self._backup))
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        frames = _thread_frames()
-        if not frames:
+        if not _thread_frames():
             raise Error("a headroom pool has to be left in the thread that entered it")
-        frame = frames.pop()
         if self._backup is not None:
             _intent.regions().pop()
-        try:
-            frame.end()
-        finally:
-            _give_back(frame)
-            if frames:
-                frames[-1].begin()
-            _intent.apply(frame.before)
+        _pop()
 
     def _here(self) -> Intent:
         """With the tag of the region around it where the pool has none; segments must not mix tags."""
@@ -174,6 +156,52 @@ def region(tag: str, backup: bool = True, device: Any = None) -> Union[Pool, Reg
         return Region(name, backup)
     _settings.configure()
     return Pool(Intent(tag=name), number, backup)
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[None]:
+    """What this thread allocates inside belongs to no region, and comes from no block's MemPool but one of PyTorch's
+    own. Blocks may begin within it."""
+    if _allocator.in_use():
+        yield  # which has no MemPools
+        return
+    torch.cuda.init()
+    _push(_Frame((int(torch.cuda.current_device()), _OUTSIDE), torch.cuda.MemPool(), borrowed=True), Intent())
+    _intent.regions().append((None, False))
+    try:
+        yield
+    finally:
+        _intent.regions().pop()
+        _pop()
+
+
+def _push(frame: _Frame, intent: Intent) -> None:
+    """The thread is in `frame` from now on, unless this raises."""
+    frames = _thread_frames()
+    if frames:
+        frames[-1].end()
+    try:
+        _intent.apply(intent)
+        frame.begin()
+    except BaseException:
+        _give_back(frame)
+        if frames:
+            frames[-1].begin()
+        _intent.apply(frame.before)
+        raise
+    frames.append(frame)
+
+
+def _pop() -> None:
+    frames = _thread_frames()
+    frame = frames.pop()
+    try:
+        frame.end()
+    finally:
+        _give_back(frame)
+        if frames:
+            frames[-1].begin()
+        _intent.apply(frame.before)
 
 
 def _thread_frames() -> List[_Frame]:
