@@ -1,6 +1,7 @@
 """What this thread says of all that it allocates: policy, backend, hint, tag, and whether it need outlive a sleep.
 
-The library has setters alone, so what holds is remembered here; blocks restore what held before them.
+The library has setters alone for most of it, so what holds is remembered here; blocks restore what held before
+them. A thread may begin in a region: the environment says so to the library (TMS_INIT_ENABLE).
 """
 
 from __future__ import annotations
@@ -26,9 +27,21 @@ class Intent(NamedTuple):
 
 
 def current() -> Intent:
-    """What this thread's last `apply` said."""
-    intent: Intent = _threads.__dict__.get("intent", Intent())
+    """What this thread's last `apply` said; before the first, what the thread began with."""
+    _begin()
+    intent: Intent = _threads.intent
     return intent
+
+
+def _begin() -> None:
+    """Looks at what this thread begins with, once: before anything is changed of it."""
+    if hasattr(_threads, "intent"):
+        return
+    library = _library.load()
+    tag = bytes(library.function("headroom_region_tag")() or b"") or None
+    backup = any(library.function(f"tms_get_enable_{kind}_backup")() for kind in ("cpu", "disk"))
+    _threads.intent = Intent(tag=tag, dispensable=tag is not None and not backup)
+    _threads.regions = [] if tag is None else [(tag, not backup)]
 
 
 def apply(intent: Intent) -> None:
@@ -47,7 +60,8 @@ def apply(intent: Intent) -> None:
 def regions() -> List[Tuple[Optional[bytes], bool]]:
     """Tag (None: outside of all) and dispensable of the regions that this thread is in, the innermost last; for
     them to keep."""
-    found: List[Tuple[Optional[bytes], bool]] = _threads.__dict__.setdefault("regions", [])
+    _begin()
+    found: List[Tuple[Optional[bytes], bool]] = _threads.regions
     return found
 
 

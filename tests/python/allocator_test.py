@@ -1,5 +1,7 @@
 """use() and pool() against PyTorch's own rules (fake_torch.py) with real memory on the simulated driver."""
 
+import pytest
+
 BEGIN = """
 import fake_torch
 torch = fake_torch.install()
@@ -160,6 +162,33 @@ assert headroom.describe(kept).bytes == 32 * MIB and fake_torch.MemPool.alive ==
 with block:
     assert headroom.describe(allocate(32 * MIB)[0]).host_bytes == 32 * MIB
 """)
+
+
+@pytest.mark.parametrize("backup", ["0", "1"])
+def test_a_thread_that_begins_in_a_region_stays_in_it(python, backup):
+    run(python, LIMITS + f"BACKUP = {backup}" + """
+library = headroom._library.load()
+def segment():
+    malloc = library.handle.headroom_segment_malloc
+    malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
+    return malloc(8 * MIB, 0, None)
+def work():
+    with headroom.torch.pool(hint="hot"):
+        assert allocate(8 * MIB)[0]
+    with headroom.torch.region("kept"):
+        assert allocate(8 * MIB)[0]
+    with headroom.region("lost", backup=False):
+        assert segment()
+    assert segment()
+thread = threading.Thread(target=work); thread.start(); thread.join()
+work()
+states = headroom.sleep_states()
+assert {tag: state.ranges for tag, state in states.items()} == {"default": 4, "kept": 2, "lost": 2}, states
+headroom.sleep()
+states = headroom.sleep_states()
+assert states["kept"].kept == 16 * MIB and states["lost"].dropped == 16 * MIB, states
+assert (states["default"].kept, states["default"].dropped)[not BACKUP] == 32 * MIB, states
+""", TMS_INIT_ENABLE="1", TMS_INIT_ENABLE_CPU_BACKUP=backup)
 
 
 def test_lack_of_memory_is_pytorch_s_own_exception_and_the_next_request_works(python):

@@ -13,7 +13,7 @@ import os
 from typing import Any, Iterator, Optional
 
 import headroom.torch
-from headroom import _library
+from headroom import _intent, _library
 from headroom.torch import _pool
 from headroom.torch._torch import torch
 
@@ -147,6 +147,7 @@ class _Settings:
         self._old = self._new
 
     def __enter__(self) -> "_Settings":
+        _intent.current()  # which has to know how the thread began
         self._old = (
             bytes(_function("tms_get_current_tag")()),
             bool(_function("tms_get_interesting_region")()),
