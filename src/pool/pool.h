@@ -73,13 +73,13 @@ class Pool {
   bool Find(CUdeviceptr inside, CUdeviceptr* base, uint64_t* bytes) const;
   bool FindBlock(CUdeviceptr inside, CUdeviceptr* base, uint64_t* bytes) const;
 
-  // Waits for the device and gives segments back that are wholly free; the bytes given back. During a
-  // capture only those that no work can touch.
+  // Waits for the device and gives segments back that are wholly free; the bytes given back. Nothing
+  // while a private pool's route is open.
   uint64_t Trim();
   // Of bytes in segments. What is there stays; new segments are refused beyond it.
   void SetLimit(uint64_t bytes) { central_.SetLimit(bytes); }
 
-  // Private pools (routes.h). Begin waits while another thread waits for the device.
+  // Private pools (routes.h). Begin waits while another thread waits for the device, or gives a segment back.
   void BeginAllocateTo(PoolId id, StreamFilter filter);
   void EndAllocateTo(PoolId id) { routes_.End(id); }
   void ReleasePool(PoolId id) { routes_.Release(id); }
@@ -107,12 +107,13 @@ class Pool {
   uint64_t Reclaim(Effort effort);
   Status WaitForDevice() const;
   Status Quiet(uint64_t* cut);
+  bool Destroy(const Segment& segment);
   uint64_t DestroyIdle();
 
   const Driver& driver_;
   SegmentSource& source_;
   const PoolOptions options_;
-  Mutex quiet_mutex_;  // held while the device is waited for: no capture begins meanwhile
+  Mutex quiet_mutex_;  // held while the device is or may be waited for: no capture begins meanwhile
   std::atomic<uint64_t> creates_{0};
   std::atomic<uint64_t> destroys_{0};
   std::atomic<uint64_t> retries_{0};

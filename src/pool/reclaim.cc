@@ -23,10 +23,17 @@ Status Pool::Quiet(uint64_t* cut) {
   return WaitForDevice();
 }
 
+// The source may wait for the device, so this is not done while a private pool is being captured for.
+bool Pool::Destroy(const Segment& segment) {
+  const MutexLock lock(quiet_mutex_);
+  return routes_.none() && source_.Destroy(segment.va.load(std::memory_order_relaxed)).ok();
+}
+
 uint64_t Pool::DestroyIdle() {
+  if (!routes_.none()) return 0;
   uint64_t bytes = 0;
   for (Segment* segment : central_.TakeIdleSegments()) {
-    if (!source_.Destroy(segment->va.load(std::memory_order_relaxed)).ok()) {
+    if (!Destroy(*segment)) {
       central_.Restore(segment);
       continue;
     }

@@ -2,8 +2,9 @@
 // implements it over ranges and the driver's own allocations.
 //
 // Calls are slow and rare, may come from any thread that calls the pool, and
-// several at once. The pool holds none of its locks during them but for its
-// destructor, which nobody may be racing with anyway.
+// several at once. During Destroy the pool holds the lock that keeps captures from
+// beginning, and else none but in its destructor, which nobody may be racing with
+// anyway; so the source must not call the pool.
 #pragma once
 
 #include <cuda.h>
@@ -29,7 +30,7 @@ class SegmentSource {
   // streams are being captured. kOutOfMemory: there is none of that kind.
   virtual Result<CUdeviceptr> Create(uint64_t bytes, CUstream stream, Where where) = 0;
 
-  // Gives a segment back. Nothing uses it any more; the pool made sure. On
+  // Gives a segment back; may wait for the device. Nothing uses it any more; the pool made sure. On
   // failure the segment is as it was, and the pool goes on using it.
   virtual Status Destroy(CUdeviceptr va) = 0;
 };

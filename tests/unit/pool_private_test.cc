@@ -102,6 +102,27 @@ TEST_F(PoolPrivateTest, NothingIsAskedWhileOneIsCaptured) {
   pool_->ReleasePool(kFirst);
 }
 
+// Giving it back may wait for the device, which the source does where it does not know of the capture.
+TEST_F(PoolPrivateTest, NoSegmentGoesBackWhileOneIsCaptured) {
+  Give(Get(30 * kMiB, a_), a_);
+  device_.RunAll();
+  device_.FailCall(2);
+  EXPECT_EQ(pool_->Trim(), 0U) << "idle, and the source kept it";
+  device_.FailCall(0);
+  EXPECT_EQ(source_.live.size(), 1U);
+  Begin(kFirst, a_);
+  EXPECT_EQ(pool_->Trim(), 0U);
+  EXPECT_EQ(source_.live.size(), 1U);
+  EXPECT_EQ(Stats().reserved, 30 * kMiB);
+  const CUdeviceptr other = Get(2 * kMiB, b_);
+  EXPECT_EQ(source_.live.size(), 1U) << "it serves as before";
+  End(kFirst, a_);
+  Give(other, b_);
+  device_.RunAll();
+  EXPECT_EQ(pool_->Trim(), 30 * kMiB);
+  pool_->ReleasePool(kFirst);
+}
+
 TEST_F(PoolPrivateTest, SeveralAtOnceAndTheInnermostWins) {
   Begin(kFirst, a_);
   Begin(kSecond, b_);
