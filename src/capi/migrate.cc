@@ -3,6 +3,7 @@
 
 #include "capi/answer.h"
 #include "capi/target.h"
+#include "runtime/device_context.h"
 #include "runtime/displace.h"
 
 namespace headroom {
@@ -117,7 +118,13 @@ Status Prefetch(Runtime& rt, const ManagedBlock& block, CUdeviceptr address, uin
   CUmemLocation where{};
   where.type = tier == HEADROOM_TIER_HOST ? CU_MEM_LOCATION_TYPE_HOST : CU_MEM_LOCATION_TYPE_DEVICE;
   where.id = tier == HEADROOM_TIER_HOST ? 0 : block.device;
-  return DriverStatus(rt.driver.MemPrefetchAsync(from, count, where, 0, stream), "cuMemPrefetchAsync");
+  const auto prefetch = [&] {
+    return DriverStatus(rt.driver.MemPrefetchAsync(from, count, where, 0, stream), "cuMemPrefetchAsync");
+  };
+  if (stream != nullptr) return prefetch();
+  // The default stream is that of the current context: of whichever device, or of none.
+  const OnDevice here(rt.driver, block.device);
+  return here.status().ok() ? prefetch() : here.status();
 }
 
 headroom_result Migrate(Runtime& rt, headroom_move* moves, size_t count) {

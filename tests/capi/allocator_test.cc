@@ -259,6 +259,16 @@ TEST_F(SegmentTest, ManagedSegmentsAreManaged) {
   EXPECT_EQ(CountBad(p, 20 * kMiB, 4), 0u);
   EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_HOST, nullptr), HEADROOM_OK);
   EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_PEER, nullptr), HEADROOM_INVALID_ARGUMENT);
+  std::thread(
+      [&] {  // without a context, and with one of another device: it is the default stream of p's that counts
+        EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_DEVICE, nullptr), HEADROOM_OK)
+            << Library().last_error();
+        UseDevice(1);
+        const uint64_t pushed = GetSim().call_count("cuCtxPushCurrent");
+        EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_HOST, nullptr), HEADROOM_OK);
+        EXPECT_EQ(GetSim().call_count("cuCtxPushCurrent"), pushed + 1);
+      })
+      .join();
   Library().managed_free(Pointer(p), 0, 0, nullptr);
   EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_HOST, nullptr), HEADROOM_NOT_FOUND);
 }
