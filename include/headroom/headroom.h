@@ -137,8 +137,8 @@ int headroom_get_stats(int device, headroom_stats* out, size_t bytes);
 int headroom_trim(int device);
 
 /* Brings the memory from `address` on (bytes 0: the whole allocation) to `tier` (device or host): managed
- * memory by cuMemPrefetchAsync on `stream` (a CUstream), in its order; else as headroom_range_migrate does,
- * at once. */
+ * memory by cuMemPrefetchAsync on `stream` (a CUstream; null: the default stream of the memory's device), in
+ * its order; else as headroom_range_migrate does, at once. */
 int headroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream);
 
 /* One sentence on the last failure of this thread's calls; "" if there was none. Valid until

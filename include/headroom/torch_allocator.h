@@ -24,9 +24,9 @@ extern "C" {
 
 struct CUstream_st; /* cudaStream_t */
 
-/* `bytes` of `device` from the pool, ready on `stream`. Where there are none, PyTorch would make a tensor of a
- * null pointer, so a std::runtime_error is thrown, which Python sees as RuntimeError. For lack of memory
- * it begins with "CUDA out of memory"; for anything else (a driver below 580, an error that the GPU's work left
+/* `bytes` of `device` from the pool, ready on `stream`. Where there are none, PyTorch would make a tensor of
+ * a null pointer, so a std::runtime_error is thrown, which Python sees as RuntimeError. For lack of memory it
+ * begins with "CUDA out of memory"; for anything else (a driver below 580, an error that the GPU's work left
  * behind) it says what failed. Null where the process has no C++ runtime that can be found, or for no bytes.
  *
  * The pool's segments sleep (headroom/sleep.h) as other memory does, by the tag that the thread had which
@@ -52,7 +52,7 @@ void headroom_torch_init(int device_count);
 void headroom_torch_reset(void); /* empty_cache: gives free segments back */
 /* The pool of `device` takes at most this part of its memory, as PyTorch sees it. */
 void headroom_torch_memory_fraction(double fraction, int device);
-/* First address of the block that holds `address`, and its size; null where it is none of ours. */
+/* First address of the segment that holds `address`, and its size; null where no block in use holds it. */
 void* headroom_torch_base_alloc(void* address, size_t* bytes);
 void headroom_torch_record_stream(void* address, struct CUstream_st* stream);
 

@@ -59,7 +59,8 @@ int tms_resume(const char* tag);
 uint32_t tms_affected_devices(const char* tag, int* out, uint32_t capacity);
 
 /* A copy of the `size` bytes at `gpu_ptr`, which is paused with its contents, in host memory; valid until
- * that memory is resumed, and the same again for the same question. Null: it is not paused, has no contents, or there is no memory for the copy. */
+ * that memory is resumed, and the same again for the same question. Null: it is not paused, has no contents,
+ * or there is no memory for the copy. */
 uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size);
 
 /* An allocation in a region that would leave less free memory than this fails as if there were none. */

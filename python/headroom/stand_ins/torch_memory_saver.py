@@ -60,7 +60,8 @@ class TorchMemorySaver:
         enable_cpu_backup: bool = False,
         cpu_backup_backend: Optional[str] = None,
     ) -> Iterator[None]:
-        """torch.cuda.graph whose own memory can be paused, too."""
+        """torch.cuda.graph whose own memory can be paused, too: under `headroom run`. Elsewhere it is PyTorch's
+        own allocator that has it, and no pause concerns it."""
         del cpu_backup_backend
         with torch.cuda.graph(cuda_graph, pool=pool, stream=stream, capture_error_mode=capture_error_mode):
             with _Settings(tag, True, enable_cpu_backup, False) as settings:

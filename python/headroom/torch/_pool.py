@@ -1,8 +1,8 @@
 """`pool()`: allocations of one `with` block placed by headroom, over torch.cuda.MemPool.
 
 What has to outlive everything (the library, the allocator, MemPools) is kept for good. A MemPool serves one
-device and one thread at a time, and holds its segments until the process ends; so there is a shelf of them
-for each kind of placement, and a block takes one from there and puts it back.
+device and one thread at a time, and holds its segments until Pool.release() lets go of it or the process ends;
+so there is a shelf of them for each kind of placement, and a block takes one from there and puts it back.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def pool(
 
     PyTorch's caching, statistics, CUDA graphs and torch.cuda.OutOfMemoryError work as ever. Blocks may be used
     again, nested (the innermost counts) and entered in several threads. Tensors live as long as they like. Memory
-    that they leave behind serves later blocks of the same placement; it goes back to headroom when PyTorch
-    gives cached memory back, or with the process. No block of this kind may begin or end while a
+    that they leave behind serves later blocks of the same placement; it goes back to headroom by release(), or with
+    the process. No block of this kind may begin or end while a
     torch.cuda.use_mem_pool or a graph capture of the program's own began within it and is still under way.
 
     Raises InvalidArgument; Unsupported without a library; Error where `headroom.torch.use()` is in effect,
