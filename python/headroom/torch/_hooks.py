@@ -16,6 +16,7 @@ def is_streamed(module: Any) -> bool:
 
 
 def entering(streamer: Any, unit: Any) -> Any:
+    """Before a forward of the unit."""
     def hook(module: Any, _arguments: Any) -> None:
         # A copy of the module (deepcopy, replicate) has this hook and other weights; a compiler that
         # traces through reads in place, and must not see what follows.
@@ -27,6 +28,7 @@ def entering(streamer: Any, unit: Any) -> Any:
 
 
 def leaving(streamer: Any, unit: Any) -> Any:
+    """After it."""
     def hook(module: Any, _arguments: Any, result: Any) -> Any:
         if module is unit.unit.module and not torch.compiler.is_compiling():
             return streamer.leave(unit, result)
@@ -36,6 +38,7 @@ def leaving(streamer: Any, unit: Any) -> Any:
 
 
 def saving(streamer: Any, unit: Any, part: Any) -> Any:
+    """Before a state_dict of `part`, a module of the unit."""
     def hook(module: Any, _prefix: str, _keep_vars: bool) -> None:
         if module is part:  # and not a copy of it
             streamer.refuse_while_running(unit)
