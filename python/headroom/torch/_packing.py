@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any, Dict, List, Tuple
 
 from headroom._errors import InvalidArgument
+from headroom._memory import span_of
 from headroom.torch._torch import torch
 
 _ALIGNMENT = 512  # of PyTorch's own allocations
@@ -42,7 +43,7 @@ def spans_of(tensors: List[Any]) -> List[Span]:
     by_device: Dict[str, List[Tuple[int, int, int, Any]]] = {}
     for number, tensor in enumerate(tensors):
         _check(tensor)
-        size = _extent(tensor)
+        _, size = span_of(tensor)
         if size:
             by_device.setdefault(str(tensor.device), []).append((tensor.data_ptr(), size, number, tensor))
     found: List[Tuple[int, Span]] = []
@@ -125,14 +126,6 @@ def point(tensors: List[Any], places: List[Any]) -> None:
     """Lets the tensors (the objects that modules hold) have their memory at `places`."""
     for tensor, place in zip(tensors, places):
         tensor.data = place
-
-
-def _extent(tensor: Any) -> int:
-    """Bytes from the first element to the end of the last."""
-    if tensor.numel() == 0:
-        return 0
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
-    return (int(last) + 1) * int(tensor.element_size())
 
 
 def _check(tensor: Any) -> None:
