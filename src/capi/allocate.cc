@@ -1,8 +1,8 @@
 #include "capi/allocate.h"
 
+#include "driver/device_context.h"
 #include "driver/relaxed_capture.h"
 #include "runtime/allocate.h"
-#include "runtime/device_context.h"
 #include "runtime/intent.h"
 
 namespace headroom {

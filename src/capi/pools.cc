@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "capi/allocate.h"
-#include "runtime/device_context.h"
+#include "driver/device_context.h"
 #include "runtime/runtime.h"
 
 namespace headroom {

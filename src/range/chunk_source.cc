@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "driver/device_context.h"
+
 namespace headroom {
 namespace {
 
@@ -110,12 +112,13 @@ Status ChunkSource::Release(std::vector<Chunk>* chunks) {
 uint64_t ChunkSource::DeviceFree() const {
   // Without a limit the budget never says no, and HBM must not be filled to the brim:
   // libraries and kernel launches need some that no program asked for. There the
-  // driver knows what is free.
+  // driver knows what is free, of the device that is current.
+  if (device_.budget().limited()) return device_.FreeForChunks();
+  const OnDevice there(driver_, device_.device());
   size_t free = 0;
   size_t total = 0;
-  if (device_.budget().limited() || driver_.MemGetInfo(&free, &total) != CUDA_SUCCESS) {
-    return device_.FreeForChunks();
-  }
+  const bool known = there.status().ok() && driver_.MemGetInfo(&free, &total) == CUDA_SUCCESS;
+  if (!known) return device_.FreeForChunks();
   const uint64_t keep = device_.ReserveLeft();
   return free > keep ? free - keep : 0;
 }

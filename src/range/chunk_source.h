@@ -41,7 +41,7 @@ class ChunkSource {
   // failure those that are left are in it; call again.
   Status Release(std::vector<Chunk>* chunks);
 
-  // Bytes of the device that chunks may take now, the reserve left free.
+  // Bytes of the device that chunks may take now, the reserve left free; whichever device is current.
   uint64_t DeviceFree() const;
   // Bytes of peers: that may be used at most, that chunks may still take, that they hold.
   uint64_t PeerLimit() const;

@@ -4,8 +4,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "driver/device_context.h"
 #include "driver/in_context.h"
-#include "runtime/device_context.h"
 #include "runtime/intent.h"
 #include "runtime/pick.h"
 
@@ -40,8 +40,6 @@ uint64_t Slack(const DeviceState& device) {
 
 // One device's part of a slice.
 Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes) {
-  // Without a limit the driver says what is free, of the device that is current.
-  const OnDevice there(rt.driver, device.tier.device());
   const auto pick = [&](const std::vector<Placed*>& all) {
     return PickReturns(all, device.source.DeviceFree(), bytes);
   };

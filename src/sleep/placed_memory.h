@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "runtime/device_context.h"
+#include "driver/device_context.h"
 #include "runtime/displace.h"
 
 namespace headroom {

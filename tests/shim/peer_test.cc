@@ -103,5 +103,60 @@ TEST_F(PeerTest, ARefusedEnableLeavesTheNextAllocationsAlone) {
   Free(p);
 }
 
+// Without a limit on HBM, where the driver says what is free: of the device that is current. A
+// device has 256 MiB, of which 16 are the reserve.
+class PeerFreeTest : public ShimTest {
+ protected:
+  static constexpr uint64_t kMost = 256 * kMiB - kReserve;
+
+  // Memory of device 1, while device 0 is current before and after. What is hot gives way to nothing.
+  CUdeviceptr AllocThere(uint64_t bytes, headroom_hint hint = HEADROOM_HINT_HOT) {
+    UseDevice(1);
+    const CUdeviceptr p = AllocHinted(hint, bytes);
+    UseDevice(0);
+    return p;
+  }
+  bool AwaitReturnThere(CUdeviceptr p, uint64_t bytes) {
+    return AwaitReturn(p, bytes, [&] { Free(AllocThere(kThreshold)); });
+  }
+};
+
+TEST_F(PeerFreeTest, WhatBelongsInHbmComesBackWhileAFullDeviceIsCurrent) {
+  const CUdeviceptr first = Alloc(kMost);
+  const CUdeviceptr second = AllocThere(kMost);
+  const CUdeviceptr spilled = AllocThere(32 * kMiB, HEADROOM_HINT_NONE);
+  ASSERT_EQ(PlacementOf(spilled).host_bytes, 32 * kMiB);
+  Free(second);
+  EXPECT_TRUE(AwaitReturnThere(spilled, 32 * kMiB));
+  Free(spilled);
+  Free(first);
+}
+
+TEST_F(PeerFreeTest, TheReserveIsKeptWhileAnEmptyDeviceIsCurrent) {
+  constexpr uint64_t kFreed = 88 * kMiB;  // 64 MiB of it stay free, so that the next request has some
+  const CUdeviceptr second = AllocThere(kMost - kFreed);
+  const CUdeviceptr freed = AllocThere(kFreed);
+  const CUdeviceptr large = AllocThere(kFreed, HEADROOM_HINT_NONE);
+  const CUdeviceptr small = AllocThere(kThreshold, HEADROOM_HINT_NONE);
+  ASSERT_EQ(PlacementOf(large).host_bytes + PlacementOf(small).host_bytes, kFreed + kThreshold);
+  Free(freed);
+  EXPECT_TRUE(AwaitReturnThere(small, kThreshold));
+  EXPECT_EQ(PlacementOf(large).host_bytes, kFreed);
+  EXPECT_LE(GetSim().used(1), kMost);
+  Free(small);
+  Free(large);
+  Free(second);
+}
+
+TEST_F(PeerFreeTest, AChunkForADeviceThatIsNotCurrentLeavesItsReserve) {
+  const CUdeviceptr second = AllocThere(kMost);
+  const CUmemAllocationProp prop = DeviceMemory(1);
+  CUmemGenericAllocationHandle handle = 0;
+  ASSERT_CU(Cu().MemCreate(&handle, kThreshold, &prop, 0));
+  EXPECT_EQ(GetSim().used(1), kMost);
+  EXPECT_CU(Cu().MemRelease(handle));
+  Free(second);
+}
+
 }  // namespace
 }  // namespace headroom::shim_test

@@ -8,6 +8,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "headroom/headroom.h"
 #include "program.h"
 
@@ -47,15 +50,33 @@ class ShimTest : public testing::Test {
     EXPECT_CU(Cu().MemAlloc(&p, bytes));
     return p;
   }
-  // Whole in host memory, though HBM may have room.
-  CUdeviceptr AllocOnHost(uint64_t bytes) {
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_COLD, nullptr), HEADROOM_OK);
+  CUdeviceptr AllocHinted(headroom_hint hint, uint64_t bytes) {
+    EXPECT_EQ(headroom_set_thread_hint(hint, nullptr), HEADROOM_OK);
     const CUdeviceptr p = Alloc(bytes);
     EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
+    return p;
+  }
+  // Whole in host memory, though HBM may have room.
+  CUdeviceptr AllocOnHost(uint64_t bytes) {
+    const CUdeviceptr p = AllocHinted(HEADROOM_HINT_COLD, bytes);
     EXPECT_EQ(PlacementOf(p).device_bytes, 0u);
     return p;
   }
+  // It gives way to nothing.
+  CUdeviceptr AllocHot(uint64_t bytes) { return AllocHinted(HEADROOM_HINT_HOT, bytes); }
   void Free(CUdeviceptr p) { EXPECT_CU(Cu().MemFree(p)); }
+  // What gave way comes back some time after a free. Lets `free_something` be, again and again, until
+  // `bytes` of `p` are in HBM; false after a minute.
+  template <typename Action>
+  static bool AwaitReturn(CUdeviceptr p, uint64_t bytes, Action free_something) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (PlacementOf(p).device_bytes < bytes) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      free_something();
+    }
+    return true;
+  }
   CUstream NewStream(unsigned flags = CU_STREAM_NON_BLOCKING) {
     CUstream stream = nullptr;
     EXPECT_CU(Cu().StreamCreate(&stream, flags));

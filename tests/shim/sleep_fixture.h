@@ -30,12 +30,6 @@ class SleepTest : public ShimTest {
     SetTag(nullptr);
     return p;
   }
-  CUdeviceptr AllocHot(uint64_t bytes) {
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_HOT, nullptr), HEADROOM_OK);
-    const CUdeviceptr p = Alloc(bytes);
-    SetTag(nullptr);
-    return p;
-  }
 
   static int TrySleep(const Tags& tags = {}, headroom_hold hold = HEADROOM_HOLD_NONE,
                       const char* directory = nullptr, headroom_sleep_report* report = nullptr) {
