@@ -236,4 +236,13 @@ void ForgetStream(CUstream stream) {
   stream->capture = nullptr;
 }
 
+void AbandonCaptures(CUcontext context) {
+  const std::vector<Capture*> captures = Captures();
+  for (Capture* capture : captures) {
+    if (capture->origin->context != context) continue;
+    DestroyOwnGraph(capture);
+    Finish(capture);
+  }
+}
+
 }  // namespace headroom::sim

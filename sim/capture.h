@@ -81,5 +81,7 @@ CUresult BeginCapture(CUstream stream, CUstreamCaptureMode mode, CUgraph graph,
 CUresult EndCapture(CUstream stream, CUgraph* graph);
 // Ends the capture, if any, that a stream's destruction breaks.
 void ForgetStream(CUstream stream);
+// Ends all that began in a context, as its end does.
+void AbandonCaptures(CUcontext context);
 
 }  // namespace headroom::sim

@@ -20,6 +20,12 @@ CUcontext NewContext(int device, unsigned flags, bool primary) {
 
 void EndContext(CUcontext context) {
   AbandonWork(context);
+  AbandonCaptures(context);
+  std::erase_if(GetState().events, [context](CUevent event) {
+    const bool ends = event->context == context;
+    if (ends) delete event;
+    return ends;
+  });
   FreeContextMemory(context);
   // The object stays: threads may still have it on their stacks.
   GetState().contexts.erase(context);

@@ -17,12 +17,13 @@ Status SynchronizeContext(const Driver& driver, CUcontext context, bool* gone) {
   CUcontext current = nullptr;
   const bool push = driver.CtxGetCurrent(&current) != CUDA_SUCCESS || current != context;
   const CUresult pushed = push ? driver.CtxPushCurrent(context) : CUDA_SUCCESS;
-  if (gone != nullptr) *gone = IsGone(pushed);
-  if (IsGone(pushed)) return Status();
-  if (pushed != CUDA_SUCCESS) return DriverStatus(pushed, "cuCtxPushCurrent");
-  const CUresult result = driver.CtxSynchronize();
-  if (push) PopContext(driver);
-  return DriverStatus(result, "cuCtxSynchronize");
+  // One that is gone may be current still.
+  const CUresult result = pushed == CUDA_SUCCESS ? driver.CtxSynchronize() : pushed;
+  if (push && pushed == CUDA_SUCCESS) PopContext(driver);
+  const bool ended = IsGone(result);
+  if (gone != nullptr) *gone = ended;
+  if (ended) return Status();
+  return DriverStatus(result, pushed == CUDA_SUCCESS ? "cuCtxSynchronize" : "cuCtxPushCurrent");
 }
 
 }  // namespace headroom

@@ -95,7 +95,7 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
     // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
     status = SynchronizeContext(rt.driver, range->context);
   } else {
-    rt.retired.Add({std::move(range), &builder, nullptr});
+    rt.retired.Add({std::move(range), &builder});
     return CUDA_SUCCESS;
   }
   if (status.ok()) status = builder.Unmap(*range);
@@ -114,7 +114,7 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
   // An event belongs to its stream's context, which need not be the current one.
   CUcontext context = nullptr;
-  if (rt.driver.StreamGetCtx(stream, &context) != CUDA_SUCCESS) context = nullptr;
+  if (rt.driver.StreamGetCtx(stream, &context) != CUDA_SUCCESS) rt.driver.CtxGetCurrent(&context);
   CUevent event = nullptr;
   Status status;
   {
@@ -125,7 +125,7 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);
   }
-  rt.retired.Add({std::move(range), &builder, event});
+  rt.retired.Add({std::move(range), &builder, event, context});
   return CUDA_SUCCESS;
 }
 

@@ -10,20 +10,32 @@ Captures::Quiet::Quiet(Captures& captures) : lock_(captures.quiet_) {
 }
 
 void Captures::Begin(CUstream stream) {
+  CUcontext context = nullptr;
+  if (driver_.StreamGetCtx(stream, &context) != CUDA_SUCCESS) context = nullptr;
   const std::unique_lock wait(quiet_, std::chrono::seconds(1));
   MutexLock lock(mutex_);
-  streams_.push_back(stream);
-  count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
+  captures_.push_back({stream, context});
+  Count();
 }
 
 void Captures::End(CUstream stream) {
   if (!Any()) return;
   MutexLock lock(mutex_);
   // One only: two threads' per-thread default streams have the same handle.
-  const auto found = std::find(streams_.begin(), streams_.end(), stream);
-  if (found != streams_.end()) streams_.erase(found);
-  count_.store(static_cast<int>(streams_.size()), std::memory_order_release);
+  const auto found = std::find_if(captures_.begin(), captures_.end(),
+                                  [stream](const Capture& each) { return each.stream == stream; });
+  if (found != captures_.end()) captures_.erase(found);
+  Count();
 }
+
+void Captures::ForgetContext(CUcontext context) {
+  if (!Any()) return;
+  MutexLock lock(mutex_);
+  std::erase_if(captures_, [context](const Capture& each) { return each.context == context; });
+  Count();
+}
+
+void Captures::Count() { count_.store(static_cast<int>(captures_.size()), std::memory_order_release); }
 
 CUresult Captures::Ask(CUstream stream, bool* capturing) const {
   *capturing = false;

@@ -26,6 +26,8 @@ class Captures {
   // thread synchronises in between.
   void Begin(CUstream stream);
   void End(CUstream stream);  // also when the stream is destroyed
+  // The end of a context ends all in it.
+  void ForgetContext(CUcontext context);
   // Streams that joined by an event count through the one that began it.
   bool Any() const { return count_.load(std::memory_order_acquire) != 0; }
   // While one that holds lives, nothing is captured and no capture begins: a synchronise would
@@ -45,11 +47,17 @@ class Captures {
   CUresult Ask(CUstream stream, bool* capturing) const;
 
  private:
+  struct Capture {
+    CUstream stream;
+    CUcontext context;  // the stream's; null: not known
+  };
+  void Count() HEADROOM_REQUIRES(mutex_);
+
   const Driver& driver_;
   std::atomic<int> count_{0};
   std::shared_timed_mutex quiet_;
   Mutex mutex_;
-  std::vector<CUstream> streams_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<Capture> captures_ HEADROOM_GUARDED_BY(mutex_);
 };
 
 }  // namespace headroom

@@ -23,6 +23,15 @@ void Retired::Drain() {
   Sweep(true);
 }
 
+void Retired::ForgetContext(CUcontext context) {
+  if (empty()) return;
+  const std::lock_guard sweeping(sweeping_);
+  MutexLock lock(mutex_);
+  for (RetiredRange& retired : ranges_) {
+    if (retired.event_context == context) retired.event = nullptr;
+  }
+}
+
 // The list is taken out while driver calls run, so that a thread that waits does
 // not hold up others that free.
 void Retired::Sweep(bool wait) {
@@ -46,7 +55,8 @@ void Retired::Sweep(bool wait) {
 
 bool Retired::Done(RetiredRange& retired, bool wait) {
   if (retired.event == nullptr) {
-    // Kept over a capture: it takes one synchronise, also where waiting is not asked for.
+    // Kept over a capture, or the event is gone: it takes one synchronise, also where waiting is not
+    // asked for.
     return SynchronizeContext(driver_, retired.range->context).ok();
   }
   const CUresult result = wait ? driver_.EventSynchronize(retired.event) : driver_.EventQuery(retired.event);

@@ -17,6 +17,7 @@ struct RetiredRange {
   std::unique_ptr<Range> range;
   RangeBuilder* builder = nullptr;
   CUevent event = nullptr;  // null: synchronise the range's context
+  CUcontext event_context = nullptr;
 };
 
 class Retired {
@@ -29,6 +30,8 @@ class Retired {
   void Reclaim();
   // Waits for all of it, and for another thread that is at it. Not during a capture.
   void Drain();
+  // A context has ended, and with it its events and the work that they stood for.
+  void ForgetContext(CUcontext context);
 
  private:
   void Sweep(bool wait);

@@ -146,6 +146,12 @@ void Runtime::ForgetDevice(CUdevice device) {
 
 __attribute__((weak)) void NoticeFirstUse() {}
 
+void Runtime::ForgetContext(CUcontext context) {
+  contexts.Remove(context);
+  captures.ForgetContext(context);
+  retired.ForgetContext(context);
+}
+
 DeviceState* Runtime::CurrentDevice() {
   CUdevice device = 0;
   if (driver.CtxGetDevice(&device) != CUDA_SUCCESS) return nullptr;

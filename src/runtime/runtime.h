@@ -90,6 +90,8 @@ class Runtime {
   // The device's primary context was reset: the driver has freed what it gave out,
   // and nothing runs there any more, so the ranges go as well.
   void ForgetDevice(CUdevice device);
+  // A context has ended, and all that ran or was captured in it.
+  void ForgetContext(CUcontext context);
   // Of the current context; null without one.
   DeviceState* CurrentDevice();
   // Before the driver ends: no thread of ours calls it any more.

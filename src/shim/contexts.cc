@@ -15,6 +15,17 @@ CUresult Created(CUcontext* context, Native native) {
   return result;
 }
 
+// The device's primary context; null where there is none.
+CUcontext PrimaryOf(const Driver& driver, CUdevice device) {
+  unsigned flags = 0;
+  int active = 0;
+  CUcontext context = nullptr;
+  if (driver.DevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active == 0) return nullptr;
+  if (driver.DevicePrimaryCtxRetain(&context, device) != CUDA_SUCCESS) return nullptr;
+  driver.DevicePrimaryCtxRelease(device);
+  return context;
+}
+
 }  // namespace
 }  // namespace headroom
 
@@ -38,14 +49,18 @@ CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* parameters, unsig
 CUresult cuCtxDestroy_v2(CUcontext context) {
   Entry rt;
   const CUresult result = Real().cuCtxDestroy_v2(context);
-  if (rt && result == CUDA_SUCCESS) rt->contexts.Remove(context);
+  if (rt && result == CUDA_SUCCESS) rt->ForgetContext(context);
   return result;
 }
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
   Entry rt;
+  const CUcontext context = rt ? PrimaryOf(rt->driver, device) : nullptr;
   const CUresult result = Real().cuDevicePrimaryCtxReset_v2(device);
-  if (rt && result == CUDA_SUCCESS) rt->ForgetDevice(device);
+  if (rt && result == CUDA_SUCCESS) {
+    if (context != nullptr) rt->ForgetContext(context);
+    rt->ForgetDevice(device);
+  }
   return result;
 }
 
