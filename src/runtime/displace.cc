@@ -39,7 +39,7 @@ uint64_t Slack(const DeviceState& device) {
 }
 
 // One device's part of a slice.
-Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes) {
+Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes, uint64_t patience) {
   const auto pick = [&](const std::vector<Placed*>& all) {
     return PickReturns(all, device.source.DeviceFree(), bytes);
   };
@@ -47,7 +47,7 @@ Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes) {
   WithPlacedOf(rt, device.tier.device(),
                [&](const std::vector<Placed*>& all) { wanted = !pick(all).empty(); });
   if (!wanted) return Returned::kNothing;
-  const Standstill standstill(rt);
+  const Standstill standstill(rt, patience);
   if (!standstill.status().ok()) return Returned::kNotNow;
   uint64_t moved = 0;
   WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
@@ -65,6 +65,12 @@ void NoteDisplacement(DeviceState& device) {
   const bool in_vain = now - state.moved_back < 10 * kFirstWait;
   state.wait = in_vain ? std::min(2 * state.wait.load(), kLongestWait) : kFirstWait;
   state.not_before = now + state.wait;
+}
+
+// Every try holds the program up.
+void NoteRefusal(MoveBackState& state) {
+  state.refused = std::clamp(2 * state.refused.load(), kFirstWait, kLongestWait);
+  state.not_before = NowNanoseconds() + state.refused;
 }
 
 }  // namespace
@@ -123,7 +129,7 @@ bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes) {
   return Displace(rt, device, missing + device.source.device_chunk_bytes() / 2) >= missing;
 }
 
-Returned ReturnSlice(Runtime& rt, uint64_t bytes) {
+Returned ReturnSlice(Runtime& rt, uint64_t bytes, uint64_t patience) {
   const Entry entry;
   if (!entry || !rt.in_front) return Returned::kNothing;
   if (rt.captures.Any()) return Returned::kNotNow;
@@ -131,7 +137,7 @@ Returned ReturnSlice(Runtime& rt, uint64_t bytes) {
   for (int i = 0; i < Runtime::kMaxDevices; ++i) {
     DeviceState* device = rt.ExistingDevice(i);
     if (device == nullptr) continue;
-    const Returned here = ReturnSliceOf(rt, *device, bytes);
+    const Returned here = ReturnSliceOf(rt, *device, bytes, patience);
     if (here == Returned::kSome || result == Returned::kNothing) result = here;
   }
   return result;
@@ -150,14 +156,15 @@ void MoveBack(Runtime& rt, DeviceState& device) {
   WithPlacedOf(rt, device.tier.device(),
                [&](const std::vector<Placed*>& all) { wanted = !PickReturns(all, room()).empty(); });
   if (!wanted) return;
-  const Standstill standstill(rt);
-  if (!standstill.status().ok()) return;
+  const Standstill standstill(rt, kShortPatience);
+  if (!standstill.status().ok()) return NoteRefusal(device.move_back);
   WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
     std::vector<Part> parts = PickReturns(all, room());
     const Status status = MoveParts(rt, device, &parts);
     if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
   });
   device.move_back.moved_back = NowNanoseconds();
+  device.move_back.refused = 0;
 }
 
 }  // namespace headroom

@@ -19,8 +19,8 @@ uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes);
 // of those that belong in HBM. True if trying again makes sense.
 bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes);
 
-// After something was freed: moves back what gave way, if there is room and the
-// last displacement is long enough ago.
+// After something was freed: moves back what gave way, if there is room, a standstill can be had soon, and
+// the last displacement, or the last that could not be had, is long enough ago.
 void MoveBack(Runtime& rt, DeviceState& device);
 
 // What a slice did.
@@ -31,8 +31,8 @@ enum class Returned : uint8_t {
 };
 
 // Moves some `bytes` that lie outside HBM and belong there back, over all devices, as far as there
-// is room. From outside of any Entry.
-Returned ReturnSlice(Runtime& rt, uint64_t bytes);
+// is room. From outside of any Entry. `patience` is a Standstill's.
+Returned ReturnSlice(Runtime& rt, uint64_t bytes, uint64_t patience);
 
 // Moves parts of what `device` has given out. Only in a Standstill, with the tables' locks held.
 Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts);

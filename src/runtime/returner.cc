@@ -16,9 +16,11 @@ namespace {
 constexpr uint64_t kSlice = 512 * kMiB;  // some 10 ms of an H200's link
 // Between two slices, so that threads that wait at the gate come through.
 constexpr auto kPause = std::chrono::microseconds(500);
-// When nothing may move now; doubles, since every try holds the program up.
-constexpr auto kFirstRetry = std::chrono::milliseconds(20);
-constexpr auto kLongestRetry = std::chrono::milliseconds(1000);
+// When nothing may move now; doubles, since every try holds the program up. A GPU that always has
+// much to do needs longer tries, which are a small part of the time.
+constexpr auto kFirstRetry = std::chrono::nanoseconds(20000000);
+constexpr auto kLongestRetry = 200 * kFirstRetry;
+constexpr int kPartOfRetry = 8;
 
 }  // namespace
 
@@ -50,12 +52,13 @@ void Returner::Stop() {
 
 void Returner::Run(Runtime& rt) {
   pthread_setname_np(pthread_self(), "headroom-return");
-  auto retry = kFirstRetry;
+  std::chrono::nanoseconds retry = kFirstRetry;
   std::unique_lock lock(mutex_);
   while (!stop_) {
     again_ = false;
     lock.unlock();
-    const Returned returned = ReturnSlice(rt, kSlice);
+    const auto patience = static_cast<uint64_t>((retry / kPartOfRetry).count());
+    const Returned returned = ReturnSlice(rt, kSlice, std::max(kShortPatience, patience));
     lock.lock();
     if (returned == Returned::kNothing && !again_) break;
     if (returned == Returned::kSome) {

@@ -42,11 +42,12 @@ struct AllocationCounts {
   void Count(uint64_t bytes, bool is_spilled);
 };
 
-// When what gave way may come back (displace.h). Written in a standstill.
+// When what gave way may come back (displace.h).
 struct MoveBackState {
   std::atomic<uint64_t> not_before{0};  // clock's nanoseconds
   std::atomic<uint64_t> moved_back{0};  // when last
   std::atomic<uint64_t> wait{0};
+  std::atomic<uint64_t> refused{0};  // the wait since a standstill was not had; 0: it was
 };
 
 // One device as the shim manages it.

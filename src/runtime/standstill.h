@@ -33,6 +33,8 @@ class Waiter {
 };
 
 inline constexpr uint64_t kStandstillTimeout = 5000000000;  // nanoseconds
+// For what may as well be later. Everybody waits while one is being reached.
+inline constexpr uint64_t kShortPatience = 50000000;
 
 // `timeout` is for threads and for GPUs each.
 class Standstill {
