@@ -5,10 +5,19 @@
 #include "driver/synchronize.h"
 
 namespace headroom {
+namespace {
+
+Status NobodyWaits() { return Status(Code::kBusy, "nobody waits for the GPU any more"); }
+
+bool Contains(const std::vector<CUcontext>& contexts, CUcontext context) {
+  return std::find(contexts.begin(), contexts.end(), context) != contexts.end();
+}
+
+}  // namespace
 
 void Contexts::Add(CUcontext context) {
   MutexLock lock(mutex_);
-  if (std::find(contexts_.begin(), contexts_.end(), context) == contexts_.end()) contexts_.push_back(context);
+  if (!Contains(contexts_, context)) contexts_.push_back(context);
 }
 
 void Contexts::Remove(CUcontext context) {
@@ -16,20 +25,22 @@ void Contexts::Remove(CUcontext context) {
   contexts_.erase(std::remove(contexts_.begin(), contexts_.end(), context), contexts_.end());
 }
 
-Status Contexts::Synchronize() {
+Status Contexts::Synchronize(const std::function<bool()>& given_up) {
   std::vector<CUcontext> contexts;
   {
     MutexLock lock(mutex_);
     contexts = contexts_;
   }
   for (CUcontext context : contexts) {
+    if (given_up()) return NobodyWaits();
     const Status status = SynchronizeContext(driver_, context);
     if (!status.ok()) return status;
   }
-  return SynchronizePrimaries();
+  return SynchronizePrimaries(contexts, given_up);
 }
 
-Status Contexts::SynchronizePrimaries() {
+Status Contexts::SynchronizePrimaries(const std::vector<CUcontext>& done,
+                                      const std::function<bool()>& given_up) {
   int count = 0;
   const CUresult counted = driver_.DeviceGetCount(&count);
   if (counted != CUDA_SUCCESS) return DriverStatus(counted, "cuDeviceGetCount");
@@ -40,9 +51,10 @@ Status Contexts::SynchronizePrimaries() {
     CUresult result = driver_.DevicePrimaryCtxGetState(device, &flags, &active);
     if (result != CUDA_SUCCESS) return DriverStatus(result, "cuDevicePrimaryCtxGetState");
     if (active == 0) continue;
+    if (given_up()) return NobodyWaits();
     result = driver_.DevicePrimaryCtxRetain(&context, device);
     if (result != CUDA_SUCCESS) return DriverStatus(result, "cuDevicePrimaryCtxRetain");
-    const Status status = SynchronizeContext(driver_, context);
+    const Status status = Contains(done, context) ? Status() : SynchronizeContext(driver_, context);
     driver_.DevicePrimaryCtxRelease(device);
     if (!status.ok()) return status;
   }

@@ -5,6 +5,7 @@
 
 #include <cuda.h>
 
+#include <functional>
 #include <vector>
 
 #include "base/mutex.h"
@@ -19,11 +20,13 @@ class Contexts {
 
   void Add(CUcontext context);
   void Remove(CUcontext context);
-  // Waits for all work in all of them. Breaks captures.
-  Status Synchronize();
+  // Waits for all work in all of them, each once. Breaks captures: what `given_up` answers before each
+  // ends it, with kBusy.
+  Status Synchronize(const std::function<bool()>& given_up);
 
  private:
-  Status SynchronizePrimaries();
+  // But those of `done`.
+  Status SynchronizePrimaries(const std::vector<CUcontext>& done, const std::function<bool()>& given_up);
 
   const Driver& driver_;
   Mutex mutex_;

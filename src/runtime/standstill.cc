@@ -1,45 +1,43 @@
 #include "runtime/standstill.h"
 
-#include <pthread.h>
-
-#include <chrono>
-
-#include "base/blocked_signals.h"
+#include "base/detached_thread.h"
 #include "runtime/runtime.h"
 
 namespace headroom {
 
 Status Waiter::WaitForGpus(Runtime& rt, uint64_t timeout) {
+  const std::chrono::nanoseconds patience(timeout);
+  const auto idle = [this] { return rt_ == nullptr; };
   std::unique_lock lock(mutex_);
-  if (!started_ && !Start()) return Status(Code::kSystem, "starting a thread");
-  if (rt_ != nullptr) return Status(Code::kBusy, "the GPU has been busy for long");
+  if (!started_) {
+    const Status started = StartDetached("headroom-wait", [this] { Serve(); });
+    if (!started.ok()) return started;
+    started_ = true;
+  }
+  if (!changed_.wait_until(lock, since_ + patience, idle))
+    return Status(Code::kBusy, "the GPU has been busy for long");
   rt_ = &rt;
+  since_ = std::chrono::steady_clock::now();
+  given_up_ = false;
   changed_.notify_all();
-  const bool done =
-      changed_.wait_for(lock, std::chrono::nanoseconds(timeout), [&] { return rt_ == nullptr; });
-  return done ? result_ : Status(Code::kBusy, "the GPU did not come to rest");
+  if (changed_.wait_until(lock, since_ + patience, idle)) return result_;
+  given_up_ = true;
+  return Status(Code::kBusy, "the GPU did not come to rest");
 }
 
-bool Waiter::Start() {
-  const BlockedSignals blocked;
-  pthread_t thread;
-  const auto serve = [](void* waiter) -> void* {
-    ++t_depth;  // its calls are the shim's own
-    static_cast<Waiter*>(waiter)->Serve();
-    return nullptr;
-  };
-  started_ = pthread_create(&thread, nullptr, serve, this) == 0;
-  if (started_) pthread_detach(thread);
-  return started_;
+bool Waiter::GivenUp() {
+  const std::lock_guard lock(mutex_);
+  return given_up_;
 }
 
 void Waiter::Serve() {
+  ++t_depth;  // its calls are the shim's own
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [&] { return rt_ != nullptr; });
     Runtime& rt = *rt_;
     lock.unlock();
-    const Status result = rt.contexts.Synchronize();
+    const Status result = rt.contexts.Synchronize([this] { return GivenUp(); });
     lock.lock();
     result_ = result;
     rt_ = nullptr;

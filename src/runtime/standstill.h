@@ -3,6 +3,7 @@
 // all: work on one GPU may wait for what another thread has yet to submit (NCCL in one process).
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -17,17 +18,20 @@ class Runtime;
 // use and is never joined; the object is never destroyed.
 class Waiter {
  public:
-  // Waits for all work of the process. kBusy if it takes longer than `timeout` nanoseconds or an
-  // earlier wait has not come back yet. One caller at a time.
+  // Waits for all work of the process. kBusy if it takes longer than `timeout` nanoseconds, counted
+  // from the beginning of an earlier wait if one has not come back yet; what was given up synchronises
+  // nothing more, since that would break captures. One caller at a time.
   Status WaitForGpus(Runtime& rt, uint64_t timeout);
 
  private:
   void Serve();
-  bool Start();
+  bool GivenUp();
 
   std::mutex mutex_;
   std::condition_variable changed_;
   Runtime* rt_ = nullptr;  // what the thread is to wait for; null: nothing
+  std::chrono::steady_clock::time_point since_;
+  bool given_up_ = false;  // nobody waits for it any more
   Status result_;
   bool started_ = false;
 };

@@ -164,5 +164,21 @@ TEST_F(StandstillTest, AMoveThatWasGivenUpIsNotTriedAtOnceAndThenIs) {
   EXPECT_TRUE(ComesBack());
 }
 
+TEST_F(StandstillTest, OneThatWasGivenUpBreaksNoLaterCapture) {
+  Busy busy;
+  Free(full_);
+  EXPECT_EQ(PlacementOf(spilled_).host_bytes, kThreshold);
+  const CUstream stream = BeginCapture();
+  const uint64_t waits = GetSim().call_count("cuCtxSynchronize");
+  busy.GoOn();
+  // Nothing tells that it does not happen: a tenth of a second without it has to do.
+  for (int i = 0; i < 100 && GetSim().call_count("cuCtxSynchronize") == waits; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(GetSim().call_count("cuCtxSynchronize"), waits);
+  ExpectEndOfCapture(stream);
+  EXPECT_TRUE(ComesBack());
+}
+
 }  // namespace
 }  // namespace headroom::shim_test
