@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <system_error>
 
 #include "base/env.h"
 #include "base/log.h"
@@ -31,7 +32,6 @@ void ForgetInChild() {
   g_ledger = nullptr;
   Gate::ForgetAfterFork();
   Runtime* inherited = g_runtime.exchange(nullptr);
-  if (inherited != nullptr) inherited->ForgetAheadAfterFork();
   if (inherited != nullptr && inherited->UsedDevices()) g_off.store(true);
   g_create_mutex.unlock();
 }
@@ -178,7 +178,11 @@ void Runtime::StartAhead(DeviceState& device) {
   for (const auto& [tier, ahead] : aheads_) {
     if (tier == &host) return;
   }
-  aheads_.emplace_back(&host, std::make_unique<HostAhead>(host, device.tier.device(), options.host_ahead));
+  try {
+    aheads_.emplace_back(&host, std::make_unique<HostAhead>(host, device.tier.device(), options.host_ahead));
+  } catch (const std::system_error&) {
+    Log(LogLevel::kWarn, "no thread could be started: host memory is created when it is asked for");
+  }
 }
 
 void Runtime::WatchExit() {
@@ -200,10 +204,6 @@ void Runtime::StopAhead() {
     ahead.reset();
     tier->Trim();
   }
-}
-
-void Runtime::ForgetAheadAfterFork() HEADROOM_TSA(no_thread_safety_analysis) {
-  for (const auto& [tier, ahead] : aheads_) ahead->ForgetAfterFork();
 }
 
 Entry::Entry(bool required, bool submits) {

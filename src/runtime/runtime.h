@@ -99,8 +99,6 @@ class Runtime {
   void StopAhead();
   // Sees to it that StopAhead is called when the process exits, and that nothing waits for a wake then.
   static void WatchExit();
-  // In the child after fork, of what it inherited.
-  void ForgetAheadAfterFork();
   // The range that holds `address`, of this process or opened from another; those look
   // the same to the program.
   bool FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) const;

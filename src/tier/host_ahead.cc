@@ -20,10 +20,6 @@ HostAhead::HostAhead(HostTier& tier, CUdevice device, uint64_t bytes)
 }
 
 HostAhead::~HostAhead() {
-  if (forgotten_) {
-    thread_.detach();
-    return;
-  }
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

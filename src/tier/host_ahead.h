@@ -16,15 +16,13 @@ namespace headroom {
 
 class HostAhead {
  public:
-  // Sees to it from now on that `bytes` are kept, as far as the limit allows.
+  // Sees to it from now on that `bytes` are kept, as far as the limit allows. Throws
+  // std::system_error where no thread can be started.
   HostAhead(HostTier& tier, CUdevice device, uint64_t bytes);
   // Waits for the chunk that is being created, some 15 ms.
   ~HostAhead();
   HostAhead(const HostAhead&) = delete;
   HostAhead& operator=(const HostAhead&) = delete;
-
-  // In the child after fork(), where the thread is not: nothing is waited for any more.
-  void ForgetAfterFork() { forgotten_ = true; }
 
  private:
   void Run();
@@ -32,7 +30,6 @@ class HostAhead {
   HostTier& tier_;
   const CUdevice device_;
   const uint64_t bytes_;
-  bool forgotten_ = false;
   std::mutex mutex_;
   std::condition_variable stopping_;
   bool stop_ = false;  // under mutex_

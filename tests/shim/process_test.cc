@@ -1,4 +1,5 @@
 // Processes: fork, exec, a shared host budget, sudden death, and what is reported at exit.
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -126,6 +127,12 @@ TEST_F(ProcessTest, KeptHostChunksServeTheNextRequest) {
   EXPECT_EQ(child.Wait(), 0);
 }
 
+TEST_F(ProcessTest, WithoutAThreadForHostMemoryAheadTheProgramRuns) {
+  Child child = StartChild("threadless", {{"HEADROOM_HOST_AHEAD", std::to_string(64 * kMiB)}});
+  EXPECT_EQ(child.ReadLine(), "allocated\n");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
 }  // namespace
 
 // What the children do. The exit status is 0 where they did it.
@@ -148,6 +155,16 @@ int Play(const std::string& role) {
     return 0;
   }
   CUdeviceptr p = 0;
+  if (role == "threadless") {
+    Spin(1);  // the simulated driver has its thread
+    if (Cu().CtxSynchronize() != CUDA_SUCCESS) return 1;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, size_t{1} << 46);  // more than there are addresses
+    if (pthread_setattr_default_np(&attributes) != 0) return 1;
+    say(Cu().MemAlloc(&p, 4096) == CUDA_SUCCESS ? "allocated" : "failed");
+    return Cu().MemFree(p);
+  }
   if (role == "passthrough") {
     const CUresult result = Cu().MemAlloc(&p, 512 * kMiB);
     say(result == CUDA_SUCCESS && PlacementOf(p).device_bytes == 0 && MemInfo().total == kGiB ? "passed"
