@@ -95,9 +95,14 @@ CUresult cuMemUnmap(CUdeviceptr va, size_t bytes) {
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* out, void* address) {
   Entry rt;
+  const auto va = reinterpret_cast<CUdeviceptr>(address);
+  RangeInfo range;
+  bool imported = false;
   HandleTable::MappingInfo mapping;
+  // As for the driver's own cuMemAlloc. A range's chunks are nobody else's: they are replaced and reused.
+  if (rt && rt->FindRange(va, &range, &imported)) return CUDA_ERROR_INVALID_VALUE;
   // References are counted here: the driver sees the memory's first and last only.
-  if (rt && out != nullptr && rt->handles.FindMapping(reinterpret_cast<CUdeviceptr>(address), &mapping)) {
+  if (rt && out != nullptr && rt->handles.FindMapping(va, &mapping)) {
     rt->handles.AddReference(mapping.handle);
     *out = mapping.handle;
     return CUDA_SUCCESS;

@@ -112,6 +112,18 @@ TEST_P(MappedTest, RetainAddsAReference) {
   EXPECT_CU(Cu().MemAddressFree(va, bytes()));
 }
 
+// Its chunks may be replaced by others at any time.
+TEST_F(VmmTest, WhatCuMemAllocGaveHasNoHandle) {
+  for (const uint64_t bytes : {uint64_t{4096}, kThreshold, kSpilled}) {
+    const CUdeviceptr p = Alloc(bytes);
+    Handle handle = 0;
+    EXPECT_CU_IS(Cu().MemRetainAllocationHandle(&handle, reinterpret_cast<void*>(p)),
+                 CUDA_ERROR_INVALID_VALUE);
+    Free(p);
+  }
+  GetSim().clear_strict_errors();
+}
+
 TEST_P(MappedTest, ReleasingTwiceIsRefused) {
   const Handle handle = Create(bytes());
   EXPECT_CU(Cu().MemRelease(handle));
