@@ -54,6 +54,7 @@ Runtime::Runtime(const Driver& bound, const Options& read)
       retired(driver),
       captures(driver),
       contexts(driver),
+      pools(driver),
       share_(read.host_limit, read.host_keep, OpenLedger(read.host_limit)),
       no_host_(driver, 0, no_share_) {}
 

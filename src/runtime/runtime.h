@@ -21,6 +21,7 @@
 #include "range/range_table.h"
 #include "runtime/captures.h"
 #include "runtime/contexts.h"
+#include "runtime/device_pools.h"
 #include "runtime/gate.h"
 #include "runtime/handle_table.h"
 #include "runtime/ipc_imports.h"
@@ -125,6 +126,7 @@ class Runtime {
   Retired retired;
   Captures captures;
   Contexts contexts;
+  DevicePools pools;
   Waiter waiter;
   Returner returner;
   std::atomic<uint64_t> margin{0};       // bytes that an allocation with a tag leaves free, or fails

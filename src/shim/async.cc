@@ -22,8 +22,10 @@ uint64_t KeptByPool(const Runtime& rt, const DeviceState& device) {
   return reserved > used ? reserved - used : 0;
 }
 
+// `pool`: null: the device's own.
 template <typename Native>
-CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, CUstream stream, Native native) {
+CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, const CUmemoryPool* pool, CUstream stream,
+                       Native native) {
   Entry rt;
   // Within a capture the allocation is a graph node: the driver's business alone.
   if (!rt || out == nullptr || bytes == 0) return native(out);
@@ -33,6 +35,7 @@ CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, CUstream stream, Native n
   if (capturing) return native(out);
   DeviceState* device = rt->CurrentDevice();
   if (device == nullptr) return native(out);
+  if (pool != nullptr && !rt->pools.IsOf(*pool, device->tier.device())) return native(out);
   ReclaimRetired(*rt);
   const auto leaves_reserve = [&] {
     if (bytes < rt->options.range_threshold) return true;
@@ -71,23 +74,23 @@ using namespace headroom;
 extern "C" {
 
 CUresult cuMemAllocAsync(CUdeviceptr* out, size_t bytes, CUstream stream) {
-  return AllocateAsync(out, bytes, stream,
+  return AllocateAsync(out, bytes, nullptr, stream,
                        [=](CUdeviceptr* p) { return Real().cuMemAllocAsync(p, bytes, stream); });
 }
 
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr* out, size_t bytes, CUstream stream) {
-  return AllocateAsync(out, bytes, PerThread(stream),
+  return AllocateAsync(out, bytes, nullptr, PerThread(stream),
                        [=](CUdeviceptr* p) { return Real().cuMemAllocAsync_ptsz(p, bytes, stream); });
 }
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
-  return AllocateAsync(out, bytes, stream, [=](CUdeviceptr* p) {
+  return AllocateAsync(out, bytes, &pool, stream, [=](CUdeviceptr* p) {
     return Real().cuMemAllocFromPoolAsync(p, bytes, pool, stream);
   });
 }
 
 CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
-  return AllocateAsync(out, bytes, PerThread(stream), [=](CUdeviceptr* p) {
+  return AllocateAsync(out, bytes, &pool, PerThread(stream), [=](CUdeviceptr* p) {
     return Real().cuMemAllocFromPoolAsync_ptsz(p, bytes, pool, stream);
   });
 }
@@ -98,6 +101,21 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream) {
   return FreeAsync(address, PerThread(stream), [=] { return Real().cuMemFreeAsync_ptsz(address, stream); });
+}
+
+CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* props) {
+  Entry rt;
+  const CUresult result = Real().cuMemPoolCreate(pool, props);
+  const bool device = result == CUDA_SUCCESS && props->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+  if (rt && device) rt->pools.Add(*pool, props->location.id);
+  return result;
+}
+
+CUresult cuMemPoolDestroy(CUmemoryPool pool) {
+  Entry rt;
+  // Before: another thread may get the same address for a pool of its own.
+  if (rt) rt->pools.Remove(pool);
+  return Real().cuMemPoolDestroy(pool);
 }
 
 }  // extern "C"

@@ -204,5 +204,45 @@ INSTANTIATE_TEST_SUITE_P(Forms, AsyncTest, testing::Values(Form::kLegacy, Form::
 INSTANTIATE_TEST_SUITE_P(Forms, KeptPoolTest, testing::Values(Form::kLegacy, Form::kPerThread, Form::kPool),
                          FormName);
 
+// Pools that the program makes: what they hold is known by where they were made for.
+class PoolTest : public ShimTest {
+ protected:
+  static CUmemoryPool NewPool(CUmemLocationType type) {
+    CUmemPoolProps props{};
+    props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    props.location.type = type;
+    CUmemoryPool pool = nullptr;
+    EXPECT_CU(Cu().MemPoolCreate(&pool, &props));
+    return pool;
+  }
+  static void FreeAsync(CUdeviceptr p) {
+    EXPECT_CU(Cu().MemFreeAsync(p, nullptr));
+    EXPECT_CU(Cu().CtxSynchronize());
+  }
+};
+
+TEST_F(PoolTest, APoolOfTheDevicesMemorySpills) {
+  const CUdeviceptr full = AllocHot(kForRanges);
+  const CUmemoryPool pool = NewPool(CU_MEM_LOCATION_TYPE_DEVICE);
+  CUdeviceptr p = 0;
+  EXPECT_CU(Cu().MemAllocFromPoolAsync(&p, 32 * kMiB, pool, nullptr));
+  EXPECT_EQ(PlacementOf(p).host_bytes, 32 * kMiB);
+  FreeAsync(p);
+  EXPECT_CU(Cu().MemPoolDestroy(pool));
+  Free(full);
+}
+
+TEST_F(PoolTest, APoolOfHostMemoryIsTheDriversOwn) {
+  const CUdeviceptr full = AllocHot(kForRanges);
+  const CUmemoryPool pool = NewPool(CU_MEM_LOCATION_TYPE_HOST_NUMA);
+  CUdeviceptr p = 0;
+  EXPECT_CU(Cu().MemAllocFromPoolAsync(&p, 32 * kMiB, pool, nullptr));
+  EXPECT_EQ(PlacementOf(p).host_bytes, 0u);
+  EXPECT_EQ(MemInfo().free, before_.free - kForRanges);  // no business of the limits
+  FreeAsync(p);
+  EXPECT_CU(Cu().MemPoolDestroy(pool));
+  Free(full);
+}
+
 }  // namespace
 }  // namespace headroom::shim_test

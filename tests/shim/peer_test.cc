@@ -158,5 +158,20 @@ TEST_F(PeerFreeTest, AChunkForADeviceThatIsNotCurrentLeavesItsReserve) {
   Free(second);
 }
 
+// A pool of another device's memory is the driver's business.
+TEST_F(PeerTest, AnotherDevicesPoolIsTheDriversOwn) {
+  const CUdeviceptr full = AllocHot(kForRanges);
+  CUmemoryPool pool = nullptr;
+  ASSERT_CU(Cu().DeviceGetDefaultMemPool(&pool, 1));
+  CUdeviceptr p = 0;
+  ASSERT_CU(Cu().MemAllocFromPoolAsync(&p, kThreshold, pool, nullptr));
+  EXPECT_EQ(PlacementOf(p).host_bytes, 0u);
+  EXPECT_EQ(GetSim().used(1), kThreshold);
+  EXPECT_CU(Cu().MemFreeAsync(p, nullptr));
+  EXPECT_CU(Cu().CtxSynchronize());
+  EXPECT_CU(Cu().MemPoolTrimTo(pool, 0));
+  Free(full);
+}
+
 }  // namespace
 }  // namespace headroom::shim_test
