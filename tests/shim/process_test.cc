@@ -160,7 +160,7 @@ int Play(const std::string& role) {
     if (Cu().CtxSynchronize() != CUDA_SUCCESS) return 1;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, size_t{1} << 46);  // more than there are addresses
+    pthread_attr_setstacksize(&attributes, size_t{1} << 50);  // more than there are addresses
     if (pthread_setattr_default_np(&attributes) != 0) return 1;
     say(Cu().MemAlloc(&p, 4096) == CUDA_SUCCESS ? "allocated" : "failed");
     return Cu().MemFree(p);
