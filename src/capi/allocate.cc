@@ -15,7 +15,8 @@ bool HbmHas(Runtime& rt, DeviceState& device, uint64_t bytes) {
 }
 
 Result<CUdeviceptr> AllocateHere(Runtime& rt, uint64_t bytes, SegmentSource::Where where) {
-  DeviceState* device = rt.CurrentDevice();
+  CUcontext context = nullptr;
+  DeviceState* device = rt.CurrentDevice(&context);
   if (device == nullptr) return Status(Code::kNotFound, "no device is current");
   const RelaxedCapture relaxed(rt.driver);
   const auto native = [&](CUdeviceptr* out) { return rt.driver.MemAlloc(out, bytes); };
@@ -24,7 +25,7 @@ Result<CUdeviceptr> AllocateHere(Runtime& rt, uint64_t bytes, SegmentSource::Whe
   if (where == SegmentSource::Where::kAny || IntentFor(rt, bytes).backend == Backend::kManaged) {
     result = Allocate(rt, bytes, &address, native);
   } else if (!IsLarge(rt, bytes)) {
-    result = AllocateNative(rt, *device, bytes, &address, native);
+    result = AllocateNative(rt, *device, context, bytes, &address, native);
   } else if (HbmHas(rt, *device, bytes)) {
     result = AllocateRange(rt, *device, bytes, &address);
   }

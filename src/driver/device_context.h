@@ -46,4 +46,15 @@ class OnDevice {
   const InContext here_;
 };
 
+// The device of a context.
+inline Result<CUdevice> DeviceOf(const Driver& driver, CUcontext context) {
+  CUdevice device = -1;
+  CUresult result = driver.CtxPushCurrent(context);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxPushCurrent");
+  result = driver.CtxGetDevice(&device);
+  PopContext(driver);
+  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetDevice");
+  return device;
+}
+
 }  // namespace headroom

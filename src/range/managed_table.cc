@@ -22,19 +22,27 @@ bool ManagedTable::Take(CUdeviceptr va, ManagedBlock* out) {
 }
 
 std::vector<ManagedBlock> ManagedTable::TakeAll(CUdevice device) {
+  return TakeIf([device](const ManagedBlock& block) { return block.device == device; });
+}
+
+std::vector<ManagedBlock> ManagedTable::TakeAll(CUcontext context) {
+  return TakeIf([context](const ManagedBlock& block) { return block.context == context; });
+}
+
+template <typename Which>
+std::vector<ManagedBlock> ManagedTable::TakeIf(Which which) {
   std::vector<ManagedBlock> taken;
   std::unique_lock lock(mutex_);
   for (auto next = blocks_.begin(); next != blocks_.end();) {
-    if (next->second.device != device) {
+    if (!which(next->second)) {
       ++next;
       continue;
     }
     taken.push_back(next->second);
     next = blocks_.erase(next);
   }
-  const auto kept =
-      std::stable_partition(deferred_.begin(), deferred_.end(),
-                            [device](const ManagedBlock& each) { return each.device != device; });
+  const auto kept = std::stable_partition(deferred_.begin(), deferred_.end(),
+                                          [&which](const ManagedBlock& each) { return !which(each); });
   taken.insert(taken.end(), kept, deferred_.end());
   deferred_.erase(kept, deferred_.end());
   deferred_count_.store(deferred_.size(), std::memory_order_release);

@@ -21,6 +21,8 @@ class ManagedTable {
   bool Take(CUdeviceptr va, ManagedBlock* out);
   // Those of a device, deferred ones too.
   std::vector<ManagedBlock> TakeAll(CUdevice device);
+  // Those of a context.
+  std::vector<ManagedBlock> TakeAll(CUcontext context);
   // For a block that was taken and cannot be freed now.
   void Defer(const ManagedBlock& block);
   bool has_deferred() const { return deferred_count_.load(std::memory_order_acquire) != 0; }
@@ -31,6 +33,9 @@ class ManagedTable {
   bool Find(CUdeviceptr address, ManagedBlock* out) const;
 
  private:
+  template <typename Which>
+  std::vector<ManagedBlock> TakeIf(Which which);
+
   mutable std::shared_mutex mutex_;
   std::map<CUdeviceptr, ManagedBlock> blocks_;
   std::vector<ManagedBlock> deferred_;

@@ -20,10 +20,19 @@ std::unique_ptr<Range> RangeTable::Take(CUdeviceptr va) {
 }
 
 std::vector<std::unique_ptr<Range>> RangeTable::TakeAll(CUdevice device) {
+  return TakeIf([device](const Range& range) { return range.device == device; });
+}
+
+std::vector<std::unique_ptr<Range>> RangeTable::TakeAll(CUcontext context) {
+  return TakeIf([context](const Range& range) { return range.context == context; });
+}
+
+template <typename Which>
+std::vector<std::unique_ptr<Range>> RangeTable::TakeIf(Which which) {
   std::vector<std::unique_ptr<Range>> taken;
   std::unique_lock lock(mutex_);
   for (auto next = ranges_.begin(); next != ranges_.end();) {
-    if (next->second->device != device) {
+    if (!which(*next->second)) {
       ++next;
       continue;
     }

@@ -24,6 +24,8 @@ class RangeTable {
   std::unique_ptr<Range> Take(CUdeviceptr va);
   // All ranges of a device, removed from the table.
   std::vector<std::unique_ptr<Range>> TakeAll(CUdevice device);
+  // All that were made in a context.
+  std::vector<std::unique_ptr<Range>> TakeAll(CUcontext context);
   // Copies what pointer queries need of the range that holds `address`.
   bool Find(CUdeviceptr address, RangeInfo* out) const;
   // What lies at `address` stays where it is from now on. False: no range does.
@@ -74,6 +76,8 @@ class RangeTable {
   }
 
  private:
+  template <typename Which>
+  std::vector<std::unique_ptr<Range>> TakeIf(Which which);
   Range* Holding(CUdeviceptr address) const;
 
   mutable std::shared_mutex mutex_;

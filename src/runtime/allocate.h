@@ -40,15 +40,17 @@ inline bool DrainRetired(Runtime& rt) {
   return static_cast<bool>(quiet);
 }
 
+// `context`: whose end frees it; null: none's.
 template <typename Native>
-CUresult AllocateCounted(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out, Native native) {
+CUresult AllocateCounted(Runtime& rt, DeviceState& device, CUcontext context, size_t bytes, CUdeviceptr* out,
+                         Native native) {
   if (!device.tier.ClaimSmall(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = native(out);
   if (result != CUDA_SUCCESS) {
     device.tier.ReleaseSmall(bytes);
     return result;
   }
-  rt.pointers.Insert({*out, bytes, device.tier.device()});
+  rt.pointers.Insert({*out, bytes, device.tier.device(), context});
   device.counts.Count(bytes, false);
   return result;
 }
@@ -56,10 +58,11 @@ CUresult AllocateCounted(Runtime& rt, DeviceState& device, size_t bytes, CUdevic
 // Runs `native(out)`, the driver's own allocation of `bytes`, and counts it. Where HBM
 // is short, by its budget or by the driver's word, large data gives way.
 template <typename Native>
-CUresult AllocateNative(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out, Native native) {
-  const CUresult result = AllocateCounted(rt, device, bytes, out, native);
+CUresult AllocateNative(Runtime& rt, DeviceState& device, CUcontext context, size_t bytes, CUdeviceptr* out,
+                        Native native) {
+  const CUresult result = AllocateCounted(rt, device, context, bytes, out, native);
   if (result != CUDA_ERROR_OUT_OF_MEMORY || !MakeRoomFor(rt, device, bytes)) return result;
-  return AllocateCounted(rt, device, bytes, out, native);
+  return AllocateCounted(rt, device, context, bytes, out, native);
 }
 
 // Runs `native()`, the driver's own free of `address`, and takes it off the count.
@@ -90,10 +93,11 @@ inline CUresult AllocateLarge(Runtime& rt, DeviceState& device, size_t bytes, CU
 // more.
 template <typename Native>
 CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
-  DeviceState* device = rt.CurrentDevice();
+  CUcontext context = nullptr;
+  DeviceState* device = rt.CurrentDevice(&context);
   if (device == nullptr) return native(out);
   if (!IsLarge(rt, bytes)) {
-    const CUresult result = AllocateNative(rt, *device, bytes, out, native);
+    const CUresult result = AllocateNative(rt, *device, context, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
   }
   return AllocateLarge(rt, *device, bytes, nullptr, out);

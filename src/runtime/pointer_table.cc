@@ -28,6 +28,15 @@ bool PointerTable::Take(CUdeviceptr address, PointerRecord* out) {
 }
 
 uint64_t PointerTable::TakeAll(CUdevice device) {
+  return TakeIf([device](const PointerRecord& record) { return record.device == device; });
+}
+
+uint64_t PointerTable::TakeAll(CUcontext context) {
+  return TakeIf([context](const PointerRecord& record) { return record.context == context; });
+}
+
+template <typename Which>
+uint64_t PointerTable::TakeIf(Which which) {
   uint64_t bytes = 0;
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mutex);
@@ -35,7 +44,7 @@ uint64_t PointerTable::TakeAll(CUdevice device) {
     shard.used = 0;
     for (const PointerRecord& record : shard.slots) {
       if (record.address == 0) continue;
-      if (record.device == device) {
+      if (which(record)) {
         bytes += record.bytes;
       } else {
         Place(kept, record);

@@ -18,6 +18,7 @@ struct PointerRecord {
   CUdeviceptr address = 0;  // 0: free slot
   uint64_t bytes = 0;
   CUdevice device = 0;
+  CUcontext context = nullptr;  // whose end frees it; null: none's
 };
 
 class PointerTable {
@@ -27,6 +28,8 @@ class PointerTable {
   bool Take(CUdeviceptr address, PointerRecord* out);
   // Removes all records of a device; returns their bytes together. Slow.
   uint64_t TakeAll(CUdevice device);
+  // The same of a context.
+  uint64_t TakeAll(CUcontext context);
 
  private:
   struct alignas(64) Shard {
@@ -40,6 +43,8 @@ class PointerTable {
   Shard& ShardOf(uint64_t hash) { return shards_[hash >> 60]; }
   static void Place(std::vector<PointerRecord>& slots, const PointerRecord& record);
   static void Grow(Shard& shard) HEADROOM_REQUIRES(shard.mutex);
+  template <typename Which>
+  uint64_t TakeIf(Which which);
   static void Erase(std::vector<PointerRecord>& slots, size_t at);
 
   std::array<Shard, 16> shards_;

@@ -145,18 +145,29 @@ void Runtime::ForgetDevice(CUdevice device) {
   EndHoldIfAwake();
 }
 
-__attribute__((weak)) void NoticeFirstUse() {}
+void Runtime::ForgetContext(CUcontext context, CUdevice device) {
+  ForgetWork(context);
+  DeviceState* state = device >= 0 && device < kMaxDevices ? ExistingDevice(device) : nullptr;
+  if (state == nullptr) return;
+  state->tier.ReleaseSmall(pointers.TakeAll(context));
+  for (std::unique_ptr<Range>& range : ranges.TakeAll(context)) state->builder.Discard(std::move(range));
+  for (const ManagedBlock& block : managed.TakeAll(context)) state->managed.Forget(block);
+  EndHoldIfAwake();
+}
 
-void Runtime::ForgetContext(CUcontext context) {
+void Runtime::ForgetWork(CUcontext context) {
   contexts.Remove(context);
   captures.ForgetContext(context);
   retired.ForgetContext(context);
 }
 
-DeviceState* Runtime::CurrentDevice() {
+__attribute__((weak)) void NoticeFirstUse() {}
+
+DeviceState* Runtime::CurrentDevice(CUcontext* context) {
   CUdevice device = 0;
   if (driver.CtxGetDevice(&device) != CUDA_SUCCESS) return nullptr;
-  NoteContext();
+  const CUcontext current = NoteContext();
+  if (context != nullptr) *context = current;
   DeviceState* state = Device(device);
   if (state != nullptr && !state->tier.used()) {
     ConnectPeers(*state);
@@ -165,12 +176,12 @@ DeviceState* Runtime::CurrentDevice() {
   return state;
 }
 
-void Runtime::NoteContext() {
+CUcontext Runtime::NoteContext() {
   __attribute__((tls_model("initial-exec"))) static thread_local CUcontext t_noted = nullptr;
   CUcontext context = nullptr;
-  if (driver.CtxGetCurrent(&context) != CUDA_SUCCESS || context == t_noted) return;
-  contexts.Add(context);
-  t_noted = context;
+  if (driver.CtxGetCurrent(&context) != CUDA_SUCCESS) return nullptr;
+  if (context != t_noted) contexts.Add(context);
+  return t_noted = context;
 }
 
 void Runtime::StartAhead(DeviceState& device) {

@@ -92,10 +92,13 @@ class Runtime {
   // The device's primary context was reset: the driver has freed what it gave out,
   // and nothing runs there any more, so the ranges go as well.
   void ForgetDevice(CUdevice device);
-  // A context has ended, and all that ran or was captured in it.
-  void ForgetContext(CUcontext context);
-  // Of the current context; null without one.
-  DeviceState* CurrentDevice();
+  // A context has ended, all that ran or was captured in it, and what the driver gave out there; so
+  // what we gave out there goes as well. Not for a primary context: ForgetDevice.
+  void ForgetContext(CUcontext context, CUdevice device);
+  // Its work and captures alone.
+  void ForgetWork(CUcontext context);
+  // Of the current context, which *context (may be null) is then; null without one.
+  DeviceState* CurrentDevice(CUcontext* context = nullptr);
   // Before the driver ends: no thread of ours calls it any more.
   void StopAhead();
   // Sees to it that StopAhead is called when the process exits, and that nothing waits for a wake then.
@@ -142,7 +145,8 @@ class Runtime {
   void AddPeers(DeviceState& device) HEADROOM_REQUIRES(mutex_);
   void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) HEADROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
-  void NoteContext();
+  // The current context; null where the driver does not say.
+  CUcontext NoteContext();
   // Host memory ahead for a device that is used for the first time.
   void StartAhead(DeviceState& device) HEADROOM_REQUIRES(mutex_);
   // Lets a device that is used for the first time and those used before reach each

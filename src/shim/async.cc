@@ -43,7 +43,8 @@ CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, const CUmemoryPool* pool,
     return bytes <= free || bytes <= free + KeptByPool(*rt, *device);
   };
   if (leaves_reserve() || (MakeRoomFor(*rt, *device, bytes) && leaves_reserve())) {
-    const CUresult result = AllocateNative(*rt, *device, bytes, out, native);
+    // Its pool's, which no context owns.
+    const CUresult result = AllocateNative(*rt, *device, nullptr, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
   }
   return AllocateLarge(*rt, *device, bytes, stream, out);

@@ -1,6 +1,7 @@
 // Contexts that the program makes, destroys and resets.
 #include "runtime/contexts.h"
 
+#include "driver/device_context.h"
 #include "runtime/runtime.h"
 #include "shim/real.h"
 
@@ -48,8 +49,10 @@ CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* parameters, unsig
 
 CUresult cuCtxDestroy_v2(CUcontext context) {
   Entry rt;
+  if (!rt || context == nullptr) return Real().cuCtxDestroy_v2(context);
+  const Result<CUdevice> device = DeviceOf(rt->driver, context);
   const CUresult result = Real().cuCtxDestroy_v2(context);
-  if (rt && result == CUDA_SUCCESS) rt->ForgetContext(context);
+  if (result == CUDA_SUCCESS) rt->ForgetContext(context, device.ok() ? *device : -1);
   return result;
 }
 
@@ -58,7 +61,7 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
   const CUcontext context = rt ? PrimaryOf(rt->driver, device) : nullptr;
   const CUresult result = Real().cuDevicePrimaryCtxReset_v2(device);
   if (rt && result == CUDA_SUCCESS) {
-    if (context != nullptr) rt->ForgetContext(context);
+    if (context != nullptr) rt->ForgetWork(context);
     rt->ForgetDevice(device);
   }
   return result;

@@ -1,21 +1,11 @@
 // Access by peer GPUs, which ranges must be given chunk by chunk.
 #include "base/log.h"
-#include "driver/insist.h"
+#include "driver/device_context.h"
 #include "runtime/runtime.h"
 #include "shim/real.h"
 
 namespace headroom {
 namespace {
-
-Result<CUdevice> DeviceOf(const Driver& driver, CUcontext context) {
-  CUdevice device = -1;
-  CUresult result = driver.CtxPushCurrent(context);
-  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxPushCurrent");
-  result = driver.CtxGetDevice(&device);
-  PopContext(driver);
-  if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetDevice");
-  return device;
-}
 
 // The current device may now reach the memory of the owner's context: its ranges, too.
 Status AllowAccess(Runtime& rt, CUcontext peer) {

@@ -76,6 +76,18 @@ TEST_F(ContextTest, DestroyingAContextEndsItsCaptures) {
   EXPECT_TRUE(FreesAtOnce());
 }
 
+TEST_F(ContextTest, WhatWasAllocatedInAContextGoesWithIt) {
+  const CUdeviceptr kept[] = {Alloc(kMiB), Alloc(kThreshold)};
+  const CUcontext other = NewContext();
+  Alloc(kMiB);
+  Alloc(kThreshold);
+  Alloc(kSpilled);
+  Destroy(other);
+  EXPECT_EQ(MemInfo().free, before_.free - kMiB - kThreshold);
+  EXPECT_EQ(PlacementOf(kept[1]).device_bytes, kThreshold);
+  for (const CUdeviceptr p : kept) Free(p);
+}
+
 // Not even the current context's end keeps it.
 TEST_F(ContextTest, WhatWasFreedInACaptureComesBackThoughItsContextIsGone) {
   constexpr uint64_t kMost = 88 * kMiB;  // no room for another
