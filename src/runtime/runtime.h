@@ -93,7 +93,7 @@ class Runtime {
   // and nothing runs there any more, so the ranges go as well.
   void ForgetDevice(CUdevice device);
   // A context has ended, all that ran or was captured in it, and what the driver gave out there; so
-  // what we gave out there goes as well. Not for a primary context: ForgetDevice.
+  // what we gave out there goes as well.
   void ForgetContext(CUcontext context, CUdevice device);
   // Its work and captures alone.
   void ForgetWork(CUcontext context);

@@ -16,12 +16,16 @@ CUresult Created(CUcontext* context, Native native) {
   return result;
 }
 
-// The device's primary context; null where there is none.
-CUcontext PrimaryOf(const Driver& driver, CUdevice device) {
+bool HasPrimary(const Driver& driver, CUdevice device) {
   unsigned flags = 0;
   int active = 0;
+  return driver.DevicePrimaryCtxGetState(device, &flags, &active) == CUDA_SUCCESS && active != 0;
+}
+
+// The device's primary context; null where there is none.
+CUcontext PrimaryOf(const Driver& driver, CUdevice device) {
   CUcontext context = nullptr;
-  if (driver.DevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active == 0) return nullptr;
+  if (!HasPrimary(driver, device)) return nullptr;
   if (driver.DevicePrimaryCtxRetain(&context, device) != CUDA_SUCCESS) return nullptr;
   driver.DevicePrimaryCtxRelease(device);
   return context;
@@ -64,6 +68,16 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
     if (context != nullptr) rt->ForgetWork(context);
     rt->ForgetDevice(device);
   }
+  return result;
+}
+
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
+  Entry rt;
+  const CUcontext context = rt ? PrimaryOf(rt->driver, device) : nullptr;
+  const CUresult result = Real().cuDevicePrimaryCtxRelease_v2(device);
+  const bool known = context != nullptr && result == CUDA_SUCCESS;
+  // The last one ends it. What belongs to the device's other contexts stays.
+  if (known && !HasPrimary(rt->driver, device)) rt->ForgetContext(context, device);
   return result;
 }
 

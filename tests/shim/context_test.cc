@@ -88,6 +88,28 @@ TEST_F(ContextTest, WhatWasAllocatedInAContextGoesWithIt) {
   for (const CUdeviceptr p : kept) Free(p);
 }
 
+TEST_F(ContextTest, TheLastReleaseEndsAContextAndNoOther) {
+  const CUcontext other = NewContext();
+  const CUdeviceptr kept = Alloc(kThreshold);
+  UseDevice(0);
+  Alloc(kMiB);
+  const CUdeviceptr p = Alloc(kThreshold);
+  UseDevice(0);
+  EXPECT_CU(Cu().DevicePrimaryCtxRelease(0));  // not the last
+  EXPECT_EQ(PlacementOf(p).device_bytes, kThreshold);
+  EXPECT_EQ(MemInfo().free, before_.free - kMiB - 2 * kThreshold);
+  unsigned flags = 0;
+  for (int active = 1; active != 0;) {
+    ASSERT_CU(Cu().DevicePrimaryCtxRelease(0));
+    ASSERT_CU(Cu().DevicePrimaryCtxGetState(0, &flags, &active));
+  }
+  UseDevice(0);
+  EXPECT_EQ(MemInfo().free, before_.free - kThreshold);
+  EXPECT_EQ(PlacementOf(kept).device_bytes, kThreshold);
+  Free(kept);
+  Destroy(other);
+}
+
 // Not even the current context's end keeps it.
 TEST_F(ContextTest, WhatWasFreedInACaptureComesBackThoughItsContextIsGone) {
   constexpr uint64_t kMost = 88 * kMiB;  // no room for another
