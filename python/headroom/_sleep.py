@@ -60,7 +60,7 @@ def sleep(
 
     `tags`: one or several ("": memory without a tag); None: everything. `action`: 'keep' (backed up to host
     memory), 'disk' (to a file in `directory`, or in HEADROOM_SLEEP_DIR) or 'drop' (contents lost). `drop`: tags whose
-    contents are lost whatever `action` says. `hold`: what launches and copies do until everything is awake: 'none'
+    contents are lost whatever `action` says. `hold`: what launches and copies do until nothing sleeps: 'none'
     (they go on, and copies to sleeping memory are refused), 'wait' or 'fail'. `verify`: the wake compares checksums.
     With 'wait' something other than this interpreter has to wake it (`headroom wake`) where other threads launch: one
     that waits in its launch keeps the interpreter's lock.
