@@ -3,7 +3,7 @@
 
 #include "capi/answer.h"
 #include "capi/target.h"
-#include "runtime/device_context.h"
+#include "driver/device_context.h"
 #include "runtime/displace.h"
 
 namespace headroom {
