@@ -27,8 +27,8 @@ void EndContext(CUcontext context) {
     return ends;
   });
   FreeContextMemory(context);
-  // The object stays: threads may still have it on their stacks.
   GetState().contexts.erase(context);
+  if (!context->primary) GetState().ended.push_back(context);
 }
 
 namespace {
@@ -37,7 +37,7 @@ namespace {
 CUcontext RevivePrimary(Device& device, int ordinal) {
   if (device.retired == nullptr) return NewContext(ordinal, device.primary_flags, true);
   const CUcontext context = std::exchange(device.retired, nullptr);
-  *context = CUctx_st{};
+  GetState().ended.push_back(new CUctx_st(std::exchange(*context, CUctx_st{})));
   context->device = ordinal;
   context->flags = device.primary_flags;
   context->primary = true;

@@ -56,6 +56,8 @@ struct State {
   std::unordered_map<CUmemGenericAllocationHandle, HandleRecord> handles;
   // Live objects; a handle that is not here is refused.
   std::unordered_set<CUcontext> contexts;
+  // What has ended stays: threads may still have a context on their stacks, and work its streams.
+  std::vector<CUcontext> ended;
   std::unordered_set<CUstream> streams;
   std::unordered_set<CUevent> events;
   std::unordered_set<CUgraph> graphs;
