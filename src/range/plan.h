@@ -45,8 +45,7 @@ struct PlanRequest {
   Hint hint = Hint::kNone;
   bool resident = false;      // small enough to belong in HBM under every policy, unless hinted otherwise
   uint64_t displaceable = 0;  // HBM bytes of large data that could give way to this request
-  uint64_t ahead =
-      0;  // bytes that will be asked for later: what is spread leaves them their part of each tier
+  uint64_t ahead = 0;  // bytes to be asked for later: what is spread leaves them their part of each tier
   Backend backend = Backend::kTiers;  // for who allocates; plans are of tiers alone
 };
 

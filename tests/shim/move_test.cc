@@ -15,6 +15,14 @@ class MoveTest : public ShimTest {
     EXPECT_EQ(PlacementOf(p).device_bytes, bytes);
     return p;
   }
+  // What a program gets that shares it: several chunks are refused.
+  static CUresult Export(const Mapped& mapped) {
+    int file = -1;
+    const CUresult result =
+        Cu().MemExportToShareableHandle(&file, mapped.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+    if (file >= 0) close(file);
+    return result;
+  }
 };
 
 // What lay in one chunk lies in one again wherever it went, since several cannot be exported: though
@@ -32,10 +40,7 @@ TEST_F(MoveTest, WhatMovedCanStillBeExported) {
     const Placement placement = PlacementOf(mapped.va);
     EXPECT_EQ(way.back() == HEADROOM_TIER_HOST ? placement.host_bytes : placement.device_bytes, kOneChunk);
     EXPECT_EQ(CountBad(mapped.va, kOneChunk, 4), 0u);
-    int file = -1;
-    EXPECT_CU(
-        Cu().MemExportToShareableHandle(&file, mapped.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
-    if (file >= 0) close(file);
+    EXPECT_CU(Export(mapped));
     mapped.Free();
   }
   EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
@@ -56,10 +61,7 @@ TEST_F(MoveTest, WhatHasNoRoomInOneChunkMovesInSeveral) {
     ASSERT_EQ(headroom_range_migrate(mapped.va, 0, tier), HEADROOM_OK) << headroom_last_error();
   }
   EXPECT_EQ(CountBad(mapped.va, kOneChunk, 4), 0u);
-  int file = -1;
-  EXPECT_CU(
-      Cu().MemExportToShareableHandle(&file, mapped.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
-  if (file >= 0) close(file);
+  EXPECT_CU(Export(mapped));
   mapped.Free();
   EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
 }
