@@ -54,7 +54,8 @@ Status ChunkSource::CreateFrom(const Plan& plan, std::vector<Chunk>* out) {
   out->reserve(out->size() + plan.pieces.size());
   for (const Piece& piece : plan.pieces) {
     const size_t before = out->size();
-    Status status = CreateIn(piece.tier, piece.place, piece.bytes, out);
+    const uint64_t most = piece.tier == Tier::kDevice ? plan.device_chunk : UINT64_MAX;
+    Status status = CreateIn(piece.tier, piece.place, piece.bytes, out, most);
     if (status.code() == Code::kOutOfMemory && piece.tier != Tier::kHost) {
       // Another process, or another thread, took what the plan counted on. What
       // was got stays; the rest of the piece goes to the host.

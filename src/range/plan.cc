@@ -65,6 +65,14 @@ bool MayDisplace(const PlanRequest& request) {
   return request.hint == Hint::kHot || (request.hint == Hint::kNone && request.resident);
 }
 
+// As many chunks of one size, each of which may give way by itself.
+constexpr uint64_t kYieldParts = 32;
+
+bool YieldsInParts(const PlanRequest& request) {
+  return request.policy == Policy::kBalanced && request.resident && request.hint == Hint::kNone &&
+         request.bytes >= kDataBytes;
+}
+
 Status FillIn(const std::vector<TierState>& tiers, Sources* sources) {
   if (tiers.empty() || tiers.front().tier != Tier::kDevice || tiers.size() > kMaxTiers) {
     return Status(Code::kInvalidArgument, "a plan needs the device's own tier first, and at most 80 in all");
@@ -183,6 +191,7 @@ Result<Plan> MakePlan(const PlanRequest& request, const std::vector<TierState>& 
     device.room += displace;
     plan.displace = displace * kGranularity;
   }
+  if (YieldsInParts(request)) plan.device_chunk = RoundUp(request.bytes / kYieldParts, kGranularity);
   const Order order = OrderFor(request);
   if (order == Order::kSpread) {
     TakePartBySpeed(need, std::min(need + request.ahead / kGranularity, room), &sources);

@@ -57,8 +57,9 @@ struct Piece {
 };
 
 struct Plan {
-  std::vector<Piece> pieces;  // in address order
-  uint64_t displace = 0;      // HBM bytes that must give way first; the pieces count on them
+  std::vector<Piece> pieces;           // in address order
+  uint64_t displace = 0;               // HBM bytes that must give way first; the pieces count on them
+  uint64_t device_chunk = UINT64_MAX;  // bytes of a chunk of HBM at most
 };
 
 // Places `request.bytes` in `tiers`, of which the first is the device's own; 80 at most.
@@ -75,6 +76,8 @@ struct Plan {
 //    kGranularity each tier's share so far is less than one granule away from
 //    its share of the whole (docs/measurements.md: the links then run at once).
 //    Neighbours in one tier are one piece.
+//  - Under kBalanced, data that belongs in HBM comes in some 32 chunks there, so that a part of it can give
+//  way.
 //  - The same input gives the same plan.
 // kOutOfMemory when all together are too small; nothing that gives way could help
 // then. kInvalidArgument for `bytes` that are no multiple of kGranularity. Takes some
@@ -87,6 +90,8 @@ Result<Plan> MakePlan(const PlanRequest& request, const std::vector<TierState>& 
 // chunks fit requests of many sizes.
 uint64_t ChunkBytes(Tier tier, uint64_t left, uint64_t device_chunk);
 
+// Of fewer bytes memory is rather a library's workspace than data.
+inline constexpr uint64_t kDataBytes = 64 * kMiB;
 inline constexpr uint64_t kHostChunkBytes = 512 * kMiB;
 // For a device whose HBM budget is `budget` bytes.
 uint64_t DeviceChunkBytes(uint64_t budget);

@@ -105,10 +105,11 @@ uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes) {
     Log(LogLevel::kInfo, "nothing gives way to a request: %s", standstill.status().what());
     return 0;
   }
+  const Yield yield = rt.options.policy == Policy::kBalanced ? Yield::kEvenly : Yield::kOldest;
   uint64_t moved = 0;
   WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
     for (const bool with_peers : {true, false}) {
-      std::vector<Part> parts = PickVictims(all, device.source, bytes - moved, with_peers);
+      std::vector<Part> parts = PickVictims(all, device.source, bytes - moved, with_peers, yield);
       const Status status = MoveParts(rt, device, &parts);
       if (!status.ok()) Log(LogLevel::kInfo, "large data did not give way: %s", status.what());
       moved += Moved(parts);

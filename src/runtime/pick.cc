@@ -15,9 +15,6 @@ int Warmth(const Placed& placed) {
   return 3;
 }
 
-// Below this, memory is rather a library's workspace than data.
-constexpr uint64_t kData = 64 * kMiB;
-
 // The coldest first; of those alike data before workspaces, and the oldest first.
 bool Colder(const Placed* a, const Placed* b) {
   if (Warmth(*a) != Warmth(*b)) return Warmth(*a) < Warmth(*b);
@@ -29,11 +26,11 @@ bool Colder(const Placed* a, const Placed* b) {
 // segments) size says nothing; there what is made first and still lives is often
 // a workspace, so that much of it counts as one.
 void TellData(const std::vector<Placed*>& by_age) {
-  constexpr uint64_t kWorkspaces = 2 * kData;
+  constexpr uint64_t kWorkspaces = 2 * kDataBytes;
   uint64_t pieces = 0;
   for (Placed* placed : by_age) {
     const uint64_t bytes = BytesOf(placed->chunks);
-    placed->data = bytes >= kData;
+    placed->data = bytes >= kDataBytes;
     if (placed->data || !placed->in_pieces) continue;
     pieces += bytes;
     placed->data = pieces > kWorkspaces;
@@ -89,12 +86,142 @@ void Add(const Unit& unit, Tier tier, int place, std::vector<Part>* parts) {
   parts->push_back({unit.placed, unit.first, unit.end, tier, place, 0, Status()});
 }
 
+// One of those that give way evenly.
+struct Giver {
+  Placed* placed;
+  uint64_t bytes;
+  uint64_t away;             // of them, those outside HBM and those picked
+  uint64_t turn;             // among those of which as much is away: neighbours in age are far apart
+  std::vector<bool> picked;  // by chunk; empty: none yet
+
+  explicit Giver(Placed* giver)
+      : placed(giver),
+        bytes(BytesOf(giver->chunks)),
+        away(bytes - BytesIn(Tier::kDevice, *giver)),
+        turn(giver->order * 0x9E3779B97F4A7C15u) {}
+
+  // For a heap whose front is to give next.
+  bool operator<(const Giver& other) const {
+    const double mine = static_cast<double>(away) / static_cast<double>(bytes);
+    const double theirs = static_cast<double>(other.away) / static_cast<double>(other.bytes);
+    return mine != theirs ? mine > theirs : turn > other.turn;
+  }
+
+  bool Stays(size_t i) const {
+    return placed->chunks[i].tier == Tier::kDevice && (picked.empty() || !picked[i]);
+  }
+  // The chunk in the middle of the longest row that stays; the end if none does.
+  size_t Next() const {
+    size_t best = placed->chunks.size();
+    size_t longest = 0;
+    for (size_t first = 0; first < placed->chunks.size(); ++first) {
+      size_t end = first;
+      while (end < placed->chunks.size() && Stays(end)) ++end;
+      if (end - first > longest) {
+        longest = end - first;
+        best = first + longest / 2;
+      }
+      first = end;
+    }
+    return best;
+  }
+  void Take(const Unit& unit) {
+    picked.resize(placed->chunks.size());
+    std::fill(picked.begin() + static_cast<ptrdiff_t>(unit.first),
+              picked.begin() + static_cast<ptrdiff_t>(unit.end), true);
+    away += unit.bytes;
+  }
+};
+
+// Picks units until they make up `bytes`.
+class Picker {
+ public:
+  Picker(Elsewhere elsewhere, uint64_t bytes) : elsewhere_(std::move(elsewhere)), missing_(bytes) {}
+
+  // All of one after the other.
+  void InTurn(const std::vector<Placed*>& givers) {
+    for (Placed* giver : givers) {
+      for (size_t next = 0; next < giver->chunks.size() && missing_ > 0;) {
+        const Unit unit = UnitAt(giver, next);
+        next = unit.end;
+        if (unit.tier == Tier::kDevice) Pick(unit);
+      }
+    }
+  }
+
+  // One unit after the other, of whatever has most left in HBM.
+  void Evenly(const std::vector<Placed*>& placed) {
+    std::vector<Giver> heap(placed.begin(), placed.end());
+    std::make_heap(heap.begin(), heap.end());
+    const size_t before = picks_.size();
+    while (!heap.empty() && missing_ > 0) {
+      std::pop_heap(heap.begin(), heap.end());
+      Giver& giver = heap.back();
+      const size_t next = giver.Next();
+      if (next == giver.placed->chunks.size()) {
+        heap.pop_back();
+        continue;
+      }
+      const Unit unit = UnitAt(giver.placed, MovesWhole(*giver.placed) ? 0 : next);
+      Pick(unit);
+      giver.Take(unit);
+      std::push_heap(heap.begin(), heap.end());
+    }
+    std::sort(picks_.begin() + static_cast<ptrdiff_t>(before), picks_.end(),
+              [](const Picked& a, const Picked& b) {
+                return a.unit.placed != b.unit.placed ? a.unit.placed->order < b.unit.placed->order
+                                                      : a.unit.first < b.unit.first;
+              });
+  }
+
+  std::vector<Part> Parts() const {
+    std::vector<Part> parts;
+    for (const Picked& pick : picks_) Add(pick.unit, pick.tier, pick.place, &parts);
+    return parts;
+  }
+
+ private:
+  struct Picked {
+    Unit unit;
+    Tier tier;  // where to
+    int place;
+  };
+
+  void Pick(const Unit& unit) {
+    TierState* to = elsewhere_.For(unit.bytes);
+    if (to == nullptr) return;
+    to->free -= unit.bytes;
+    missing_ -= std::min(missing_, unit.bytes);
+    picks_.push_back({unit, to->tier, to->place});
+  }
+
+  Elsewhere elsewhere_;
+  uint64_t missing_;
+  std::vector<Picked> picks_;
+};
+
+// The span of those that give way evenly: data without a hint, but for its youngest eighth.
+struct Alike {
+  std::vector<Placed*>::const_iterator first;
+  std::vector<Placed*>::const_iterator end;
+};
+
+Alike FindAlike(const std::vector<Placed*>& coldest_first) {
+  const auto alike = [](const Placed* placed) { return placed->hint == Hint::kNone && placed->data; };
+  const auto first = std::find_if(coldest_first.begin(), coldest_first.end(), alike);
+  auto end = std::find_if_not(first, coldest_first.end(), alike);
+  uint64_t bytes = 0;
+  for (auto at = first; at != end; ++at) bytes += BytesOf((*at)->chunks);
+  for (uint64_t young = 0; end != first && young < bytes / 8;) young += BytesOf((*--end)->chunks);
+  return {first, end};
+}
+
 }  // namespace
 
 bool MayGiveWay(const Placed& placed) { return placed.hint != Hint::kHot && Movable(placed); }
 
 std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource& source, uint64_t bytes,
-                              bool with_peers) {
+                              bool with_peers, Yield yield) {
   std::vector<Placed*> victims;
   std::copy_if(all.begin(), all.end(), std::back_inserter(victims),
                [](const Placed* placed) { return MayGiveWay(*placed); });
@@ -102,21 +229,13 @@ std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource
             [](const Placed* a, const Placed* b) { return a->order < b->order; });
   TellData(victims);
   std::sort(victims.begin(), victims.end(), Colder);
-  Elsewhere elsewhere(source, with_peers);
-  std::vector<Part> parts;
-  uint64_t picked = 0;
-  for (Placed* victim : victims) {
-    for (size_t next = 0; next < victim->chunks.size() && picked < bytes;) {
-      const Unit unit = UnitAt(victim, next);
-      next = unit.end;
-      TierState* to = unit.tier == Tier::kDevice ? elsewhere.For(unit.bytes) : nullptr;
-      if (to == nullptr) continue;
-      to->free -= unit.bytes;
-      picked += unit.bytes;
-      Add(unit, to->tier, to->place, &parts);
-    }
-  }
-  return parts;
+  Picker picker(Elsewhere(source, with_peers), bytes);
+  Alike alike = {victims.begin(), victims.begin()};
+  if (yield == Yield::kEvenly) alike = FindAlike(victims);
+  picker.InTurn({victims.cbegin(), alike.first});
+  picker.Evenly({alike.first, alike.end});
+  picker.InTurn({alike.end, victims.cend()});
+  return picker.Parts();
 }
 
 std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, uint64_t slice) {

@@ -8,10 +8,17 @@ namespace headroom {
 
 bool MayGiveWay(const Placed& placed);
 
+// Which data gives way, of what is alike otherwise.
+enum class Yield : uint8_t {
+  kOldest,  // all of the oldest: what is used now was asked for late
+  kEvenly,  // as much of each, so that the links run together where all of it is read; the youngest eighth
+            // last
+};
+
 // The chunks of `all` that make up `bytes` of HBM, coldest first, and where they find room: on peers, if
 // `with_peers`, or on the host.
 std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource& source, uint64_t bytes,
-                              bool with_peers);
+                              bool with_peers, Yield yield);
 
 // The chunks outside HBM of what belongs there, the youngest first, `bytes` at most, and of these no
 // more than the one that makes up `slice`.

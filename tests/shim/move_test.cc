@@ -124,5 +124,96 @@ TEST_F(PeerLoanTest, WhatGivesWayGoesToTheHostIfThePeerIsFull) {
   Free(old);
 }
 
+// Under `balanced`, in 256 MiB of HBM and the reserve: ctest sets both.
+class EvenTest : public MoveTest {
+ protected:
+  static constexpr uint64_t kSize = 64 * kMiB;
+
+  // `count` of them, filled, the oldest first.
+  std::vector<CUdeviceptr> AllocData(int count) {
+    std::vector<CUdeviceptr> data;
+    for (int i = 0; i < count; ++i) {
+      data.push_back(Alloc(kSize));
+      Fill(data.back(), kSize, static_cast<uint32_t>(10 + i));
+    }
+    return data;
+  }
+  void ExpectContents(const std::vector<CUdeviceptr>& data) {
+    for (size_t i = 0; i < data.size(); ++i) {
+      EXPECT_EQ(CountBad(data[i], kSize, static_cast<uint32_t>(10 + i)), 0u) << i;
+    }
+  }
+  void FreeAll(const std::vector<CUdeviceptr>& data) {
+    for (const CUdeviceptr p : data) Free(p);
+  }
+};
+
+// The links run together then, whichever of it is read.
+TEST_F(EvenTest, OldDataGivesWayInEqualParts) {
+  std::vector<CUdeviceptr> data = AllocData(4);
+  data.push_back(Alloc(kSize));
+  Fill(data.back(), kSize, 14);
+  EXPECT_EQ(PlacementOf(data[4]).host_bytes, 0u);
+  EXPECT_EQ(PlacementOf(data[3]).host_bytes, 0u);  // too young
+  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(PlacementOf(data[i]).host_bytes, kSize / 3, 2 * kMiB) << i;
+  ExpectContents(data);
+  // What gave way before gives less.
+  data.push_back(Alloc(kSize));
+  Fill(data.back(), kSize, 15);
+  EXPECT_EQ(PlacementOf(data[5]).host_bytes, 0u);
+  EXPECT_EQ(PlacementOf(data[4]).host_bytes, 0u);
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(PlacementOf(data[i]).host_bytes, kSize / 2, 2 * kMiB) << i;
+  ExpectContents(data);
+  FreeAll(data);
+}
+
+// Of one range, too: nothing of what gives way is adjacent, or one copy would do for it.
+TEST_F(EvenTest, WhatGivesWayLiesApart) {
+  const std::vector<CUdeviceptr> data = AllocData(4);
+  EXPECT_CU(Cu().CtxSynchronize());
+  const uint64_t copies = GetSim().call_count("cuMemcpyDtoDAsync");
+  const CUdeviceptr more = Alloc(kThreshold);
+  EXPECT_EQ(GetSim().call_count("cuMemcpyDtoDAsync") - copies, kThreshold / (2 * kMiB));
+  ExpectContents(data);
+  Free(more);
+  FreeAll(data);
+}
+
+TEST_F(EvenTest, ColdDataGivesWayFirst) {
+  const CUdeviceptr read_once = AllocHinted(HEADROOM_HINT_STREAM, kSize);
+  const uint64_t before = PlacementOf(read_once).device_bytes;
+  const std::vector<CUdeviceptr> data = AllocData(3);
+  const CUdeviceptr more = Alloc(kSize / 2);
+  EXPECT_LE(PlacementOf(read_once).device_bytes, before - kSize / 2 + 4 * kMiB);
+  for (const CUdeviceptr p : data) EXPECT_EQ(PlacementOf(p).host_bytes, 0u);
+  ExpectContents(data);
+  Free(more);
+  Free(read_once);
+  FreeAll(data);
+}
+
+// What the program may export gives way whole.
+TEST_F(EvenTest, SharedPiecesGiveWayWhole) {
+  std::vector<Mapped> pieces;
+  for (int i = 0; i < 4; ++i) {
+    pieces.emplace_back(kSize, 1, 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+    Fill(pieces.back().va, kSize, static_cast<uint32_t>(10 + i));
+  }
+  const CUdeviceptr more = Alloc(kThreshold);
+  uint64_t away = 0;
+  for (const Mapped& piece : pieces) {
+    const uint64_t host_bytes = PlacementOf(piece.va).host_bytes;
+    EXPECT_TRUE(host_bytes == 0 || host_bytes == kSize) << host_bytes;
+    away += host_bytes;
+    EXPECT_CU(Export(piece));
+  }
+  EXPECT_EQ(away, kSize);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(CountBad(pieces[static_cast<size_t>(i)].va, kSize, static_cast<uint32_t>(10 + i)), 0u) << i;
+  }
+  Free(more);
+  for (const Mapped& piece : pieces) piece.Free();
+}
+
 }  // namespace
 }  // namespace headroom::shim_test

@@ -261,6 +261,19 @@ TEST(Plan, AGh200sWholePoolIsPlanned) {
   EXPECT_EQ(host, 385 * kGiB);
 }
 
+TEST(ChunkSizes, LetAPartOfWhatIsBalancedGiveWay) {
+  const std::vector<TierState> roomy = Machine(100000, 0, 100000);
+  const auto most = [&](uint64_t granules, Policy policy) {
+    return MakePlan(Resident(granules, 0, policy), roomy)->device_chunk;
+  };
+  EXPECT_EQ(most(32, Policy::kBalanced), kG);
+  EXPECT_EQ(most(33, Policy::kBalanced), 2 * kG);
+  EXPECT_EQ(most(32 * 16, Policy::kBalanced), 16 * kG);
+  EXPECT_EQ(most(31, Policy::kBalanced), UINT64_MAX);  // not data
+  EXPECT_EQ(most(320, Policy::kGpuFirst), UINT64_MAX);
+  EXPECT_EQ(MakePlan(Request(320, Policy::kBalanced), roomy)->device_chunk, UINT64_MAX);  // spread at once
+}
+
 TEST(ChunkSizes, AreLargeWhereAPieceIs) {
   EXPECT_EQ(DeviceChunkBytes(4 * kGiB), 32 * kMiB);
   EXPECT_EQ(DeviceChunkBytes(16 * kGiB), 64 * kMiB);

@@ -1,10 +1,12 @@
 """What the test programs share: recording checks and figures, asking headroom
-where memory lies, and asking NVML. Programs import nothing else of this project,
+where memory lies, and asking NVML or another process. Programs import nothing else of this project,
 and none of them knows whether headroom is loaded."""
 
 import argparse
 import ctypes
 import json
+import os
+import subprocess
 import sys
 import traceback
 
@@ -119,6 +121,26 @@ def bytes_by_tier(spans):
             at = upto
         done = max(done, end)
     return {tier: round(value) for tier, value in found.items()}
+
+
+ASK_FREE = """
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+done = [cuda.cuInit(0), cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0), cuda.cuCtxSetCurrent(context),
+        cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))]
+assert not any(done), done
+print(free.value)
+"""
+
+
+def free_elsewhere():
+    """Bytes free on the GPU as a process without headroom sees them; its own context counts alike each time."""
+    plain = {name: value for name, value in os.environ.items()
+             if name != "LD_PRELOAD" and not name.startswith("HEADROOM_")}
+    done = subprocess.run([sys.executable, "-c", ASK_FREE], env=plain, text=True, capture_output=True, timeout=120,
+                          check=True)
+    return int(done.stdout.split()[-1])
 
 
 def nvml_totals(bus_id=None):

@@ -45,9 +45,9 @@ def speeds(report, saver, options):
     if options.ahead:
         wait_for_host_memory(options.ahead)
     for turn in range(4):
-        free = torch.cuda.mem_get_info()[0]
+        free = common.free_elsewhere()
         pause = timed(saver.pause)
-        freed = torch.cuda.mem_get_info()[0] - free
+        freed = common.free_elsewhere() - free
         time.sleep(0.2)
         resume = timed(saver.resume)
         name = "first" if turn == 0 else f"turn_{turn}"

@@ -3,7 +3,6 @@
 only speeds, once that much host memory was created ahead."""
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,16 +12,6 @@ import common
 
 torch = None  # imported when it is known how memory is had
 MIB, GIB = common.MIB, common.GIB
-
-ASK = "import torch; print(torch.cuda.mem_get_info(0)[0])"
-
-
-def free_elsewhere():
-    """Bytes free on the GPU as a process without headroom sees them; its own context counts alike each time."""
-    plain = {name: value for name, value in os.environ.items()
-             if name != "LD_PRELOAD" and not name.startswith("HEADROOM_")}
-    done = subprocess.run([sys.executable, "-c", ASK], env=plain, text=True, capture_output=True, timeout=120)
-    return int(done.stdout.split()[-1])
 
 
 class Model:
@@ -67,9 +56,9 @@ class Model:
 
 def sleeps(report, model):
     """Level 1 as vLLM has it: weights are kept, the cache is dropped."""
-    before = free_elsewhere()
+    before = common.free_elsewhere()
     slept = model.headroom.sleep(tags=["weights"], drop=["kv_cache"])
-    asleep = free_elsewhere()
+    asleep = common.free_elsewhere()
     report.figure("sleep_GBps", round(slept.kept / slept.seconds / 1e9, 2))
     report.figure("freed_elsewhere_GiB", round((asleep - before) / GIB, 3))
     report.check("another process finds the memory free", asleep - before >= 0.98 * model.bytes(), asleep - before)
@@ -136,12 +125,12 @@ def many_turns(report, headroom):
         tensor = torch.arange(8 * MIB, device="cuda", dtype=torch.int32)
     headroom.sleep(tags=["turns"])
     headroom.wake(["turns"])
-    before, files, own = free_elsewhere(), len(os.listdir("/proc/self/fd")), own_memory()
+    before, files, own = common.free_elsewhere(), len(os.listdir("/proc/self/fd")), own_memory()
     host = headroom.stats(0)
     for _ in range(1000):
         headroom.sleep(tags=["turns"])
         headroom.wake(["turns"])
-    after = free_elsewhere()
+    after = common.free_elsewhere()
     report.check("1,000 turns leak no GPU memory", before - after <= 4 * MIB, before - after)
     now = headroom.stats(0)
     report.check("no host memory of tiers", (now.host_used, now.host_kept) == (host.host_used, host.host_kept), now)
