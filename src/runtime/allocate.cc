@@ -20,11 +20,16 @@ void MakeRoomByPlan(Runtime& rt, DeviceState& device, RangeRequest& request) {
   if (made.ok() && made->displace > 0) Displace(rt, device, made->displace);
 }
 
-// Bytes that the program will ask for after these.
-uint64_t StillToCome(const Runtime& rt, const DeviceState& device, uint64_t bytes) {
-  if (rt.options.expect == 0) return 0;
-  const uint64_t asked = rt.ranges.BytesOf(device.tier.device()) + bytes;
-  return rt.options.expect > asked ? rt.options.expect - asked : 0;
+// Where the whole is known: leaves what comes later its part. The first sixteenth goes to the host whole,
+// if as much has to go there anyway: it is often read in part, as embeddings are.
+void LookAhead(const Runtime& rt, const DeviceState& device, PlanRequest& plan) {
+  const uint64_t expect = rt.options.expect;
+  const uint64_t asked = rt.ranges.BytesOf(device.tier.device()) + plan.bytes;
+  if (expect <= asked) return;
+  plan.ahead = expect - asked;
+  const bool first =
+      asked <= expect / 16 && plan.ahead + plan.bytes >= device.source.DeviceFree() + expect / 16;
+  if (first && plan.policy == Policy::kBalanced) plan.policy = Policy::kCpuFirst;
 }
 
 Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size_t bytes) {
@@ -36,7 +41,7 @@ Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetCurrent");
   ReclaimRetired(rt);
   if (bytes < UINT64_MAX - kGranularity) {
-    request.plan.ahead = StillToCome(rt, device, bytes);
+    LookAhead(rt, device, request.plan);
     MakeRoomByPlan(rt, device, request);
   }
   Result<std::unique_ptr<Range>> range = device.builder.Build(request);

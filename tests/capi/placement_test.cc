@@ -116,6 +116,21 @@ TEST_F(ExpectTest, WhatIsForeseenGetsHbmInEqualParts) {
   for (const CUdeviceptr p : row) FreeSegment(p);
 }
 
+// HEADROOM_EXPECT foresees 256 MiB, and HBM has 48 for them.
+using ExpectMuchTest = PlacementTest;
+
+TEST_F(ExpectMuchTest, WhatComesFirstGoesToTheHost) {
+  const CUdeviceptr first = Segment(16 * kMiB);
+  EXPECT_EQ(Describe(first).host_bytes, 16 * kMiB);
+  const CUdeviceptr second = Segment(16 * kMiB);
+  EXPECT_EQ(Describe(second).device_bytes, 4 * kMiB);  // 48 of the 240 to come
+  FreeSegment(second);
+  FreeSegment(first);
+  const CUdeviceptr large = Segment(32 * kMiB);  // more than a sixteenth
+  EXPECT_EQ(Describe(large).device_bytes, 6 * kMiB);
+  FreeSegment(large);
+}
+
 TEST_F(ExpectTest, SmallDataIsNotSpread) {
   ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_NONE, "small"),
             HEADROOM_OK);

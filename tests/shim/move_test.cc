@@ -124,78 +124,112 @@ TEST_F(PeerLoanTest, WhatGivesWayGoesToTheHostIfThePeerIsFull) {
   Free(old);
 }
 
-// Under `balanced`, in 256 MiB of HBM and the reserve: ctest sets both.
+// Under `balanced`, in 384 MiB of HBM and the reserve: ctest sets both.
 class EvenTest : public MoveTest {
  protected:
   static constexpr uint64_t kSize = 64 * kMiB;
+  static constexpr int kCount = 6;  // fill HBM; the last is young
 
-  // `count` of them, filled, the oldest first.
-  std::vector<CUdeviceptr> AllocData(int count) {
+  // Fills HBM, the oldest first.
+  std::vector<CUdeviceptr> AllocData() {
     std::vector<CUdeviceptr> data;
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       data.push_back(Alloc(kSize));
       Fill(data.back(), kSize, static_cast<uint32_t>(10 + i));
     }
+    EXPECT_CU(Cu().CtxSynchronize());
     return data;
   }
-  void ExpectContents(const std::vector<CUdeviceptr>& data) {
+  void FreeChecked(const std::vector<CUdeviceptr>& data) {
     for (size_t i = 0; i < data.size(); ++i) {
       EXPECT_EQ(CountBad(data[i], kSize, static_cast<uint32_t>(10 + i)), 0u) << i;
+      Free(data[i]);
     }
-  }
-  void FreeAll(const std::vector<CUdeviceptr>& data) {
-    for (const CUdeviceptr p : data) Free(p);
   }
 };
 
 // The links run together then, whichever of it is read.
 TEST_F(EvenTest, OldDataGivesWayInEqualParts) {
-  std::vector<CUdeviceptr> data = AllocData(4);
-  data.push_back(Alloc(kSize));
-  Fill(data.back(), kSize, 14);
-  EXPECT_EQ(PlacementOf(data[4]).host_bytes, 0u);
-  EXPECT_EQ(PlacementOf(data[3]).host_bytes, 0u);  // too young
-  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(PlacementOf(data[i]).host_bytes, kSize / 3, 2 * kMiB) << i;
-  ExpectContents(data);
-  // What gave way before gives less.
-  data.push_back(Alloc(kSize));
-  Fill(data.back(), kSize, 15);
+  const std::vector<CUdeviceptr> data = AllocData();
+  const CUdeviceptr more = Alloc(20 * kMiB);
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(PlacementOf(data[i]).host_bytes, 4 * kMiB) << i;
   EXPECT_EQ(PlacementOf(data[5]).host_bytes, 0u);
-  EXPECT_EQ(PlacementOf(data[4]).host_bytes, 0u);
-  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(PlacementOf(data[i]).host_bytes, kSize / 2, 2 * kMiB) << i;
-  ExpectContents(data);
-  FreeAll(data);
+  // What gave way before is asked for as much again.
+  const CUdeviceptr again = Alloc(20 * kMiB);
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(PlacementOf(data[i]).host_bytes, 8 * kMiB) << i;
+  EXPECT_EQ(PlacementOf(data[5]).host_bytes, 0u);
+  FreeChecked(data);
+  Free(more);
+  Free(again);
+}
+
+TEST_F(EvenTest, BeyondAnEighthTheOldestGivesWay) {
+  const std::vector<CUdeviceptr> data = AllocData();
+  const CUdeviceptr more = Alloc(60 * kMiB);
+  EXPECT_EQ(PlacementOf(data[0]).host_bytes, 28 * kMiB);
+  for (size_t i = 1; i < 5; ++i) EXPECT_EQ(PlacementOf(data[i]).host_bytes, 8 * kMiB) << i;
+  EXPECT_EQ(PlacementOf(data[5]).host_bytes, 0u);
+  FreeChecked(data);
+  Free(more);
 }
 
 // Of one range, too: nothing of what gives way is adjacent, or one copy would do for it.
 TEST_F(EvenTest, WhatGivesWayLiesApart) {
-  const std::vector<CUdeviceptr> data = AllocData(4);
-  EXPECT_CU(Cu().CtxSynchronize());
+  const std::vector<CUdeviceptr> data = AllocData();
   const uint64_t copies = GetSim().call_count("cuMemcpyDtoDAsync");
-  const CUdeviceptr more = Alloc(kThreshold);
-  EXPECT_EQ(GetSim().call_count("cuMemcpyDtoDAsync") - copies, kThreshold / (2 * kMiB));
-  ExpectContents(data);
+  const CUdeviceptr more = Alloc(20 * kMiB);
+  EXPECT_EQ(GetSim().call_count("cuMemcpyDtoDAsync") - copies, 10u);
+  FreeChecked(data);
   Free(more);
-  FreeAll(data);
 }
 
 TEST_F(EvenTest, ColdDataGivesWayFirst) {
   const CUdeviceptr read_once = AllocHinted(HEADROOM_HINT_STREAM, kSize);
   const uint64_t before = PlacementOf(read_once).device_bytes;
-  const std::vector<CUdeviceptr> data = AllocData(3);
-  const CUdeviceptr more = Alloc(kSize / 2);
-  EXPECT_LE(PlacementOf(read_once).device_bytes, before - kSize / 2 + 4 * kMiB);
+  std::vector<CUdeviceptr> data = AllocData();
   for (const CUdeviceptr p : data) EXPECT_EQ(PlacementOf(p).host_bytes, 0u);
-  ExpectContents(data);
-  Free(more);
+  EXPECT_LT(PlacementOf(read_once).device_bytes, before);
+  FreeChecked(data);
   Free(read_once);
-  FreeAll(data);
+}
+
+// Memory of which size says nothing: 128 MiB of workspaces and 256 of data, the first sixteenth of which is a
+// single piece.
+TEST_F(EvenTest, OfPiecesTheOldestGivesWayThenOnesFarApart) {
+  constexpr uint64_t kPiece = 16 * kMiB;
+  constexpr size_t kFirst = 8;
+  std::vector<Mapped> pieces;
+  for (uint32_t i = 0; i < 24; ++i) {
+    pieces.emplace_back(kPiece);
+    Fill(pieces.back().va, kPiece, i);
+  }
+  const auto away = [&] {
+    std::vector<size_t> found;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      const uint64_t host_bytes = PlacementOf(pieces[i].va).host_bytes;
+      EXPECT_TRUE(host_bytes == 0 || host_bytes == kPiece);
+      if (host_bytes > 0) found.push_back(i);
+    }
+    return found;
+  };
+  std::vector<CUdeviceptr> more = {Alloc(kPiece)};
+  EXPECT_EQ(away(), std::vector<size_t>{kFirst});
+  more.push_back(Alloc(kPiece));
+  more.push_back(Alloc(kPiece));
+  const std::vector<size_t> found = away();
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[0], kFirst);
+  EXPECT_GT(found[2] - found[1], 3u);
+  EXPECT_LT(found[2], 22u);  // the last two are young
+  for (uint32_t i = 0; i < 24; ++i) EXPECT_EQ(CountBad(pieces[i].va, kPiece, i), 0u) << i;
+  for (const CUdeviceptr p : more) Free(p);
+  for (const Mapped& piece : pieces) piece.Free();
 }
 
 // What the program may export gives way whole.
 TEST_F(EvenTest, SharedPiecesGiveWayWhole) {
   std::vector<Mapped> pieces;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < kCount; ++i) {
     pieces.emplace_back(kSize, 1, 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
     Fill(pieces.back().va, kSize, static_cast<uint32_t>(10 + i));
   }
@@ -208,7 +242,7 @@ TEST_F(EvenTest, SharedPiecesGiveWayWhole) {
     EXPECT_CU(Export(piece));
   }
   EXPECT_EQ(away, kSize);
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < kCount; ++i) {
     EXPECT_EQ(CountBad(pieces[static_cast<size_t>(i)].va, kSize, static_cast<uint32_t>(10 + i)), 0u) << i;
   }
   Free(more);

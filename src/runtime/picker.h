@@ -1,0 +1,64 @@
+// Picker: collects the chunks that give way, each with the tier where it finds room.
+#pragma once
+
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "range/chunk_source.h"
+#include "range/mover.h"
+
+namespace headroom {
+
+// What is picked or left: a chunk, or all chunks of what moves whole.
+struct Unit {
+  Placed* placed;
+  size_t first;
+  size_t end;
+  uint64_t bytes;
+  Tier tier;
+};
+
+// The one whose first chunk is `first`.
+Unit UnitAt(Placed* placed, size_t first);
+
+// Adds a unit to what moves: to the last part, if that ends there and goes to the same place, since what is
+// adjacent moves as one.
+void AddUnit(const Unit& unit, Tier tier, int place, std::vector<Part>* parts);
+
+// Picks units in HBM until they make up `bytes`.
+class Picker {
+ public:
+  using Some = std::span<Placed* const>;
+
+  // They go to the host, or, `with_peers`, to peers.
+  Picker(const ChunkSource& source, bool with_peers, uint64_t bytes);
+
+  // All of one after the other.
+  void InTurn(Some givers);
+  // One unit after the other, of whatever has most left in HBM and there of the middle, until a part of all
+  // these is away: one byte in `parts`.
+  void Evenly(Some givers, uint64_t parts);
+  // What was picked, by age and address.
+  std::vector<Part> Parts();
+
+ private:
+  struct Giver;
+  struct Move {
+    Unit unit;
+    Tier tier;  // where to
+    int place;
+  };
+
+  bool Stays(const Placed& placed, size_t chunk) const;
+  size_t InTheMiddle(const Placed& placed) const;
+  TierState* RoomFor(uint64_t bytes);
+  void Pick(const Unit& unit);
+
+  std::vector<TierState> elsewhere_;  // the fastest first
+  uint64_t missing_;
+  std::vector<Move> moves_;
+  std::unordered_map<const Placed*, std::vector<bool>> seen_;  // chunks that were picked, or found no room
+};
+
+}  // namespace headroom
