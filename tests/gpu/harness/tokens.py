@@ -53,6 +53,7 @@ def graph_modes(context, times):
         "graph.bare": context.call(graph, 120, bare=True),
         "graph.gpu_first": with_headroom(context, graph, "gpu_first"),
         "graph.balanced": with_headroom(context, graph, "balanced"),
+        "graph.expandable": with_headroom(context, graph, "balanced", EXPANDABLE),
         "graph.spread": spread(context, graph, times),
     }
 
