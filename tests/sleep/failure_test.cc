@@ -301,7 +301,7 @@ TEST_F(SleepFailureTest, AThousandTimesLeakNothing) {
   int objects = 0;
   for (int round = 0; round < 1000; ++round) {
     settings_.verify = round % 2 == 0;
-    const SleepAction action = round % 3 == 0 ? SleepAction::kDisk : SleepAction::kKeep;
+    const SleepAction action = round % 10 == 0 ? SleepAction::kDisk : SleepAction::kKeep;
     ASSERT_TRUE(Sleep(action).ok());
     ASSERT_TRUE(Wake().ok());
     if (round == 20) {

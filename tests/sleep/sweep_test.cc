@@ -184,21 +184,17 @@ class SleepSweepTest : public SleepTest, public testing::WithParamInterface<Way>
   int refused_ = 0;
 };
 
-// Both errors for each call, or one or the other (tests/CMakeLists.txt).
+// One error or the other for each call, in turns (tests/CMakeLists.txt).
 TEST_P(SleepSweepTest, DriverCalls) {
   const char* const errors[] = {"CUDA_ERROR_OUT_OF_MEMORY", "CUDA_ERROR_UNKNOWN"};
-  for (uint64_t i = 0; i < 2; ++i) {
-    const char* const error = errors[i];
-    EachCall([] { return headroom_sim_call_count("*"); },
-             [&](bool sleeping, uint64_t call) {
-               if (HEADROOM_ONE_ERROR_EACH && call % 2 != i) return;
-               const std::string rule = "*:" + std::to_string(call) + ":" + error;
-               Round(
-                   sleeping, [&] { headroom_sim_fail(rule.c_str()); }, [] { headroom_sim_fail(nullptr); });
-             });
-  }
-  EXPECT_GT(refused_,
-            HEADROOM_ONE_ERROR_EACH ? 9 : 20);  // most calls of a sleep, or of a wake, cannot do without
+  EachCall([] { return headroom_sim_call_count("*"); },
+           [&](bool sleeping, uint64_t call) {
+             const std::string rule =
+                 "*:" + std::to_string(call) + ":" + errors[(call + HEADROOM_SWEEP_TURN) % 2];
+             Round(
+                 sleeping, [&] { headroom_sim_fail(rule.c_str()); }, [] { headroom_sim_fail(nullptr); });
+           });
+  EXPECT_GT(refused_, 9);  // most calls of a sleep, or of a wake, cannot do without
 }
 
 TEST_P(SleepSweepTest, DriverCallsAtRandom) {
@@ -217,11 +213,13 @@ class SystemSweepTest : public SleepSweepTest {};
 TEST_P(SystemSweepTest, SystemCalls) {
   g_real = System();
   System() = Counted();
-  for (const int error : {ENOMEM, EIO, ENOSPC, EINVAL, EINTR}) {
-    g_error = error;
+  const int errors[] = {ENOMEM, EIO, ENOSPC, EINVAL, EINTR};
+  for (size_t i = 0; i < std::size(errors); ++i) {
+    g_error = errors[i];
     g_failing = 0;
     EachCall([] { return static_cast<uint64_t>(g_calls.load()); },
              [&](bool sleeping, uint64_t call) {
+               if ((call + i) % 2 != HEADROOM_SWEEP_TURN) return;
                Round(
                    sleeping, [&] { g_failing = g_calls + static_cast<int>(call); }, [] { g_failing = 0; });
              });
