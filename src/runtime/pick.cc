@@ -39,11 +39,12 @@ void TellData(const std::vector<Placed*>& by_age) {
   }
 }
 
-// Where data gives way evenly: one part in so many of it
-constexpr uint64_t kOldest =
-    16;  // gives way whole first: what comes first is often read in part, as embeddings are
-constexpr uint64_t kEvenly = 8;    // and of the rest as much of each, so that both memories are read at once
-constexpr uint64_t kYoungest = 8;  // but not of these: what comes last is often used most
+// Where data gives way evenly: the oldest sixteenth does so first, and whole, since what comes first is often
+// read in part, as embeddings are; then an eighth of the rest, but for the youngest eighth, since what comes
+// last is often used most.
+constexpr uint64_t kOldest = 16;
+constexpr uint64_t kEvenly = 8;
+constexpr uint64_t kYoungest = 8;
 
 // Data without a hint, the oldest first, as positions among all that may give way.
 struct Ages {

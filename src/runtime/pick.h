@@ -8,11 +8,11 @@ namespace headroom {
 
 bool MayGiveWay(const Placed& placed);
 
-// Which data gives way, of what is alike otherwise.
+// Which data without a hint gives way.
 enum class Yield : uint8_t {
-  kOldest,  // all of the oldest: what is used now was asked for late
-  kEvenly,  // as much of each, so that the links run together where all of it is read; the youngest eighth
-            // last
+  kOldest,  // the oldest: what is used most was often asked for last
+  kEvenly,  // after the very oldest a part of each, so that where all is read in turn both memories are read
+            // at once
 };
 
 // The chunks of `all` that make up `bytes` of HBM, coldest first, and where they find room: on peers, if

@@ -40,8 +40,8 @@ struct Picker::Giver {
   Placed* placed;
   uint64_t bytes;
   uint64_t away;  // of them, those outside HBM and those picked
-  uint64_t turn;  // among those of which as much is away: by the golden ratio, so that neighbours in age are
-                  // far apart
+  // Among those of which as much is away: by the golden ratio, so that neighbours in age are far apart.
+  uint64_t turn;
 };
 
 Picker::Picker(const ChunkSource& source, bool with_peers, uint64_t bytes)
