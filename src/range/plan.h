@@ -92,6 +92,9 @@ uint64_t ChunkBytes(Tier tier, uint64_t left, uint64_t device_chunk);
 
 // Of fewer bytes memory is rather a library's workspace than data.
 inline constexpr uint64_t kDataBytes = 64 * kMiB;
+// One byte of data in so many is the oldest, which is first to lie outside HBM, and whole: it is often read
+// in part, as embeddings are.
+inline constexpr uint64_t kOldestPart = 16;
 inline constexpr uint64_t kHostChunkBytes = 512 * kMiB;
 // For a device whose HBM budget is `budget` bytes.
 uint64_t DeviceChunkBytes(uint64_t budget);

@@ -20,15 +20,16 @@ void MakeRoomByPlan(Runtime& rt, DeviceState& device, RangeRequest& request) {
   if (made.ok() && made->displace > 0) Displace(rt, device, made->displace);
 }
 
-// Where the whole is known: leaves what comes later its part. The first sixteenth goes to the host whole,
-// if as much has to go there anyway: it is often read in part, as embeddings are.
+// Where the whole is known: leaves what comes later its part. What will be the oldest goes to the host, if as
+// much has to go there anyway.
 void LookAhead(const Runtime& rt, const DeviceState& device, PlanRequest& plan) {
   const uint64_t expect = rt.options.expect;
+  if (expect == 0) return;
   const uint64_t asked = rt.ranges.BytesOf(device.tier.device()) + plan.bytes;
   if (expect <= asked) return;
   plan.ahead = expect - asked;
-  const bool first =
-      asked <= expect / 16 && plan.ahead + plan.bytes >= device.source.DeviceFree() + expect / 16;
+  const uint64_t oldest = expect / kOldestPart;
+  const bool first = asked <= oldest && plan.ahead + plan.bytes >= device.source.DeviceFree() + oldest;
   if (first && plan.policy == Policy::kBalanced) plan.policy = Policy::kCpuFirst;
 }
 

@@ -39,10 +39,8 @@ void TellData(const std::vector<Placed*>& by_age) {
   }
 }
 
-// Where data gives way evenly: the oldest sixteenth does so first, and whole, since what comes first is often
-// read in part, as embeddings are; then an eighth of the rest, but for the youngest eighth, since what comes
-// last is often used most.
-constexpr uint64_t kOldest = 16;
+// Where data gives way evenly: after the oldest (kOldestPart) an eighth of the rest, but for the youngest
+// eighth, since what comes last is often used most.
 constexpr uint64_t kEvenly = 8;
 constexpr uint64_t kYoungest = 8;
 
@@ -61,7 +59,7 @@ Ages AgesOf(const std::vector<Placed*>& coldest_first) {
   for (auto at = rest; at != young; ++at) bytes += BytesOf(**at);
   for (uint64_t old = 0; rest != young; ++rest) {
     old += BytesOf(**rest);
-    if (old > bytes / kOldest) break;
+    if (old > bytes / kOldestPart) break;
   }
   for (uint64_t late = 0; young != rest && late < bytes / kYoungest;) late += BytesOf(**--young);
   return {static_cast<size_t>(rest - begin), static_cast<size_t>(young - begin)};
@@ -107,7 +105,7 @@ std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, u
       if (unit.bytes > bytes || slice == 0) return parts;
       bytes -= unit.bytes;
       slice -= std::min(slice, unit.bytes);
-      AddUnit(unit, Tier::kDevice, placed->device, &parts);
+      AddPart(unit.To(Tier::kDevice, placed->device), &parts);
     }
   }
   return parts;

@@ -11,15 +11,16 @@ Unit UnitAt(Placed* placed, size_t first) {
   return {placed, first, first + 1, chunks[first].bytes, tier};
 }
 
-void AddUnit(const Unit& unit, Tier tier, int place, std::vector<Part>* parts) {
+void AddPart(const Part& part, std::vector<Part>* parts) {
   if (!parts->empty()) {
     Part& last = parts->back();
-    if (last.placed == unit.placed && last.end == unit.first && last.tier == tier && last.place == place) {
-      last.end = unit.end;
+    if (last.placed == part.placed && last.end == part.first && last.tier == part.tier &&
+        last.place == part.place) {
+      last.end = part.end;
       return;
     }
   }
-  parts->push_back({unit.placed, unit.first, unit.end, tier, place, 0, Status()});
+  parts->push_back(part);
 }
 
 // One of those that give way evenly.
@@ -86,12 +87,11 @@ void Picker::Evenly(Some givers, uint64_t parts) {
 }
 
 std::vector<Part> Picker::Parts() {
-  std::sort(moves_.begin(), moves_.end(), [](const Move& a, const Move& b) {
-    return a.unit.placed != b.unit.placed ? a.unit.placed->order < b.unit.placed->order
-                                          : a.unit.first < b.unit.first;
+  std::sort(picked_.begin(), picked_.end(), [](const Part& a, const Part& b) {
+    return a.placed != b.placed ? a.placed->order < b.placed->order : a.first < b.first;
   });
   std::vector<Part> parts;
-  for (const Move& move : moves_) AddUnit(move.unit, move.tier, move.place, &parts);
+  for (const Part& part : picked_) AddPart(part, &parts);
   return parts;
 }
 
@@ -133,7 +133,7 @@ void Picker::Pick(const Unit& unit) {
   if (to == nullptr) return;
   to->free -= unit.bytes;
   missing_ -= std::min(missing_, unit.bytes);
-  moves_.push_back({unit, to->tier, to->place});
+  picked_.push_back(unit.To(to->tier, to->place));
 }
 
 }  // namespace headroom

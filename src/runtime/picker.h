@@ -12,19 +12,21 @@ namespace headroom {
 
 // What is picked or left: a chunk, or all chunks of what moves whole.
 struct Unit {
+  Part To(Tier to, int place) const { return {placed, first, end, to, place, 0, Status()}; }
+
   Placed* placed;
   size_t first;
   size_t end;
   uint64_t bytes;
-  Tier tier;
+  Tier tier;  // where it lies
 };
 
 // The one whose first chunk is `first`.
 Unit UnitAt(Placed* placed, size_t first);
 
-// Adds a unit to what moves: to the last part, if that ends there and goes to the same place, since what is
-// adjacent moves as one.
-void AddUnit(const Unit& unit, Tier tier, int place, std::vector<Part>* parts);
+// Adds what moves: to the last part, if that ends there and goes to the same place, since what is adjacent
+// moves as one.
+void AddPart(const Part& part, std::vector<Part>* parts);
 
 // Picks units in HBM until they make up `bytes`.
 class Picker {
@@ -44,11 +46,6 @@ class Picker {
 
  private:
   struct Giver;
-  struct Move {
-    Unit unit;
-    Tier tier;  // where to
-    int place;
-  };
 
   bool Stays(const Placed& placed, size_t chunk) const;
   size_t InTheMiddle(const Placed& placed) const;
@@ -57,7 +54,7 @@ class Picker {
 
   std::vector<TierState> elsewhere_;  // the fastest first
   uint64_t missing_;
-  std::vector<Move> moves_;
+  std::vector<Part> picked_;
   std::unordered_map<const Placed*, std::vector<bool>> seen_;  // chunks that were picked, or found no room
 };
 

@@ -9,9 +9,7 @@ namespace {
 class MoveTest : public ShimTest {
  protected:
   CUdeviceptr AllocHot(uint64_t bytes) {
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_HOT, nullptr), HEADROOM_OK);
-    const CUdeviceptr p = Alloc(bytes);
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
+    const CUdeviceptr p = ShimTest::AllocHot(bytes);
     EXPECT_EQ(PlacementOf(p).device_bytes, bytes);
     return p;
   }

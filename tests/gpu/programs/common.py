@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import traceback
@@ -123,23 +124,13 @@ def bytes_by_tier(spans):
     return {tier: round(value) for tier, value in found.items()}
 
 
-ASK_FREE = """
-import ctypes
-cuda = ctypes.CDLL("libcuda.so.1")
-context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
-done = [cuda.cuInit(0), cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0), cuda.cuCtxSetCurrent(context),
-        cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))]
-assert not any(done), done
-print(free.value)
-"""
-
-
 def free_elsewhere():
     """Bytes free on the GPU as a process without headroom sees them; its own context counts alike each time."""
     plain = {name: value for name, value in os.environ.items()
              if name != "LD_PRELOAD" and not name.startswith("HEADROOM_")}
-    done = subprocess.run([sys.executable, "-c", ASK_FREE], env=plain, text=True, capture_output=True, timeout=120,
-                          check=True)
+    ask = "import driver_ctypes; print(driver_ctypes.Driver().memory()[0])"
+    done = subprocess.run([sys.executable, "-c", ask], cwd=pathlib.Path(__file__).parent, env=plain, text=True,
+                          capture_output=True, timeout=120, check=True)
     return int(done.stdout.split()[-1])
 
 
