@@ -19,9 +19,7 @@ uint64_t HostShare::Unclaimed() {
   if (ledger == nullptr) return local.free();
   const uint64_t now = CoarseNanoseconds();
   if (now - others_time_.load(std::memory_order_relaxed) > kOthersMaxAge) {
-    const uint64_t own = ledger->Own();
-    const uint64_t total = ledger->Total();
-    others_.store(total > own ? total - own : 0, std::memory_order_relaxed);
+    others_.store(ledger->Others(), std::memory_order_relaxed);
     others_time_.store(now, std::memory_order_relaxed);
   }
   const uint64_t claimed = others_.load(std::memory_order_relaxed) + ledger->Own();

@@ -115,15 +115,14 @@ void Ledger::Release(uint64_t bytes) {
   }
 }
 
-uint64_t Ledger::Total() {
+uint64_t Ledger::Others() {
   if (!Mine()) return 0;
   MutexLock lock(mutex_);
-  const uint64_t own = own_.load(std::memory_order_relaxed);
-  if (!Attach().ok()) return own;
+  if (!Attach().ok()) return 0;
   const bool table_locked = file_.LockTable();
   const uint64_t others = file_.Others(LedgerFile::Witness::kProcesses, table_locked);
   if (table_locked) file_.UnlockTable();
-  return own + others;
+  return others;
 }
 
 uint64_t Ledger::Own() const { return Mine() ? own_.load(std::memory_order_relaxed) : 0; }

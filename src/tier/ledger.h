@@ -48,10 +48,9 @@ class Ledger {
   // another process.
   void Release(uint64_t bytes) HEADROOM_EXCLUDES(mutex_);
 
-  // Sum of the live shares, this process's with them; this process's alone where
-  // the file cannot be read. If the lock could not be had it may include, for a
-  // moment, a claim that is about to be refused.
-  uint64_t Total() HEADROOM_EXCLUDES(mutex_);
+  // Sum of the other processes' live shares; 0 where the file cannot be read. If the lock could not be had
+  // it may include, for a moment, a claim that is about to be refused.
+  uint64_t Others() HEADROOM_EXCLUDES(mutex_);
 
   // This process's share; 0 in a forked child.
   uint64_t Own() const;

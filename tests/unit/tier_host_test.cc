@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <string>
@@ -135,6 +136,27 @@ TEST_P(HostTierTest, WhatIsGivenBackCountsAsFreeAllTheTime) {
   Fake().in_release = [&] { free.push_back(tier_->Free()); };
   tier_->Trim();
   EXPECT_EQ(free, std::vector<uint64_t>(3, kLimit));
+}
+
+// Whoever looks meanwhile: another thread's claim is no other process's.
+TEST_P(HostTierTest, ThisProcessCountsOnce) {
+  constexpr uint64_t kBytes = 40 * kMiB;  // more than is kept
+  std::atomic<bool> done{false};
+  std::thread other([&] {
+    for (int i = 0; i < 20000; ++i) {
+      const Result<Chunk> chunk = tier_->Create(kBytes);
+      ASSERT_TRUE(chunk.ok());
+      ASSERT_TRUE(tier_->Release(*chunk).ok());
+    }
+    done = true;
+  });
+  uint64_t least = kLimit;
+  while (!done) {
+    share_->Refresh();
+    least = std::min(least, share_->Unclaimed());
+  }
+  other.join();
+  EXPECT_GE(least, kLimit - kBytes);
 }
 
 TEST_P(HostTierTest, WhatIsCreatedAheadCountsAsFreeAllTheTime) {

@@ -68,7 +68,7 @@ TEST_F(LedgerTest, ProcessesNeverPassTheLimitTogether) {
   for (auto& child : children) EXPECT_EQ(child->Wait(), 0);
   EXPECT_FALSE(seen->passed);
   EXPECT_GT(seen->granted, 0u);
-  EXPECT_EQ(OpenLedger()->Total(), 0u);
+  EXPECT_EQ(Total(*OpenLedger()), 0u);
 }
 
 TEST_F(LedgerTest, AKilledProcessGivesItsShareBackBeforeItIsReaped) {
@@ -83,7 +83,7 @@ TEST_F(LedgerTest, AKilledProcessGivesItsShareBackBeforeItIsReaped) {
   EXPECT_EQ(ledger->Claim(11, 100).code(), Code::kOutOfMemory);
   child.KillOnly();
   EXPECT_TRUE(ledger->Claim(100, 100).ok());
-  EXPECT_EQ(ledger->Total(), 100u);
+  EXPECT_EQ(Total(*ledger), 100u);
 }
 
 TEST_F(LedgerTest, AProcessThatExecsGivesItsShareBack) {
@@ -99,7 +99,7 @@ TEST_F(LedgerTest, AProcessThatExecsGivesItsShareBack) {
     return false;
   });
   ASSERT_TRUE(child.Await());
-  EXPECT_EQ(ledger->Total(), 90u);
+  EXPECT_EQ(Total(*ledger), 90u);
   child.Send();
   EXPECT_FALSE(child.Await());  // until the exec
   EXPECT_EQ(kill(child.pid(), 0), 0);
@@ -114,12 +114,12 @@ TEST_F(LedgerTest, AForkedChildHoldsNothingAndReleasesNothing) {
       if (told) ledger->ForgetAfterFork();
       const bool refused = ledger->Claim(1, 100).code() == Code::kUnsupported;
       ledger->Release(60);
-      const bool nothing = ledger->Own() == 0 && ledger->Total() == 0;
+      const bool nothing = ledger->Own() == 0 && Total(*ledger) == 0;
       ledger.reset();
       return refused && nothing;
     });
     EXPECT_EQ(child.Wait(), 0) << "told: " << told;
-    EXPECT_EQ(ledger->Total(), 60u);
+    EXPECT_EQ(Total(*ledger), 60u);
     EXPECT_EQ(OpenLedger()->Claim(41, 100).code(), Code::kOutOfMemory);
   }
 }
@@ -131,10 +131,10 @@ TEST_F(LedgerTest, AForkedChildOpensALedgerOfItsOwn) {
     ledger->ForgetAfterFork();
     auto own = Ledger::Open(path_.c_str());
     return own.ok() && (*own)->Claim(41, 100).code() == Code::kOutOfMemory && (*own)->Claim(40, 100).ok() &&
-           (*own)->Total() == 100;
+           Total(**own) == 100;
   });
   EXPECT_EQ(child.Wait(), 0);
-  EXPECT_EQ(ledger->Total(), 60u);
+  EXPECT_EQ(Total(*ledger), 60u);
 }
 
 // The child of a killed process that never closed its copy of the descriptor
@@ -157,13 +157,13 @@ TEST_F(LedgerTest, AnInheritedDescriptorDoesNotKeepADeadShare) {
   });
   close(hold[0]);
   ASSERT_TRUE(child.Await());
-  EXPECT_EQ(ledger->Total(), 90u);
+  EXPECT_EQ(Total(*ledger), 90u);
   child.KillOnly();
-  EXPECT_EQ(ledger->Total(), 0u) << "while the owner is a zombie";
+  EXPECT_EQ(Total(*ledger), 0u) << "while the owner is a zombie";
   EXPECT_TRUE(ledger->Claim(100, 100).ok());
   ledger->Release(100);
   child.Kill();
-  EXPECT_EQ(ledger->Total(), 0u) << "when the owner is reaped";
+  EXPECT_EQ(Total(*ledger), 0u) << "when the owner is reaped";
   EXPECT_TRUE(ledger->Claim(100, 100).ok());
   close(hold[1]);
 }
@@ -214,7 +214,7 @@ TEST_F(LedgerTest, KilledAtEverySystemCallOfAClaim) {
     } else {
       child.Kill();
     }
-    ASSERT_EQ(ledger->Total(), 10u) << "killed at stop " << stop;
+    ASSERT_EQ(Total(*ledger), 10u) << "killed at stop " << stop;
     ASSERT_TRUE(ledger->Claim(90, 100).ok()) << "killed at stop " << stop;
     ledger->Release(90);
   }
@@ -238,7 +238,7 @@ TEST_F(LedgerTest, KilledAtEverySystemCallOfTheFirstOpen) {
     auto ledger = OpenLedger();
     ASSERT_NE(ledger, nullptr) << "killed at stop " << stop;
     ASSERT_TRUE(ledger->Claim(100, 100).ok()) << "killed at stop " << stop;
-    ASSERT_EQ(ledger->Total(), 100u);
+    ASSERT_EQ(Total(*ledger), 100u);
   }
   EXPECT_TRUE(finished);
   EXPECT_GT(stop, 20);
@@ -348,7 +348,7 @@ TEST_F(LedgerTest, KilledProcessesLeaveExactlyTheSurvivorsShares) {
       ASSERT_TRUE(children[i]->Await()) << "a worker failed in round " << round;
       expected += worker.own;
     }
-    ASSERT_EQ(ledger->Total(), expected) << "round " << round;
+    ASSERT_EQ(Total(*ledger), expected) << "round " << round;
     ASSERT_TRUE(ledger->Claim(kStressLimit - expected, kStressLimit).ok()) << "round " << round;
     ASSERT_EQ(ledger->Claim(1, kStressLimit).code(), Code::kOutOfMemory);
     ledger->Release(kStressLimit - expected);

@@ -23,6 +23,9 @@ namespace headroom {
 
 inline constexpr uint64_t kMi = uint64_t{1} << 20;
 
+// Of all live shares.
+inline uint64_t Total(Ledger& ledger) { return ledger.Own() + ledger.Others(); }
+
 class LedgerTest : public testing::Test {
  protected:
   void SetUp() override {

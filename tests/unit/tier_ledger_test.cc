@@ -27,13 +27,13 @@ TEST_F(LedgerTest, ClaimsUpToTheLimitAndNoFurther) {
   EXPECT_TRUE(ledger->Claim(40, 100).ok());
   EXPECT_TRUE(ledger->Claim(0, 100).ok());
   EXPECT_EQ(ledger->Claim(1, 100).code(), Code::kOutOfMemory);
-  EXPECT_EQ(ledger->Total(), 100u);
+  EXPECT_EQ(Total(*ledger), 100u);
   ledger->Release(70);
   EXPECT_EQ(ledger->Own(), 30u);
-  EXPECT_EQ(ledger->Total(), 30u);
+  EXPECT_EQ(Total(*ledger), 30u);
   // A limit lowered below what is held refuses, and takes nothing away.
   EXPECT_EQ(ledger->Claim(1, 10).code(), Code::kOutOfMemory);
-  EXPECT_EQ(ledger->Total(), 30u);
+  EXPECT_EQ(Total(*ledger), 30u);
 }
 
 TEST_F(LedgerTest, HugeAmountsDoNotWrap) {
@@ -44,10 +44,10 @@ TEST_F(LedgerTest, HugeAmountsDoNotWrap) {
   EXPECT_EQ(ledger->Claim(1, UINT64_MAX).code(), Code::kOutOfMemory);
   EXPECT_EQ(ledger->Claim(UINT64_MAX, UINT64_MAX).code(), Code::kOutOfMemory);
   ASSERT_TRUE(other->Claim(kMaxLedgerShare, UINT64_MAX).ok());
-  EXPECT_EQ(other->Total(), 2 * kMaxLedgerShare);
+  EXPECT_EQ(Total(*other), 2 * kMaxLedgerShare);
   ledger->Release(UINT64_MAX);  // more than is held: logged, and clamped
   EXPECT_EQ(ledger->Own(), 0u);
-  EXPECT_EQ(other->Total(), kMaxLedgerShare);
+  EXPECT_EQ(Total(*other), kMaxLedgerShare);
 }
 
 TEST_F(LedgerTest, SharesAddUpAndGoWithTheirOwner) {
@@ -55,12 +55,12 @@ TEST_F(LedgerTest, SharesAddUpAndGoWithTheirOwner) {
   auto second = OpenLedger();
   ASSERT_TRUE(first->Claim(60, 100).ok());
   EXPECT_EQ(second->Claim(41, 100).code(), Code::kOutOfMemory);
-  EXPECT_EQ(second->Total(), 60u);
+  EXPECT_EQ(Total(*second), 60u);
   ASSERT_TRUE(second->Claim(40, 100).ok());
-  EXPECT_EQ(first->Total(), 100u);
+  EXPECT_EQ(Total(*first), 100u);
   EXPECT_EQ(first->Own(), 60u);
   second.reset();
-  EXPECT_EQ(first->Total(), 60u);
+  EXPECT_EQ(Total(*first), 60u);
   EXPECT_TRUE(first->Claim(40, 100).ok());
 }
 
@@ -87,7 +87,7 @@ TEST_F(LedgerTest, ThreadsNeverPassTheLimitTogether) {
   EXPECT_FALSE(passed);
   EXPECT_GT(granted, 0);
   EXPECT_EQ(ledger->Own(), 0u);
-  EXPECT_EQ(ledger->Total(), 3u);
+  EXPECT_EQ(Total(*ledger), 3u);
 }
 
 TEST_F(LedgerTest, CreatesAPrivateFileWhateverTheUmask) {
@@ -153,7 +153,7 @@ TEST_F(LedgerTest, OpensTheFileThatTheEnvironmentNames) {
   unsetenv(env::kLedger);
   ASSERT_TRUE(ledger.ok()) << ledger.status().what();
   ASSERT_TRUE((*ledger)->Claim(5, 10).ok());
-  EXPECT_EQ(OpenLedger()->Total(), 5u);
+  EXPECT_EQ(Total(*OpenLedger()), 5u);
 }
 
 TEST_F(LedgerTest, NeverOverwritesAFileThatIsNoLedger) {
@@ -185,12 +185,12 @@ TEST_F(LedgerTest, RebuildsAnotherVersionOnlyIfNobodyUsesIt) {
   ASSERT_TRUE(user->Claim(7, 10).ok());
   WriteFile(std::string(4, '\x7f'), offsetof(LedgerHeader, version));
   EXPECT_EQ(OpenStatus().code(), Code::kBusy);
-  EXPECT_EQ(user->Total(), 7u);
+  EXPECT_EQ(Total(*user), 7u);
   user.reset();
   WriteFile(std::string(8192, '\xff'), kLedgerWords);
   auto ledger = OpenLedger();
   ASSERT_NE(ledger, nullptr);
-  EXPECT_EQ(ledger->Total(), 0u);
+  EXPECT_EQ(Total(*ledger), 0u);
   const std::string bytes = ReadFile(path_);
   EXPECT_EQ(static_cast<off_t>(bytes.size()), kLedgerBytes);
   EXPECT_EQ(bytes.substr(kLedgerWords), std::string(bytes.size() - kLedgerWords - 0, '\0')
@@ -205,12 +205,12 @@ TEST_F(LedgerTest, GarbageInSlotsCountsForNothingAndIsRepaired) {
   ASSERT_TRUE(first->Claim(5, 100).ok());
   ASSERT_TRUE(second->Claim(6, 100).ok());
   WriteFile(std::string(kLedgerBytes - kLedgerWords, '\xa5'), kLedgerWords);
-  EXPECT_EQ(first->Total(), 5u);  // slot 1 is garbled, the others have no owner
+  EXPECT_EQ(Total(*first), 5u);  // slot 1 is garbled, the others have no owner
   EXPECT_TRUE(second->Claim(1, 100).ok());
-  EXPECT_EQ(first->Total(), 12u);
+  EXPECT_EQ(Total(*first), 12u);
   EXPECT_EQ(second->Claim(89, 100).code(), Code::kOk);  // slot 0 is garbled still
   first->Release(1);
-  EXPECT_EQ(second->Total(), 100u);
+  EXPECT_EQ(Total(*second), 100u);
   EXPECT_EQ(second->Claim(1, 100).code(), Code::kOutOfMemory);
 }
 
@@ -231,16 +231,16 @@ TEST_F(LedgerTest, ATruncatedFileIsNoCrash) {
   ASSERT_TRUE(first->Claim(5, 100).ok());
   ASSERT_TRUE(second->Claim(6, 100).ok());
   ASSERT_EQ(truncate(path_.c_str(), 0), 0);
-  EXPECT_EQ(first->Total(), 5u);
+  EXPECT_EQ(Total(*first), 5u);
   EXPECT_TRUE(first->Claim(1, 100).ok());
   EXPECT_TRUE(second->Claim(1, 100).ok());
-  EXPECT_EQ(first->Total(), 13u);
+  EXPECT_EQ(Total(*first), 13u);
   ASSERT_EQ(truncate(path_.c_str(), kLedgerWords), 0);
   auto third = OpenLedger();  // extends it again, beside the two that use it
   ASSERT_NE(third, nullptr);
   second->Release(1);
   first->Release(1);
-  EXPECT_EQ(third->Total(), 11u);
+  EXPECT_EQ(Total(*third), 11u);
 }
 
 TEST_F(LedgerTest, AFullTableIsRefusedUntilASlotIsFree) {
@@ -251,7 +251,7 @@ TEST_F(LedgerTest, AFullTableIsRefusedUntilASlotIsFree) {
   auto last = OpenLedger();
   ASSERT_NE(last, nullptr);
   EXPECT_TRUE(last->Claim(5, 10).ok());
-  EXPECT_EQ(last->Total(), 5u);
+  EXPECT_EQ(Total(*last), 5u);
   EXPECT_EQ(OpenStatus().code(), Code::kBusy);
 }
 
@@ -262,12 +262,12 @@ TEST_F(LedgerTest, AStoppedLockHolderStopsNobody) {
   ASSERT_TRUE(first->Claim(60, 100).ok());
   EXPECT_EQ(second->Claim(41, 100).code(), Code::kOutOfMemory);
   EXPECT_TRUE(second->Claim(40, 100).ok());
-  EXPECT_EQ(second->Total(), 100u);
+  EXPECT_EQ(Total(*second), 100u);
   first->Release(60);
-  EXPECT_EQ(second->Total(), 40u);
+  EXPECT_EQ(Total(*second), 40u);
   auto third = OpenLedger();
   ASSERT_NE(third, nullptr);
-  EXPECT_EQ(third->Total(), 40u);
+  EXPECT_EQ(Total(*third), 40u);
 }
 
 // The number of the descriptor by which this process has the ledger open.
@@ -292,13 +292,13 @@ TEST_F(LedgerTest, SurvivesItsDescriptorBeingClosedAndReused) {
   ASSERT_EQ(dup2(precious, fd), fd);
   ledger->Release(1);
   EXPECT_TRUE(ledger->Claim(3, 100).ok());
-  EXPECT_EQ(OpenLedger()->Total(), 7u);
+  EXPECT_EQ(Total(*OpenLedger()), 7u);
   ledger.reset();
   EXPECT_EQ(ReadFile(other), "precious");
   EXPECT_EQ(fcntl(fd, F_GETFD), 0) << "closed a descriptor that was no longer its own";
   close(fd);
   close(precious);
-  EXPECT_EQ(OpenLedger()->Total(), 0u);
+  EXPECT_EQ(Total(*OpenLedger()), 0u);
 }
 
 TEST_F(LedgerTest, MovesToANewFileWhenTheOldOneIsUnlinked) {
@@ -306,10 +306,10 @@ TEST_F(LedgerTest, MovesToANewFileWhenTheOldOneIsUnlinked) {
   auto second = OpenLedger();
   ASSERT_TRUE(first->Claim(60, 100).ok());
   ASSERT_EQ(unlink(path_.c_str()), 0);
-  EXPECT_EQ(first->Total(), 60u);
+  EXPECT_EQ(Total(*first), 60u);
   EXPECT_EQ(second->Claim(41, 100).code(), Code::kOutOfMemory);
   EXPECT_TRUE(second->Claim(40, 100).ok());
-  EXPECT_EQ(first->Total(), 100u);
+  EXPECT_EQ(Total(*first), 100u);
 }
 
 TEST_F(LedgerTest, AVanishedFolderIsAnErrorAndChangesNothing) {
@@ -319,12 +319,12 @@ TEST_F(LedgerTest, AVanishedFolderIsAnErrorAndChangesNothing) {
   ASSERT_EQ(unlink(path_.c_str()), 0);
   ASSERT_EQ(rename(folder_.c_str(), moved.c_str()), 0);
   EXPECT_EQ(ledger->Claim(1, 100).code(), Code::kNotFound);
-  EXPECT_EQ(ledger->Total(), 5u);
+  EXPECT_EQ(Total(*ledger), 5u);
   ledger->Release(2);
   EXPECT_EQ(ledger->Own(), 3u);
   ASSERT_EQ(rename(moved.c_str(), folder_.c_str()), 0);
   EXPECT_TRUE(ledger->Claim(1, 100).ok());
-  EXPECT_EQ(OpenLedger()->Total(), 4u);
+  EXPECT_EQ(Total(*OpenLedger()), 4u);
 }
 
 }  // namespace
