@@ -25,9 +25,9 @@ build: ## build everything, with tests, in build/dev
 # folder that `make test` has set up is used as it is.
 demo: ## build what the demonstration needs, and run it
 	@scripts/deps.sh build
-	@test -f build/dev/build.ninja || $(CMAKE) --preset dev -DHEADROOM_TESTS=OFF
-	$(BUILD) build/dev -j $(JOBS) --target headroom_product
-	build/dev/bin/headroom demo
+	@test -f build/dev/build.ninja || $(CMAKE) --preset dev -DGPUROOM_TESTS=OFF
+	$(BUILD) build/dev -j $(JOBS) --target gpuroom_product
+	build/dev/bin/gpuroom demo
 
 test: ## build and run all tests that need no GPU
 	@scripts/deps.sh build test
@@ -38,7 +38,7 @@ test: ## build and run all tests that need no GPU
 soak: ## ten million random memory operations on the simulated driver; some 17 minutes
 	@scripts/deps.sh build test
 	$(CMAKE) --preset dev
-	$(BUILD) --preset dev -j $(JOBS) --target headroom_storm
+	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_storm
 	ctest --preset dev -C soak -R '^storm_soak' --verbose
 
 asan: ## the same under AddressSanitizer and UBSan
@@ -62,7 +62,7 @@ test-arm64: ## cross-compile for 64-bit Arm and test under qemu-user
 lint: ## run every gate: layers, headers, symbols, words, format, clang
 	@scripts/deps.sh build test lint
 	$(CMAKE) --preset dev
-	$(BUILD) --preset dev -j $(JOBS) --target headroom_product
+	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product
 	@scripts/lint.sh build/dev
 
 format: ## format all C and C++ sources in place

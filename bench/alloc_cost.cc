@@ -1,13 +1,13 @@
 // Microseconds for cuMemAlloc + cuMemFree by size. With --fill the device is
 // filled first, so that a limit makes the measured allocation spill; with
-// headroom loaded, host_MiB says how much of the measured one really did.
+// gpuroom loaded, host_MiB says how much of the measured one really did.
 // fresh is the first allocation of the process at that size, cached the median
 // of those after it, which may find host chunks kept for reuse.
 #include <cstdio>
 
 #include "driver_program.h"
 
-namespace headroom::bench {
+namespace gpuroom::bench {
 namespace {
 
 struct Cost {
@@ -18,11 +18,11 @@ struct Cost {
 Cost Measure(const Api& api, uint64_t bytes) {
   CUdeviceptr pointer = 0;
   double start = NowSeconds();
-  HEADROOM_CHECK(api.MemAlloc(&pointer, bytes));
+  GPUROOM_CHECK(api.MemAlloc(&pointer, bytes));
   double allocated = NowSeconds();
   int64_t host_bytes = HostBytes(pointer);
   double before_free = NowSeconds();
-  HEADROOM_CHECK(api.MemFree(pointer));
+  GPUROOM_CHECK(api.MemFree(pointer));
   double seconds = (allocated - start) + (NowSeconds() - before_free);
   return {seconds * 1e6, host_bytes < 0 ? 0 : static_cast<double>(host_bytes) / (1 << 20)};
 }
@@ -33,16 +33,16 @@ void FillDevice(const Api& api, uint64_t bytes) {
   constexpr uint64_t kPiece = uint64_t{16} << 20;
   for (uint64_t held = 0; held + kPiece <= bytes; held += kPiece) {
     CUdeviceptr pointer = 0;
-    HEADROOM_CHECK(api.MemAlloc(&pointer, kPiece));
+    GPUROOM_CHECK(api.MemAlloc(&pointer, kPiece));
     if (HostBytes(pointer) == static_cast<int64_t>(kPiece)) return;
   }
 }
 
 }  // namespace
-}  // namespace headroom::bench
+}  // namespace gpuroom::bench
 
 int main(int argc, char** argv) {
-  using namespace headroom::bench;
+  using namespace gpuroom::bench;
   Options options(argc, argv, {"size", "fill", "repeats", "device", "lookup"});
   Program program(options.LookupKind(), static_cast<int>(options.Number("device", 0)));
   Report report("alloc_cost");
@@ -61,6 +61,6 @@ int main(int argc, char** argv) {
   report.Figure("fresh_host_MiB", fresh.host_mib);
   report.Figure("cached_us", Median(cached));
   report.Figure("cached_host_MiB", host_mib);
-  report.Figure("headroom_loaded", HasHeadroom());
+  report.Figure("gpuroom_loaded", HasGpuroom());
   return report.Finish();
 }

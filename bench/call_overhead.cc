@@ -1,5 +1,5 @@
 // Nanoseconds per driver call, seen from an unchanged program. Run it with and
-// without `headroom run` in turns; the difference is what the shim adds to a
+// without `gpuroom run` in turns; the difference is what the shim adds to a
 // call. Each figure is the median over batches; a batch makes `calls` calls of
 // one kind and nothing else.
 #include <cstdio>
@@ -7,11 +7,11 @@
 
 #include "driver_program.h"
 
-namespace headroom::bench {
+namespace gpuroom::bench {
 namespace {
 
 constexpr uint64_t kSmallBytes = 4096;
-constexpr uint64_t kLargeBytes = uint64_t{64} << 20;  // a range where headroom is loaded
+constexpr uint64_t kLargeBytes = uint64_t{64} << 20;  // a range where gpuroom is loaded
 
 class CallOverhead {
  public:
@@ -41,7 +41,7 @@ class CallOverhead {
   // Seconds for one batch of `call`; a failure ends the program.
   double Batch(const Call& call) {
     double start = NowSeconds();
-    for (int i = 0; i < calls_; ++i) HEADROOM_CHECK(call(i));
+    for (int i = 0; i < calls_; ++i) GPUROOM_CHECK(call(i));
     return NowSeconds() - start;
   }
 
@@ -63,7 +63,7 @@ class CallOverhead {
     for (int i = 0; i <= batches_; ++i) {
       double first_batch = Batch(first);
       double second_batch = Batch(second);
-      HEADROOM_CHECK(api_.StreamSynchronize(stream_));
+      GPUROOM_CHECK(api_.StreamSynchronize(stream_));
       if (i == 0) continue;  // warms the driver's caches
       first_seconds.push_back(first_batch);
       second_seconds.push_back(second_batch);
@@ -91,14 +91,14 @@ class CallOverhead {
   void KeepPoolMemory() {
     if (api_.DeviceGetMemPool == nullptr || api_.MemPoolSetAttribute == nullptr) return;
     CUmemoryPool pool = nullptr;
-    HEADROOM_CHECK(api_.DeviceGetMemPool(&pool, device_));
+    GPUROOM_CHECK(api_.DeviceGetMemPool(&pool, device_));
     cuuint64_t threshold = UINT64_MAX;
-    HEADROOM_CHECK(api_.MemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
+    GPUROOM_CHECK(api_.MemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
   }
 
   void AskPointer(const std::string& label, uint64_t bytes) {
     CUdeviceptr pointer = 0;
-    HEADROOM_CHECK(api_.MemAlloc(&pointer, bytes));
+    GPUROOM_CHECK(api_.MemAlloc(&pointer, bytes));
     CUdeviceptr inside = pointer + bytes / 2;
     Ask("PointerGetAttribute_" + label, [&](int) {
       CUmemorytype type;
@@ -118,7 +118,7 @@ class CallOverhead {
       size_t size;
       return api_.MemGetAddressRange(&base, &size, inside);
     });
-    HEADROOM_CHECK(api_.MemFree(pointer));
+    GPUROOM_CHECK(api_.MemFree(pointer));
   }
 
   const Api& api_;
@@ -130,16 +130,16 @@ class CallOverhead {
 };
 
 }  // namespace
-}  // namespace headroom::bench
+}  // namespace gpuroom::bench
 
 int main(int argc, char** argv) {
-  using namespace headroom::bench;
+  using namespace gpuroom::bench;
   Options options(argc, argv, {"calls", "batches", "device", "lookup"});
   Report report("call_overhead");
   Program program(options.LookupKind(), static_cast<int>(options.Number("device", 0)));
   CallOverhead(program, report, static_cast<int>(options.Number("calls", 512)),
                static_cast<int>(options.Number("batches", 61)))
       .Run();
-  report.Figure("headroom_loaded", HasHeadroom());
+  report.Figure("gpuroom_loaded", HasGpuroom());
   return report.Finish();
 }

@@ -9,7 +9,7 @@
 
 #include "kernels.h"
 
-namespace headroom::bench {
+namespace gpuroom::bench {
 namespace {
 
 constexpr int kSkip = 77;
@@ -48,10 +48,10 @@ Api LoadApi(Lookup lookup) {
   void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr) Stop(kSkip, "there is no libcuda.so.1 here");
   Api api;
-#define HEADROOM_PROGRAM_FIND(member, symbol, name, version) \
+#define GPUROOM_PROGRAM_FIND(member, symbol, name, version) \
   api.member = reinterpret_cast<decltype(api.member)>(Find(library, #symbol, name, version, lookup));
-  HEADROOM_PROGRAM_FUNCTIONS(HEADROOM_PROGRAM_FIND)
-#undef HEADROOM_PROGRAM_FIND
+  GPUROOM_PROGRAM_FUNCTIONS(GPUROOM_PROGRAM_FIND)
+#undef GPUROOM_PROGRAM_FIND
   return api;
 }
 
@@ -63,24 +63,24 @@ void CheckResult(CUresult result, const char* call) {
 Program::Program(Lookup lookup, int device) : api_(LoadApi(lookup)) {
   if (api_.Init == nullptr || api_.Init(0) != CUDA_SUCCESS) Stop(kSkip, "cuInit failed: no usable GPU");
   int count = 0;
-  HEADROOM_CHECK(api_.DeviceGetCount(&count));
+  GPUROOM_CHECK(api_.DeviceGetCount(&count));
   if (device >= count) Stop(kSkip, "there is no device " + std::to_string(device));
-  HEADROOM_CHECK(api_.DeviceGet(&device_, device));
-  HEADROOM_CHECK(api_.PrimaryRetain(&context_, device_));
-  HEADROOM_CHECK(api_.CtxSetCurrent(context_));
-  HEADROOM_CHECK(api_.StreamCreate(&stream_, CU_STREAM_NON_BLOCKING));
+  GPUROOM_CHECK(api_.DeviceGet(&device_, device));
+  GPUROOM_CHECK(api_.PrimaryRetain(&context_, device_));
+  GPUROOM_CHECK(api_.CtxSetCurrent(context_));
+  GPUROOM_CHECK(api_.StreamCreate(&stream_, CU_STREAM_NON_BLOCKING));
 }
 
 void Program::LoadKernels() {
   CUmodule module = nullptr;
-  HEADROOM_CHECK(api_.ModuleLoadData(&module, samples::KernelsPtx()));
-  HEADROOM_CHECK(api_.ModuleGetFunction(&fill_, module, "headroom_fill"));
-  HEADROOM_CHECK(api_.ModuleGetFunction(&sum_, module, "headroom_sum"));
-  HEADROOM_CHECK(api_.ModuleGetFunction(&verify_, module, "headroom_verify"));
+  GPUROOM_CHECK(api_.ModuleLoadData(&module, samples::KernelsPtx()));
+  GPUROOM_CHECK(api_.ModuleGetFunction(&fill_, module, "gpuroom_fill"));
+  GPUROOM_CHECK(api_.ModuleGetFunction(&sum_, module, "gpuroom_sum"));
+  GPUROOM_CHECK(api_.ModuleGetFunction(&verify_, module, "gpuroom_verify"));
 }
 
 void Program::Launch(CUfunction function, void** arguments, CUstream stream) {
-  HEADROOM_CHECK(api_.LaunchKernel(function, kBlocks, 1, 1, kThreads, 1, 1, 0, stream, arguments, nullptr));
+  GPUROOM_CHECK(api_.LaunchKernel(function, kBlocks, 1, 1, kThreads, 1, 1, 0, stream, arguments, nullptr));
 }
 
 void Program::Fill(CUdeviceptr address, uint64_t bytes, uint64_t seed, CUstream stream) {
@@ -103,8 +103,8 @@ void Program::Verify(CUdeviceptr address, uint64_t bytes, uint64_t seed, CUdevic
 
 uint64_t Program::ReadWord(CUdeviceptr address) {
   uint64_t word = 0;
-  HEADROOM_CHECK(api_.StreamSynchronize(stream_));
-  HEADROOM_CHECK(api_.MemcpyDtoH(&word, address, sizeof word));
+  GPUROOM_CHECK(api_.StreamSynchronize(stream_));
+  GPUROOM_CHECK(api_.MemcpyDtoH(&word, address, sizeof word));
   return word;
 }
 
@@ -116,18 +116,18 @@ uint64_t Mix(uint64_t x) {
 }
 
 namespace {
-using Describe = int (*)(uint64_t, headroom_placement*);
+using Describe = int (*)(uint64_t, gpuroom_placement*);
 Describe FindDescribe() {
-  static const Describe describe = reinterpret_cast<Describe>(dlsym(RTLD_DEFAULT, "headroom_describe"));
+  static const Describe describe = reinterpret_cast<Describe>(dlsym(RTLD_DEFAULT, "gpuroom_describe"));
   return describe;
 }
 }  // namespace
 
-bool HasHeadroom() { return FindDescribe() != nullptr; }
+bool HasGpuroom() { return FindDescribe() != nullptr; }
 
 int64_t HostBytes(CUdeviceptr address) {
-  headroom_placement placement = {};
-  if (!HasHeadroom() || FindDescribe()(address, &placement) != 0) return -1;
+  gpuroom_placement placement = {};
+  if (!HasGpuroom() || FindDescribe()(address, &placement) != 0) return -1;
   return static_cast<int64_t>(placement.host_bytes);
 }
 
@@ -205,4 +205,4 @@ double Median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-}  // namespace headroom::bench
+}  // namespace gpuroom::bench

@@ -1,6 +1,6 @@
 // The driver as a stand-alone program sees it: libcuda.so.1 opened with dlopen
 // and asked with dlsym, or through cuGetProcAddress as libcudart does. The
-// benchmarks and tests/gpu use this and nothing of headroom, so that they are
+// benchmarks and tests/gpu use this and nothing of gpuroom, so that they are
 // the unchanged programs that the shim has to serve.
 //
 // Not for threads: one Program per process. Errors end the process with one
@@ -14,12 +14,12 @@
 #include <string>
 #include <vector>
 
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 
-namespace headroom::bench {
+namespace gpuroom::bench {
 
 // name in this table, symbol in libcuda, name and version for cuGetProcAddress.
-#define HEADROOM_PROGRAM_FUNCTIONS(X)                                                    \
+#define GPUROOM_PROGRAM_FUNCTIONS(X)                                                     \
   X(Init, cuInit, "cuInit", 2000)                                                        \
   X(DriverGetVersion, cuDriverGetVersion, "cuDriverGetVersion", 2020)                    \
   X(DeviceGet, cuDeviceGet, "cuDeviceGet", 2000)                                         \
@@ -59,9 +59,9 @@ namespace headroom::bench {
 enum class Lookup { kDlsym, kProcAddress };
 
 struct Api {
-#define HEADROOM_PROGRAM_MEMBER(member, symbol, name, version) decltype(&::symbol) member = nullptr;
-  HEADROOM_PROGRAM_FUNCTIONS(HEADROOM_PROGRAM_MEMBER)
-#undef HEADROOM_PROGRAM_MEMBER
+#define GPUROOM_PROGRAM_MEMBER(member, symbol, name, version) decltype(&::symbol) member = nullptr;
+  GPUROOM_PROGRAM_FUNCTIONS(GPUROOM_PROGRAM_MEMBER)
+#undef GPUROOM_PROGRAM_MEMBER
 };
 
 // Opens libcuda.so.1 and finds every function; a function that is missing stays
@@ -70,7 +70,7 @@ Api LoadApi(Lookup lookup);
 
 // Ends the program with a line that names the call unless `result` is success.
 void CheckResult(CUresult result, const char* call);
-#define HEADROOM_CHECK(call) ::headroom::bench::CheckResult((call), #call)
+#define GPUROOM_CHECK(call) ::gpuroom::bench::CheckResult((call), #call)
 
 // A program's device, context, stream and the sample kernels.
 class Program {
@@ -108,9 +108,9 @@ class Program {
 uint64_t Mix(uint64_t x);
 
 // Bytes of the allocation at `address` that lie in host memory, or -1 where the
-// process has no headroom or the address is not in a range.
+// process has no gpuroom or the address is not in a range.
 int64_t HostBytes(CUdeviceptr address);
-bool HasHeadroom();
+bool HasGpuroom();
 
 // Figures by name, printed as one JSON line.
 class Report {
@@ -148,4 +148,4 @@ inline double NowSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-}  // namespace headroom::bench
+}  // namespace gpuroom::bench

@@ -18,7 +18,7 @@
 #include "driver_program.h"
 #include "pool/pool.h"
 
-namespace headroom::bench {
+namespace gpuroom::bench {
 namespace {
 
 class Addresses : public SegmentSource {
@@ -95,16 +95,16 @@ double Median5(int threads, uint64_t pairs, Work work) {
 }
 
 }  // namespace
-}  // namespace headroom::bench
+}  // namespace gpuroom::bench
 
 int main(int argc, char** argv) {
-  using namespace headroom::bench;
+  using namespace gpuroom::bench;
   const Options options(argc, argv, {"pairs", "threads", "size"});
   const uint64_t pairs = options.Number("pairs", 2'000'000);
   const auto most = static_cast<int>(options.Number("threads", 16));
-  const headroom::Driver driver = QuietDriver();
+  const gpuroom::Driver driver = QuietDriver();
   Addresses source;
-  headroom::Pool pool(driver, source);
+  gpuroom::Pool pool(driver, source);
   if (const uint64_t size = options.Bytes("size", 0); size != 0) {
     Pairs(pool, size, pairs, StreamOf(0));
     return 0;

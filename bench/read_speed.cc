@@ -6,7 +6,7 @@
 
 #include "driver_program.h"
 
-namespace headroom::bench {
+namespace gpuroom::bench {
 namespace {
 
 constexpr int kLaunches = 4;  // in one timing, so that starting a kernel does not count
@@ -22,13 +22,13 @@ double BestSpeed(Program& program, const Buffer& buffer, uint64_t bytes, CUdevic
                  uint64_t* sum) {
   double best = 0;
   for (int i = 0; i < repeats; ++i) {
-    HEADROOM_CHECK(program.api().MemsetD32Async(out, 0, 2, program.stream()));
-    HEADROOM_CHECK(program.api().StreamSynchronize(program.stream()));
+    GPUROOM_CHECK(program.api().MemsetD32Async(out, 0, 2, program.stream()));
+    GPUROOM_CHECK(program.api().StreamSynchronize(program.stream()));
     double start = NowSeconds();
     for (int launch = 0; launch < kLaunches; ++launch) {
       program.Sum(buffer.address, bytes, out, program.stream());
     }
-    HEADROOM_CHECK(program.api().StreamSynchronize(program.stream()));
+    GPUROOM_CHECK(program.api().StreamSynchronize(program.stream()));
     best = std::max(best, kLaunches * static_cast<double>(bytes) / (NowSeconds() - start) / 1e9);
   }
   *sum = program.ReadWord(out);
@@ -65,22 +65,22 @@ void Summarise(Report& report, const std::vector<Buffer>& buffers, bool spilled)
 }
 
 }  // namespace
-}  // namespace headroom::bench
+}  // namespace gpuroom::bench
 
 int main(int argc, char** argv) {
-  using namespace headroom::bench;
+  using namespace gpuroom::bench;
   Options options(argc, argv, {"size", "buffers", "repeats", "device", "lookup", "minimum"});
   Program program(options.LookupKind(), static_cast<int>(options.Number("device", 0)));
   program.LoadKernels();
   Report report("read_speed");
   uint64_t bytes = options.Bytes("size", uint64_t{1} << 30);
   CUdeviceptr out = 0;
-  HEADROOM_CHECK(program.api().MemAlloc(&out, sizeof(uint64_t)));
+  GPUROOM_CHECK(program.api().MemAlloc(&out, sizeof(uint64_t)));
   constexpr uint64_t kSeed = 7;
   const uint64_t expected = ExpectedSum(bytes, kSeed);
   std::vector<Buffer> buffers(options.Number("buffers", 8));
   for (Buffer& buffer : buffers) {
-    HEADROOM_CHECK(program.api().MemAlloc(&buffer.address, bytes));
+    GPUROOM_CHECK(program.api().MemAlloc(&buffer.address, bytes));
     program.Fill(buffer.address, bytes, kSeed, program.stream());
   }
   int wrong = 0;
@@ -97,6 +97,6 @@ int main(int argc, char** argv) {
   Summarise(report, buffers, false);
   Summarise(report, buffers, true);
   ListMixed(report, buffers);
-  report.Figure("headroom_loaded", HasHeadroom());
+  report.Figure("gpuroom_loaded", HasGpuroom());
   return report.Finish();
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the benchmarks of a build directory (default: build/gpu) with and without
-# headroom and prints a table; on the simulated driver where there is no GPU.
+# gpuroom and prints a table; on the simulated driver where there is no GPU.
 #   bench/run.sh [BUILD] [options of tests/gpu/run.sh]
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

@@ -3,17 +3,17 @@
 find_package(Threads REQUIRED)
 
 # cuda.h and its types: a toolkit's, or the one that scripts/deps.sh took from NVIDIA's wheel.
-find_path(HEADROOM_CUDA_INCLUDE cuda.h
+find_path(GPUROOM_CUDA_INCLUDE cuda.h
   HINTS ${CMAKE_SOURCE_DIR}/build/deps/cuda/include $ENV{CUDA_HOME}/include /usr/local/cuda/include
   NO_CMAKE_FIND_ROOT_PATH)
-if(NOT HEADROOM_CUDA_INCLUDE)
-  message(FATAL_ERROR "cuda.h (CUDA 13) was not found; run 'make deps', or set HEADROOM_CUDA_INCLUDE")
+if(NOT GPUROOM_CUDA_INCLUDE)
+  message(FATAL_ERROR "cuda.h (CUDA 13) was not found; run 'make deps', or set GPUROOM_CUDA_INCLUDE")
 endif()
 add_library(cuda_header INTERFACE)
-file(STRINGS ${HEADROOM_CUDA_INCLUDE}/cuda.h cuda_version_line REGEX "#define CUDA_VERSION [0-9]+")
+file(STRINGS ${GPUROOM_CUDA_INCLUDE}/cuda.h cuda_version_line REGEX "#define CUDA_VERSION [0-9]+")
 if(NOT cuda_version_line MATCHES "CUDA_VERSION 1[3-9]")
-  message(FATAL_ERROR "${HEADROOM_CUDA_INCLUDE}/cuda.h is older than CUDA 13 (${cuda_version_line}); "
-    "run 'make deps' and configure with -DHEADROOM_CUDA_INCLUDE=build/deps/cuda/include")
+  message(FATAL_ERROR "${GPUROOM_CUDA_INCLUDE}/cuda.h is older than CUDA 13 (${cuda_version_line}); "
+    "run 'make deps' and configure with -DGPUROOM_CUDA_INCLUDE=build/deps/cuda/include")
 endif()
 
 # Header-only libraries are reached through links of their own, so that a cross
@@ -21,36 +21,36 @@ endif()
 set(header_links ${CMAKE_BINARY_DIR}/headers)
 file(MAKE_DIRECTORY ${header_links})
 foreach(library fmt nlohmann CLI)
-  find_path(HEADROOM_${library}_DIR ${library} HINTS /usr/include /usr/local/include NO_CMAKE_FIND_ROOT_PATH)
-  if(NOT HEADROOM_${library}_DIR)
+  find_path(GPUROOM_${library}_DIR ${library} HINTS /usr/include /usr/local/include NO_CMAKE_FIND_ROOT_PATH)
+  if(NOT GPUROOM_${library}_DIR)
     message(FATAL_ERROR "the headers of ${library} were not found; run 'make deps'")
   endif()
-  file(CREATE_LINK ${HEADROOM_${library}_DIR}/${library} ${header_links}/${library} SYMBOLIC)
+  file(CREATE_LINK ${GPUROOM_${library}_DIR}/${library} ${header_links}/${library} SYMBOLIC)
 endforeach()
 foreach(header cuda.h cudaTypedefs.h)
-  file(CREATE_LINK ${HEADROOM_CUDA_INCLUDE}/${header} ${header_links}/${header} SYMBOLIC)
+  file(CREATE_LINK ${GPUROOM_CUDA_INCLUDE}/${header} ${header_links}/${header} SYMBOLIC)
 endforeach()
 target_include_directories(cuda_header SYSTEM INTERFACE ${header_links})
 
 # XXH3, inlined: the library that programs load depends on nothing more.
-find_path(HEADROOM_XXHASH_INCLUDE xxhash.h HINTS /usr/include /usr/local/include NO_CMAKE_FIND_ROOT_PATH)
-if(NOT HEADROOM_XXHASH_INCLUDE)
+find_path(GPUROOM_XXHASH_INCLUDE xxhash.h HINTS /usr/include /usr/local/include NO_CMAKE_FIND_ROOT_PATH)
+if(NOT GPUROOM_XXHASH_INCLUDE)
   message(FATAL_ERROR "the header of xxhash was not found; run 'make deps'")
 endif()
-file(CREATE_LINK ${HEADROOM_XXHASH_INCLUDE}/xxhash.h ${header_links}/xxhash.h SYMBOLIC)
-add_library(headroom_xxhash INTERFACE)
-target_include_directories(headroom_xxhash SYSTEM INTERFACE ${header_links})
+file(CREATE_LINK ${GPUROOM_XXHASH_INCLUDE}/xxhash.h ${header_links}/xxhash.h SYMBOLIC)
+add_library(gpuroom_xxhash INTERFACE)
+target_include_directories(gpuroom_xxhash SYSTEM INTERFACE ${header_links})
 
-add_library(headroom_cli_libraries INTERFACE)
-target_include_directories(headroom_cli_libraries SYSTEM INTERFACE ${header_links})
+add_library(gpuroom_cli_libraries INTERFACE)
+target_include_directories(gpuroom_cli_libraries SYSTEM INTERFACE ${header_links})
 # Header-only, fmt takes 5 s in every file that prints; what is installed is better
 # off without its shared library.
-option(HEADROOM_SHARED_FMT "Use the distribution's libfmt.so where it serves the target" OFF)
-if(HEADROOM_SHARED_FMT AND NOT CMAKE_CROSSCOMPILING)
-  find_library(HEADROOM_FMT_LIBRARY fmt)
+option(GPUROOM_SHARED_FMT "Use the distribution's libfmt.so where it serves the target" OFF)
+if(GPUROOM_SHARED_FMT AND NOT CMAKE_CROSSCOMPILING)
+  find_library(GPUROOM_FMT_LIBRARY fmt)
 endif()
-if(HEADROOM_FMT_LIBRARY)
-  target_link_libraries(headroom_cli_libraries INTERFACE ${HEADROOM_FMT_LIBRARY})
+if(GPUROOM_FMT_LIBRARY)
+  target_link_libraries(gpuroom_cli_libraries INTERFACE ${GPUROOM_FMT_LIBRARY})
 else()
-  target_compile_definitions(headroom_cli_libraries INTERFACE FMT_HEADER_ONLY)
+  target_compile_definitions(gpuroom_cli_libraries INTERFACE FMT_HEADER_ONLY)
 endif()

@@ -2,7 +2,7 @@
 # instead of ten times, which halves their work and more. dev does not, so that each source is seen alone, too.
 # Those below define, inside an unnamed namespace, a name that another source of their target defines as well, and
 # are compiled alone everywhere. A new source that "redefines" something in these builds belongs here, too.
-function(headroom_alone folder)
+function(gpuroom_alone folder)
   if(IS_DIRECTORY ${CMAKE_SOURCE_DIR}/${folder})
     list(TRANSFORM ARGN PREPEND ${CMAKE_SOURCE_DIR}/${folder}/ OUTPUT_VARIABLE sources)
     set_source_files_properties(${sources} DIRECTORY ${CMAKE_SOURCE_DIR}/${folder}
@@ -10,14 +10,14 @@ function(headroom_alone folder)
   endif()
 endfunction()
 
-headroom_alone(src/cli sleep.cc sleep_report.cc)
-headroom_alone(sim module_api.cc pool_api.cc proc_address.cc)
-if(HEADROOM_TESTS)
-  headroom_alone(tests/unit plan_property_test.cc range_rules_test.cc runtime_ipc_socket_test.cc tier_device_test.cc
+gpuroom_alone(src/cli sleep.cc sleep_report.cc)
+gpuroom_alone(sim module_api.cc pool_api.cc proc_address.cc)
+if(GPUROOM_TESTS)
+  gpuroom_alone(tests/unit plan_property_test.cc range_rules_test.cc runtime_ipc_socket_test.cc tier_device_test.cc
     tier_ledger_crash_test.cc)
-  headroom_alone(tests/sleep failure_test.cc sweep_test.cc)
-  headroom_alone(tests/conformance mixed_probes.cc capture_probes.cc ordering_probes.cc peer_probes.cc
+  gpuroom_alone(tests/sleep failure_test.cc sweep_test.cc)
+  gpuroom_alone(tests/conformance mixed_probes.cc capture_probes.cc ordering_probes.cc peer_probes.cc
     peer_legacy_probes.cc)
-  headroom_alone(tests/shim sweep_sleep.cc sleep_hold_test.cc sleep_hooks_test.cc sleep_process_test.cc)
-  headroom_alone(tests/soak graph.cc)
+  gpuroom_alone(tests/shim sweep_sleep.cc sleep_hold_test.cc sleep_hooks_test.cc sleep_process_test.cc)
+  gpuroom_alone(tests/soak graph.cc)
 endif()

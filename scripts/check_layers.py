@@ -4,7 +4,7 @@
 src/<layer> may include its own layer and those below it. The fronts (shim, cli, cumem)
 stand side by side and do not include each other. sim/ includes nothing of src/:
 it stands in for the driver, and sharing code would let one mistake hide in both.
-include/headroom is C for others and includes nothing of ours but itself. A source
+include/gpuroom is C for others and includes nothing of ours but itself. A source
 includes its own header first, so that each header is seen alone at least once.
 """
 

@@ -2,7 +2,7 @@
 """Checks what the preloaded library shows to the programs it is loaded into.
 
 It exports exactly the driver functions of src/shim/hooks.def and submit.def, the
-functions of include/headroom/, and the few names
+functions of include/gpuroom/, and the few names
 below: one more could replace a program's own function of that name, one fewer is
 a call that passes us by. And it needs nothing but the C library: a second
 libstdc++ or an early libcuda would change the program that is to stay as it was.
@@ -21,8 +21,8 @@ import sys
 # Exported beside the hooks: what finds the driver's functions, and NVML's memory
 # queries.
 BESIDE_HOOKS = ["dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"]
-HOOK = re.compile(r'^HEADROOM_(?:HOOK|SUBMIT)\("\w+", (\w+),', re.M)
-INTERFACE = re.compile(r"^[a-z][\w *]*?\b((?:headroom|managed|tms|set_memory)_\w+)\(", re.M)
+HOOK = re.compile(r'^GPUROOM_(?:HOOK|SUBMIT)\("\w+", (\w+),', re.M)
+INTERFACE = re.compile(r"^[a-z][\w *]*?\b((?:gpuroom|managed|tms|set_memory)_\w+)\(", re.M)
 ALLOWED_NEEDED = re.compile(r"^(libc\.so\.6|libm\.so\.6|libdl\.so\.2|libpthread\.so\.0|librt\.so\.1|libgcc_s\.so\.1"
                             r"|ld-linux-(x86-64|aarch64)\.so\.[12])$")
 
@@ -76,10 +76,10 @@ def check(library, listed):
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--library", type=pathlib.Path, default=root / "build/dev/lib/headroom/libheadroom.so")
+    parser.add_argument("--library", type=pathlib.Path, default=root / "build/dev/lib/gpuroom/libgpuroom.so")
     parser.add_argument("--exports", type=pathlib.Path, nargs="+",
                         default=[root / "src/shim/hooks.def", root / "src/shim/submit.def"])
-    parser.add_argument("--interface", type=pathlib.Path, nargs="+", default=sorted((root / "include/headroom").glob("*.h")))
+    parser.add_argument("--interface", type=pathlib.Path, nargs="+", default=sorted((root / "include/gpuroom").glob("*.h")))
     options = parser.parse_args()
     for path in (options.library, *options.exports, *options.interface):
         if not path.is_file():

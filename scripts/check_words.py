@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Checks that no file of the project names a place that only its author's machine has.
+"""Checks that no file of the project holds words that do not belong in it.
 
-Such as an absolute path into a home or work folder, a private address, or the
-host of a private package mirror: they break for everybody else and tell what
-nobody needs to know.
+Those are places that only its author's machine has, such as an absolute path
+into a home or work folder, a private address, or the host of a private package
+mirror: they break for everybody else and tell what nobody needs to know. And
+the name that the project had before it was gpuroom: packages on PyPI have that
+name, so only the history of the project, and lines about those packages, say it.
 """
 
 import argparse
@@ -25,6 +27,11 @@ PATTERNS = {
 }
 
 
+OLD_NAME = re.compile("head" + "room", re.I)
+OLD_NAME_FILES = re.compile(r"CHANGELOG\.md|docs/measurements(\.md|/.*)")  # commands as they were run, and history
+OTHER_PACKAGES = re.compile("PyPI|sam_head" + "room|head" + "room-ai")
+
+
 def tracked_files(root):
     done = subprocess.run(["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                           capture_output=True)
@@ -38,10 +45,18 @@ def check_file(root, path):
         text = path.read_text()
     except (UnicodeDecodeError, OSError):
         return []  # binary, or gone
-    return [f"{path.relative_to(root)}:{number}: {what}: {match.group(0)}"
-            for number, line in enumerate(text.splitlines(), 1)
-            for what, pattern in PATTERNS.items()
-            for match in pattern.finditer(line)]
+    name = path.relative_to(root).as_posix()
+    found = [f"{name}:{number}: {what}: {match.group(0)}"
+             for number, line in enumerate(text.splitlines(), 1)
+             for what, pattern in PATTERNS.items()
+             for match in pattern.finditer(line)]
+    if OLD_NAME.search(name):
+        found.append(f"{name}: the project's old name in a file's name")
+    if not OLD_NAME_FILES.fullmatch(name):
+        found += [f"{name}:{number}: the project's old name: {line.strip()}"
+                  for number, line in enumerate(text.splitlines(), 1)
+                  if OLD_NAME.search(line) and not OTHER_PACKAGES.search(line)]
+    return found
 
 
 def main():

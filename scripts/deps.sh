@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 readonly cuda_wheel=nvidia-cuda-runtime==13.0.96
 readonly cuda_wheel_sha256=7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548
 readonly cuda_include=build/deps/cuda/include
-readonly os_release=${HEADROOM_OS_RELEASE:-/etc/os-release}  # tests set another
-readonly include=${HEADROOM_SYSTEM_INCLUDE:-/usr/include}
+readonly os_release=${GPUROOM_OS_RELEASE:-/etc/os-release}  # tests set another
+readonly include=${GPUROOM_SYSTEM_INCLUDE:-/usr/include}
 
 fail() {
   echo "deps: $*" >&2

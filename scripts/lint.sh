@@ -41,7 +41,7 @@ gate python check_python
 gate types python3 scripts/check_types.py
 gate format check_format
 gate headers python3 scripts/check_headers.py --build "$build"
-gate symbols python3 scripts/check_symbols.py --library "$build/lib/headroom/libheadroom.so"
+gate symbols python3 scripts/check_symbols.py --library "$build/lib/gpuroom/libgpuroom.so"
 gate threads python3 scripts/check_clang.py threads --build "$build"
 gate tidy python3 scripts/check_clang.py tidy --build "$build"
 

@@ -10,16 +10,16 @@ def fail(sentence):
 
 
 def load(path, benchmark):
-    """What `headroom bench BENCHMARK --json` wrote; `-` is standard input."""
+    """What `gpuroom bench BENCHMARK --json` wrote; `-` is standard input."""
     try:
         with (sys.stdin if path == "-" else open(path)) as file:
             results = json.load(file)
     except OSError as error:
         fail(f"'{path}' cannot be read: {error.strerror}")
     except ValueError:
-        fail(f"'{path}' is not JSON; write it with 'headroom bench {benchmark} --json'")
+        fail(f"'{path}' is not JSON; write it with 'gpuroom bench {benchmark} --json'")
     if not isinstance(results, dict) or results.get("benchmark") != benchmark or results.get("version") != 1:
-        fail(f"'{path}' does not hold results of 'headroom bench {benchmark}'; measure again with this version")
+        fail(f"'{path}' does not hold results of 'gpuroom bench {benchmark}'; measure again with this version")
     return results
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draws what `headroom bench sleep --json` measured: how fast memory is given back and had again, each way.
+"""Draws what `gpuroom bench sleep --json` measured: how fast memory is given back and had again, each way.
 
-    headroom bench sleep --json > results.json
+    gpuroom bench sleep --json > results.json
     plot_sleep.py results.json sleep.svg
 
 `-` reads the results from standard input. The figure's format follows its name.
@@ -13,9 +13,9 @@ import argparse
 from plot_results import fail, import_pyplot, load, save
 
 WAYS = [
-    ("ahead", "headroom, host memory created ahead", "#1b6ca8"),
-    ("first", "headroom, nothing created ahead", "#7fb5dd"),
-    ("disk", "headroom, to disk", "#8f7fc9"),
+    ("ahead", "gpuroom, host memory created ahead", "#1b6ca8"),
+    ("first", "gpuroom, nothing created ahead", "#7fb5dd"),
+    ("disk", "gpuroom, to disk", "#8f7fc9"),
     ("copying", "others: a copy each, fresh pinned memory", "#c97b3d"),
 ]
 WIDTH = 0.2
@@ -55,7 +55,7 @@ def draw(pyplot, results, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", help="JSON of 'headroom bench sleep --json'; - for standard input")
+    parser.add_argument("results", help="JSON of 'gpuroom bench sleep --json'; - for standard input")
     parser.add_argument("figure", help="file to write, such as sleep.svg")
     options = parser.parse_args()
     results = load(options.results, "sleep")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draws what `headroom bench tiers --json` measured: speed by the share that lies in slower memory.
+"""Draws what `gpuroom bench tiers --json` measured: speed by the share that lies in slower memory.
 
-    headroom bench tiers --json > results.json
+    gpuroom bench tiers --json > results.json
     plot_tiers.py results.json tiers.svg
     plot_tiers.py --operation write results.json tiers.png
 
@@ -39,7 +39,7 @@ def draw_series(axes, series, managed, operation, total):
     axes.annotate(f"all in the GPU's own memory: {alone:,.0f}", (100, alone), ha="right", va="bottom", color="#555555",
                   fontsize=8, xytext=(0, 2), textcoords="offset points")
     axes.plot(*ideal_curve(points, operation), color=IDEAL, linewidth=5, alpha=0.5, label="ideal: both links at once")
-    axes.plot(*curve(points, operation, "interleaved", total), "o-", color=INTERLEAVED, label="headroom, interleaved")
+    axes.plot(*curve(points, operation, "interleaved", total), "o-", color=INTERLEAVED, label="gpuroom, interleaved")
     axes.plot(*curve(points, operation, "tail", total), "s--", color=TAIL, label="slow part at the end")
     if series["tier"] == "host" and managed["points"]:
         for name, colour, label in (("direct", DIRECT, "managed memory, read directly"),
@@ -73,7 +73,7 @@ def draw(pyplot, ticker, results, operation, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", help="JSON of 'headroom bench tiers --json'; - for standard input")
+    parser.add_argument("results", help="JSON of 'gpuroom bench tiers --json'; - for standard input")
     parser.add_argument("figure", help="file to write, such as tiers.svg")
     parser.add_argument("--operation", choices=["read", "write"], default="read")
     options = parser.parse_args()

@@ -8,7 +8,7 @@
 #include "context.h"
 #include "state.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 constexpr uint64_t kSmallLimit = kMiB;
@@ -178,4 +178,4 @@ void FreeContextMemory(CUcontext context) {
   for (const CUdeviceptr start : starts) FreeDevice(state.va.Find(start));
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

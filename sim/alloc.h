@@ -9,7 +9,7 @@
 
 #include "va_table.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 // Adds a region of `kind` (kAlloc, or kPool with its pool) in `place`, with read
 // and write rights for `device`. Fails with CUDA_ERROR_OUT_OF_MEMORY.
@@ -33,4 +33,4 @@ Region* AddHostRegion(CUcontext context, void* data, uint64_t bytes, RegionKind 
 AccessSet DeviceAccess(int device);
 AccessSet EveryAccess();
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

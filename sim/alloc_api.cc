@@ -10,7 +10,7 @@
 #include "report.h"
 #include "stream.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 constexpr uint64_t kPage = 4 * kKiB;
@@ -79,14 +79,14 @@ Region* FreeableRegion(State& state, CUdeviceptr address) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-using headroom::sim::NoteMisuse;
-using headroom::sim::RegionKind;
+using gpuroom::sim::NoteMisuse;
+using gpuroom::sim::RegionKind;
 
 SIM_API cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   SIM_ENTER(cuMemGetInfo, kContext);
-  const auto place = headroom::sim::Place::Device(guard.context().device);
+  const auto place = gpuroom::sim::Place::Device(guard.context().device);
   if (total != nullptr) *total = guard.state().profile.hbm;
   if (free_bytes != nullptr) *free_bytes = guard.state().Capacity(place) - guard.state().Used(place);
   return CUDA_SUCCESS;
@@ -96,7 +96,7 @@ SIM_API cuMemAlloc_v2(CUdeviceptr* out, size_t bytes) {
   SIM_ENTER(cuMemAlloc, kUnsafe);
   if (out == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   *out = 0;
-  return headroom::sim::AllocateDevice(headroom::sim::OrdinaryRequest(&guard.context(), bytes), out);
+  return gpuroom::sim::AllocateDevice(gpuroom::sim::OrdinaryRequest(&guard.context(), bytes), out);
 }
 
 // The form with 32-bit addresses exists to be found; no such address is ever free.
@@ -113,7 +113,7 @@ SIM_API cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_t
   const size_t row = (width + 511) / 512 * 512;
   if (row < width || row > SIZE_MAX / height) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result =
-      headroom::sim::AllocateDevice(headroom::sim::OrdinaryRequest(&guard.context(), row * height), out);
+      gpuroom::sim::AllocateDevice(gpuroom::sim::OrdinaryRequest(&guard.context(), row * height), out);
   if (result == CUDA_SUCCESS) *pitch = row;
   return result;
 }
@@ -121,33 +121,33 @@ SIM_API cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_t
 SIM_API cuMemFree_v2(CUdeviceptr address) {
   SIM_ENTER(cuMemFree, kInit);
   if (address == 0) return CUDA_SUCCESS;
-  const CUresult refused = headroom::sim::RefuseUnsafe(guard);
+  const CUresult refused = gpuroom::sim::RefuseUnsafe(guard);
   if (refused != CUDA_SUCCESS) return refused;
   auto& state = guard.state();
-  auto* region = headroom::sim::FreeableRegion(state, address);
+  auto* region = gpuroom::sim::FreeableRegion(state, address);
   if (region == nullptr) {
     NoteMisuse("cuMemFree of an address that is not allocated");
-    return headroom::sim::behaviour::kBadFree;
+    return gpuroom::sim::behaviour::kBadFree;
   }
-  if (headroom::sim::behaviour::kFreeSynchronizes && region->kind != RegionKind::kPool) {
-    const CUresult result = headroom::sim::DrainContext(guard.lock(), region->context);
+  if (gpuroom::sim::behaviour::kFreeSynchronizes && region->kind != RegionKind::kPool) {
+    const CUresult result = gpuroom::sim::DrainContext(guard.lock(), region->context);
     if (result != CUDA_SUCCESS) return result;
-    region = headroom::sim::FreeableRegion(state, address);  // the lock was open meanwhile
-    if (region == nullptr) return headroom::sim::behaviour::kBadFree;
+    region = gpuroom::sim::FreeableRegion(state, address);  // the lock was open meanwhile
+    if (region == nullptr) return gpuroom::sim::behaviour::kBadFree;
   }
   if (region->kind == RegionKind::kManaged) {
-    headroom::sim::FreeManaged(state, region);
+    gpuroom::sim::FreeManaged(state, region);
   } else if (region->kind == RegionKind::kPool) {
-    headroom::sim::ReleaseToPool(region);
+    gpuroom::sim::ReleaseToPool(region);
   } else {
-    headroom::sim::FreeDevice(region);
+    gpuroom::sim::FreeDevice(region);
   }
   return CUDA_SUCCESS;
 }
 
 SIM_API cuMemAllocHost_v2(void** out, size_t bytes) {
   SIM_ENTER(cuMemAllocHost, kUnsafe);
-  return headroom::sim::AllocateHost(guard, out, bytes, CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_PORTABLE);
+  return gpuroom::sim::AllocateHost(guard, out, bytes, CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_PORTABLE);
 }
 
 SIM_API cuMemHostAlloc(void** out, size_t bytes, unsigned int flags) {
@@ -155,7 +155,7 @@ SIM_API cuMemHostAlloc(void** out, size_t bytes, unsigned int flags) {
   constexpr unsigned kKnown =
       CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
   if ((flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
-  return headroom::sim::AllocateHost(guard, out, bytes, flags);
+  return gpuroom::sim::AllocateHost(guard, out, bytes, flags);
 }
 
 SIM_API cuMemFreeHost(void* data) {
@@ -163,14 +163,14 @@ SIM_API cuMemFreeHost(void* data) {
   if (data == nullptr) return CUDA_SUCCESS;
   const auto address = reinterpret_cast<CUdeviceptr>(data);
   auto& state = guard.state();
-  auto* region = headroom::sim::OwnRegion(state, address, RegionKind::kHost);
+  auto* region = gpuroom::sim::OwnRegion(state, address, RegionKind::kHost);
   if (region == nullptr || region->registered) {
     NoteMisuse("cuMemFreeHost of memory that cuMemAllocHost did not give");
-    return headroom::sim::behaviour::kBadFree;
+    return gpuroom::sim::behaviour::kBadFree;
   }
-  headroom::sim::DrainContext(guard.lock(), region->context);
-  region = headroom::sim::OwnRegion(state, address, RegionKind::kHost);
-  if (region == nullptr) return headroom::sim::behaviour::kBadFree;
+  gpuroom::sim::DrainContext(guard.lock(), region->context);
+  region = gpuroom::sim::OwnRegion(state, address, RegionKind::kHost);
+  if (region == nullptr) return gpuroom::sim::behaviour::kBadFree;
   const uint64_t bytes = region->bytes;
   state.pinned -= bytes;
   state.va.Remove(address);
@@ -183,16 +183,16 @@ SIM_API cuMemHostRegister_v2(void* data, size_t bytes, unsigned int flags) {
   if (data == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   const auto address = reinterpret_cast<CUdeviceptr>(data);
   if (guard.state().va.Overlaps(address, bytes)) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
-  headroom::sim::AddHostRegion(&guard.context(), data, bytes, RegionKind::kHost, flags)->registered = true;
+  gpuroom::sim::AddHostRegion(&guard.context(), data, bytes, RegionKind::kHost, flags)->registered = true;
   return CUDA_SUCCESS;
 }
 
 SIM_API cuMemHostUnregister(void* data) {
   SIM_ENTER(cuMemHostUnregister, kUnsafe);
   const auto address = reinterpret_cast<CUdeviceptr>(data);
-  auto* region = headroom::sim::OwnRegion(guard.state(), address, RegionKind::kHost);
+  auto* region = gpuroom::sim::OwnRegion(guard.state(), address, RegionKind::kHost);
   if (region == nullptr || !region->registered) return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
-  headroom::sim::DrainContext(guard.lock(), region->context);
+  gpuroom::sim::DrainContext(guard.lock(), region->context);
   guard.state().va.Remove(address);
   return CUDA_SUCCESS;
 }
@@ -218,6 +218,6 @@ SIM_API cuMemHostGetFlags(unsigned int* flags, void* data) {
 SIM_API cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr address) {
   SIM_ENTER(cuMemGetAddressRange, kContext);
   auto* region = guard.state().va.Find(address);
-  if (region == nullptr || region->freed) return headroom::sim::behaviour::kRangeUnknown;
-  return headroom::sim::AddressRange(*region, base, size, guard.context().device);
+  if (region == nullptr || region->freed) return gpuroom::sim::behaviour::kRangeUnknown;
+  return gpuroom::sim::AddressRange(*region, base, size, guard.context().device);
 }

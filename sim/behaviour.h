@@ -5,7 +5,7 @@
 
 #include <cuda.h>
 
-namespace headroom::sim::behaviour {
+namespace gpuroom::sim::behaviour {
 
 // A memset over regions whose access sets differ. Copies over them work on the
 // device alone; with pageable memory on the other side the driver copies on the
@@ -48,4 +48,4 @@ inline constexpr CUresult kNoHostAccess = CUDA_ERROR_NOT_SUPPORTED;
 // An import of what is no descriptor of the driver's.
 inline constexpr CUresult kBadImport = CUDA_ERROR_UNKNOWN;
 
-}  // namespace headroom::sim::behaviour
+}  // namespace gpuroom::sim::behaviour

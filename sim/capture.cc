@@ -2,14 +2,14 @@
 
 #include <algorithm>
 
-CUgraphNode CUgraph_st::Add(headroom::sim::Operation operation, std::vector<CUgraphNode> dependencies) {
+CUgraphNode CUgraph_st::Add(gpuroom::sim::Operation operation, std::vector<CUgraphNode> dependencies) {
   nodes.push_back(std::make_unique<CUgraphNode_st>());
   nodes.back()->operation = std::move(operation);
   nodes.back()->dependencies = std::move(dependencies);
   return nodes.back().get();
 }
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 std::vector<Capture*>& Captures() {
@@ -245,4 +245,4 @@ void AbandonCaptures(CUcontext context) {
   }
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

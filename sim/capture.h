@@ -14,7 +14,7 @@
 #include "stream.h"
 
 struct CUgraphNode_st {
-  headroom::sim::Operation operation;
+  gpuroom::sim::Operation operation;
   std::vector<CUgraphNode> dependencies;
 };
 
@@ -28,20 +28,20 @@ struct CUgraph_st {
   ~CUgraph_st();
   CUgraph_st(const CUgraph_st&) = delete;
   CUgraph_st& operator=(const CUgraph_st&) = delete;
-  CUgraphNode Add(headroom::sim::Operation operation, std::vector<CUgraphNode> dependencies);
+  CUgraphNode Add(gpuroom::sim::Operation operation, std::vector<CUgraphNode> dependencies);
 };
 
 struct CUgraphExec_st {
   // A graph's nodes, each with the places of those it waits for.
   struct Step {
-    headroom::sim::Operation operation;
+    gpuroom::sim::Operation operation;
     std::vector<size_t> after;
   };
   std::vector<Step> steps;
   unsigned long long flags = 0;
 };
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 struct Capture {
   uint64_t id = 0;
@@ -84,4 +84,4 @@ void ForgetStream(CUstream stream);
 // Ends all that began in a context, as its end does.
 void AbandonCaptures(CUcontext context);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -6,11 +6,11 @@
 
 #include "state.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 CUcontext NewContext(int device, unsigned flags, bool primary);
 void EndContext(CUcontext context);
 // Frees cuMemAlloc, pool and host memory of the context.
 void FreeContextMemory(CUcontext context);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -7,7 +7,7 @@
 #include "pool.h"
 #include "stream.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 CUcontext NewContext(int device, unsigned flags, bool primary) {
   auto* context = new CUctx_st;
@@ -75,9 +75,9 @@ size_t DefaultLimit(CUlimit limit) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-using headroom::sim::FindDevice;
+using gpuroom::sim::FindDevice;
 
 SIM_API cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice ordinal) {
   SIM_ENTER(cuDevicePrimaryCtxRetain, kInit);
@@ -85,7 +85,7 @@ SIM_API cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice ordinal) {
   if (context == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   if (device->primary == nullptr) {
-    device->primary = headroom::sim::RevivePrimary(*device, ordinal);
+    device->primary = gpuroom::sim::RevivePrimary(*device, ordinal);
   }
   ++device->primary_references;
   *context = device->primary;
@@ -98,8 +98,8 @@ SIM_API cuDevicePrimaryCtxRelease_v2(CUdevice ordinal) {
   if (device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   if (device->primary_references == 0) return CUDA_ERROR_INVALID_CONTEXT;
   if (--device->primary_references == 0) {
-    headroom::sim::DrainContext(guard.lock(), device->primary);
-    headroom::sim::EndPrimary(*device);
+    gpuroom::sim::DrainContext(guard.lock(), device->primary);
+    gpuroom::sim::EndPrimary(*device);
   }
   return CUDA_SUCCESS;
 }
@@ -108,7 +108,7 @@ SIM_API cuDevicePrimaryCtxReset_v2(CUdevice ordinal) {
   SIM_ENTER(cuDevicePrimaryCtxReset, kInit);
   auto* device = FindDevice(guard.state(), ordinal);
   if (device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
-  if (device->primary != nullptr) headroom::sim::EndPrimary(*device);
+  if (device->primary != nullptr) gpuroom::sim::EndPrimary(*device);
   return CUDA_SUCCESS;
 }
 
@@ -134,34 +134,34 @@ SIM_API cuDevicePrimaryCtxGetState(CUdevice ordinal, unsigned int* flags, int* a
 
 SIM_API cuCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device) {
   SIM_ENTER(cuCtxCreate, kInit);
-  return headroom::sim::CreateContext(guard, context, flags, device);
+  return gpuroom::sim::CreateContext(guard, context, flags, device);
 }
 
 SIM_API cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam*, int, unsigned int flags, CUdevice device) {
   SIM_ENTER(cuCtxCreate, kInit);
-  return headroom::sim::CreateContext(guard, context, flags, device);
+  return gpuroom::sim::CreateContext(guard, context, flags, device);
 }
 
 SIM_API cuCtxCreate_v4(CUcontext* context, CUctxCreateParams*, unsigned int flags, CUdevice device) {
   SIM_ENTER(cuCtxCreate, kInit);
-  return headroom::sim::CreateContext(guard, context, flags, device);
+  return gpuroom::sim::CreateContext(guard, context, flags, device);
 }
 
 SIM_API cuCtxDestroy_v2(CUcontext context) {
   SIM_ENTER(cuCtxDestroy, kInit);
   if (!guard.state().contexts.contains(context)) return CUDA_ERROR_INVALID_CONTEXT;
   if (context->primary) return CUDA_ERROR_INVALID_CONTEXT;
-  headroom::sim::DrainContext(guard.lock(), context);
+  gpuroom::sim::DrainContext(guard.lock(), context);
   auto& stack = guard.thread().contexts;
   if (!stack.empty() && stack.back() == context) stack.pop_back();
-  headroom::sim::EndContext(context);
+  gpuroom::sim::EndContext(context);
   return CUDA_SUCCESS;
 }
 
 SIM_API cuCtxGetCurrent(CUcontext* context) {
   SIM_ENTER(cuCtxGetCurrent, kInit);
   if (context == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *context = headroom::sim::CurrentContext();
+  *context = gpuroom::sim::CurrentContext();
   return CUDA_SUCCESS;
 }
 
@@ -214,7 +214,7 @@ SIM_API cuCtxGetApiVersion(CUcontext context, unsigned int* version) {
 
 SIM_API cuCtxGetId(CUcontext context, unsigned long long* id) {
   SIM_ENTER(cuCtxGetId, kInit);
-  if (context == nullptr) context = headroom::sim::CurrentContext();
+  if (context == nullptr) context = gpuroom::sim::CurrentContext();
   if (id == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (!guard.state().contexts.contains(context)) return CUDA_ERROR_INVALID_CONTEXT;
   *id = reinterpret_cast<unsigned long long>(context);
@@ -223,10 +223,10 @@ SIM_API cuCtxGetId(CUcontext context, unsigned long long* id) {
 
 SIM_API cuCtxSynchronize() {
   SIM_ENTER(cuCtxSynchronize, kContext);
-  const CUresult refused = headroom::sim::RefuseCapturing(&guard.context());
+  const CUresult refused = gpuroom::sim::RefuseCapturing(&guard.context());
   if (refused != CUDA_SUCCESS) return refused;
-  const CUresult result = headroom::sim::DrainContext(guard.lock(), &guard.context());
-  headroom::sim::TrimPools();
+  const CUresult result = gpuroom::sim::DrainContext(guard.lock(), &guard.context());
+  gpuroom::sim::TrimPools();
   return result;
 }
 
@@ -242,7 +242,7 @@ SIM_API cuCtxGetLimit(size_t* value, CUlimit limit) {
   if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (limit >= CU_LIMIT_MAX) return CUDA_ERROR_UNSUPPORTED_LIMIT;
   const auto found = guard.context().limits.find(limit);
-  *value = found != guard.context().limits.end() ? found->second : headroom::sim::DefaultLimit(limit);
+  *value = found != guard.context().limits.end() ? found->second : gpuroom::sim::DefaultLimit(limit);
   return CUDA_SUCCESS;
 }
 

@@ -7,7 +7,7 @@
 #include "report.h"
 #include "state.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 bool Allowed(const Region& region, Actor actor, Access access) {
@@ -174,4 +174,4 @@ CUresult FillBox(const Box& to, uint32_t value, unsigned unit, Actor actor) {
   });
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -11,7 +11,7 @@
 
 #include "va_table.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 enum class Access { kRead, kWrite };
 // What may be done to a span whose regions' access sets differ.
@@ -55,4 +55,4 @@ CUresult CopyBox(const Box& to, const Box& from, Actor actor);
 // `unit` (1, 2 or 4) bytes of `value`, repeated.
 CUresult FillBox(const Box& to, uint32_t value, unsigned unit, Actor actor);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

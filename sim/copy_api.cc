@@ -8,7 +8,7 @@
 #include "report.h"
 #include "stream.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 constexpr uint64_t kStagingLimit = 16 * kMiB;
@@ -169,9 +169,9 @@ CUresult Run3D(Guard& guard, const CUDA_MEMCPY3D* copy, CUstream stream, Wait wa
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 using sim::Wait;
 
 SIM_API cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) {

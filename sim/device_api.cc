@@ -6,7 +6,7 @@
 #include "entry.h"
 #include "error_names.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 bool IsDevice(const State& state, int device) {
@@ -101,7 +101,7 @@ void FillUuid(CUuuid* uuid, int device) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
 SIM_API cuInit(unsigned int flags) {
   SIM_ENTER(cuInit, kNothing);
@@ -118,19 +118,19 @@ SIM_API cuInit(unsigned int flags) {
 
 SIM_API cuDriverGetVersion(int* version) {
   if (version == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *version = headroom::sim::GetState().profile.driver;
+  *version = gpuroom::sim::GetState().profile.driver;
   return CUDA_SUCCESS;
 }
 
 SIM_API cuGetErrorName(CUresult error, const char** text) {
   if (text == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *text = headroom::sim::ResultName(error);
+  *text = gpuroom::sim::ResultName(error);
   return *text != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 SIM_API cuGetErrorString(CUresult error, const char** text) {
   if (text == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  *text = headroom::sim::ResultText(error);
+  *text = gpuroom::sim::ResultText(error);
   return *text != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -144,7 +144,7 @@ SIM_API cuDeviceGetCount(int* count) {
 SIM_API cuDeviceGet(CUdevice* device, int ordinal) {
   SIM_ENTER(cuDeviceGet, kInit);
   if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(guard.state(), ordinal)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!gpuroom::sim::IsDevice(guard.state(), ordinal)) return CUDA_ERROR_INVALID_DEVICE;
   *device = ordinal;
   return CUDA_SUCCESS;
 }
@@ -152,7 +152,7 @@ SIM_API cuDeviceGet(CUdevice* device, int ordinal) {
 SIM_API cuDeviceGetName(char* name, int length, CUdevice device) {
   SIM_ENTER(cuDeviceGetName, kInit);
   if (name == nullptr || length <= 0) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
   std::snprintf(name, static_cast<size_t>(length), "%s", guard.state().profile.name.c_str());
   return CUDA_SUCCESS;
 }
@@ -160,8 +160,8 @@ SIM_API cuDeviceGetName(char* name, int length, CUdevice device) {
 SIM_API cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
   SIM_ENTER(cuDeviceGetUuid, kInit);
   if (uuid == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
-  headroom::sim::FillUuid(uuid, device);
+  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  gpuroom::sim::FillUuid(uuid, device);
   return CUDA_SUCCESS;
 }
 
@@ -170,7 +170,7 @@ SIM_API cuDeviceGetUuid(CUuuid* uuid, CUdevice device) { return cuDeviceGetUuid_
 SIM_API cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
   SIM_ENTER(cuDeviceTotalMem, kInit);
   if (bytes == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
   *bytes = guard.state().profile.hbm;
   return CUDA_SUCCESS;
 }
@@ -179,15 +179,15 @@ SIM_API cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice 
   SIM_ENTER(cuDeviceGetAttribute, kInit);
   if (value == nullptr || attribute <= 0 || attribute >= CU_DEVICE_ATTRIBUTE_MAX)
     return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
-  *value = headroom::sim::Attribute(guard.state().profile, attribute, device);
+  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  *value = gpuroom::sim::Attribute(guard.state().profile, attribute, device);
   return CUDA_SUCCESS;
 }
 
 SIM_API cuDeviceGetPCIBusId(char* text, int length, CUdevice device) {
   SIM_ENTER(cuDeviceGetPCIBusId, kInit);
   if (text == nullptr || length < 13) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
   std::snprintf(text, static_cast<size_t>(length), "0000:%02X:00.0", static_cast<unsigned>(0x10 + device));
   return CUDA_SUCCESS;
 }
@@ -199,7 +199,7 @@ SIM_API cuDeviceGetByPCIBusId(CUdevice* device, const char* text) {
   unsigned bus = 0;
   if (std::sscanf(text, "%x:%x", &domain, &bus) != 2) return CUDA_ERROR_INVALID_VALUE;
   const int ordinal = static_cast<int>(bus) - 0x10;
-  if (domain != 0 || !headroom::sim::IsDevice(guard.state(), ordinal)) return CUDA_ERROR_INVALID_DEVICE;
+  if (domain != 0 || !gpuroom::sim::IsDevice(guard.state(), ordinal)) return CUDA_ERROR_INVALID_DEVICE;
   *device = ordinal;
   return CUDA_SUCCESS;
 }
@@ -208,7 +208,7 @@ SIM_API cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
   SIM_ENTER(cuDeviceCanAccessPeer, kInit);
   auto& state = guard.state();
   if (can == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(state, device) || !headroom::sim::IsDevice(state, peer))
+  if (!gpuroom::sim::IsDevice(state, device) || !gpuroom::sim::IsDevice(state, peer))
     return CUDA_ERROR_INVALID_DEVICE;
   *can = device != peer && state.Linked(device, peer);
   return CUDA_SUCCESS;
@@ -218,10 +218,10 @@ SIM_API cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute attribute, CUd
   SIM_ENTER(cuDeviceGetP2PAttribute, kInit);
   auto& state = guard.state();
   if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(state, from) || !headroom::sim::IsDevice(state, to) || from == to) {
+  if (!gpuroom::sim::IsDevice(state, from) || !gpuroom::sim::IsDevice(state, to) || from == to) {
     return CUDA_ERROR_INVALID_DEVICE;
   }
-  const bool nvlink = state.profile.peer == headroom::sim::PeerLink::kNvlink;
+  const bool nvlink = state.profile.peer == gpuroom::sim::PeerLink::kNvlink;
   switch (attribute) {
     case CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK: *value = nvlink ? 0 : 1; return CUDA_SUCCESS;
     case CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED: *value = state.Linked(from, to); return CUDA_SUCCESS;
@@ -234,7 +234,7 @@ SIM_API cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute attribute, CUd
 SIM_API cuDeviceComputeCapability(int* major, int* minor, CUdevice device) {
   SIM_ENTER(cuDeviceComputeCapability, kInit);
   if (major == nullptr || minor == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!headroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
   *major = guard.state().profile.compute_major;
   *minor = guard.state().profile.compute_minor;
   return CUDA_SUCCESS;

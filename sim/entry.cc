@@ -2,7 +2,7 @@
 
 #include "capture.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 CUcontext CurrentContext() {
   const ThreadState& thread = GetThread();
@@ -38,4 +38,4 @@ CUresult Guard::RequireContext() {
   return context_->sticky;
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

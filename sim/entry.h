@@ -12,12 +12,12 @@
 
 #define SIM_API extern "C" __attribute__((visibility("default"))) CUresult CUDAAPI
 
-#define SIM_ENTER(function, need)                                       \
-  static ::headroom::sim::CallSite call_site(#function);                \
-  ::headroom::sim::Guard guard(call_site, ::headroom::sim::Need::need); \
+#define SIM_ENTER(function, need)                                     \
+  static ::gpuroom::sim::CallSite call_site(#function);               \
+  ::gpuroom::sim::Guard guard(call_site, ::gpuroom::sim::Need::need); \
   if (guard.result() != CUDA_SUCCESS) return guard.result()
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 enum class Need {
   kNothing,  // not even cuInit
@@ -61,4 +61,4 @@ class PerThreadScope {
   bool saved_;
 };
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 struct Entry {
@@ -49,4 +49,4 @@ bool ParseResult(const char* text, CUresult* out) {
   return *text != 0 && *end == 0 && number > 0 && Find(*out) != nullptr;
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

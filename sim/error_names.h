@@ -3,7 +3,7 @@
 
 #include <cuda.h>
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 // Null for a number that is no result.
 const char* ResultName(CUresult result);
@@ -12,4 +12,4 @@ const char* ResultText(CUresult result);
 // Accepts "CUDA_ERROR_OUT_OF_MEMORY" or "2".
 bool ParseResult(const char* text, CUresult* out);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -4,7 +4,7 @@
 #include "pool.h"
 #include "stream.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 CUresult Record(Guard& guard, CUevent event, CUstream handle) {
@@ -38,9 +38,9 @@ CUresult Elapsed(State& state, float* milliseconds, CUevent start, CUevent end) 
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 SIM_API cuEventCreate(CUevent* out, unsigned int flags) {
   SIM_ENTER(cuEventCreate, kContext);

@@ -6,7 +6,7 @@
 #include "entry.h"
 #include "pool.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 CUgraphExec Instantiate(const CUgraph_st& graph) {
@@ -73,21 +73,21 @@ CUresult ListNodes(const CUgraph_st& graph, CUgraphNode* nodes, size_t* count, A
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
 CUgraph_st::~CUgraph_st() {
-  auto& state = headroom::sim::GetState();
+  auto& state = gpuroom::sim::GetState();
   for (const CUdeviceptr address : allocated) {
     const bool over = incomplete || std::find(freed.begin(), freed.end(), address) != freed.end();
     auto* region = over ? state.va.Find(address) : nullptr;
     if (region != nullptr && region->start == address && region->pool != nullptr && !region->freed) {
-      headroom::sim::ReleaseToPool(region);
+      gpuroom::sim::ReleaseToPool(region);
     }
   }
-  if (!allocated.empty()) headroom::sim::TrimPools();
+  if (!allocated.empty()) gpuroom::sim::TrimPools();
 }
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 SIM_API cuGraphCreate(CUgraph* out, unsigned int flags) {
   SIM_ENTER(cuGraphCreate, kInit);

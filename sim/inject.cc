@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "error_names.h"
-#include "headroom_sim.h"
+#include "gpuroom_sim.h"
 #include "state.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 struct Rule {
@@ -84,7 +84,7 @@ void SetFailureRules(const char* spec) {
         rules.list.push_back(std::move(rule));
       } else {
         std::fprintf(stderr,
-                     "headroom sim: failure rule '%s' is not understood; write NAME:N, NAME:N:RESULT, *:N or "
+                     "gpuroom sim: failure rule '%s' is not understood; write NAME:N, NAME:N:RESULT, *:N or "
                      "seed:S:PERCENT\n",
                      text.c_str());
       }
@@ -115,14 +115,14 @@ uint64_t CallCount(const char* name) {
   return calls;
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
 extern "C" {
-__attribute__((visibility("default"))) uint64_t headroom_sim_call_count(const char* name) {
-  return headroom::sim::CallCount(name);
+__attribute__((visibility("default"))) uint64_t gpuroom_sim_call_count(const char* name) {
+  return gpuroom::sim::CallCount(name);
 }
-__attribute__((visibility("default"))) void headroom_sim_fail(const char* spec) {
-  const headroom::sim::Lock lock(headroom::sim::GetState().mutex);
-  headroom::sim::SetFailureRules(spec);
+__attribute__((visibility("default"))) void gpuroom_sim_fail(const char* spec) {
+  const gpuroom::sim::Lock lock(gpuroom::sim::GetState().mutex);
+  gpuroom::sim::SetFailureRules(spec);
 }
 }

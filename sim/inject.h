@@ -1,6 +1,6 @@
 // Failure injection and call counts. A CallSite is one entry point's counter;
 // sites of the same function's versions share its name. Rules are set by
-// HEADROOM_SIM_FAIL or headroom_sim_fail. Under the State's lock, but for the
+// GPUROOM_SIM_FAIL or gpuroom_sim_fail. Under the State's lock, but for the
 // counters, which are atomic.
 #pragma once
 
@@ -9,7 +9,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 struct CallSite {
   explicit CallSite(const char* function_name);
@@ -26,4 +26,4 @@ CUresult InjectedFailure(const char* name);
 
 uint64_t CallCount(const char* name);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -13,7 +13,7 @@
 #include "physical.h"
 #include "report.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 constexpr char kMagic[8] = "hrsimip";
@@ -91,9 +91,9 @@ CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 SIM_API cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   SIM_ENTER(cuIpcGetMemHandle, kContext);

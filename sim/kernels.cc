@@ -5,12 +5,12 @@
 
 #include "copy.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 // For loops over the words of device memory, whose bounds and order Visit and the streams see to:
 // sanitizers would look at every word, and took most of the tests' time.
-#define HEADROOM_SIM_WORDS __attribute__((no_sanitize("thread", "address", "undefined")))
+#define GPUROOM_SIM_WORDS __attribute__((no_sanitize("thread", "address", "undefined")))
 
 // SplitMix64.
 __attribute__((always_inline)) inline uint64_t MixWord(uint64_t x) {
@@ -20,21 +20,21 @@ __attribute__((always_inline)) inline uint64_t MixWord(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-HEADROOM_SIM_WORDS void FillWords(uint64_t* out, uint64_t count, uint64_t seed) {
+GPUROOM_SIM_WORDS void FillWords(uint64_t* out, uint64_t count, uint64_t seed) {
   for (uint64_t i = 0; i < count; ++i) out[i] = MixWord(seed + i);
 }
 
-HEADROOM_SIM_WORDS void StoreWords(uint64_t* out, uint64_t count, uint64_t value) {
+GPUROOM_SIM_WORDS void StoreWords(uint64_t* out, uint64_t count, uint64_t value) {
   for (uint64_t i = 0; i < count; ++i) out[i] = value;
 }
 
-HEADROOM_SIM_WORDS uint64_t SumWords(const uint64_t* in, uint64_t count) {
+GPUROOM_SIM_WORDS uint64_t SumWords(const uint64_t* in, uint64_t count) {
   uint64_t sum = 0;
   for (uint64_t i = 0; i < count; ++i) sum += in[i];
   return sum;
 }
 
-HEADROOM_SIM_WORDS uint64_t CountOther(const uint64_t* in, uint64_t count, uint64_t seed) {
+GPUROOM_SIM_WORDS uint64_t CountOther(const uint64_t* in, uint64_t count, uint64_t seed) {
   uint64_t bad = 0;
   for (uint64_t i = 0; i < count; ++i) bad += in[i] != MixWord(seed + i);
   return bad;
@@ -109,8 +109,8 @@ Operation Spin(const uint64_t* a, int) {
 }
 
 constexpr Kernel kKernels[] = {
-    {"headroom_fill", 3, Fill},     {"headroom_store", 3, Store}, {"headroom_sum", 3, Sum},
-    {"headroom_verify", 4, Verify}, {"headroom_spin", 1, Spin},
+    {"gpuroom_fill", 3, Fill},     {"gpuroom_store", 3, Store}, {"gpuroom_sum", 3, Sum},
+    {"gpuroom_verify", 4, Verify}, {"gpuroom_spin", 1, Spin},
 };
 
 }  // namespace
@@ -127,4 +127,4 @@ const Kernel* FindKernel(const char* name) {
 size_t KernelCount() { return std::size(kKernels); }
 const Kernel* KernelAt(size_t index) { return &kKernels[index]; }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

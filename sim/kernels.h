@@ -6,7 +6,7 @@
 
 #include "stream.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 struct Kernel {
   const char* name;
@@ -21,4 +21,4 @@ const Kernel* KernelAt(size_t index);
 
 uint64_t Mix(uint64_t x);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -9,7 +9,7 @@
 #include "entry.h"
 #include "stream.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 bool IsLocation(const State& state, const CUmemLocation& location) {
@@ -106,9 +106,9 @@ CUresult RangeAttribute(const Region& region, void* data, size_t size, CUmem_ran
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 SIM_API cuMemAllocManaged(CUdeviceptr* out, size_t bytes, unsigned int flags) {
   SIM_ENTER(cuMemAllocManaged, kUnsafe);

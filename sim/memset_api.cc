@@ -4,7 +4,7 @@
 #include "entry.h"
 #include "stream.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 CUresult Fill(Guard& guard, Box box, uint32_t value, unsigned unit, CUstream handle) {
@@ -38,9 +38,9 @@ CUresult Fill2D(Guard& guard, CUdeviceptr to, size_t pitch, uint32_t value, unsi
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 // The synchronous form, the asynchronous form and their rectangles, for one unit.
 #define SIM_MEMSET(bits, type)                                                                            \

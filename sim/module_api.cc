@@ -10,7 +10,7 @@ struct CUmod_st {
   CUcontext context;
 };
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 std::set<CUmodule>& Modules() {
@@ -92,9 +92,9 @@ int FunctionAttribute(CUfunction_attribute attribute) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 SIM_API cuModuleLoadData(CUmodule* out, const void* image) {
   SIM_ENTER(cuModuleLoadData, kContext);

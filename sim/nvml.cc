@@ -13,7 +13,7 @@
 
 #include "profile.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 enum Result : int {
@@ -46,7 +46,7 @@ const Profile& GetProfile() {
   static const Profile* profile = [] {
     auto* parsed = new Profile;
     std::string error;
-    const char* text = std::getenv("HEADROOM_SIM");
+    const char* text = std::getenv("GPUROOM_SIM");
     if (!ParseProfile(text != nullptr && *text != 0 ? text : "h200", parsed, &error)) parsed->devices = 0;
     return parsed;
   }();
@@ -74,7 +74,7 @@ int GiveHandle(int device, void** out) {
 uint64_t UsedByThisProcess(int device) {
   void* cuda = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
   if (cuda == nullptr) return 0;
-  const auto used = reinterpret_cast<uint64_t (*)(int)>(dlsym(cuda, "headroom_sim_used"));
+  const auto used = reinterpret_cast<uint64_t (*)(int)>(dlsym(cuda, "gpuroom_sim_used"));
   const uint64_t bytes = used != nullptr ? used(device) : 0;
   dlclose(cuda);
   return bytes;
@@ -106,9 +106,9 @@ int CopyText(const std::string& from, char* to, unsigned length) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 #define NVML_API extern "C" __attribute__((visibility("default"))) int
 
 NVML_API nvmlInit_v2() {

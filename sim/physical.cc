@@ -12,10 +12,10 @@
 
 #include "state.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 constexpr uint64_t kSlabBytes = kGiB;
-constexpr char kNamePrefix[] = "headroom-sim place=";
+constexpr char kNamePrefix[] = "gpuroom-sim place=";
 }  // namespace
 
 // A sparse memory file and its alias; hands out pieces first fit.
@@ -107,7 +107,7 @@ std::shared_ptr<Slab> TakeFromSlab(uint64_t bytes, uint64_t* offset) {
       if (slab->Take(bytes, offset)) return slab;
     }
   }
-  auto slab = Slab::Create(bytes <= kSlabBytes / 2 ? kSlabBytes : bytes, "headroom-sim");
+  auto slab = Slab::Create(bytes <= kSlabBytes / 2 ? kSlabBytes : bytes, "gpuroom-sim");
   if (slab == nullptr || !slab->Take(bytes, offset)) return nullptr;
   if (slab->bytes() != bytes) SharedSlabs().push_back(slab);
   return slab;
@@ -187,4 +187,4 @@ ChunkPtr ImportChunk(int fd) {
   return AdoptFile(own, Place{place});
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

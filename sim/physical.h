@@ -12,7 +12,7 @@
 #include <memory>
 #include <vector>
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 // Where memory is: a device ordinal, or host node n as -1 - n.
 struct Place {
@@ -61,4 +61,4 @@ ChunkPtr AdoptFile(int fd, Place place);
 // A new descriptor for a shareable chunk, or -1.
 int ExportChunk(const Chunk& chunk);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -3,7 +3,7 @@
 
 #include "entry.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 bool HostResident(const Region& region) {
@@ -130,9 +130,9 @@ void ClearAttribute(void* out, CUpointer_attribute attribute, CUdeviceptr addres
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 SIM_API cuPointerGetAttribute(void* out, CUpointer_attribute attribute, CUdeviceptr address) {
   SIM_ENTER(cuPointerGetAttribute, kInit);

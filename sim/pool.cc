@@ -7,7 +7,7 @@
 #include "capture.h"
 #include "report.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 void AddReserved(CUmemoryPool pool, uint64_t bytes) {
@@ -176,4 +176,4 @@ CUresult FreeInStream(CUdeviceptr address, CUstream stream) {
   return CUDA_SUCCESS;
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -12,10 +12,10 @@
 #include "va_table.h"
 
 struct CUmemPoolHandle_st {
-  headroom::sim::Place place;
+  gpuroom::sim::Place place;
   int device = 0;  // whose rights its memory has from the start
   bool is_default = false;
-  headroom::sim::AccessSet access;
+  gpuroom::sim::AccessSet access;
   uint64_t threshold = 0;
   uint64_t reserved = 0, reserved_high = 0;
   uint64_t used = 0, used_high = 0;
@@ -24,7 +24,7 @@ struct CUmemPoolHandle_st {
   std::map<CUdeviceptr, uint64_t> pending;  // frees under way, with their stream's id
 };
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 CUmemoryPool NewPool(Place place, int device);
 CUmemoryPool DefaultPool(int device);
@@ -39,4 +39,4 @@ CUresult AllocateFromPool(Lock& lock, CUmemoryPool pool, CUstream stream, uint64
 void ReleaseToPool(Region* region);
 CUresult FreeInStream(CUdeviceptr address, CUstream stream);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -4,7 +4,7 @@
 #include "pool.h"
 #include "report.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 bool IsDevice(const State& state, int device) {
@@ -65,9 +65,9 @@ CUresult SetCounter(CUmemoryPool pool, CUmemPool_attribute attribute, uint64_t v
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 SIM_API cuMemAllocAsync(CUdeviceptr* out, size_t bytes, CUstream stream) {
   SIM_ENTER(cuMemAllocAsync, kContext);

@@ -4,7 +4,7 @@
 
 #include "entry.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 struct Entry {
@@ -64,13 +64,13 @@ CUresult Lookup(const char* name, void** out, int version, cuuint64_t flags,
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
 SIM_API cuGetProcAddress(const char* name, void** out, int version, cuuint64_t flags) {
-  return headroom::sim::Lookup(name, out, version, flags, nullptr, false);
+  return gpuroom::sim::Lookup(name, out, version, flags, nullptr, false);
 }
 
 SIM_API cuGetProcAddress_v2(const char* name, void** out, int version, cuuint64_t flags,
                             CUdriverProcAddressQueryResult* status) {
-  return headroom::sim::Lookup(name, out, version, flags, status, true);
+  return gpuroom::sim::Lookup(name, out, version, flags, status, true);
 }

@@ -4,7 +4,7 @@
 
 #include <charconv>
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 struct Named {
@@ -142,7 +142,7 @@ bool ParseProfile(std::string_view text, Profile* out, std::string* error) {
     const size_t comma = text.find(',');
     const std::string_view part = text.substr(0, comma);
     if (first ? !ParseHead(part, out) : !ParseOption(part, out)) {
-      *error = "HEADROOM_SIM: '" + std::string(part) +
+      *error = "GPUROOM_SIM: '" + std::string(part) +
                "' is not understood; write a name (h200, gh200, gh200-egm, gb200, gb10, rtx4090, 8xh200) or "
                "[Nx]SIZE[,host=SIZE][,nodes=N][,coherent][,peer=nvlink|pcie|none][,driver=N][,name=...]";
       return false;
@@ -153,4 +153,4 @@ bool ParseProfile(std::string_view text, Profile* out, std::string* error) {
   return true;
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

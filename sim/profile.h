@@ -1,5 +1,5 @@
 // The machine that is simulated: GPUs, host nodes, links and driver version.
-// Parsed once from HEADROOM_SIM; immutable afterwards. A profile is a name
+// Parsed once from GPUROOM_SIM; immutable afterwards. A profile is a name
 // (h200, gh200-egm, ...) or a specification such as "2x80GiB,host=256GiB".
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 inline constexpr uint64_t kKiB = uint64_t{1} << 10;
 inline constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -41,4 +41,4 @@ struct Profile {
 // On a malformed profile: false and one sentence in *error.
 bool ParseProfile(std::string_view text, Profile* out, std::string* error);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

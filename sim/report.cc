@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "error_names.h"
-#include "headroom_sim.h"
+#include "gpuroom_sim.h"
 #include "state.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 constexpr size_t kKeptLines = 100;
@@ -65,7 +65,7 @@ std::vector<std::string> Leaks(State& state) {
   return lines;
 }
 
-// At the library's end; with HEADROOM_SIM_STRICT=1 it fails the process.
+// At the library's end; with GPUROOM_SIM_STRICT=1 it fails the process.
 struct ExitReport {
   ~ExitReport() {
     State& state = GetState();
@@ -74,7 +74,7 @@ struct ExitReport {
     const std::vector<std::string> leaks = Leaks(state);
     const Misuses& misuses = GetMisuses();
     if (leaks.empty() && misuses.count == 0) return;
-    std::fprintf(stderr, "headroom sim: %d misuses, %zu leaks\n", misuses.count, leaks.size());
+    std::fprintf(stderr, "gpuroom sim: %d misuses, %zu leaks\n", misuses.count, leaks.size());
     for (const std::string& line : misuses.lines) std::fprintf(stderr, "  misuse: %s\n", line.c_str());
     for (const std::string& line : leaks) std::fprintf(stderr, "  leak: %s\n", line.c_str());
     std::fflush(nullptr);
@@ -92,7 +92,7 @@ void NoteMisuse(std::string text) {
 }
 
 void CrashAsDriver(const char* why) {
-  std::fprintf(stderr, "headroom sim: %s; a real driver faults here\n", why);
+  std::fprintf(stderr, "gpuroom sim: %s; a real driver faults here\n", why);
   std::signal(SIGSEGV, SIG_DFL);
   std::raise(SIGSEGV);
   std::abort();
@@ -103,12 +103,12 @@ const char* ResultNameOr(CUresult result) {
   return name != nullptr ? name : "an unknown result";
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 #define SIM_CONTROL extern "C" __attribute__((visibility("default")))
 
-SIM_CONTROL int headroom_sim_leaks(char* text, size_t size) {
+SIM_CONTROL int gpuroom_sim_leaks(char* text, size_t size) {
   auto& state = sim::GetState();
   const sim::Lock lock(state.mutex);
   const std::vector<std::string> leaks = sim::Leaks(state);
@@ -116,19 +116,19 @@ SIM_CONTROL int headroom_sim_leaks(char* text, size_t size) {
   return static_cast<int>(leaks.size());
 }
 
-SIM_CONTROL uint64_t headroom_sim_used(int device) {
+SIM_CONTROL uint64_t gpuroom_sim_used(int device) {
   auto& state = sim::GetState();
   const sim::Lock lock(state.mutex);
   return state.Used(sim::Place{device});
 }
 
-SIM_CONTROL int headroom_sim_strict_errors(char* text, size_t size) {
+SIM_CONTROL int gpuroom_sim_strict_errors(char* text, size_t size) {
   const sim::Lock lock(sim::GetState().mutex);
   sim::CopyText(sim::GetMisuses().lines, text, size);
   return sim::GetMisuses().count;
 }
 
-SIM_CONTROL void headroom_sim_clear_strict_errors() {
+SIM_CONTROL void gpuroom_sim_clear_strict_errors() {
   const sim::Lock lock(sim::GetState().mutex);
   sim::GetMisuses() = {};
 }

@@ -1,5 +1,5 @@
 // Strictness: misuse that was seen, leaks that are left, and the report at exit
-// (HEADROOM_SIM_STRICT=1), which ends the process with status 86 where there
+// (GPUROOM_SIM_STRICT=1), which ends the process with status 86 where there
 // was either. Under the State's lock.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 #include <string>
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 inline constexpr int kStrictExitCode = 86;
 
@@ -17,4 +17,4 @@ void NoteMisuse(std::string text);
 [[noreturn]] void CrashAsDriver(const char* why);
 const char* ResultNameOr(CUresult result);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -7,7 +7,7 @@
 #include "inject.h"
 #include "report.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 uint64_t EnvNumber(const char* name, uint64_t otherwise) {
@@ -18,17 +18,17 @@ uint64_t EnvNumber(const char* name, uint64_t otherwise) {
 }  // namespace
 
 State::State() {
-  const char* text = std::getenv("HEADROOM_SIM");
+  const char* text = std::getenv("GPUROOM_SIM");
   if (!ParseProfile(text != nullptr && *text != 0 ? text : "h200", &profile, &profile_error)) {
     profile.devices = 0;
   }
-  const char* strict_text = std::getenv("HEADROOM_SIM_STRICT");
+  const char* strict_text = std::getenv("GPUROOM_SIM_STRICT");
   strict = strict_text != nullptr && *strict_text == '1';
-  random.seed(EnvNumber("HEADROOM_SIM_SEED", 1));
+  random.seed(EnvNumber("GPUROOM_SIM_SEED", 1));
   devices.resize(static_cast<size_t>(profile.devices));
   device_used_.resize(devices.size());
   node_used_.resize(static_cast<size_t>(profile.nodes));
-  SetFailureRules(std::getenv("HEADROOM_SIM_FAIL"));
+  SetFailureRules(std::getenv("GPUROOM_SIM_FAIL"));
 }
 
 bool State::Charge(Place place, uint64_t bytes) {
@@ -76,4 +76,4 @@ ThreadState& GetThread() {
   return thread;
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -22,7 +22,7 @@
 #include "profile.h"
 #include "va_table.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 using Lock = std::unique_lock<std::mutex>;
 
@@ -97,7 +97,7 @@ struct ThreadState {
 };
 ThreadState& GetThread();
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
 // What the driver's opaque context handle points to.
 struct CUstream_st;

@@ -7,7 +7,7 @@
 #include "capture.h"
 #include "report.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 // Streams with work, and the executor's own thread.
@@ -19,7 +19,7 @@ struct Executor {
   Clock::time_point last_submit{};
   std::chrono::microseconds idle{1000};
   Executor() {
-    if (const char* text = std::getenv("HEADROOM_SIM_IDLE_US")) {
+    if (const char* text = std::getenv("GPUROOM_SIM_IDLE_US")) {
       idle = std::chrono::microseconds(std::strtoul(text, nullptr, 10));
     }
   }
@@ -273,4 +273,4 @@ void AbandonWork(CUcontext context) {
   GetState().progress.notify_all();
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -19,7 +19,7 @@
 
 #include "state.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 using Clock = std::chrono::steady_clock;
 
@@ -43,7 +43,7 @@ struct Operation {
 
 struct Capture;
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
 struct CUstream_st {
   CUcontext context = nullptr;
@@ -52,10 +52,10 @@ struct CUstream_st {
   bool legacy = false;
   bool per_thread = false;
   uint64_t id = 0;
-  std::deque<headroom::sim::Operation> queue;
+  std::deque<gpuroom::sim::Operation> queue;
   bool busy = false;       // its head runs without the lock
   bool destroyed = false;  // freed once the queue is empty
-  headroom::sim::Capture* capture = nullptr;
+  gpuroom::sim::Capture* capture = nullptr;
   std::vector<CUgraphNode> capture_tail;
   bool blocking() const { return (flags & CU_STREAM_NON_BLOCKING) == 0; }
 };
@@ -63,12 +63,12 @@ struct CUstream_st {
 struct CUevent_st {
   CUcontext context = nullptr;
   unsigned flags = 0;
-  headroom::sim::MarkPtr mark;  // null: never recorded
-  uint64_t capture_id = 0;      // the last record was in this capture; 0: in none
+  gpuroom::sim::MarkPtr mark;  // null: never recorded
+  uint64_t capture_id = 0;     // the last record was in this capture; 0: in none
   std::vector<CUgraphNode> capture_tail;
 };
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 // Makes `*stream` the object a handle means: 0 and the special handles become
 // the current context's default streams. Needs a current context for those.
@@ -93,4 +93,4 @@ bool StepOne(Lock& lock);
 // Drops all queued work, as a context's end or a sticky error does.
 void AbandonWork(CUcontext context);
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

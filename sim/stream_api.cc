@@ -4,7 +4,7 @@
 #include "pool.h"
 #include "stream.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 CUresult Create(Guard& guard, CUstream* out, unsigned flags, int priority) {
@@ -51,9 +51,9 @@ CUresult GetCaptureInfo(CUstream handle, const CaptureInfo& info) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
+namespace sim = gpuroom::sim;
 
 #define SIM_RESOLVE(handle)                                      \
   CUstream stream = nullptr;                                     \

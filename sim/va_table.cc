@@ -4,7 +4,7 @@
 
 #include "profile.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 void* MapNone(CUdeviceptr at, uint64_t bytes, int extra) {
@@ -74,4 +74,4 @@ Reservation* VaTable::FindReservation(CUdeviceptr start, uint64_t bytes) {
   return start + bytes <= found.start + found.bytes && start + bytes >= start ? &found : nullptr;
 }
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

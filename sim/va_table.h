@@ -14,7 +14,7 @@
 
 #include "physical.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 inline constexpr int kMaxDevices = 16;
 
@@ -83,4 +83,4 @@ class VaTable {
   std::map<CUdeviceptr, Reservation> reservations_;
 };
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -6,7 +6,7 @@
 
 #include "entry.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 template <typename F>
 struct Arguments;
@@ -17,9 +17,9 @@ struct Arguments<CUresult (*)(A...)> {
 template <typename F, size_t I>
 using Arg = std::tuple_element_t<I, typename Arguments<F>::Tuple>;
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-#define SIM_P(f, i) headroom::sim::Arg<decltype(&f), i> a##i
+#define SIM_P(f, i) gpuroom::sim::Arg<decltype(&f), i> a##i
 #define SIM_PARAMS_1(f) SIM_P(f, 0)
 #define SIM_PARAMS_2(f) SIM_PARAMS_1(f), SIM_P(f, 1)
 #define SIM_PARAMS_3(f) SIM_PARAMS_2(f), SIM_P(f, 2)
@@ -46,7 +46,7 @@ using Arg = std::tuple_element_t<I, typename Arguments<F>::Tuple>;
 #define SIM_FUNCTION(name, symbol, version)
 #define SIM_STREAM_FUNCTION(name, symbol, version, suffix, thread_version, arity) \
   SIM_API symbol##suffix(SIM_PARAMS_##arity(symbol)) {                            \
-    const headroom::sim::PerThreadScope scope;                                    \
+    const gpuroom::sim::PerThreadScope scope;                                     \
     return symbol(SIM_ARGS_##arity);                                              \
   }
 #include "entry_points.def"

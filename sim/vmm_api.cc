@@ -7,7 +7,7 @@
 #include "entry.h"
 #include "report.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 constexpr uint64_t kFirstHandle = 0x7000'0000'0000;
@@ -138,10 +138,10 @@ void DescribeChunk(const Chunk& chunk, CUmemAllocationProp* prop) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim
 
-namespace sim = headroom::sim;
-namespace behaviour = headroom::sim::behaviour;
+namespace sim = gpuroom::sim;
+namespace behaviour = gpuroom::sim::behaviour;
 
 SIM_API cuMemGetAllocationGranularity(size_t* granularity, const CUmemAllocationProp* prop,
                                       CUmemAllocationGranularity_flags option) {

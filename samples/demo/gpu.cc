@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-namespace headroom::samples {
+namespace gpuroom::samples {
 namespace {
 
 constexpr unsigned kThreads = 256;
@@ -48,7 +48,7 @@ bool Gpu::Load() {
   return true;
 }
 
-bool Gpu::simulated() const { return dlsym(library_, "headroom_sim_call_count") != nullptr; }
+bool Gpu::simulated() const { return dlsym(library_, "gpuroom_sim_call_count") != nullptr; }
 
 CUresult Gpu::Open() {
   SAMPLE_TRY(Check(calls_.Init(0), "cuInit"));
@@ -82,9 +82,9 @@ CUresult Gpu::Open() {
 
 CUresult Gpu::LoadKernels() {
   SAMPLE_TRY(Check(calls_.ModuleLoadData(&module_, KernelsPtx()), "cuModuleLoadData"));
-  SAMPLE_TRY(Check(calls_.ModuleGetFunction(&fill_, module_, "headroom_fill"), "cuModuleGetFunction"));
-  SAMPLE_TRY(Check(calls_.ModuleGetFunction(&sum_, module_, "headroom_sum"), "cuModuleGetFunction"));
-  return Check(calls_.ModuleGetFunction(&verify_, module_, "headroom_verify"), "cuModuleGetFunction");
+  SAMPLE_TRY(Check(calls_.ModuleGetFunction(&fill_, module_, "gpuroom_fill"), "cuModuleGetFunction"));
+  SAMPLE_TRY(Check(calls_.ModuleGetFunction(&sum_, module_, "gpuroom_sum"), "cuModuleGetFunction"));
+  return Check(calls_.ModuleGetFunction(&verify_, module_, "gpuroom_verify"), "cuModuleGetFunction");
 }
 
 CUresult Gpu::Allocate(uint64_t bytes, CUdeviceptr* buffer) {
@@ -109,14 +109,14 @@ CUresult Gpu::GetCell(uint64_t* value) {
 
 CUresult Gpu::Fill(CUdeviceptr buffer, uint64_t words, uint64_t seed) {
   void* arguments[] = {&buffer, &words, &seed};
-  SAMPLE_TRY(Launch(fill_, arguments, "launch of headroom_fill"));
-  return Check(calls_.StreamSynchronize(stream_), "headroom_fill");
+  SAMPLE_TRY(Launch(fill_, arguments, "launch of gpuroom_fill"));
+  return Check(calls_.StreamSynchronize(stream_), "gpuroom_fill");
 }
 
 CUresult Gpu::CountWrong(CUdeviceptr buffer, uint64_t words, uint64_t seed, uint64_t* wrong) {
   SAMPLE_TRY(SetCell(0));
   void* arguments[] = {&buffer, &words, &seed, &cell_};
-  SAMPLE_TRY(Launch(verify_, arguments, "launch of headroom_verify"));
+  SAMPLE_TRY(Launch(verify_, arguments, "launch of gpuroom_verify"));
   return GetCell(wrong);
 }
 
@@ -124,7 +124,7 @@ CUresult Gpu::Sum(CUdeviceptr buffer, uint64_t words, uint64_t* sum, double* sec
   SAMPLE_TRY(SetCell(0));
   void* arguments[] = {&buffer, &words, &cell_};
   SAMPLE_TRY(Check(calls_.EventRecord(start_, stream_), "cuEventRecord"));
-  SAMPLE_TRY(Launch(sum_, arguments, "launch of headroom_sum"));
+  SAMPLE_TRY(Launch(sum_, arguments, "launch of gpuroom_sum"));
   SAMPLE_TRY(Check(calls_.EventRecord(stop_, stream_), "cuEventRecord"));
   SAMPLE_TRY(GetCell(sum));
   float milliseconds = 0;
@@ -137,4 +137,4 @@ CUresult Gpu::Read(CUdeviceptr source, uint64_t* words, uint64_t count) {
   return Check(calls_.MemcpyDtoH(words, source, count * sizeof(uint64_t)), "cuMemcpyDtoH");
 }
 
-}  // namespace headroom::samples
+}  // namespace gpuroom::samples

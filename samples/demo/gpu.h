@@ -1,5 +1,5 @@
 // The sample's GPU: an ordinary use of the CUDA driver API through dlopen, with
-// the kernels of samples/kernels. Knows nothing of headroom.
+// the kernels of samples/kernels. Knows nothing of gpuroom.
 //
 // One thread. Every call returns CUDA_SUCCESS or the driver's error; `step()`
 // names the call that failed. The destructor gives everything back but buffers,
@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <string>
 
-namespace headroom::samples {
+namespace gpuroom::samples {
 
 class Gpu {
  public:
@@ -38,7 +38,7 @@ class Gpu {
   uint64_t total() const { return total_; }
   uint64_t free() const { return free_; }
   const char* step() const { return step_; }
-  // The driver is headroom's simulated one: speeds are then no GPU's.
+  // The driver is gpuroom's simulated one: speeds are then no GPU's.
   bool simulated() const;
 
  private:
@@ -71,4 +71,4 @@ class Gpu {
   CUdeviceptr cell_ = 0;  // one word that kernels add to
 };
 
-}  // namespace headroom::samples
+}  // namespace gpuroom::samples

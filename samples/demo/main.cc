@@ -1,7 +1,7 @@
-// headroom-demo: an ordinary CUDA driver-API program that fills as much device
+// gpuroom-demo: an ordinary CUDA driver-API program that fills as much device
 // memory as it is told to, verifies every word, and times reading it. It links
-// nothing of headroom and runs without it; under `headroom run` it looks up
-// headroom_describe to say where each buffer lies.
+// nothing of gpuroom and runs without it; under `gpuroom run` it looks up
+// gpuroom_describe to say where each buffer lies.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -12,10 +12,10 @@
 #include <cstring>
 
 #include "gpu.h"
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 #include "report.h"
 
-namespace headroom::samples {
+namespace gpuroom::samples {
 namespace {
 
 constexpr uint64_t kGranule = uint64_t{2} << 20;
@@ -127,8 +127,8 @@ class Demo {
 
   static void Place(BufferResult* result) {
     static const auto describe =
-        reinterpret_cast<decltype(&headroom_describe)>(dlsym(RTLD_DEFAULT, "headroom_describe"));
-    headroom_placement placement = {};
+        reinterpret_cast<decltype(&gpuroom_describe)>(dlsym(RTLD_DEFAULT, "gpuroom_describe"));
+    gpuroom_placement placement = {};
     result->hbm_bytes = result->bytes;
     if (describe == nullptr || describe(result->address, &placement) != 0) return;
     result->hbm_bytes = placement.device_bytes;
@@ -154,12 +154,12 @@ class Demo {
 int Fail(const Gpu& gpu, CUresult status, uint64_t allocated) {
   if (status == CUDA_ERROR_OUT_OF_MEMORY) {
     std::fprintf(stderr,
-                 "headroom-demo: device memory ran out after %" PRIu64
+                 "gpuroom-demo: device memory ran out after %" PRIu64
                  " MiB; ask for less with --bytes, or run it under "
-                 "'headroom run'\n",
+                 "'gpuroom run'\n",
                  allocated >> 20);
   } else {
-    std::fprintf(stderr, "headroom-demo: %s failed with CUDA error %d; 'headroom doctor' may tell why\n",
+    std::fprintf(stderr, "gpuroom-demo: %s failed with CUDA error %d; 'gpuroom doctor' may tell why\n",
                  gpu.step(), static_cast<int>(status));
   }
   return 1;
@@ -169,7 +169,7 @@ int RunAll(const Options& options) {
   Gpu gpu;
   if (!gpu.Load()) {
     std::fprintf(stderr,
-                 "headroom-demo: no %s on this machine; install the NVIDIA driver, or use 'headroom demo'\n",
+                 "gpuroom-demo: no %s on this machine; install the NVIDIA driver, or use 'gpuroom demo'\n",
                  gpu.step());
     return 3;
   }
@@ -180,7 +180,7 @@ int RunAll(const Options& options) {
   DemoResult result;
   result.gpu = gpu.name();
   result.simulated = gpu.simulated();
-  result.under_headroom = dlsym(RTLD_DEFAULT, "headroom_describe") != nullptr;
+  result.under_gpuroom = dlsym(RTLD_DEFAULT, "gpuroom_describe") != nullptr;
   result.total_bytes = gpu.total();
   Demo demo(gpu, std::max(bytes / kGranule, kSmallestBuffer / kGranule) * kGranule);
   const CUresult status = demo.Run(&result);
@@ -191,13 +191,13 @@ int RunAll(const Options& options) {
 }
 
 }  // namespace
-}  // namespace headroom::samples
+}  // namespace gpuroom::samples
 
 int main(int argc, char** argv) {
-  using namespace headroom::samples;
+  using namespace gpuroom::samples;
   Options options;
   if (!ParseOptions(argc, argv, &options)) {
-    std::fprintf(stderr, "usage: headroom-demo [--bytes N] [--json]\n");
+    std::fprintf(stderr, "usage: gpuroom-demo [--bytes N] [--json]\n");
     return 2;
   }
   // One Ctrl-C gives the memory back and ends; a second ends at once.
@@ -211,7 +211,7 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const int status = RunAll(options);
   if (g_interrupted) {
-    std::fprintf(stderr, "headroom-demo: interrupted; all memory was given back\n");
+    std::fprintf(stderr, "gpuroom-demo: interrupted; all memory was given back\n");
     std::signal(SIGINT, SIG_DFL);
     std::raise(SIGINT);  // so that the shell sees a program that Ctrl-C ended
   }

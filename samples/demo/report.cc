@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-namespace headroom::samples {
+namespace gpuroom::samples {
 namespace {
 
 constexpr double kMiB = 1048576.0;
@@ -56,7 +56,7 @@ void PrintTable(const DemoResult& result) {
                 static_cast<double>(group.bytes) / kMiB, static_cast<double>(group.hbm_bytes) / kMiB,
                 static_cast<double>(group.host_bytes) / kMiB, group.GigabytesPerSecond());
   }
-  if (!result.under_headroom) std::printf("(without headroom: what the driver gave is taken for HBM)\n");
+  if (!result.under_gpuroom) std::printf("(without gpuroom: what the driver gave is taken for HBM)\n");
   if (result.simulated) std::printf("(simulated driver: these speeds are this machine's, not a GPU's)\n");
   const uint64_t wrong = result.WrongWords();
   if (wrong == 0) {
@@ -68,9 +68,9 @@ void PrintTable(const DemoResult& result) {
 
 void PrintJson(const DemoResult& result) {
   using Json = nlohmann::ordered_json;
-  Json out = {{"ok", result.WrongWords() == 0},          {"simulated", result.simulated},
-              {"under_headroom", result.under_headroom}, {"gpu", result.gpu},
-              {"device_bytes", result.total_bytes},      {"wrong_words", result.WrongWords()}};
+  Json out = {{"ok", result.WrongWords() == 0},        {"simulated", result.simulated},
+              {"under_gpuroom", result.under_gpuroom}, {"gpu", result.gpu},
+              {"device_bytes", result.total_bytes},    {"wrong_words", result.WrongWords()}};
   out["groups"] = Json::array();
   for (const Group& group : MakeGroups(result)) {
     if (group.count == 0) continue;
@@ -93,4 +93,4 @@ void PrintJson(const DemoResult& result) {
   std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
 }
 
-}  // namespace headroom::samples
+}  // namespace gpuroom::samples

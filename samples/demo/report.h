@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace headroom::samples {
+namespace gpuroom::samples {
 
 struct BufferResult {
   uint64_t address = 0;
@@ -20,7 +20,7 @@ struct BufferResult {
 struct DemoResult {
   std::string gpu;
   bool simulated = false;
-  bool under_headroom = false;
+  bool under_gpuroom = false;
   uint64_t total_bytes = 0;  // device memory as the program sees it
   std::vector<BufferResult> buffers;
 
@@ -30,4 +30,4 @@ struct DemoResult {
 void PrintTable(const DemoResult& result);
 void PrintJson(const DemoResult& result);
 
-}  // namespace headroom::samples
+}  // namespace gpuroom::samples

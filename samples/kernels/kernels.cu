@@ -1,4 +1,4 @@
-// The kernels that headroom's demo, tests and benchmarks launch. kernels.ptx is
+// The kernels that gpuroom's demo, tests and benchmarks launch. kernels.ptx is
 // generated from this file by regenerate.sh and committed, so that a build needs
 // no nvcc; the simulated driver has the same kernels built in.
 //
@@ -65,7 +65,7 @@ __device__ void ForEachWord(const uint64_t* p, uint64_t words, Visit visit) {
 }  // namespace
 
 // p[i] = Mix(seed + i)
-extern "C" __global__ void headroom_fill(uint64_t* p, uint64_t words, uint64_t seed) {
+extern "C" __global__ void gpuroom_fill(uint64_t* p, uint64_t words, uint64_t seed) {
   const uint64_t head = words > 0 && reinterpret_cast<uintptr_t>(p) % 16 != 0 ? 1 : 0;
   ulonglong2* vectors = reinterpret_cast<ulonglong2*>(p + head);
   const uint64_t count = (words - head) / 2;
@@ -80,7 +80,7 @@ extern "C" __global__ void headroom_fill(uint64_t* p, uint64_t words, uint64_t s
 }
 
 // p[i] = value: nothing but stores, so that it runs at the speed of the memory
-extern "C" __global__ void headroom_store(uint64_t* p, uint64_t words, uint64_t value) {
+extern "C" __global__ void gpuroom_store(uint64_t* p, uint64_t words, uint64_t value) {
   const uint64_t head = words > 0 && reinterpret_cast<uintptr_t>(p) % 16 != 0 ? 1 : 0;
   ulonglong2* vectors = reinterpret_cast<ulonglong2*>(p + head);
   const uint64_t count = (words - head) / 2;
@@ -93,21 +93,21 @@ extern "C" __global__ void headroom_store(uint64_t* p, uint64_t words, uint64_t 
 }
 
 // *out += sum of the words
-extern "C" __global__ void headroom_sum(const uint64_t* p, uint64_t words, uint64_t* out) {
+extern "C" __global__ void gpuroom_sum(const uint64_t* p, uint64_t words, uint64_t* out) {
   uint64_t sum = 0;
   ForEachWord(p, words, [&](uint64_t word, uint64_t) { sum += word; });
   AddToTotal(sum, out);
 }
 
-// *bad += how many words differ from what headroom_fill wrote
-extern "C" __global__ void headroom_verify(const uint64_t* p, uint64_t words, uint64_t seed, uint64_t* bad) {
+// *bad += how many words differ from what gpuroom_fill wrote
+extern "C" __global__ void gpuroom_verify(const uint64_t* p, uint64_t words, uint64_t seed, uint64_t* bad) {
   uint64_t wrong = 0;
   ForEachWord(p, words, [&](uint64_t word, uint64_t index) { wrong += word != Mix(seed + index) ? 1 : 0; });
   AddToTotal(wrong, bad);
 }
 
 // Keeps every launched thread busy for that long.
-extern "C" __global__ void headroom_spin(uint64_t nanoseconds) {
+extern "C" __global__ void gpuroom_spin(uint64_t nanoseconds) {
   uint64_t start;
   uint64_t now;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(start));

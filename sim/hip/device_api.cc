@@ -3,7 +3,7 @@
 
 #include "state.h"
 
-namespace sim = headroom::hip_sim;
+namespace sim = gpuroom::hip_sim;
 
 HIP_SIM_API const char* hipGetErrorString(hipError_t error) {
   switch (error) {

@@ -4,10 +4,10 @@
 #include <cstring>
 #include <sstream>
 
-#include "headroom_hip_sim.h"
+#include "gpuroom_hip_sim.h"
 #include "state.h"
 
-namespace headroom::hip_sim {
+namespace gpuroom::hip_sim {
 namespace {
 
 struct Rule {
@@ -49,7 +49,7 @@ void SetRules(const char* spec) {
       counts.rules.push_back(std::move(rule));
     } else {
       std::fprintf(stderr,
-                   "headroom hip sim: failure rule '%s' is not understood; write NAME:N or NAME:N:RESULT\n",
+                   "gpuroom hip sim: failure rule '%s' is not understood; write NAME:N or NAME:N:RESULT\n",
                    text.c_str());
     }
   }
@@ -59,7 +59,7 @@ void SetRules(const char* spec) {
 
 hipError_t Enter(const char* name) {
   Counts& counts = GetCounts();
-  if (!counts.read) SetRules(std::getenv("HEADROOM_SIM_FAIL"));
+  if (!counts.read) SetRules(std::getenv("GPUROOM_SIM_FAIL"));
   ++counts.calls[name];
   hipError_t result = hipSuccess;
   for (Rule& rule : counts.rules) {
@@ -70,11 +70,11 @@ hipError_t Enter(const char* name) {
   return result;
 }
 
-}  // namespace headroom::hip_sim
+}  // namespace gpuroom::hip_sim
 
-namespace sim = headroom::hip_sim;
+namespace sim = gpuroom::hip_sim;
 
-HIP_SIM_API uint64_t headroom_hip_sim_call_count(const char* name) {
+HIP_SIM_API uint64_t gpuroom_hip_sim_call_count(const char* name) {
   const std::lock_guard<std::mutex> lock(sim::GetState().mutex);
   uint64_t total = 0;
   for (const auto& [called, count] : sim::GetCounts().calls) {
@@ -83,7 +83,7 @@ HIP_SIM_API uint64_t headroom_hip_sim_call_count(const char* name) {
   return total;
 }
 
-HIP_SIM_API void headroom_hip_sim_fail(const char* spec) {
+HIP_SIM_API void gpuroom_hip_sim_fail(const char* spec) {
   const std::lock_guard<std::mutex> lock(sim::GetState().mutex);
   sim::SetRules(spec);
 }

@@ -6,7 +6,7 @@
 
 #include "state.h"
 
-namespace sim = headroom::hip_sim;
+namespace sim = gpuroom::hip_sim;
 
 namespace {
 
@@ -100,7 +100,7 @@ HIP_SIM_API hipError_t hipMemCreate(hipHandle* out, size_t bytes, const hipMemAl
   if (bytes == 0 || !Aligned(bytes)) return sim::Misuse("hipMemCreate of no multiple of the granularity");
   uint64_t& used = state.used[prop->location.id];
   if (bytes > state.capacity - used) return hipErrorOutOfMemory;
-  const int fd = memfd_create("headroom-hip-sim", MFD_CLOEXEC);
+  const int fd = memfd_create("gpuroom-hip-sim", MFD_CLOEXEC);
   if (fd < 0 || ftruncate(fd, static_cast<off_t>(bytes)) != 0) {
     if (fd >= 0) close(fd);
     return hipErrorOutOfMemory;

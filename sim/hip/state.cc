@@ -4,9 +4,9 @@
 
 #include <cstdio>
 
-#include "headroom_hip_sim.h"
+#include "gpuroom_hip_sim.h"
 
-namespace headroom::hip_sim {
+namespace gpuroom::hip_sim {
 namespace {
 
 int CopyLines(const std::vector<std::string>& lines, char* text, size_t size) {
@@ -58,11 +58,11 @@ Mapping* FindMapping(uint64_t address, uint64_t* start) {
   return &next->second;
 }
 
-}  // namespace headroom::hip_sim
+}  // namespace gpuroom::hip_sim
 
-namespace sim = headroom::hip_sim;
+namespace sim = gpuroom::hip_sim;
 
-HIP_SIM_API int headroom_hip_sim_leaks(char* text, size_t size) {
+HIP_SIM_API int gpuroom_hip_sim_leaks(char* text, size_t size) {
   auto& state = sim::GetState();
   const std::lock_guard<std::mutex> lock(state.mutex);
   std::vector<std::string> lines;
@@ -76,25 +76,25 @@ HIP_SIM_API int headroom_hip_sim_leaks(char* text, size_t size) {
   return sim::CopyLines(lines, text, size);
 }
 
-HIP_SIM_API uint64_t headroom_hip_sim_used(int device) {
+HIP_SIM_API uint64_t gpuroom_hip_sim_used(int device) {
   auto& state = sim::GetState();
   const std::lock_guard<std::mutex> lock(state.mutex);
   return device >= 0 && device < sim::kDevices ? state.used[device] : 0;
 }
 
-HIP_SIM_API void headroom_hip_sim_set_capacity(uint64_t bytes) {
+HIP_SIM_API void gpuroom_hip_sim_set_capacity(uint64_t bytes) {
   auto& state = sim::GetState();
   const std::lock_guard<std::mutex> lock(state.mutex);
   state.capacity = bytes;
 }
 
-HIP_SIM_API void headroom_hip_sim_set_capturing(int on) {
+HIP_SIM_API void gpuroom_hip_sim_set_capturing(int on) {
   auto& state = sim::GetState();
   const std::lock_guard<std::mutex> lock(state.mutex);
   state.capturing = on != 0;
 }
 
-HIP_SIM_API int headroom_hip_sim_strict_errors(char* text, size_t size) {
+HIP_SIM_API int gpuroom_hip_sim_strict_errors(char* text, size_t size) {
   auto& state = sim::GetState();
   const std::lock_guard<std::mutex> lock(state.mutex);
   return sim::CopyLines(state.misuses, text, size);

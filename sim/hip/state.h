@@ -20,7 +20,7 @@ struct SimulatedHandle {
   hipMemAllocationProp prop{};
 };
 
-namespace headroom::hip_sim {
+namespace gpuroom::hip_sim {
 
 inline constexpr uint64_t kGranularity = uint64_t{2} << 20;
 inline constexpr int kDevices = 2;
@@ -56,11 +56,11 @@ Mapping* FindMapping(uint64_t address, uint64_t* start);
 // Counts the call; what a failure rule makes of it, or hipSuccess. Under the lock.
 hipError_t Enter(const char* name);
 
-}  // namespace headroom::hip_sim
+}  // namespace gpuroom::hip_sim
 
 #define HIP_SIM_API extern "C" __attribute__((visibility("default")))
-#define HIP_SIM_ENTER(name)                                      \
-  auto& state = ::headroom::hip_sim::GetState();                 \
-  const std::lock_guard<std::mutex> lock(state.mutex);           \
-  const hipError_t injected = ::headroom::hip_sim::Enter(#name); \
+#define HIP_SIM_ENTER(name)                                     \
+  auto& state = ::gpuroom::hip_sim::GetState();                 \
+  const std::lock_guard<std::mutex> lock(state.mutex);          \
+  const hipError_t injected = ::gpuroom::hip_sim::Enter(#name); \
   if (injected != hipSuccess) return injected

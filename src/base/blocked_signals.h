@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-namespace headroom {
+namespace gpuroom {
 
 class BlockedSignals {
  public:
@@ -22,4 +22,4 @@ class BlockedSignals {
   sigset_t before_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

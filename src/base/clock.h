@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <ctime>
 
-namespace headroom {
+namespace gpuroom {
 
 inline uint64_t ReadClock(clockid_t clock) {
   timespec now{};
@@ -18,4 +18,4 @@ inline uint64_t NowNanoseconds() { return ReadClock(CLOCK_MONOTONIC); }
 // clock takes a system call the exact one costs 300 ns, this one 5.
 inline uint64_t CoarseNanoseconds() { return ReadClock(CLOCK_MONOTONIC_COARSE); }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 
 #include "base/blocked_signals.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 struct Start {
@@ -38,4 +38,4 @@ Status StartDetached(const char* name, std::function<void()> body) {
   return Status();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

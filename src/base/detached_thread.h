@@ -6,9 +6,9 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // `name` has at most 15 characters.
 Status StartDetached(const char* name, std::function<void()> body);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,36 +1,36 @@
-// The environment variables by which `headroom run` speaks to the preloaded
+// The environment variables by which `gpuroom run` speaks to the preloaded
 // shim, in every process below it. Sizes are plain decimal bytes there; the
 // command line's units are resolved before. README lists those meant for users.
 #pragma once
 
-namespace headroom::env {
+namespace gpuroom::env {
 
-inline constexpr char kHbmLimit[] = "HEADROOM_HBM_LIMIT";    // bytes per device; unset: all of it
-inline constexpr char kHostLimit[] = "HEADROOM_HOST_LIMIT";  // bytes for the node's processes together
-inline constexpr char kReserve[] = "HEADROOM_RESERVE";       // HBM bytes kept for small allocations
-inline constexpr char kRangeThreshold[] = "HEADROOM_RANGE_THRESHOLD";  // bytes; below: the driver's own
-inline constexpr char kPolicy[] = "HEADROOM_POLICY";                   // gpu_first, balanced or cpu_first
-inline constexpr char kResidentBelow[] = "HEADROOM_RESIDENT_BELOW";    // bytes; below: belongs in HBM
-inline constexpr char kExpect[] = "HEADROOM_EXPECT";           // bytes that large data will take on a device
-inline constexpr char kPeers[] = "HEADROOM_PEERS";             // none, auto, or ordinals: "1:21474836480,2"
-inline constexpr char kRules[] = "HEADROOM_RULES";             // one line, as range/rules.h reads it
-inline constexpr char kLinkSpeeds[] = "HEADROOM_LINK_SPEEDS";  // bytes/s: "device=...,peer=...,host=..."
-inline constexpr char kHostAhead[] = "HEADROOM_HOST_AHEAD";    // bytes of host chunks created in advance
-inline constexpr char kBackend[] = "HEADROOM_BACKEND";         // tiers or managed
+inline constexpr char kHbmLimit[] = "GPUROOM_HBM_LIMIT";    // bytes per device; unset: all of it
+inline constexpr char kHostLimit[] = "GPUROOM_HOST_LIMIT";  // bytes for the node's processes together
+inline constexpr char kReserve[] = "GPUROOM_RESERVE";       // HBM bytes kept for small allocations
+inline constexpr char kRangeThreshold[] = "GPUROOM_RANGE_THRESHOLD";  // bytes; below: the driver's own
+inline constexpr char kPolicy[] = "GPUROOM_POLICY";                   // gpu_first, balanced or cpu_first
+inline constexpr char kResidentBelow[] = "GPUROOM_RESIDENT_BELOW";    // bytes; below: belongs in HBM
+inline constexpr char kExpect[] = "GPUROOM_EXPECT";           // bytes that large data will take on a device
+inline constexpr char kPeers[] = "GPUROOM_PEERS";             // none, auto, or ordinals: "1:21474836480,2"
+inline constexpr char kRules[] = "GPUROOM_RULES";             // one line, as range/rules.h reads it
+inline constexpr char kLinkSpeeds[] = "GPUROOM_LINK_SPEEDS";  // bytes/s: "device=...,peer=...,host=..."
+inline constexpr char kHostAhead[] = "GPUROOM_HOST_AHEAD";    // bytes of host chunks created in advance
+inline constexpr char kBackend[] = "GPUROOM_BACKEND";         // tiers or managed
 // Of managed memory: bytes under which it is prefetched, the cap in times the HBM, and "1": more than
 // the device has free also without a coherent link.
-inline constexpr char kPrefetchBelow[] = "HEADROOM_PREFETCH_BELOW";
-inline constexpr char kOversubscriptionRatio[] = "HEADROOM_OVERSUBSCRIPTION_RATIO";
-inline constexpr char kAllowOversubscription[] = "HEADROOM_ALLOW_OVERSUBSCRIPTION";
-inline constexpr char kReport[] = "HEADROOM_REPORT";         // "1": print a report at exit
-inline constexpr char kStatsFile[] = "HEADROOM_STATS_FILE";  // one JSON line per process is appended
-inline constexpr char kControl[] = "HEADROOM_CONTROL";  // "1": other processes may ask for sleep and wake
-inline constexpr char kControlDir[] = "HEADROOM_CONTROL_DIR";  // folder of the control sockets
-inline constexpr char kHostKeep[] = "HEADROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse
-inline constexpr char kLedger[] = "HEADROOM_LEDGER";           // path of the node ledger, for tests
-inline constexpr char kSleepDir[] = "HEADROOM_SLEEP_DIR";      // where sleeping to disk writes its files
-inline constexpr char kSim[] = "HEADROOM_SIM";                 // profile of the simulated driver
-inline constexpr char kSimSeed[] = "HEADROOM_SIM_SEED";        // order of late stream work
-inline constexpr char kSimFail[] = "HEADROOM_SIM_FAIL";        // which driver calls fail
+inline constexpr char kPrefetchBelow[] = "GPUROOM_PREFETCH_BELOW";
+inline constexpr char kOversubscriptionRatio[] = "GPUROOM_OVERSUBSCRIPTION_RATIO";
+inline constexpr char kAllowOversubscription[] = "GPUROOM_ALLOW_OVERSUBSCRIPTION";
+inline constexpr char kReport[] = "GPUROOM_REPORT";         // "1": print a report at exit
+inline constexpr char kStatsFile[] = "GPUROOM_STATS_FILE";  // one JSON line per process is appended
+inline constexpr char kControl[] = "GPUROOM_CONTROL";       // "1": other processes may ask for sleep and wake
+inline constexpr char kControlDir[] = "GPUROOM_CONTROL_DIR";  // folder of the control sockets
+inline constexpr char kHostKeep[] = "GPUROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse
+inline constexpr char kLedger[] = "GPUROOM_LEDGER";           // path of the node ledger, for tests
+inline constexpr char kSleepDir[] = "GPUROOM_SLEEP_DIR";      // where sleeping to disk writes its files
+inline constexpr char kSim[] = "GPUROOM_SIM";                 // profile of the simulated driver
+inline constexpr char kSimSeed[] = "GPUROOM_SIM_SEED";        // order of late stream work
+inline constexpr char kSimFail[] = "GPUROOM_SIM_FAIL";        // which driver calls fail
 
-}  // namespace headroom::env
+}  // namespace gpuroom::env

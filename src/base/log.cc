@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kMaxLines = 200;
@@ -19,7 +19,7 @@ std::atomic<int> g_lines{0};
 
 int ReadLevel() {
   static constexpr const char* kNames[] = {"off", "error", "warn", "info", "debug"};
-  const char* text = std::getenv("HEADROOM_LOG");
+  const char* text = std::getenv("GPUROOM_LOG");
   if (text == nullptr) return static_cast<int>(LogLevel::kWarn);
   for (int i = 0; i < 5; ++i) {
     if (std::strcmp(text, kNames[i]) == 0) return i;
@@ -57,7 +57,7 @@ void Log(LogLevel level, const char* format, ...) {
     if (line == kMaxLines) format = "further messages are dropped";
   }
   char text[512];
-  const int prefix = std::snprintf(text, sizeof text, "headroom[%d] ", static_cast<int>(getpid()));
+  const int prefix = std::snprintf(text, sizeof text, "gpuroom[%d] ", static_cast<int>(getpid()));
   va_list args;
   va_start(args, format);
   const int body = std::vsnprintf(text + prefix, sizeof text - static_cast<size_t>(prefix) - 1, format, args);
@@ -74,4 +74,4 @@ void ResetLogForTest() {
   g_lines.store(0);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

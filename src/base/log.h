@@ -1,17 +1,17 @@
 // Logging that is safe inside an allocator and a preloaded library: one line is
 // formatted in a stack buffer and written with write(2) to standard error. It
-// never allocates, takes no lock, and keeps errno. HEADROOM_LOG chooses the
+// never allocates, takes no lock, and keeps errno. GPUROOM_LOG chooses the
 // level: off, error, warn (default), info, debug.
 #pragma once
 
-namespace headroom {
+namespace gpuroom {
 
 enum class LogLevel : int { kOff = 0, kError, kWarn, kInfo, kDebug };
 
 // Cheap: one relaxed load once the level is known.
 bool LogEnabled(LogLevel level);
 
-// printf-style; the line gets the prefix "headroom[PID] " and a newline, and is
+// printf-style; the line gets the prefix "gpuroom[PID] " and a newline, and is
 // cut at 511 bytes. After 200 lines of a process at kWarn or below in
 // importance, the rest are dropped with one line that says so.
 void Log(LogLevel level, const char* format, ...) __attribute__((format(printf, 2, 3)));
@@ -19,4 +19,4 @@ void Log(LogLevel level, const char* format, ...) __attribute__((format(printf, 
 // For tests: forget the level read from the environment and the line count.
 void ResetLogForTest();
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,34 +5,34 @@
 #include <mutex>
 
 #if defined(__clang__)
-#define HEADROOM_TSA(x) __attribute__((x))
+#define GPUROOM_TSA(x) __attribute__((x))
 #else
-#define HEADROOM_TSA(x)
+#define GPUROOM_TSA(x)
 #endif
-#define HEADROOM_CAPABILITY HEADROOM_TSA(capability("mutex"))
-#define HEADROOM_SCOPED HEADROOM_TSA(scoped_lockable)
-#define HEADROOM_GUARDED_BY(m) HEADROOM_TSA(guarded_by(m))
-#define HEADROOM_REQUIRES(m) HEADROOM_TSA(requires_capability(m))
-#define HEADROOM_EXCLUDES(m) HEADROOM_TSA(locks_excluded(m))
-#define HEADROOM_ACQUIRE(...) HEADROOM_TSA(acquire_capability(__VA_ARGS__))
-#define HEADROOM_RELEASE(...) HEADROOM_TSA(release_capability(__VA_ARGS__))
+#define GPUROOM_CAPABILITY GPUROOM_TSA(capability("mutex"))
+#define GPUROOM_SCOPED GPUROOM_TSA(scoped_lockable)
+#define GPUROOM_GUARDED_BY(m) GPUROOM_TSA(guarded_by(m))
+#define GPUROOM_REQUIRES(m) GPUROOM_TSA(requires_capability(m))
+#define GPUROOM_EXCLUDES(m) GPUROOM_TSA(locks_excluded(m))
+#define GPUROOM_ACQUIRE(...) GPUROOM_TSA(acquire_capability(__VA_ARGS__))
+#define GPUROOM_RELEASE(...) GPUROOM_TSA(release_capability(__VA_ARGS__))
 
-namespace headroom {
+namespace gpuroom {
 
-class HEADROOM_CAPABILITY Mutex {
+class GPUROOM_CAPABILITY Mutex {
  public:
-  void Lock() HEADROOM_ACQUIRE() { mutex_.lock(); }
-  bool TryLock() HEADROOM_TSA(try_acquire_capability(true)) { return mutex_.try_lock(); }
-  void Unlock() HEADROOM_RELEASE() { mutex_.unlock(); }
+  void Lock() GPUROOM_ACQUIRE() { mutex_.lock(); }
+  bool TryLock() GPUROOM_TSA(try_acquire_capability(true)) { return mutex_.try_lock(); }
+  void Unlock() GPUROOM_RELEASE() { mutex_.unlock(); }
 
  private:
   std::mutex mutex_;
 };
 
-class HEADROOM_SCOPED MutexLock {
+class GPUROOM_SCOPED MutexLock {
  public:
-  explicit MutexLock(Mutex& mutex) HEADROOM_ACQUIRE(mutex) : mutex_(mutex) { mutex_.Lock(); }
-  ~MutexLock() HEADROOM_RELEASE() { mutex_.Unlock(); }
+  explicit MutexLock(Mutex& mutex) GPUROOM_ACQUIRE(mutex) : mutex_(mutex) { mutex_.Lock(); }
+  ~MutexLock() GPUROOM_RELEASE() { mutex_.Unlock(); }
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;
 
@@ -40,4 +40,4 @@ class HEADROOM_SCOPED MutexLock {
   Mutex& mutex_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

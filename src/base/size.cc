@@ -5,7 +5,7 @@
 #include <charconv>
 #include <cstdio>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 struct Unit {
@@ -66,4 +66,4 @@ std::string FormatSize(uint64_t bytes) {
   return text;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

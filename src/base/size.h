@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 inline constexpr uint64_t kKiB = uint64_t{1} << 10;
 inline constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -31,4 +31,4 @@ constexpr bool IsMultiple(uint64_t bytes, uint64_t unit) { return bytes % unit =
 constexpr uint64_t RoundUp(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 constexpr uint64_t RoundDown(uint64_t bytes, uint64_t unit) { return bytes / unit * unit; }
 
-}  // namespace headroom
+}  // namespace gpuroom

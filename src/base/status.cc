@@ -1,6 +1,6 @@
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 const char* CodeName(Code code) {
   switch (code) {
@@ -16,4 +16,4 @@ const char* CodeName(Code code) {
   return "unknown";
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

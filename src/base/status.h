@@ -10,7 +10,7 @@
 #include <optional>
 #include <utility>
 
-namespace headroom {
+namespace gpuroom {
 
 enum class Code : uint8_t {
   kOk,
@@ -62,4 +62,4 @@ class [[nodiscard]] Result {
 // The code's name as logs and JSON show it, e.g. "out_of_memory".
 const char* CodeName(Code code);
 
-}  // namespace headroom
+}  // namespace gpuroom

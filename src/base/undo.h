@@ -4,7 +4,7 @@
 
 #include <utility>
 
-namespace headroom {
+namespace gpuroom {
 
 template <typename F>
 class [[nodiscard]] Undo {
@@ -22,4 +22,4 @@ class [[nodiscard]] Undo {
   bool armed_ = true;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

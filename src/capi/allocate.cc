@@ -5,7 +5,7 @@
 #include "runtime/allocate.h"
 #include "runtime/intent.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Whether HBM has room for a range of `bytes`, or can be made to.
@@ -55,7 +55,7 @@ Status FreeHere(Runtime& rt, CUdeviceptr address) {
 template <typename Answer, typename Use>
 Answer On(int device, Use use) {
   const Entry rt(true);
-  if (!rt) return Status(Code::kUnsupported, "no headroom in this process");
+  if (!rt) return Status(Code::kUnsupported, "no gpuroom in this process");
   const OnDevice here(rt->driver, device);
   return here.status().ok() ? use(*rt) : Answer(here.status());
 }
@@ -70,4 +70,4 @@ Status FreeOn(int device, CUdeviceptr address) {
   return On<Status>(device, [&](Runtime& rt) { return FreeHere(rt, address); });
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

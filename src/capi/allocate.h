@@ -1,10 +1,10 @@
-// Memory that a C function gives out, as cuMemAlloc gives it under headroom. Each enters by itself
+// Memory that a C function gives out, as cuMemAlloc gives it under gpuroom. Each enters by itself
 // (runtime.h), so that its caller has not; any context may be current.
 #pragma once
 
 #include "pool/source.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // `bytes`, more than zero, of `device`. kResident: nothing spills for lack of HBM; by policy it lies where
 // it belongs. May be called while streams are captured.
@@ -14,4 +14,4 @@ Result<CUdeviceptr> AllocateOn(int device, uint64_t bytes, SegmentSource::Where 
 // later. An address that is not from AllocateOn gets the driver's own answer.
 Status FreeOn(int device, CUdeviceptr address);
 
-}  // namespace headroom
+}  // namespace gpuroom

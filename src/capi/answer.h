@@ -1,17 +1,17 @@
-// How the C functions answer: a headroom_result, and the sentence that headroom_last_error
+// How the C functions answer: a gpuroom_result, and the sentence that gpuroom_last_error
 // gives this thread.
 #pragma once
 
 #include "base/status.h"
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 
-namespace headroom {
+namespace gpuroom {
 
-inline constexpr char kNotHere[] = "headroom has no part in this process; start it with headroom run";
-inline constexpr char kNothingThere[] = "headroom has placed nothing at that address";
+inline constexpr char kNotHere[] = "gpuroom has no part in this process; start it with gpuroom run";
+inline constexpr char kNothingThere[] = "gpuroom has placed nothing at that address";
 
 // Notes what failed, if anything, and says which kind it was.
-headroom_result Answer(const Status& status);
+gpuroom_result Answer(const Status& status);
 void ClearError();
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,12 +1,12 @@
-// Offers the functions of headroom/sleep.h to other processes, from this one's first use of a GPU on.
+// Offers the functions of gpuroom/sleep.h to other processes, from this one's first use of a GPU on.
 #include "sleep/control.h"
 
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 void NoticeFirstUse() {
-  StartControl({headroom_sleep, headroom_wake, headroom_sleep_states, headroom_last_error});
+  StartControl({gpuroom_sleep, gpuroom_wake, gpuroom_sleep_states, gpuroom_last_error});
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

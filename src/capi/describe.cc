@@ -1,14 +1,14 @@
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 #include "runtime/runtime.h"
 
-using headroom::Entry;
-using headroom::HandleTable;
+using gpuroom::Entry;
+using gpuroom::HandleTable;
 
-extern "C" __attribute__((visibility("default"))) int headroom_describe(uint64_t address,
-                                                                        headroom_placement* out) {
+extern "C" __attribute__((visibility("default"))) int gpuroom_describe(uint64_t address,
+                                                                       gpuroom_placement* out) {
   Entry rt;
   if (!rt || out == nullptr) return -1;
-  headroom::RangeInfo range;
+  gpuroom::RangeInfo range;
   HandleTable::MappingInfo mapping;
   bool imported = false;
   if (rt->FindRange(address, &range, &imported)) {

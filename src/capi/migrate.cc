@@ -6,10 +6,10 @@
 #include "driver/device_context.h"
 #include "runtime/displace.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
-bool IsTier(int tier) { return tier >= HEADROOM_TIER_DEVICE && tier <= HEADROOM_TIER_HOST; }
+bool IsTier(int tier) { return tier >= GPUROOM_TIER_DEVICE && tier <= GPUROOM_TIER_HOST; }
 
 // Whose memory of that tier a device uses: the first that it has.
 bool FindPlace(const DeviceState& device, Tier tier, int* place) {
@@ -21,7 +21,7 @@ bool FindPlace(const DeviceState& device, Tier tier, int* place) {
   return false;
 }
 
-Part MakePart(const headroom_move& move, const Target& target, Tier tier, int place) {
+Part MakePart(const gpuroom_move& move, const Target& target, Tier tier, int place) {
   Part part;
   part.placed = target.placed;
   part.tier = tier;
@@ -42,10 +42,10 @@ class DeviceBatch {
  public:
   DeviceBatch(Runtime& rt, DeviceState& device) : rt_(rt), device_(device) {}
 
-  void Run(headroom_move* moves, size_t count) {
+  void Run(gpuroom_move* moves, size_t count) {
     WithPlacedOf(rt_, device_.tier.device(), [&](const std::vector<Placed*>& all) {
       for (size_t i = 0; i < count; ++i) {
-        if (moves[i].result == HEADROOM_NOT_FOUND) Add(all, &moves[i]);
+        if (moves[i].result == GPUROOM_NOT_FOUND) Add(all, &moves[i]);
       }
       Sort();
       static_cast<void>(MoveParts(rt_, device_, &parts_).ok());  // each part has its own
@@ -54,12 +54,12 @@ class DeviceBatch {
   }
 
  private:
-  void Add(const std::vector<Placed*>& all, headroom_move* move) {
+  void Add(const std::vector<Placed*>& all, gpuroom_move* move) {
     const Target target = FindTarget(all, move->address);
     if (target.placed == nullptr) return;
     const Tier tier = static_cast<Tier>(move->tier);
     int place = 0;
-    move->result = HEADROOM_OK;
+    move->result = GPUROOM_OK;
     if (!target.placed->awake()) {
       move->result = Answer(Status(Code::kBusy, "the memory is asleep; wake it first"));
     } else if (!Movable(*target.placed)) {
@@ -83,7 +83,7 @@ class DeviceBatch {
                                                   : parts_[a].first < parts_[b].first;
     });
     std::vector<Part> parts;
-    std::vector<headroom_move*> owners;
+    std::vector<gpuroom_move*> owners;
     for (const size_t i : order) {
       Part part = parts_[i];
       if (!parts.empty() && parts.back().placed == part.placed)
@@ -96,7 +96,7 @@ class DeviceBatch {
     owners_.swap(owners);
   }
 
-  static void Report(const Part& part, headroom_move* move) {
+  static void Report(const Part& part, gpuroom_move* move) {
     move->moved = part.moved;
     if (!part.status.ok()) move->result = Answer(part.status);
   }
@@ -104,20 +104,20 @@ class DeviceBatch {
   Runtime& rt_;
   DeviceState& device_;
   std::vector<Part> parts_;
-  std::vector<headroom_move*> owners_;
+  std::vector<gpuroom_move*> owners_;
 };
 
 Status Prefetch(Runtime& rt, const ManagedBlock& block, CUdeviceptr address, uint64_t bytes, int tier,
                 CUstream stream) {
-  if (tier != HEADROOM_TIER_DEVICE && tier != HEADROOM_TIER_HOST)
+  if (tier != GPUROOM_TIER_DEVICE && tier != GPUROOM_TIER_HOST)
     return Status(Code::kInvalidArgument, "managed memory can be prefetched to the device and to the host");
   if (rt.driver.MemPrefetchAsync == nullptr) return Status(Code::kUnsupported, "this driver cannot prefetch");
   const CUdeviceptr from = bytes == 0 ? block.va : address;
   const uint64_t count =
       bytes == 0 ? block.bytes : std::min<uint64_t>(bytes, block.va + block.bytes - address);
   CUmemLocation where{};
-  where.type = tier == HEADROOM_TIER_HOST ? CU_MEM_LOCATION_TYPE_HOST : CU_MEM_LOCATION_TYPE_DEVICE;
-  where.id = tier == HEADROOM_TIER_HOST ? 0 : block.device;
+  where.type = tier == GPUROOM_TIER_HOST ? CU_MEM_LOCATION_TYPE_HOST : CU_MEM_LOCATION_TYPE_DEVICE;
+  where.id = tier == GPUROOM_TIER_HOST ? 0 : block.device;
   const auto prefetch = [&] {
     return DriverStatus(rt.driver.MemPrefetchAsync(from, count, where, 0, stream), "cuMemPrefetchAsync");
   };
@@ -127,55 +127,55 @@ Status Prefetch(Runtime& rt, const ManagedBlock& block, CUdeviceptr address, uin
   return here.status().ok() ? prefetch() : here.status();
 }
 
-headroom_result Migrate(Runtime& rt, headroom_move* moves, size_t count) {
+gpuroom_result Migrate(Runtime& rt, gpuroom_move* moves, size_t count) {
   const Standstill standstill(rt);
   if (!standstill.status().ok()) return Answer(standstill.status());
   for (int i = 0; i < Runtime::kMaxDevices; ++i) {
     if (DeviceState* device = rt.ExistingDevice(i)) DeviceBatch(rt, *device).Run(moves, count);
   }
   for (size_t i = 0; i < count; ++i) {
-    if (moves[i].result == HEADROOM_OK) continue;
-    if (moves[i].result == HEADROOM_NOT_FOUND) return Answer(Status(Code::kNotFound, kNothingThere));
-    return static_cast<headroom_result>(moves[i].result);
+    if (moves[i].result == GPUROOM_OK) continue;
+    if (moves[i].result == GPUROOM_NOT_FOUND) return Answer(Status(Code::kNotFound, kNothingThere));
+    return static_cast<gpuroom_result>(moves[i].result);
   }
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 #pragma GCC visibility push(default)
 
-int headroom_migrate_batch(headroom_move* moves, size_t count) {
+int gpuroom_migrate_batch(gpuroom_move* moves, size_t count) {
   Entry rt;
   ClearError();
   if (moves == nullptr && count > 0)
     return Answer(Status(Code::kInvalidArgument, "the list of moves is null"));
   for (size_t i = 0; i < count; ++i) {
     moves[i].moved = 0;
-    moves[i].result = HEADROOM_NOT_FOUND;
-    if (!IsTier(moves[i].tier)) return Answer(Status(Code::kInvalidArgument, "tier must be a headroom_tier"));
+    moves[i].result = GPUROOM_NOT_FOUND;
+    if (!IsTier(moves[i].tier)) return Answer(Status(Code::kInvalidArgument, "tier must be a gpuroom_tier"));
   }
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
-  return count == 0 ? HEADROOM_OK : Migrate(*rt, moves, count);
+  return count == 0 ? GPUROOM_OK : Migrate(*rt, moves, count);
 }
 
-int headroom_range_migrate(uint64_t address, uint64_t bytes, int tier) {
-  headroom_move move = {address, bytes, tier, HEADROOM_OK, 0};
-  return headroom_migrate_batch(&move, 1);
+int gpuroom_range_migrate(uint64_t address, uint64_t bytes, int tier) {
+  gpuroom_move move = {address, bytes, tier, GPUROOM_OK, 0};
+  return gpuroom_migrate_batch(&move, 1);
 }
 
-int headroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream) {
+int gpuroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream) {
   ClearError();
   if (const Entry rt; rt) {
     ManagedBlock block;
     if (rt->managed.Find(address, &block))
       return Answer(Prefetch(*rt, block, address, bytes, tier, static_cast<CUstream>(stream)));
   }
-  return headroom_range_migrate(address, bytes, tier);
+  return gpuroom_range_migrate(address, bytes, tier);
 }
 
 #pragma GCC visibility pop

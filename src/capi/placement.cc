@@ -4,34 +4,34 @@
 #include "runtime/displace.h"
 #include "runtime/intent.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
-bool IsHint(int hint) { return hint >= HEADROOM_HINT_NONE && hint <= HEADROOM_HINT_STREAM; }
+bool IsHint(int hint) { return hint >= GPUROOM_HINT_NONE && hint <= GPUROOM_HINT_STREAM; }
 
 Status CheckPlacement(int policy, int backend, int hint, const char* tag) {
-  if (policy < HEADROOM_POLICY_DEFAULT || policy > HEADROOM_POLICY_CPU_FIRST)
-    return Status(Code::kInvalidArgument, "policy must be a headroom_policy");
-  if (backend < HEADROOM_BACKEND_DEFAULT || backend > HEADROOM_BACKEND_MANAGED)
-    return Status(Code::kInvalidArgument, "backend must be a headroom_backend");
-  if (!IsHint(hint)) return Status(Code::kInvalidArgument, "hint must be a headroom_hint");
+  if (policy < GPUROOM_POLICY_DEFAULT || policy > GPUROOM_POLICY_CPU_FIRST)
+    return Status(Code::kInvalidArgument, "policy must be a gpuroom_policy");
+  if (backend < GPUROOM_BACKEND_DEFAULT || backend > GPUROOM_BACKEND_MANAGED)
+    return Status(Code::kInvalidArgument, "backend must be a gpuroom_backend");
+  if (!IsHint(hint)) return Status(Code::kInvalidArgument, "hint must be a gpuroom_hint");
   if (tag != nullptr && *tag != '\0' && !IsTag(tag))
     return Status(Code::kInvalidArgument, "a tag is 1 to 63 bytes without control characters, ',' and ';'");
   return Status();
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 #pragma GCC visibility push(default)
 
-int headroom_set_hint(uint64_t address, int hint) {
+int gpuroom_set_hint(uint64_t address, int hint) {
   Entry rt;
   ClearError();
-  if (!IsHint(hint)) return Answer(Status(Code::kInvalidArgument, "hint must be a headroom_hint"));
+  if (!IsHint(hint)) return Answer(Status(Code::kInvalidArgument, "hint must be a gpuroom_hint"));
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   bool found = false;
   for (int i = 0; i < Runtime::kMaxDevices; ++i) {
@@ -41,13 +41,13 @@ int headroom_set_hint(uint64_t address, int hint) {
       if (target.placed == nullptr) return;
       found = true;
       target.placed->hint = static_cast<Hint>(hint);
-      target.placed->wants_device = hint == HEADROOM_HINT_HOT || hint == HEADROOM_HINT_NONE;
+      target.placed->wants_device = hint == GPUROOM_HINT_HOT || hint == GPUROOM_HINT_NONE;
     });
   }
-  return found ? HEADROOM_OK : Answer(Status(Code::kNotFound, kNothingThere));
+  return found ? GPUROOM_OK : Answer(Status(Code::kNotFound, kNothingThere));
 }
 
-int headroom_set_thread_placement(int policy, int backend, int hint, const char* tag) {
+int gpuroom_set_thread_placement(int policy, int backend, int hint, const char* tag) {
   ClearError();
   const Status status = CheckPlacement(policy, backend, hint, tag);
   if (!status.ok()) return Answer(status);
@@ -55,15 +55,15 @@ int headroom_set_thread_placement(int policy, int backend, int hint, const char*
   const bool dispensable = intent.dispensable;
   intent = {};
   intent.dispensable = dispensable;
-  if (policy != HEADROOM_POLICY_DEFAULT) intent.policy = static_cast<Policy>(policy);
-  if (backend != HEADROOM_BACKEND_DEFAULT) intent.backend = static_cast<Backend>(backend);
+  if (policy != GPUROOM_POLICY_DEFAULT) intent.policy = static_cast<Policy>(policy);
+  if (backend != GPUROOM_BACKEND_DEFAULT) intent.backend = static_cast<Backend>(backend);
   intent.hint = static_cast<Hint>(hint);
   if (tag != nullptr) intent.SetTag(tag);
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
-int headroom_set_thread_hint(int hint, const char* tag) {
-  return headroom_set_thread_placement(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, hint, tag);
+int gpuroom_set_thread_hint(int hint, const char* tag) {
+  return gpuroom_set_thread_placement(GPUROOM_POLICY_DEFAULT, GPUROOM_BACKEND_DEFAULT, hint, tag);
 }
 
 #pragma GCC visibility pop

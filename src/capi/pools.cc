@@ -9,10 +9,10 @@
 #include "driver/device_context.h"
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
-// A pool's segments, as headroom gives out any memory.
+// A pool's segments, as gpuroom gives out any memory.
 class DeviceSegments : public SegmentSource {
  public:
   explicit DeviceSegments(int device) : device_(device) {}
@@ -46,7 +46,7 @@ struct DevicePool {
 };
 
 constexpr char kNoPart[] =
-    "headroom has no part in this process: it needs NVIDIA driver 580 or newer, and a process that was not "
+    "gpuroom has no part in this process: it needs NVIDIA driver 580 or newer, and a process that was not "
     "forked from one that used CUDA";
 
 std::array<std::atomic<DevicePool*>, Runtime::kMaxDevices> g_pools{};
@@ -81,4 +81,4 @@ Result<Pool*> PoolOf(int device) {
   return ExistingPool(device);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 #include "runtime/intent.h"
 #include "sleep/placed_memory.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kOnDisk[] = " (disk)";
@@ -26,7 +26,7 @@ struct Region {
 // their strings may do so for good.
 struct Regions {
   Mutex mutex;
-  std::deque<Region> all HEADROOM_GUARDED_BY(mutex);
+  std::deque<Region> all GPUROOM_GUARDED_BY(mutex);
 };
 
 Regions& Known() {
@@ -88,12 +88,12 @@ std::string RegionTag(std::string_view name) {
   return tag.empty() ? "default" : tag;
 }
 
-std::vector<int> DevicesOf(const std::vector<headroom_tag_action>& actions) {
+std::vector<int> DevicesOf(const std::vector<gpuroom_tag_action>& actions) {
   std::vector<int> devices;
   const Entry rt(true);
   if (!rt) return devices;
   const auto named = [&](TagId tag) {
-    return std::any_of(actions.begin(), actions.end(), [&](const headroom_tag_action& action) {
+    return std::any_of(actions.begin(), actions.end(), [&](const gpuroom_tag_action& action) {
       return std::string_view(action.tag) == TagName(tag);
     });
   };
@@ -106,15 +106,15 @@ std::vector<int> DevicesOf(const std::vector<headroom_tag_action>& actions) {
   return devices;
 }
 
-std::vector<headroom_tag_action> RegionActions(const char* name) {
-  std::vector<headroom_tag_action> actions;
+std::vector<gpuroom_tag_action> RegionActions(const char* name) {
+  std::vector<gpuroom_tag_action> actions;
   Regions& known = Known();
   MutexLock lock(known.mutex);
   for (const Region& region : known.all) {
     if (name != nullptr && region.name != RegionTag(name)) continue;
-    actions.push_back({region.tag.c_str(), region.on_disk ? HEADROOM_SLEEP_DISK : HEADROOM_SLEEP_KEEP});
+    actions.push_back({region.tag.c_str(), region.on_disk ? GPUROOM_SLEEP_DISK : GPUROOM_SLEEP_KEEP});
   }
   return actions;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// Regions: what torch_memory_saver's functions say of a thread, as tags of headroom's own.
+// Regions: what torch_memory_saver's functions say of a thread, as tags of gpuroom's own.
 // Memory whose backup goes to disk has a tag of its own beside the name that the program gives, since
 // a sleep chooses by tag.
 #pragma once
@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "headroom/sleep.h"
+#include "gpuroom/sleep.h"
 #include "range/rules.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct RegionSettings {
   bool interesting = false;
@@ -30,10 +30,10 @@ void ApplyRegion();
 std::string RegionTag(std::string_view name);
 
 // The devices that have memory with one of these tags.
-std::vector<int> DevicesOf(const std::vector<headroom_tag_action>& actions);
+std::vector<int> DevicesOf(const std::vector<gpuroom_tag_action>& actions);
 
 // What a pause or resume of regions with this name means (null: all that there ever were in this process).
 // Entries refer to strings that stay.
-std::vector<headroom_tag_action> RegionActions(const char* name);
+std::vector<gpuroom_tag_action> RegionActions(const char* name);
 
-}  // namespace headroom
+}  // namespace gpuroom

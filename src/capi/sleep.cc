@@ -1,5 +1,5 @@
 // Sleep and wake, as the program asks.
-#include "headroom/sleep.h"
+#include "gpuroom/sleep.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -12,7 +12,7 @@
 #include "runtime/intent.h"
 #include "sleep/process.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Status UnknownTag(const char* tag) {
@@ -21,25 +21,24 @@ Status UnknownTag(const char* tag) {
   return Status(Code::kNotFound, text);
 }
 
-bool IsAction(int action) { return action >= HEADROOM_SLEEP_KEEP && action <= HEADROOM_SLEEP_STAY; }
+bool IsAction(int action) { return action >= GPUROOM_SLEEP_KEEP && action <= GPUROOM_SLEEP_STAY; }
 
 TagVerdict VerdictOf(int action) {
   switch (action) {
-    case HEADROOM_SLEEP_KEEP: return SleepAction::kKeep;
-    case HEADROOM_SLEEP_DISK: return SleepAction::kDisk;
-    case HEADROOM_SLEEP_DROP: return SleepAction::kDrop;
+    case GPUROOM_SLEEP_KEEP: return SleepAction::kKeep;
+    case GPUROOM_SLEEP_DISK: return SleepAction::kDisk;
+    case GPUROOM_SLEEP_DROP: return SleepAction::kDrop;
     default: return {};
   }
 }
 
 Hold HoldOf(int hold) {
-  if (hold == HEADROOM_HOLD_WAIT) return Hold::kWait;
-  return hold == HEADROOM_HOLD_FAIL ? Hold::kFail : Hold::kCheck;
+  if (hold == GPUROOM_HOLD_WAIT) return Hold::kWait;
+  return hold == GPUROOM_HOLD_FAIL ? Hold::kFail : Hold::kCheck;
 }
 
-Status AddEntry(const headroom_tag_action& given, bool* has_rest, SleepRequest* out) {
-  if (!IsAction(given.action))
-    return Status(Code::kInvalidArgument, "action must be a headroom_sleep_action");
+Status AddEntry(const gpuroom_tag_action& given, bool* has_rest, SleepRequest* out) {
+  if (!IsAction(given.action)) return Status(Code::kInvalidArgument, "action must be a gpuroom_sleep_action");
   if (given.tag == nullptr) {
     if (*has_rest) return Status(Code::kInvalidArgument, "two entries stand for whatever no other names");
     *has_rest = true;
@@ -62,10 +61,10 @@ bool UsesDisk(const SleepRequest& request) {
                      [](const SleepRequest::Named& entry) { return entry.verdict == SleepAction::kDisk; });
 }
 
-Status Read(const headroom_sleep_request* given, SleepRequest* out) {
+Status Read(const gpuroom_sleep_request* given, SleepRequest* out) {
   if (given == nullptr) return Status(Code::kInvalidArgument, "the request is null");
-  if (given->hold < HEADROOM_HOLD_NONE || given->hold > HEADROOM_HOLD_FAIL)
-    return Status(Code::kInvalidArgument, "hold must be a headroom_hold");
+  if (given->hold < GPUROOM_HOLD_NONE || given->hold > GPUROOM_HOLD_FAIL)
+    return Status(Code::kInvalidArgument, "hold must be a gpuroom_hold");
   if (given->tags == nullptr && given->tag_count > 0)
     return Status(Code::kInvalidArgument, "the list of tags is null");
   bool has_rest = false;
@@ -79,7 +78,7 @@ Status Read(const headroom_sleep_request* given, SleepRequest* out) {
   out->settings.directory = given->directory != nullptr ? given->directory : std::getenv(env::kSleepDir);
   if (UsesDisk(*out) && (out->settings.directory == nullptr || *out->settings.directory == '\0'))
     return Status(Code::kInvalidArgument,
-                  "sleeping to disk needs a directory: name one, or set HEADROOM_SLEEP_DIR");
+                  "sleeping to disk needs a directory: name one, or set GPUROOM_SLEEP_DIR");
   return Status();
 }
 
@@ -96,7 +95,7 @@ Status ReadTags(const char* const* tags, size_t count, WakeRequest* out) {
 }
 
 // Fills the program's report, whose size it knows, and answers.
-int Report(const Status& status, headroom_sleep_report report, uint64_t start, headroom_sleep_report* out,
+int Report(const Status& status, gpuroom_sleep_report report, uint64_t start, gpuroom_sleep_report* out,
            size_t bytes) {
   if (!status.ok()) report = {};
   report.nanoseconds = NowNanoseconds() - start;
@@ -104,8 +103,8 @@ int Report(const Status& status, headroom_sleep_report report, uint64_t start, h
   return Answer(status);
 }
 
-headroom_tag_state Exported(const TagState& state) {
-  headroom_tag_state out{};
+gpuroom_tag_state Exported(const TagState& state) {
+  gpuroom_tag_state out{};
   std::snprintf(out.tag, sizeof out.tag, "%s", TagName(state.tag));
   out.ranges = state.ranges;
   out.awake = state.awake;
@@ -117,14 +116,14 @@ headroom_tag_state Exported(const TagState& state) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 #pragma GCC visibility push(default)
 
-int headroom_sleep(const headroom_sleep_request* request, headroom_sleep_report* out, size_t bytes) {
+int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t bytes) {
   const uint64_t start = NowNanoseconds();
   ClearError();
   const Entry rt(true);
@@ -140,7 +139,7 @@ int headroom_sleep(const headroom_sleep_request* request, headroom_sleep_report*
       start, out, bytes);
 }
 
-int headroom_wake(const char* const* tags, size_t count, int lazy, headroom_sleep_report* out, size_t bytes) {
+int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out, size_t bytes) {
   const uint64_t start = NowNanoseconds();
   ClearError();
   const Entry rt(true);
@@ -154,7 +153,7 @@ int headroom_wake(const char* const* tags, size_t count, int lazy, headroom_slee
                 bytes);
 }
 
-int headroom_sleep_states(headroom_tag_state* out, size_t capacity, size_t* count) {
+int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count) {
   ClearError();
   if (count == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the count is null"));
   *count = 0;
@@ -165,13 +164,13 @@ int headroom_sleep_states(headroom_tag_state* out, size_t capacity, size_t* coun
   const std::vector<TagState> states = States(*rt);
   *count = states.size();
   for (size_t i = 0; i < states.size() && i < capacity; ++i) out[i] = Exported(states[i]);
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
-int headroom_set_thread_dispensable(int dispensable) {
+int gpuroom_set_thread_dispensable(int dispensable) {
   ClearError();
   IntentOfThread().dispensable = dispensable != 0;
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
 #pragma GCC visibility pop

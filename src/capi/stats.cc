@@ -1,4 +1,4 @@
-// What headroom holds, and giving back what it only caches.
+// What gpuroom holds, and giving back what it only caches.
 #include <algorithm>
 #include <cstring>
 
@@ -6,12 +6,12 @@
 #include "capi/pools.h"
 #include "runtime/displace.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kNoDevice[] = "the driver has no such device; has CUDA started?";
 
-void AddTiers(const DeviceState& device, headroom_stats* out) {
+void AddTiers(const DeviceState& device, gpuroom_stats* out) {
   out->device_limit = device.tier.budget().limit();
   out->device_used = device.tier.budget().used();
   out->peer_limit = device.source.PeerLimit();
@@ -34,7 +34,7 @@ uint64_t AsleepBytesOf(Runtime& rt, CUdevice device) {
   return bytes;
 }
 
-void AddPool(const Pool& pool, headroom_stats* out) {
+void AddPool(const Pool& pool, gpuroom_stats* out) {
   const PoolStats stats = pool.Stats();
   out->pool_allocated = stats.allocated;
   out->pool_reserved = stats.reserved;
@@ -48,29 +48,29 @@ void AddPool(const Pool& pool, headroom_stats* out) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 #pragma GCC visibility push(default)
 
-int headroom_get_stats(int device, headroom_stats* out, size_t bytes) {
+int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes) {
   const Entry rt(true);
   ClearError();
   if (out == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the figures is null"));
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   const DeviceState* state = rt->Device(device);
   if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
-  headroom_stats stats{};
+  gpuroom_stats stats{};
   AddTiers(*state, &stats);
   stats.asleep_bytes = AsleepBytesOf(*rt, device);
   if (const Pool* pool = ExistingPool(device)) AddPool(*pool, &stats);
   std::memcpy(out, &stats, std::min(bytes, sizeof stats));
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
-int headroom_trim(int device) {
+int gpuroom_trim(int device) {
   ClearError();
   if (Pool* pool = ExistingPool(device)) pool->Trim();  // which enters by itself
   const Entry rt(true);
@@ -78,7 +78,7 @@ int headroom_trim(int device) {
   DeviceState* state = rt->Device(device);
   if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
   state->host.Trim();
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
 #pragma GCC visibility pop

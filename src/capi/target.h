@@ -5,7 +5,7 @@
 
 #include "range/mover.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Where a move's address leads to.
 struct Target {
@@ -23,4 +23,4 @@ inline Target FindTarget(const std::vector<Placed*>& all, CUdeviceptr address) {
   return {};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

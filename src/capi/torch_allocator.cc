@@ -1,4 +1,4 @@
-#include "headroom/torch_allocator.h"
+#include "gpuroom/torch_allocator.h"
 
 #include <dlfcn.h>
 
@@ -11,7 +11,7 @@
 #include "capi/pools.h"
 #include "runtime/intent.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 CUdeviceptr AddressOf(void* address) { return reinterpret_cast<CUdeviceptr>(address); }
@@ -51,14 +51,14 @@ void DescribeOutOfMemory(uint64_t bytes, int device, const Pool& pool, Text& tex
   const PoolStats stats = pool.Stats();
   std::snprintf(
       text, sizeof text,
-      "CUDA out of memory. headroom could not allocate %s on GPU %d: %s are allocated and %s reserved, "
+      "CUDA out of memory. gpuroom could not allocate %s on GPU %d: %s are allocated and %s reserved, "
       "in HBM and the other tiers together",
       FormatSize(bytes).c_str(), device, FormatSize(stats.allocated).c_str(),
       FormatSize(stats.reserved).c_str());
 }
 
 void DescribeFailure(uint64_t bytes, int device, const Status& status, Text& text) {
-  const int length = std::snprintf(text, sizeof text, "headroom could not allocate %s on GPU %d: %s",
+  const int length = std::snprintf(text, sizeof text, "gpuroom could not allocate %s on GPU %d: %s",
                                    FormatSize(bytes).c_str(), device, status.what());
   const auto begin = static_cast<size_t>(std::max(length, 0));
   if (status.code() != Code::kDriver || begin >= sizeof text) return;
@@ -107,14 +107,14 @@ uint64_t TotalOf(int device) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 #pragma GCC visibility push(default)
 
-void* headroom_torch_malloc(ssize_t bytes, int device, CUstream_st* stream) {
+void* gpuroom_torch_malloc(ssize_t bytes, int device, CUstream_st* stream) {
   if (bytes <= 0) return nullptr;
   const char* why = nullptr;
   void* made = FromPool(static_cast<uint64_t>(bytes), device, stream, &why);
@@ -122,16 +122,16 @@ void* headroom_torch_malloc(ssize_t bytes, int device, CUstream_st* stream) {
   return made;
 }
 
-void headroom_torch_free(void* address, ssize_t, int device, CUstream_st* stream) {
+void gpuroom_torch_free(void* address, ssize_t, int device, CUstream_st* stream) {
   Pool* pool = address == nullptr ? nullptr : ExistingPool(device);
   if (pool == nullptr) return;
   const Status status = pool->Free(AddressOf(address), stream);
   if (!status.ok()) Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
 }
 
-void* headroom_segment_malloc(ssize_t bytes, int device, CUstream_st*) { return SegmentOn(device, bytes); }
+void* gpuroom_segment_malloc(ssize_t bytes, int device, CUstream_st*) { return SegmentOn(device, bytes); }
 
-void headroom_segment_free(void* address, ssize_t, int device, CUstream_st*) {
+void gpuroom_segment_free(void* address, ssize_t, int device, CUstream_st*) {
   FreeSegmentOn(device, address);
 }
 
@@ -142,15 +142,15 @@ void* managed_malloc(ssize_t bytes, int device, CUstream_st*) {
 
 void managed_free(void* address, ssize_t, int device, CUstream_st*) { FreeSegmentOn(device, address); }
 
-void headroom_torch_init(int) {}
+void gpuroom_torch_init(int) {}
 
-void headroom_torch_reset(void) {
+void gpuroom_torch_reset(void) {
   for (int device = 0; device < Runtime::kMaxDevices; ++device) {
     if (Pool* pool = ExistingPool(device)) pool->Trim();
   }
 }
 
-void headroom_torch_memory_fraction(double fraction, int device) {
+void gpuroom_torch_memory_fraction(double fraction, int device) {
   const Result<Pool*> pool = PoolOf(device);
   const uint64_t total = TotalOf(device);
   if (!pool.ok() || total == 0 || !(fraction >= 0)) return;
@@ -158,7 +158,7 @@ void headroom_torch_memory_fraction(double fraction, int device) {
                                   : static_cast<uint64_t>(fraction * static_cast<double>(total)));
 }
 
-void* headroom_torch_base_alloc(void* address, size_t* bytes) {
+void* gpuroom_torch_base_alloc(void* address, size_t* bytes) {
   for (int device = 0; device < Runtime::kMaxDevices; ++device) {
     const Pool* pool = ExistingPool(device);
     CUdeviceptr base = 0;
@@ -170,24 +170,24 @@ void* headroom_torch_base_alloc(void* address, size_t* bytes) {
   return nullptr;
 }
 
-void headroom_torch_record_stream(void* address, CUstream_st* stream) {
+void gpuroom_torch_record_stream(void* address, CUstream_st* stream) {
   for (int device = 0; device < Runtime::kMaxDevices; ++device) {
     Pool* pool = ExistingPool(device);
     if (pool != nullptr && pool->RecordStream(AddressOf(address), stream).ok()) return;
   }
 }
 
-void headroom_torch_begin_allocate_to_pool(int device, headroom_mempool_id id,
-                                           std::function<bool(CUstream_st*)> filter) {
+void gpuroom_torch_begin_allocate_to_pool(int device, gpuroom_mempool_id id,
+                                          std::function<bool(CUstream_st*)> filter) {
   const Result<Pool*> pool = PoolOf(device);
   if (pool.ok()) (*pool)->BeginAllocateTo({id.first, id.second}, std::move(filter));
 }
 
-void headroom_torch_end_allocate_to_pool(int device, headroom_mempool_id id) {
+void gpuroom_torch_end_allocate_to_pool(int device, gpuroom_mempool_id id) {
   if (Pool* pool = ExistingPool(device)) pool->EndAllocateTo({id.first, id.second});
 }
 
-void headroom_torch_release_pool(int device, headroom_mempool_id id) {
+void gpuroom_torch_release_pool(int device, gpuroom_mempool_id id) {
   if (Pool* pool = ExistingPool(device)) pool->ReleasePool({id.first, id.second});
 }
 

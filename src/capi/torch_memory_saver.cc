@@ -1,4 +1,4 @@
-#include "headroom/torch_memory_saver.h"
+#include "gpuroom/torch_memory_saver.h"
 
 #include <algorithm>
 #include <atomic>
@@ -13,11 +13,11 @@
 
 #include "base/log.h"
 #include "capi/regions.h"
-#include "headroom/torch_allocator.h"
+#include "gpuroom/torch_allocator.h"
 #include "runtime/intent.h"
 #include "sleep/read_backup.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Of what a backup holds.
@@ -39,10 +39,10 @@ std::string DiskDirectory() {
 }
 
 int Told(const char* what, const char* tag, int result) {
-  if (result == HEADROOM_OK) return 0;
+  if (result == GPUROOM_OK) return 0;
   Log(LogLevel::kError, "%s of %s%s failed: %s", what,
       tag == nullptr ? "all regions" : "regions with the tag ", tag == nullptr ? "" : tag,
-      headroom_last_error());
+      gpuroom_last_error());
   return -1;
 }
 
@@ -76,14 +76,13 @@ uint8_t* KeepCopy(uint64_t address, Copy copy) {
 
 Status CopyBackup(uint64_t address, uint64_t bytes, uint8_t* out) {
   const Entry rt(true);
-  return rt ? ReadBackup(*rt, address, bytes, out)
-            : Status(Code::kUnsupported, "no headroom in this process");
+  return rt ? ReadBackup(*rt, address, bytes, out) : Status(Code::kUnsupported, "no gpuroom in this process");
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 #pragma GCC visibility push(default)
@@ -102,7 +101,7 @@ void tms_set_current_tag(const char* tag) {
 
 const char* tms_get_current_tag(void) { return RegionOfThread().tag.c_str(); }
 
-const char* headroom_region_tag(void) { return IntentOfThread().tag.data(); }
+const char* gpuroom_region_tag(void) { return IntentOfThread().tag.data(); }
 
 void tms_set_enable_cpu_backup(bool enable) {
   RegionOfThread().cpu_backup = enable;
@@ -134,24 +133,24 @@ void tms_set_retain_cpu_backup(bool retain) { g_retain = retain; }
 bool tms_get_retain_cpu_backup(void) { return g_retain; }
 
 int tms_pause(const char* tag) {
-  std::vector<headroom_tag_action> actions = RegionActions(tag);
+  std::vector<gpuroom_tag_action> actions = RegionActions(tag);
   // A directory is wanted where memory goes to disk, not where a thread once said that some might.
-  const auto idle = [](const headroom_tag_action& action) { return DevicesOf({action}).empty(); };
+  const auto idle = [](const gpuroom_tag_action& action) { return DevicesOf({action}).empty(); };
   actions.erase(std::remove_if(actions.begin(), actions.end(), idle), actions.end());
   if (actions.empty()) return 0;
   const std::string directory = DiskDirectory();
-  headroom_sleep_request request{};
+  gpuroom_sleep_request request{};
   request.tags = actions.data();
   request.tag_count = actions.size();
   request.directory = directory.empty() ? nullptr : directory.c_str();
-  return Told("pausing", tag, headroom_sleep(&request, nullptr, 0));
+  return Told("pausing", tag, gpuroom_sleep(&request, nullptr, 0));
 }
 
 int tms_resume(const char* tag) {
   std::vector<const char*> tags;
-  for (const headroom_tag_action& action : RegionActions(tag)) tags.push_back(action.tag);
+  for (const gpuroom_tag_action& action : RegionActions(tag)) tags.push_back(action.tag);
   if (tags.empty()) return 0;
-  const int result = Told("resuming", tag, headroom_wake(tags.data(), tags.size(), 0, nullptr, 0));
+  const int result = Told("resuming", tag, gpuroom_wake(tags.data(), tags.size(), 0, nullptr, 0));
   if (result != 0) return result;
   DropCopies();
   return 0;
@@ -176,11 +175,11 @@ void set_memory_margin_bytes(uint64_t bytes) {
 }
 
 void* tms_torch_malloc(ssize_t bytes, int device, struct CUstream_st* stream) {
-  return headroom_segment_malloc(bytes, device, stream);
+  return gpuroom_segment_malloc(bytes, device, stream);
 }
 
 void tms_torch_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream) {
-  headroom_segment_free(address, bytes, device, stream);
+  gpuroom_segment_free(address, bytes, device, stream);
 }
 
 #pragma GCC visibility pop

@@ -9,7 +9,7 @@
 #include "range/managed_cap.h"
 #include "range/names.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr std::string_view kUseUvm = "use_uvm";
@@ -76,4 +76,4 @@ Failure ParseAllocConf(const std::string& variable, std::string_view text, Alloc
   return {};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,6 +1,6 @@
 // The options of PyTorch's UVM patches in its allocator configuration, such as
 //   PYTORCH_CUDA_ALLOC_CONF=use_uvm:True,uvm_oversubscription_ratio:5.0,uvm_access_pattern:gpu_first
-// A stock PyTorch refuses them, so `headroom run` takes them out, means the same by its own
+// A stock PyTorch refuses them, so `gpuroom run` takes them out, means the same by its own
 // options, and passes the rest on. Pure functions over text.
 #pragma once
 
@@ -10,7 +10,7 @@
 
 #include "cli/exit_codes.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct AllocConf {
   bool ours = false;  // one of the three keys was there
@@ -25,4 +25,4 @@ struct AllocConf {
 // PyTorch's business, whatever they look like. kExitUsage for a bad value, which names the good ones.
 Failure ParseAllocConf(const std::string& variable, std::string_view text, AllocConf* conf);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include "cli/help.h"
 #include "cli/suggest.h"
 
-namespace headroom {
+namespace gpuroom {
 
 int BenchCommand(const std::vector<std::string>& arguments) {
   const std::string what = arguments.empty() ? "" : arguments[0];
@@ -18,10 +18,10 @@ int BenchCommand(const std::vector<std::string>& arguments) {
     return kExitOk;
   }
   if (what.empty())
-    return Report({kExitUsage, "name what to measure: headroom bench tiers, headroom bench sleep"});
+    return Report({kExitUsage, "name what to measure: gpuroom bench tiers, gpuroom bench sleep"});
   return Report(
       {kExitUsage, fmt::format("'{}' is not something that bench measures{}", what,
                                DidYouMean(what, {"tiers", "sleep"}, "; it measures tiers and sleep"))});
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

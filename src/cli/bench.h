@@ -1,10 +1,10 @@
-// `headroom bench`: measurements on this machine.
+// `gpuroom bench`: measurements on this machine.
 #pragma once
 
 #include <string>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 
 // `arguments` follow the word bench. Returns an exit status.
 int BenchCommand(const std::vector<std::string>& arguments);
@@ -13,4 +13,4 @@ int BenchCommand(const std::vector<std::string>& arguments);
 int BenchTiersCommand(const std::vector<std::string>& arguments);
 int BenchSleepCommand(const std::vector<std::string>& arguments);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,12 +1,12 @@
 #include "cli/bench_links.h"
 
-namespace headroom {
+namespace gpuroom {
 
 std::string LinkEntryOf(const BenchSubject& subject, const measure::TiersResult& result, LinkEntry* entry) {
   if (subject.simulated) return "the driver is simulated";
   if (subject.driver.empty()) {
     return "/proc/driver/nvidia/version does not say which driver this is, so no later run could tell "
-           "whether the speeds are still its own; give them in HEADROOM_LINK_SPEEDS";
+           "whether the speeds are still its own; give them in GPUROOM_LINK_SPEEDS";
   }
   const bool integrated = subject.gpu.integrated;
   if (!integrated && !result.host.skipped.empty()) return result.host.skipped;
@@ -22,4 +22,4 @@ std::string LinkEntryOf(const BenchSubject& subject, const measure::TiersResult&
   return "";
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// What `headroom bench tiers` keeps of a measurement for `headroom run`. Pure.
+// What `gpuroom bench tiers` keeps of a measurement for `gpuroom run`. Pure.
 #pragma once
 
 #include <string>
@@ -6,9 +6,9 @@
 #include "cli/bench_report.h"
 #include "cli/link_cache.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Fills `entry` with the measured speeds; or says, in one sentence, why there is nothing to keep.
 std::string LinkEntryOf(const BenchSubject& subject, const measure::TiersResult& result, LinkEntry* entry);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -15,7 +15,7 @@
 #include "cli/status_text.h"
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 const char* g_interrupted = "";
@@ -54,7 +54,7 @@ Failure BenchMachine::Open(const std::string& sim, std::optional<uint64_t> host_
   return {};
 }
 
-// As `headroom run` takes its --host-limit.
+// As `gpuroom run` takes its --host-limit.
 Failure BenchMachine::ResolveHostLimit(bool simulated) {
   budget_ = AutoHostBudget({"/", simulated ? -1 : gpus_.front().host_numa_node});
   // A simulated machine's host memory is its profile's, and the simulated driver guards it.
@@ -62,7 +62,7 @@ Failure BenchMachine::ResolveHostLimit(bool simulated) {
   const std::string complaint = CheckHostLimit(*host_limit_, budget_);
   if (!complaint.empty()) return {kExitUsage, complaint};
   const std::string warning = WarnOfHostLimit(*host_limit_, budget_);
-  if (!warning.empty()) fmt::print(stderr, "headroom: {}\n", warning);
+  if (!warning.empty()) fmt::print(stderr, "gpuroom: {}\n", warning);
   return {};
 }
 
@@ -111,7 +111,7 @@ Failure MeasuringFailed(const Status& status) {
                         status.what())};
   }
   return {kExitFailed,
-          fmt::format("measuring failed in {}; 'headroom doctor' may tell why", DescribeStatus(status))};
+          fmt::format("measuring failed in {}; 'gpuroom doctor' may tell why", DescribeStatus(status))};
 }
 
 std::string CudaVersion(int cuda) { return fmt::format("{}.{}", cuda / 1000, cuda % 1000 / 10); }
@@ -121,4 +121,4 @@ std::string Gigabytes(double bytes_per_second) {
   return fmt::format("{:.{}f}", value, value < 100 ? 1 : 0);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

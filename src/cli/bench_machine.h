@@ -10,7 +10,7 @@
 #include "measure/machine.h"
 #include "topology/host_budget.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Where and when something was measured.
 struct BenchSubject {
@@ -66,4 +66,4 @@ std::string CudaVersion(int cuda);
 // GB/s, where 1 GB is 10^9 bytes.
 std::string Gigabytes(double bytes_per_second);
 
-}  // namespace headroom
+}  // namespace gpuroom

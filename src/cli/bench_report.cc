@@ -7,7 +7,7 @@
 
 #include "base/size.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using measure::ManagedPoint;
@@ -87,7 +87,7 @@ std::string Describe(measure::Place place) {
 }
 
 std::string Heading(const TiersReport& report) {
-  std::string text = fmt::format("headroom bench tiers: {}, driver {}, CUDA {}\n", report.subject.gpu.name,
+  std::string text = fmt::format("gpuroom bench tiers: {}, driver {}, CUDA {}\n", report.subject.gpu.name,
                                  report.subject.driver, CudaVersion(report.subject.cuda));
   if (report.subject.simulated) {
     text += "  simulated: these figures are this machine's, not a GPU's, and nothing is stored\n";
@@ -202,8 +202,8 @@ std::string TiersText(const TiersReport& report) {
   }
   if (!result.managed.skipped.empty()) text += fmt::format("\nmanaged memory: {}\n", result.managed.skipped);
   text += ReferencesText(report);
-  if (!report.stored.empty()) text += fmt::format("\nkept for 'headroom run' in {}\n", report.stored);
+  if (!report.stored.empty()) text += fmt::format("\nkept for 'gpuroom run' in {}\n", report.stored);
   return text;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// What `headroom bench tiers` says: one JSON document (docs/cli.md has its fields),
+// What `gpuroom bench tiers` says: one JSON document (docs/cli.md has its fields),
 // or tables for people. Pure: results in, text out.
 #pragma once
 
@@ -7,16 +7,16 @@
 #include "cli/bench_machine.h"
 #include "measure/tiers.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct TiersReport {
   BenchSubject subject;
   measure::TiersResult result;
-  std::string stored;      // file that keeps the speeds for `headroom run`
+  std::string stored;      // file that keeps the speeds for `gpuroom run`
   std::string not_stored;  // or why there is none
 };
 
 std::string TiersJson(const TiersReport& report);
 std::string TiersText(const TiersReport& report);
 
-}  // namespace headroom
+}  // namespace gpuroom

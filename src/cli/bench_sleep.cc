@@ -1,4 +1,4 @@
-// `headroom bench sleep`: how fast GPU memory is given back and had again.
+// `gpuroom bench sleep`: how fast GPU memory is given back and had again.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -13,7 +13,7 @@
 #include "cli/sleep_report.h"
 #include "cli/status_text.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kScript[] = "plot_sleep.py";
@@ -71,7 +71,7 @@ Failure Measure(const BenchSleepOptions& options, SleepReport* report) {
 }
 
 Failure Run(const BenchSleepOptions& options) {
-  EndAtInterrupt("headroom: interrupted\n");
+  EndAtInterrupt("gpuroom: interrupted\n");
   Failure failure = CheckBench(options.plot, kScript, options.sim);
   if (!failure.failed()) failure = CheckDirectory(options.directory);
   if (failure.failed()) return failure;
@@ -98,4 +98,4 @@ int BenchSleepCommand(const std::vector<std::string>& arguments) {
   return result.failed() ? Report(result) : kExitOk;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,5 +1,5 @@
-// `headroom bench tiers`: every link between the first GPU and the memory that it can use; the
-// result is kept for `headroom run` (link_cache.h).
+// `gpuroom bench tiers`: every link between the first GPU and the memory that it can use; the
+// result is kept for `gpuroom run` (link_cache.h).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 #include "cli/options.h"
 #include "cli/plot.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kTiersScript[] = "plot_tiers.py";
@@ -42,7 +42,7 @@ Failure ChooseBytes(const BenchTiersOptions& options, bool simulated, BenchMachi
   return *bytes <= most ? Failure{} : bench.TooLarge(*bytes, hbm, host);
 }
 
-// Keeps the speeds for `headroom run`; why not, in report->not_stored.
+// Keeps the speeds for `gpuroom run`; why not, in report->not_stored.
 void Store(TiersReport* report) {
   LinkEntry entry;
   report->not_stored = LinkEntryOf(report->subject, report->result, &entry);
@@ -51,7 +51,7 @@ void Store(TiersReport* report) {
   if (report->not_stored.empty()) {
     report->stored = path;
   } else if (!report->subject.simulated) {
-    Report({kExitOk, fmt::format("nothing is kept for 'headroom run': {}", report->not_stored)});
+    Report({kExitOk, fmt::format("nothing is kept for 'gpuroom run': {}", report->not_stored)});
   }
 }
 
@@ -69,7 +69,7 @@ Failure Measure(const BenchTiersOptions& options, TiersReport* report) {
 }
 
 Failure Run(const BenchTiersOptions& options) {
-  EndAtInterrupt("headroom: interrupted; nothing was stored\n");
+  EndAtInterrupt("gpuroom: interrupted; nothing was stored\n");
   Failure failure = CheckBench(options.plot, kTiersScript, options.sim);
   if (failure.failed()) return failure;
   TiersReport report;
@@ -96,4 +96,4 @@ int BenchTiersCommand(const std::vector<std::string>& arguments) {
   return result.failed() ? Report(result) : kExitOk;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

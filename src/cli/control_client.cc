@@ -15,7 +15,7 @@
 #include "cli/descriptor.h"
 #include "sleep/control_line.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kNoticeMilliseconds = 1000;
@@ -27,13 +27,13 @@ constexpr int kTryPause = 50;  // milliseconds
 
 Failure Gone(pid_t pid) {
   return {kExitNoProcess,
-          fmt::format("process {} ended before it answered; 'headroom ps' lists those that are there", pid)};
+          fmt::format("process {} ended before it answered; 'gpuroom ps' lists those that are there", pid)};
 }
 
 // A number is given out again: the process that has it now need not be the one that listened.
 Failure Refused(pid_t pid) {
   return {kExitNoProcess,
-          fmt::format("nobody answers for process {}: the one that did has ended; see 'headroom ps'", pid)};
+          fmt::format("nobody answers for process {}: the one that did has ended; see 'gpuroom ps'", pid)};
 }
 
 Failure NoAnswer(pid_t pid) {
@@ -83,7 +83,7 @@ Failure ConnectFailed(pid_t pid) {
     case EAGAIN: return NoAnswer(pid);
     default:
       return {kExitFailed,
-              fmt::format("process {} cannot be reached: {}; see 'headroom ps'", pid, std::strerror(errno))};
+              fmt::format("process {} cannot be reached: {}; see 'gpuroom ps'", pid, std::strerror(errno))};
   }
 }
 
@@ -173,23 +173,23 @@ Failure Ask(const ControlTarget& target, const ControlRequest& request, const As
   }
   if (read.status().code() == Code::kNotFound) return Gone(target.pid);
   return {kExitFailed,
-          fmt::format("process {} runs another version of headroom's library ({}); use the 'headroom' "
+          fmt::format("process {} runs another version of gpuroom's library ({}); use the 'gpuroom' "
                       "command that it was started with",
                       target.pid, read.status().what())};
 }
 
 Failure FailureOf(const ControlTarget& target, const ControlRequest& request, const ControlReply& reply) {
-  if (reply.result == HEADROOM_OK) return {};
+  if (reply.result == GPUROOM_OK) return {};
   std::string text =
       fmt::format("process {}: {}", target.pid, reply.text.empty() ? "it gave no reason" : reply.text);
   switch (reply.result) {
-    case HEADROOM_OUT_OF_MEMORY:
+    case GPUROOM_OUT_OF_MEMORY:
       if (reply.text.find(';') == std::string::npos) text += Advice(request.verb);
       return {kExitOutOfMemory, text};
-    case HEADROOM_INVALID_ARGUMENT:
-    case HEADROOM_NOT_FOUND: return {kExitUsage, text};
+    case GPUROOM_INVALID_ARGUMENT:
+    case GPUROOM_NOT_FOUND: return {kExitUsage, text};
     default: return {kExitFailed, text};
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

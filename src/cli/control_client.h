@@ -1,4 +1,4 @@
-// Asks processes under headroom over their control sockets (src/sleep/control_*): finds
+// Asks processes under gpuroom over their control sockets (src/sleep/control_*): finds
 // them, connects, checks who answers, and turns what goes wrong into one sentence.
 #pragma once
 
@@ -11,7 +11,7 @@
 #include "cli/exit_codes.h"
 #include "sleep/control_message.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct ControlTarget {
   pid_t pid = 0;
@@ -42,4 +42,4 @@ Failure Ask(const ControlTarget& target, const ControlRequest& request, const As
 // What a process's refusal is to the command: an exit status, and its sentence with what to do.
 Failure FailureOf(const ControlTarget& target, const ControlRequest& request, const ControlReply& reply);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -21,11 +21,11 @@
 #include "sleep/control_directory.h"
 #include "sleep/control_line.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kTemporary[] = "/tmp";
-constexpr char kTemporaryPrefix[] = "headroom-";
+constexpr char kTemporaryPrefix[] = "gpuroom-";
 constexpr char kLogins[] = "/run/user";
 // A name that is not in use yet belongs to a process that is starting, or died starting.
 constexpr time_t kStartSeconds = 60;
@@ -50,7 +50,7 @@ std::vector<std::string> NamesIn(const std::string& path) {
 std::vector<std::string> EveryonesFolders() {
   std::vector<std::string> folders;
   for (const std::string& name : NamesIn(kLogins)) {
-    if (ParseDecimal(name).ok()) folders.push_back(std::string(kLogins) + "/" + name + "/headroom");
+    if (ParseDecimal(name).ok()) folders.push_back(std::string(kLogins) + "/" + name + "/gpuroom");
   }
   const size_t length = sizeof kTemporaryPrefix - 1;
   for (const std::string& name : NamesIn(kTemporary)) {
@@ -153,7 +153,7 @@ Failure FindTarget(pid_t pid, ControlTarget* out) {
   }
   if (kill(pid, 0) != 0 && errno == ESRCH)
     return {kExitNoProcess,
-            fmt::format("there is no process {}; 'headroom ps' lists those under headroom", pid)};
+            fmt::format("there is no process {}; 'gpuroom ps' lists those under gpuroom", pid)};
   const ProcessInfo info = ReadProcessInfo(pid);
   if (geteuid() != 0 && info.uid && *info.uid != geteuid()) {
     return {kExitNotPermitted,
@@ -162,9 +162,9 @@ Failure FindTarget(pid_t pid, ControlTarget* out) {
   return {
       kExitNoProcess,
       fmt::format(
-          "process {} ({}) cannot be asked: it was not started with 'headroom run' (or with --no-control, or "
-          "another HEADROOM_CONTROL_DIR), or has not used a GPU yet; see 'headroom ps'",
+          "process {} ({}) cannot be asked: it was not started with 'gpuroom run' (or with --no-control, or "
+          "another GPUROOM_CONTROL_DIR), or has not used a GPU yet; see 'gpuroom ps'",
           pid, info.command)};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 #include "cli/options.h"
 #include "cli/run.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kDefaultProfile[] = "1GiB,host=4GiB";
@@ -30,7 +30,7 @@ struct Stage {
 
 Failure ChooseStage(const DemoOptions& options, Stage* stage) {
   stage->sim = options.sim;
-  stage->reason = "--sim or HEADROOM_SIM asked for it";
+  stage->reason = "--sim or GPUROOM_SIM asked for it";
   if (options.sim.empty()) {
     const GpuPreview real = PreviewGpusApart();
     if (!real.failure.failed() && !real.gpus[0].integrated) {
@@ -65,10 +65,10 @@ Failure CheckHostMemory(uint64_t hbm, const HostBudget& budget) {
 
 void PrintHeading(const Stage& stage, uint64_t hbm, uint64_t bytes) {
   if (stage.sim.empty()) {
-    fmt::print("headroom demo on a real GPU: {}, {} of its {} HBM\n", stage.gpu.name, FormatSize(hbm),
+    fmt::print("gpuroom demo on a real GPU: {}, {} of its {} HBM\n", stage.gpu.name, FormatSize(hbm),
                FormatSize(stage.gpu.hbm));
   } else {
-    fmt::print("headroom demo on the simulated driver, profile {}: {} HBM\n", stage.sim, FormatSize(hbm));
+    fmt::print("gpuroom demo on the simulated driver, profile {}: {} HBM\n", stage.sim, FormatSize(hbm));
     fmt::print("  why: {}\n", stage.reason);
     fmt::print("  its speeds are this machine's, not a GPU's\n");
   }
@@ -95,7 +95,7 @@ Failure RunDemo(const DemoOptions& options) {
   plan.program.path = plan.installation.demo;
   if (access(plan.program.path.c_str(), X_OK) != 0) {
     return {kExitCannotRun,
-            fmt::format("'{}' is missing; install headroom again, or build it", plan.program.path)};
+            fmt::format("'{}' is missing; install gpuroom again, or build it", plan.program.path)};
   }
   failure = ChooseStage(options, &stage);
   if (failure.failed()) return failure;
@@ -109,7 +109,7 @@ Failure RunDemo(const DemoOptions& options) {
   plan.limits.host = plan.budget.bytes;
   plan.limits.sim = stage.sim;
   plan.variables = RunVariables(plan.limits, plan.installation);
-  plan.command = {"headroom-demo", "--bytes", std::to_string(bytes)};
+  plan.command = {"gpuroom-demo", "--bytes", std::to_string(bytes)};
   if (options.json) plan.command.push_back("--json");
   if (!options.json) PrintHeading(stage, hbm, bytes);
   return Execute(plan);
@@ -128,4 +128,4 @@ int DemoCommand(const std::vector<std::string>& arguments) {
   return Report(RunDemo(options));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

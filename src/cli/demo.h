@@ -1,4 +1,4 @@
-// `headroom demo`: runs the sample program (samples/demo) as `headroom run`
+// `gpuroom demo`: runs the sample program (samples/demo) as `gpuroom run`
 // would run any program, with 1.75 times the HBM to allocate. Chooses the
 // simulated driver where there is no GPU, and says so.
 #pragma once
@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 
 // `arguments` follow the word demo. Returns an exit status, or becomes the
 // sample program and does not return.
 int DemoCommand(const std::vector<std::string>& arguments);
 
-}  // namespace headroom
+}  // namespace gpuroom

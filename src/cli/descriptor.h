@@ -3,7 +3,7 @@
 
 #include <unistd.h>
 
-namespace headroom {
+namespace gpuroom {
 
 struct Descriptor {
   explicit Descriptor(int taken) : fd(taken) {}
@@ -15,4 +15,4 @@ struct Descriptor {
   const int fd;  // -1: none
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -22,7 +22,7 @@
 #include "topology/host_model.h"
 #include "topology/link_estimate.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // The profile in use, whether this command's option or the environment chose it.
@@ -143,4 +143,4 @@ int RunDoctor(const DoctorOptions& options) {
   return report.Count(FactStatus::kFail) == 0 ? kExitOk : kExitFailed;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

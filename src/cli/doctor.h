@@ -1,4 +1,4 @@
-// `headroom doctor`: what this machine has and what it means for headroom, one
+// `gpuroom doctor`: what this machine has and what it means for gpuroom, one
 // line a fact. Reads files below a sysroot and, when that is this machine or a
 // simulated driver was asked for, tries every driver feature rather than
 // believing its attribute. Leaves nothing behind. Prints to standard output.
@@ -6,7 +6,7 @@
 
 #include <string>
 
-namespace headroom {
+namespace gpuroom {
 
 struct DoctorOptions {
   bool json = false;
@@ -18,4 +18,4 @@ struct DoctorOptions {
 // did, 2 bad input (no such sysroot or profile), 3 no usable GPU or driver.
 int RunDoctor(const DoctorOptions& options);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include "base/size.h"
 #include "cli/link_choice.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kGroup[] = "gpu";
@@ -173,7 +173,7 @@ void AddCudaFact(const Driver& driver, DoctorReport* report) {
                "cuda",
                FactStatus::kOk,
                fmt::format("{}.{}", driver.version / 1000, driver.version % 1000 / 10),
-               "The newest CUDA that the driver serves; headroom needs 13.0.",
+               "The newest CUDA that the driver serves; gpuroom needs 13.0.",
                "",
                {}});
 }
@@ -224,7 +224,7 @@ void AddSpeedFact(const Gpu& gpu, const LinkSpeeds& estimate, const LinkCache& c
   Fact fact{kGroup, Named(gpu.ordinal, "speeds"), FactStatus::kOk, "", "", "", {}};
   fact.value = DescribeSpeeds(entry ? entry->speeds : estimate);
   fact.meaning = entry ? fmt::format("Measured {}; plans weigh the tiers by them.", entry->measured)
-                       : "Estimated; run 'headroom bench tiers' to measure what plans weigh the tiers by.";
+                       : "Estimated; run 'gpuroom bench tiers' to measure what plans weigh the tiers by.";
   if (!cache.warning.empty()) {
     fact.status = FactStatus::kWarn;
     fact.fix = cache.warning;
@@ -246,4 +246,4 @@ void AddFeatureFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* rep
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

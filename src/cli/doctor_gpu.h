@@ -10,7 +10,7 @@
 #include "cli/link_cache.h"
 #include "topology/gpu.h"
 
-namespace headroom {
+namespace gpuroom {
 
 void AddSimFact(const std::string& profile, DoctorReport* report);
 // What the kernel driver's files say; `files_only`: they may well be left out.
@@ -24,4 +24,4 @@ void AddSpeedFact(const Gpu& gpu, const LinkSpeeds& estimate, const LinkCache& c
                   const std::string& driver, DoctorReport* report);
 void AddFeatureFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* report);
 
-}  // namespace headroom
+}  // namespace gpuroom

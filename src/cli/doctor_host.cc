@@ -6,7 +6,7 @@
 
 #include "base/size.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kHostGroup[] = "memory";
@@ -213,7 +213,7 @@ Fact HugePagesFact(const HostModel& model) {
   const uint64_t count = model.meminfo.GetOr("HugePages_Total", 0);
   const uint64_t size = model.meminfo.GetOr("Hugepagesize", 0);
   Fact fact{kHostGroup, "hugepages", FactStatus::kOk, "none reserved", "", "", {}};
-  fact.meaning = "headroom does not need reserved huge pages; the driver's chunks are 2 MiB by themselves.";
+  fact.meaning = "gpuroom does not need reserved huge pages; the driver's chunks are 2 MiB by themselves.";
   if (count == 0 || size == 0 || count > model.os_total / size) return fact;
   fact.status = FactStatus::kWarn;
   fact.bytes = count * size;
@@ -264,7 +264,7 @@ Fact GpuPoolFact(const GpuPool& pool, bool integrated, bool estimated) {
     fact.fix = "nothing to do; free host memory instead";
     return fact;
   }
-  fact.meaning = fmt::format("What `headroom run` offers: {} of HBM and {} of host memory.",
+  fact.meaning = fmt::format("What `gpuroom run` offers: {} of HBM and {} of host memory.",
                              FormatSize(pool.device_bytes), FormatSize(pool.host_bytes));
   return fact;
 }
@@ -290,4 +290,4 @@ void AddPool(const HostModel& model, const HostBudget& budget, DoctorReport* rep
   report->SetPool(std::move(pool));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include "topology/host_budget.h"
 #include "topology/host_model.h"
 
-namespace headroom {
+namespace gpuroom {
 
 void AddHostFacts(const HostModel& model, const HostBudget& budget, DoctorReport* report);
 
@@ -14,4 +14,4 @@ void AddHostFacts(const HostModel& model, const HostBudget& budget, DoctorReport
 // known are left out.
 void AddPool(const HostModel& model, const HostBudget& budget, DoctorReport* report);
 
-}  // namespace headroom
+}  // namespace gpuroom

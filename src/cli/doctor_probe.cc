@@ -9,7 +9,7 @@
 #include "base/size.h"
 #include "base/undo.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr unsigned char kPattern = 0xa5;
@@ -249,4 +249,4 @@ ProbeResult ProbeGpu(const Driver& driver, const Gpu& gpu) {
   return result;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

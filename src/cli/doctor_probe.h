@@ -1,4 +1,4 @@
-// Trying each driver feature that headroom rests on: small real allocations in
+// Trying each driver feature that gpuroom rests on: small real allocations in
 // a GPU's primary context, written, read back, compared and given back whatever
 // happens. Attributes promise; these trials know. Needs cuInit done; makes the
 // device's primary context current for its duration. One thread; blocks for
@@ -12,14 +12,14 @@
 #include "driver/driver.h"
 #include "topology/gpu.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct Trial {
   std::string name;       // "device_chunk": the last part of the fact's name
-  bool required = false;  // without it `headroom run` does not work
+  bool required = false;  // without it `gpuroom run` does not work
   bool worked = false;
   std::string detail;   // what failed: "cuMemCreate: CUDA_ERROR_NOT_SUPPORTED"
-  std::string purpose;  // what headroom needs it for, as a sentence
+  std::string purpose;  // what gpuroom needs it for, as a sentence
 };
 
 struct ProbeResult {
@@ -29,4 +29,4 @@ struct ProbeResult {
 
 ProbeResult ProbeGpu(const Driver& driver, const Gpu& gpu);
 
-}  // namespace headroom
+}  // namespace gpuroom

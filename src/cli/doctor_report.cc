@@ -7,7 +7,7 @@
 
 #include "cli/exit_codes.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 const char* StatusName(FactStatus status) {
@@ -85,4 +85,4 @@ std::string DoctorReport::Json() const {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 
 enum class FactStatus { kOk, kWarn, kFail };
 
@@ -29,7 +29,7 @@ struct GpuPool {
   uint64_t host_bytes = 0;
 };
 
-// What `headroom run` would offer.
+// What `gpuroom run` would offer.
 struct Pool {
   uint64_t host_bytes = 0;
   uint64_t host_available = 0;
@@ -58,4 +58,4 @@ class DoctorReport {
   Pool pool_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@
 #include "cli/gpu_preview.h"
 #include "topology/peer_choice.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -106,7 +106,7 @@ Json Tiers(const TierOptions& tiers) {
 Json Links(const LinkChoice& links) {
   Json out = {{"source", links.SourceName()}};
   if (links.source == LinkChoice::Source::kEstimated) {
-    out["advice"] = "run 'headroom bench tiers' to measure them";
+    out["advice"] = "run 'gpuroom bench tiers' to measure them";
     return out;
   }
   out["device_bytes_per_second"] = links.speeds.device;
@@ -162,7 +162,7 @@ void WarnOfAbsentPeers(const RunPlan& plan, const GpuPreview& preview) {
   if (!choice.ok()) return;
   for (const PeerLoan& loan : choice->list) {
     if (static_cast<size_t>(loan.ordinal) < preview.gpus.size()) continue;
-    fmt::print(stderr, "headroom: --peers names GPU {}, and the last one here is GPU {}; leave it out\n",
+    fmt::print(stderr, "gpuroom: --peers names GPU {}, and the last one here is GPU {}; leave it out\n",
                loan.ordinal, preview.gpus.size() - 1);
   }
 }
@@ -179,4 +179,4 @@ int DryRun(const RunPlan& plan, bool json) {
   return kExitOk;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include <cerrno>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 #if defined(__x86_64__)
@@ -14,7 +14,7 @@ constexpr uint16_t kOurMachine = EM_X86_64;
 #elif defined(__aarch64__)
 constexpr uint16_t kOurMachine = EM_AARCH64;
 #else
-#error "headroom runs on x86-64 and 64-bit Arm"
+#error "gpuroom runs on x86-64 and 64-bit Arm"
 #endif
 
 // The kernel refuses more than 64 KiB of program headers.
@@ -112,4 +112,4 @@ std::string_view MachineName(uint16_t machine) {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

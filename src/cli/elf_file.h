@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace headroom {
+namespace gpuroom {
 
 enum class ElfVerdict : uint8_t {
   kDynamic,       // a program of this machine with a loader; `interpreter` names it
@@ -34,4 +34,4 @@ ElfFile InspectElf(int fd, uint64_t size);
 // "x86-64", "64-bit Arm", ... or "another processor" for an e_machine.
 std::string_view MachineName(uint16_t machine);
 
-}  // namespace headroom
+}  // namespace gpuroom

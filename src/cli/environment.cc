@@ -7,7 +7,7 @@
 
 #include "base/env.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr std::string_view kPreloadSeparators = ": ";
@@ -119,4 +119,4 @@ std::vector<std::string> MergedEnvironment(const std::map<std::string, std::stri
   return merged;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// What `headroom run` adds to CMD's environment. Pure functions over strings;
+// What `gpuroom run` adds to CMD's environment. Pure functions over strings;
 // nothing here changes this process's environment.
 #pragma once
 
@@ -12,7 +12,7 @@
 #include "cli/installation.h"
 #include "cli/tier_options.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What the user asked for, resolved to bytes. An empty optional leaves the
 // variable as it is, so that an outer run's choice, or the shim's default, stands.
@@ -52,4 +52,4 @@ std::vector<std::string> RemovedVariables(const Limits& limits);
 std::vector<std::string> MergedEnvironment(const std::map<std::string, std::string>& variables,
                                            const std::vector<std::string>& removed);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Bytes of a well-formed UTF-8 sequence at the start of `text`; 0: there is none.
@@ -35,8 +35,8 @@ std::string Printable(std::string_view text) {
 }
 
 int Report(const Failure& failure) {
-  fmt::print(stderr, "headroom: {}\n", Printable(failure.text));
+  fmt::print(stderr, "gpuroom: {}\n", Printable(failure.text));
   return failure.exit_code;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,21 +1,21 @@
 // What the command's exit status means (docs/cli.md has the same table), and
-// the one way errors are told: `headroom: <sentence>` on standard error.
+// the one way errors are told: `gpuroom: <sentence>` on standard error.
 #pragma once
 
 #include <string>
 #include <string_view>
 
-namespace headroom {
+namespace gpuroom {
 
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;         // a check or the demo failed
 inline constexpr int kExitUsage = 2;          // bad usage or bad input
 inline constexpr int kExitNoDriver = 3;       // no usable GPU or driver
-inline constexpr int kExitNoProcess = 4;      // no such process, or it is not under headroom
+inline constexpr int kExitNoProcess = 4;      // no such process, or it is not under gpuroom
 inline constexpr int kExitNotPermitted = 5;   // another user's process
 inline constexpr int kExitOutOfMemory = 6;    // no room to sleep or to wake
 inline constexpr int kExitInterrupted = 130;  // Ctrl-C ended a measurement, or the waiting for a process
-inline constexpr int kExitCannotRun = 126;    // CMD is there and cannot be run under headroom
+inline constexpr int kExitCannotRun = 126;    // CMD is there and cannot be run under gpuroom
 inline constexpr int kExitNotFound = 127;     // CMD was not found
 
 // A command's failure before it has done anything: an exit status and the
@@ -31,7 +31,7 @@ struct Failure {
 // from files and arguments, and must not drive a terminal or break the line.
 std::string Printable(std::string_view text);
 
-// Prints `headroom: <text>`, made printable, to standard error; returns the exit status.
+// Prints `gpuroom: <text>`, made printable, to standard error; returns the exit status.
 int Report(const Failure& failure);
 
-}  // namespace headroom
+}  // namespace gpuroom

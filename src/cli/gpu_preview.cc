@@ -13,7 +13,7 @@
 #include "driver/driver.h"
 #include "topology/gpu.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Failure NoDriver(std::string text) { return {kExitNoDriver, std::move(text)}; }
@@ -35,7 +35,7 @@ Failure InitFailure(CUresult result) {
     return NoDriver(
         "the NVIDIA driver finds no GPU; check CUDA_VISIBLE_DEVICES and nvidia-smi, or use --sim");
   }
-  return NoDriver(fmt::format("the NVIDIA driver does not start ({}); run 'headroom doctor' to see why",
+  return NoDriver(fmt::format("the NVIDIA driver does not start ({}); run 'gpuroom doctor' to see why",
                               ErrorName(result)));
 }
 
@@ -164,9 +164,9 @@ GpuPreview PreviewGpusApart(const std::string& sim_profile) {
   }
   if (!FromJson(text, &preview)) {
     preview.failure =
-        NoDriver("the NVIDIA driver stopped the process that asked it; run 'headroom doctor' to see why");
+        NoDriver("the NVIDIA driver stopped the process that asked it; run 'gpuroom doctor' to see why");
   }
   return preview;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@
 
 #include "cli/exit_codes.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct GpuPreview {
   struct Gpu {
@@ -42,4 +42,4 @@ Failure NoProfile(const std::string& profile);
 // for a command that goes on to exec: no state of the driver is left behind here.
 GpuPreview PreviewGpusApart(const std::string& sim_profile = "");
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,26 +4,26 @@
 
 #include <string_view>
 
-namespace headroom {
+namespace gpuroom {
 
-inline constexpr std::string_view kGeneralHelp = R"(headroom: one GPU program, more memory than the GPU has
+inline constexpr std::string_view kGeneralHelp = R"(gpuroom: one GPU program, more memory than the GPU has
 
 Usage:
-  headroom run [options] -- CMD ...   run CMD with host memory added to its GPUs' memory
-  headroom sleep PID... [options]     give a running program's GPU memory back; addresses stay
-  headroom wake PID... [options]      take it again, contents and all
-  headroom ps [options]               the programs under headroom, and what of them sleeps
-  headroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
-  headroom doctor [options]           what this machine has, and what it means for headroom
-  headroom bench tiers [options]      how fast each memory is that this GPU can use
-  headroom bench sleep [options]      how fast GPU memory is given back and had again
-  headroom help [COMMAND]             explain a command
-  headroom --version                  print the version
+  gpuroom run [options] -- CMD ...   run CMD with host memory added to its GPUs' memory
+  gpuroom sleep PID... [options]     give a running program's GPU memory back; addresses stay
+  gpuroom wake PID... [options]      take it again, contents and all
+  gpuroom ps [options]               the programs under gpuroom, and what of them sleeps
+  gpuroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
+  gpuroom doctor [options]           what this machine has, and what it means for gpuroom
+  gpuroom bench tiers [options]      how fast each memory is that this GPU can use
+  gpuroom bench sleep [options]      how fast GPU memory is given back and had again
+  gpuroom help [COMMAND]             explain a command
+  gpuroom --version                  print the version
 
 Try first:
-  headroom demo
-  headroom doctor
-  headroom run --dry-run -- python train.py
+  gpuroom demo
+  gpuroom doctor
+  gpuroom run --dry-run -- python train.py
 
 Exit status:
   0     success
@@ -31,24 +31,24 @@ Exit status:
         or a process could not do what it was asked for
   2     bad usage or bad input
   3     no usable GPU or driver
-  4     there is no such process, or it is not under headroom
+  4     there is no such process, or it is not under gpuroom
   5     the process is another user's
   6     a process has no room to sleep or to wake
   126   CMD cannot be run (not executable, static, set-uid, 32-bit, ...)
   127   CMD was not found
   130   Ctrl-C ended a measurement, or the waiting for a process
-  Otherwise 'headroom run' becomes CMD, so its exit status and signals are CMD's own.
+  Otherwise 'gpuroom run' becomes CMD, so its exit status and signals are CMD's own.
 )";
 
 inline constexpr std::string_view kRunHelp =
-    R"(headroom run: run CMD with host memory added to its GPUs' memory
+    R"(gpuroom run: run CMD with host memory added to its GPUs' memory
 
 Usage:
-  headroom run [options] -- CMD ...
+  gpuroom run [options] -- CMD ...
 
 CMD and every process it starts see one larger device memory: what fits stays in
 the GPU's own memory (HBM), what does not is mapped from host memory. CMD itself
-is unchanged. headroom replaces itself by CMD, so input, output, signals and the
+is unchanged. gpuroom replaces itself by CMD, so input, output, signals and the
 exit status are CMD's own.
 
 Options:
@@ -85,7 +85,7 @@ Options:
                           with managed memory: more than the GPU has free also
                           without a hardware-coherent link to the host, where that
                           can hang the card
-  --no-control            'headroom sleep' and 'wake' do not reach these processes
+  --no-control            'gpuroom sleep' and 'wake' do not reach these processes
   --report                print to standard error, as each process exits, what lay
                           where
   --stats-file FILE       append one line of JSON for each process to FILE
@@ -98,11 +98,11 @@ Options:
 
 SIZE is a number with a unit, such as 6GiB, 512MiB or 1.5T; units are powers of
 1024. What is not given here is taken from the environment, so that a run inside
-another keeps the outer one's: HEADROOM_HBM_LIMIT, HEADROOM_HOST_LIMIT,
-HEADROOM_RESERVE, HEADROOM_POLICY, HEADROOM_EXPECT, HEADROOM_RESIDENT_BELOW,
-HEADROOM_PEERS, HEADROOM_RULES (the rules, not a file), HEADROOM_HOST_AHEAD,
-HEADROOM_BACKEND, HEADROOM_PREFETCH_BELOW, HEADROOM_OVERSUBSCRIPTION_RATIO,
-HEADROOM_ALLOW_OVERSUBSCRIPTION.
+another keeps the outer one's: GPUROOM_HBM_LIMIT, GPUROOM_HOST_LIMIT,
+GPUROOM_RESERVE, GPUROOM_POLICY, GPUROOM_EXPECT, GPUROOM_RESIDENT_BELOW,
+GPUROOM_PEERS, GPUROOM_RULES (the rules, not a file), GPUROOM_HOST_AHEAD,
+GPUROOM_BACKEND, GPUROOM_PREFETCH_BELOW, GPUROOM_OVERSUBSCRIPTION_RATIO,
+GPUROOM_ALLOW_OVERSUBSCRIPTION.
 
 The options of PyTorch's UVM patches are taken out of PYTORCH_CUDA_ALLOC_CONF and
 PYTORCH_ALLOC_CONF, and CMD gets the rest of these as it is: use_uvm:True means
@@ -117,26 +117,26 @@ and "max" (sizes, both included) and "tag" (given by the program) may be left ou
              {"min": "1GiB", "policy": "balanced"}]}
 
 Examples:
-  headroom run -- python train.py
-  headroom run --hbm-limit 20GiB --report -- python serve.py
-  headroom run --policy balanced --resident-below 256MiB -- python generate.py
-  headroom run --expect 30GiB -- python generate.py
-  headroom run --backend managed --policy cpu_first -- python generate.py
-  headroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
-  headroom run --dry-run --json -- python train.py
-  headroom run --sim 1GiB,host=4GiB -- ./my-driver-api-test
+  gpuroom run -- python train.py
+  gpuroom run --hbm-limit 20GiB --report -- python serve.py
+  gpuroom run --policy balanced --resident-below 256MiB -- python generate.py
+  gpuroom run --expect 30GiB -- python generate.py
+  gpuroom run --backend managed --policy cpu_first -- python generate.py
+  gpuroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
+  gpuroom run --dry-run --json -- python train.py
+  gpuroom run --sim 1GiB,host=4GiB -- ./my-driver-api-test
 )";
 
 inline constexpr std::string_view kSleepHelp =
-    R"(headroom sleep: give a running program's GPU memory back; addresses stay
+    R"(gpuroom sleep: give a running program's GPU memory back; addresses stay
 
 Usage:
-  headroom sleep PID... [options]
-  headroom sleep --all [options]
+  gpuroom sleep PID... [options]
+  gpuroom sleep --all [options]
 
-Asks processes that run under 'headroom run' to back their GPU memory up and to
+Asks processes that run under 'gpuroom run' to back their GPU memory up and to
 give it back, all or nothing in each. Pointers, streams and CUDA graphs stay valid.
-'headroom wake' undoes it. What sleeps: large allocations, 16 MiB and more, and from
+'gpuroom wake' undoes it. What sleeps: large allocations, 16 MiB and more, and from
 2 MiB those with a tag; the rest stays awake and is counted.
 
 Options:
@@ -145,7 +145,7 @@ Options:
   --action keep|disk|drop what becomes of the contents: kept in host memory
                           (default), in a file, or lost
   --disk DIR              --action disk, with the file in DIR (without it: in the
-                          program's HEADROOM_SLEEP_DIR)
+                          program's GPUROOM_SLEEP_DIR)
   --drop-tag TAG          the contents of this tag are lost, whatever --action says;
                           may be repeated
   --on-launch wait|fail|pass
@@ -161,21 +161,21 @@ Ctrl-C ends the waiting, not the sleep.
 
 Exit status: 0 done; 1 a process could not (it captures a graph, a call failed);
 2 bad usage, a tag that the process does not know, a folder that it cannot use;
-4 no such process, or not under headroom; 5 another user's; 6 no room for the backup.
+4 no such process, or not under gpuroom; 5 another user's; 6 no room for the backup.
 With several processes, each is asked and the first failure counts.
 
 Examples:
-  headroom sleep 1234
-  headroom sleep 1234 --drop-tag kv_cache
-  headroom sleep 1234 --tag weights --disk /var/tmp
-  headroom sleep --all --json
+  gpuroom sleep 1234
+  gpuroom sleep 1234 --drop-tag kv_cache
+  gpuroom sleep 1234 --tag weights --disk /var/tmp
+  gpuroom sleep --all --json
 )";
 
-inline constexpr std::string_view kWakeHelp = R"(headroom wake: give a sleeping program its GPU memory again
+inline constexpr std::string_view kWakeHelp = R"(gpuroom wake: give a sleeping program its GPU memory again
 
 Usage:
-  headroom wake PID... [options]
-  headroom wake --all [options]
+  gpuroom wake PID... [options]
+  gpuroom wake --all [options]
 
 At the same addresses, with the contents that were backed up; what was dropped has
 undefined contents. All or nothing in each process: where there is no room, it
@@ -190,19 +190,19 @@ Options:
   --json      print the result as JSON
   -h, --help  print this text
 
-Exit status: as for 'headroom sleep'; 6: the GPU has no room.
+Exit status: as for 'gpuroom sleep'; 6: the GPU has no room.
 
 Examples:
-  headroom wake 1234
-  headroom wake 1234 --tag weights --tag kv_cache
-  headroom wake 1234 --lazy
+  gpuroom wake 1234
+  gpuroom wake 1234 --tag weights --tag kv_cache
+  gpuroom wake 1234 --lazy
 )";
 
 inline constexpr std::string_view kPsHelp =
-    R"(headroom ps: the programs under headroom, and what of them sleeps
+    R"(gpuroom ps: the programs under gpuroom, and what of them sleeps
 
 Usage:
-  headroom ps [options]
+  gpuroom ps [options]
 
 One line a process, and one for each tag: bytes on the GPU, asleep in host memory,
 on disk, and dropped. Of this user; root sees everybody's. A process appears when it
@@ -213,14 +213,14 @@ Options:
   -h, --help  print this text
 
 Examples:
-  headroom ps
-  headroom ps --json
+  gpuroom ps
+  gpuroom ps --json
 )";
 
-inline constexpr std::string_view kDemoHelp = R"(headroom demo: a sample program that needs 1.75 times the HBM
+inline constexpr std::string_view kDemoHelp = R"(gpuroom demo: a sample program that needs 1.75 times the HBM
 
 Usage:
-  headroom demo [options]
+  gpuroom demo [options]
 
 Allocates 1.75 times the HBM in one unchanged CUDA program, fills it, verifies
 every word, and prints what lay where and how fast each part was read. Without a
@@ -238,20 +238,20 @@ Options:
 Exit status: 0 if every word was right, 1 if not.
 
 Examples:
-  headroom demo
-  headroom demo --hbm-limit 16GiB
-  headroom demo --sim 2GiB,host=4GiB --json
+  gpuroom demo
+  gpuroom demo --hbm-limit 16GiB
+  gpuroom demo --sim 2GiB,host=4GiB --json
 )";
 
 inline constexpr std::string_view kDoctorHelp =
-    R"(headroom doctor: what this machine has, and what it means for headroom
+    R"(gpuroom doctor: what this machine has, and what it means for gpuroom
 
 Usage:
-  headroom doctor [options]
+  gpuroom doctor [options]
 
 One line a fact, each with ok, warn or fail and the fix: driver, GPUs and their
 links, host memory and NUMA nodes, limits, whether every driver feature works
-(tried, not assumed), and the memory that 'headroom run' would offer.
+(tried, not assumed), and the memory that 'gpuroom run' would offer.
 
 Options:
   --json          print the facts as JSON
@@ -262,26 +262,26 @@ Options:
 Exit status: 0 if nothing failed, 1 if something did, 3 without a usable GPU.
 
 Examples:
-  headroom doctor
-  headroom doctor --json
-  headroom doctor --sim gh200-egm
+  gpuroom doctor
+  gpuroom doctor --json
+  gpuroom doctor --sim gh200-egm
 )";
 
 inline constexpr std::string_view kBenchHelp =
-    R"(headroom bench: measurements on this machine
+    R"(gpuroom bench: measurements on this machine
 
 Usage:
-  headroom bench tiers [options]   how fast each memory is that this GPU can use
-  headroom bench sleep [options]   how fast GPU memory is given back and had again
+  gpuroom bench tiers [options]   how fast each memory is that this GPU can use
+  gpuroom bench sleep [options]   how fast GPU memory is given back and had again
 
-'headroom help bench tiers' and 'headroom help bench sleep' say more.
+'gpuroom help bench tiers' and 'gpuroom help bench sleep' say more.
 )";
 
 inline constexpr std::string_view kBenchTiersHelp =
-    R"(headroom bench tiers: how fast each memory is that this GPU can use
+    R"(gpuroom bench tiers: how fast each memory is that this GPU can use
 
 Usage:
-  headroom bench tiers [options]
+  gpuroom bench tiers [options]
 
 Measures, on the first GPU, how fast a kernel reads and writes one range of which
 0 to 100% lie on the host, and with a second GPU in reach, on that one: interleaved
@@ -290,8 +290,8 @@ most that both links together could give), managed memory (host pages read
 directly, and moved by faults), copies of pinned memory, and how fast host memory
 is created. All contents are checked.
 
-The speeds are kept in ${XDG_CACHE_HOME:-~/.cache}/headroom/links.json for
-'headroom run'. Nothing is kept on the simulated driver, whose figures are this
+The speeds are kept in ${XDG_CACHE_HOME:-~/.cache}/gpuroom/links.json for
+'gpuroom run'. Nothing is kept on the simulated driver, whose figures are this
 machine's, not a GPU's. Use an idle machine.
 
 Options:
@@ -310,16 +310,16 @@ Options:
   -h, --help      print this text
 
 Examples:
-  headroom bench tiers
-  headroom bench tiers --json --plot tiers.svg > tiers.json
-  headroom bench tiers --size 8GiB --rounds 10
+  gpuroom bench tiers
+  gpuroom bench tiers --json --plot tiers.svg > tiers.json
+  gpuroom bench tiers --size 8GiB --rounds 10
 )";
 
 inline constexpr std::string_view kBenchSleepHelp =
-    R"(headroom bench sleep: how fast GPU memory is given back and had again
+    R"(gpuroom bench sleep: how fast GPU memory is given back and had again
 
 Usage:
-  headroom bench sleep [options]
+  gpuroom bench sleep [options]
 
 Makes allocations on the first GPU, fills them, puts them to sleep and wakes them:
 with host memory created ahead, with none, lazily, and, where a folder is named, to
@@ -346,9 +346,9 @@ Options:
   -h, --help        print this text
 
 Examples:
-  headroom bench sleep
-  headroom bench sleep --size 40GiB --host-limit 100GiB --rounds 10 --disk /mnt/nvme
-  headroom bench sleep --json --plot sleep.svg > sleep.json
+  gpuroom bench sleep
+  gpuroom bench sleep --size 40GiB --host-limit 100GiB --rounds 10 --disk /mnt/nvme
+  gpuroom bench sleep --json --plot sleep.svg > sleep.json
 )";
 
-}  // namespace headroom
+}  // namespace gpuroom

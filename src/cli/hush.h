@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-namespace headroom {
+namespace gpuroom {
 
 // Standard error goes nowhere while it lives.
 class Hush {
@@ -27,4 +27,4 @@ class Hush {
   int saved_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// Where this command's libraries lie: beside it, in <exe dir>/../lib/headroom,
+// Where this command's libraries lie: beside it, in <exe dir>/../lib/gpuroom,
 // in an installation and in the build tree alike.
 #pragma once
 
@@ -6,15 +6,15 @@
 
 #include "cli/exit_codes.h"
 
-namespace headroom {
+namespace gpuroom {
 
-inline constexpr char kShimName[] = "libheadroom.so";
+inline constexpr char kShimName[] = "libgpuroom.so";
 
 struct Installation {
   std::string exe;      // this command
   std::string shim;     // the library to preload
   std::string sim_dir;  // folder with the simulated libcuda.so.1
-  std::string demo;     // the sample program of `headroom demo`
+  std::string demo;     // the sample program of `gpuroom demo`
 };
 
 // Paths only; whether the files are there is for CheckInstallation.
@@ -24,4 +24,4 @@ Installation FindInstallation();
 // driver too.
 Failure CheckInstallation(const Installation& installation, bool sim);
 
-}  // namespace headroom
+}  // namespace gpuroom

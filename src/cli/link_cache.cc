@@ -15,7 +15,7 @@
 #include "cli/small_file.h"
 #include "topology/nvidia_files.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using PlainJson = nlohmann::json;
@@ -115,7 +115,7 @@ std::string AbsoluteVariable(const char* name) {
 }  // namespace
 
 std::string LinkCachePath() {
-  constexpr char kFile[] = "/headroom/links.json";
+  constexpr char kFile[] = "/gpuroom/links.json";
   const std::string cache = AbsoluteVariable("XDG_CACHE_HOME");
   if (!cache.empty()) return cache + kFile;
   const std::string home = AbsoluteVariable("HOME");
@@ -139,7 +139,7 @@ LinkCache ReadLinkCache(const std::string& path) {
                                 DescribeReadFailure(status));
   } else if (!ParseCache(text, &cache.entries)) {
     cache.warning = fmt::format(
-        "'{}' does not hold link speeds of this version; run 'headroom bench tiers' to replace it", path);
+        "'{}' does not hold link speeds of this version; run 'gpuroom bench tiers' to replace it", path);
   }
   return cache;
 }
@@ -175,4 +175,4 @@ Failure WriteLinkCache(const std::string& path, const LinkEntry& entry) {
                                    path, std::strerror(errno))};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,5 +1,5 @@
-// The speeds that `headroom bench tiers` measured, kept per GPU and driver in
-// ${XDG_CACHE_HOME:-~/.cache}/headroom/links.json:
+// The speeds that `gpuroom bench tiers` measured, kept per GPU and driver in
+// ${XDG_CACHE_HOME:-~/.cache}/gpuroom/links.json:
 //   {"version":1,"machines":[{"gpu_name":"NVIDIA H200","gpu_uuid":"GPU-...","driver":"580.159.04",
 //     "device_bytes_per_second":N,"peer_bytes_per_second":N,"host_bytes_per_second":N,
 //     "measured":"2026-11-21T12:00:00Z"}]}
@@ -15,7 +15,7 @@
 #include "cli/exit_codes.h"
 #include "topology/link_speeds.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct LinkEntry {
   std::string gpu_name;
@@ -49,4 +49,4 @@ std::optional<LinkEntry> FindLinks(const LinkCache& cache, std::string_view gpu_
 // entry that no reader would take, kExitFailed for a file that cannot be written.
 Failure WriteLinkCache(const std::string& path, const LinkEntry& entry);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "cli/gpu_preview.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 LinkChoice Measured(const std::string& sim_profile) {
@@ -40,7 +40,7 @@ const char* LinkChoice::SourceName() const {
 }
 
 std::string LinkChoice::Sentence() const {
-  if (source == Source::kEstimated) return "estimated; run 'headroom bench tiers' to measure them";
+  if (source == Source::kEstimated) return "estimated; run 'gpuroom bench tiers' to measure them";
   if (source == Source::kGiven) return fmt::format("given: {}", DescribeSpeeds(speeds));
   return fmt::format("measured {}: {}", measured, DescribeSpeeds(speeds));
 }
@@ -64,4 +64,4 @@ LinkChoice ChooseLinks(const std::string& sim_profile, const std::optional<std::
   return choice;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,13 +8,13 @@
 #include "cli/link_cache.h"
 #include "topology/link_speeds.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct LinkChoice {
   enum class Source {
     kEstimated,  // nobody measured; the shim asks the driver and the bus
-    kMeasured,   // `headroom bench tiers`
-    kGiven,      // HEADROOM_LINK_SPEEDS was set already, by an outer run or the user
+    kMeasured,   // `gpuroom bench tiers`
+    kGiven,      // GPUROOM_LINK_SPEEDS was set already, by an outer run or the user
   };
   Source source = Source::kEstimated;
   LinkSpeeds speeds;     // not for kEstimated
@@ -32,4 +32,4 @@ std::string DescribeSpeeds(const LinkSpeeds& speeds);
 // see. Asks the driver, in a child process, only where the cache has speeds for this driver.
 LinkChoice ChooseLinks(const std::string& sim_profile, const std::optional<std::string>& given);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// headroom's command line: finds the command and hands its arguments over.
+// gpuroom's command line: finds the command and hands its arguments over.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -20,7 +20,7 @@
 #include "cli/sleep.h"
 #include "cli/suggest.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 const std::vector<std::string> kCommands = {"run", "sleep", "wake", "ps", "demo", "doctor", "bench", "help"};
@@ -61,13 +61,13 @@ int HelpCommand(const std::vector<std::string>& arguments) {
 int UnknownCommand(const std::string& word) {
   if (!word.empty() && word[0] == '-') {
     return Report({kExitUsage,
-                   fmt::format("unknown option '{}' before a command; options follow it, as in 'headroom run "
+                   fmt::format("unknown option '{}' before a command; options follow it, as in 'gpuroom run "
                                "{} ...'",
                                word, word)});
   }
   return Report(
       {kExitUsage,
-       fmt::format("'{}' is not a headroom command{}", word,
+       fmt::format("'{}' is not a gpuroom command{}", word,
                    DidYouMean(word, kCommands,
                               "; the commands are run, sleep, wake, ps, demo, doctor, bench and help"))});
 }
@@ -76,7 +76,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
     return Report(
         {kExitUsage,
-         "name a command: run, sleep, wake, ps, demo, doctor, bench; 'headroom help' explains them"});
+         "name a command: run, sleep, wake, ps, demo, doctor, bench; 'gpuroom help' explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "run") return RunCommand(arguments);
@@ -88,7 +88,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "doctor") return DoctorCommand(arguments);
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
   if (command == "--version" || command == "-V" || command == "version")
-    return Print("headroom " HEADROOM_VERSION "\n");
+    return Print("gpuroom " GPUROOM_VERSION "\n");
   return UnknownCommand(command);
 }
 
@@ -102,18 +102,18 @@ void LeaveOuterShim(char** argv) {
   execv(FindInstallation().exe.c_str(), argv);
   // Not fatal: sizes may then be the enlarged ones.
   fmt::print(stderr,
-             "headroom: cannot start again without the outer run's library; sizes may include host memory\n");
+             "gpuroom: cannot start again without the outer run's library; sizes may include host memory\n");
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
 int main(int argc, char** argv) {
   try {
-    headroom::LeaveOuterShim(argv);
-    return headroom::Dispatch({argv + (argc > 0 ? 1 : 0), argv + argc});
+    gpuroom::LeaveOuterShim(argv);
+    return gpuroom::Dispatch({argv + (argc > 0 ? 1 : 0), argv + argc});
   } catch (const std::exception& error) {
-    return headroom::Report(
-        {headroom::kExitFailed, fmt::format("internal error: {}; please report it", error.what())});
+    return gpuroom::Report(
+        {gpuroom::kExitFailed, fmt::format("internal error: {}; please report it", error.what())});
   }
 }

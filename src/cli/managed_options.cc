@@ -10,7 +10,7 @@
 #include "range/names.h"
 #include "range/rules.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // In the order in which PyTorch prefers them.
@@ -139,4 +139,4 @@ void AddManagedVariables(const ManagedChoice& choice, std::map<std::string, std:
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,6 +1,6 @@
-// The options of `headroom run` on the backend and on managed memory, with what the allocator
+// The options of `gpuroom run` on the backend and on managed memory, with what the allocator
 // configuration of PyTorch's UVM patches asks for (alloc_conf.h). An option goes before a variable
-// of headroom's own, and that before the configuration.
+// of gpuroom's own, and that before the configuration.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 #include "cli/parser.h"
 #include "range/managed_cap.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // As typed; empty: not given.
 struct ManagedTexts {
@@ -54,4 +54,4 @@ Failure CheckManagedOptions(const ManagedChoice& choice, const std::optional<std
 
 void AddManagedVariables(const ManagedChoice& choice, std::map<std::string, std::string>* variables);
 
-}  // namespace headroom
+}  // namespace gpuroom

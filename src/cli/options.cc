@@ -12,7 +12,7 @@
 #include "cli/parser.h"
 #include "cli/setting.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kMostRounds = 1000;
@@ -94,7 +94,7 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   Failure failure = parser.Parse({arguments.begin(), dashes});
   if (failure.failed() && dashes == arguments.end() && failure.text[0] == '\'') {
     // A bare word, and no "--" anywhere: almost surely CMD itself.
-    return Usage("put '--' before the command: headroom run [options] -- CMD ...");
+    return Usage("put '--' before the command: gpuroom run [options] -- CMD ...");
   }
   if (failure.failed() || options->help) return failure;
   options->control = !no_control;
@@ -106,7 +106,7 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   if (options->json && !options->dry_run)
     return Usage("--json goes with --dry-run; add it, or leave --json out");
   if (dashes == arguments.end() || dashes + 1 == arguments.end()) {
-    return Usage("there is no command to run; write it after '--': headroom run [options] -- CMD ...");
+    return Usage("there is no command to run; write it after '--': gpuroom run [options] -- CMD ...");
   }
   options->command.assign(dashes + 1, arguments.end());
   return {};
@@ -185,4 +185,4 @@ Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* 
   return failure;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

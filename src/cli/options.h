@@ -12,7 +12,7 @@
 #include "cli/exit_codes.h"
 #include "cli/tier_options.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct RunOptions {
   std::optional<uint64_t> hbm_limit;
@@ -73,4 +73,4 @@ Failure ParseBenchTiers(const std::vector<std::string>& arguments, BenchTiersOpt
 Failure ParseBenchSleep(const std::vector<std::string>& arguments, BenchSleepOptions* options);
 Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* options);
 
-}  // namespace headroom
+}  // namespace gpuroom

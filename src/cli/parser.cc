@@ -7,7 +7,7 @@
 
 #include "cli/suggest.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Failure Usage(std::string text) { return {kExitUsage, std::move(text)}; }
 
@@ -74,7 +74,7 @@ Failure Parser::Parse(const std::vector<std::string>& arguments) {
     const std::string text = error.what();
     return NeedsValue(text.substr(0, text.find(':')));
   } catch (const CLI::Error& error) {
-    return Usage(fmt::format("{}; see 'headroom help {}'", error.what(), command_));
+    return Usage(fmt::format("{}; see 'gpuroom help {}'", error.what(), command_));
   }
   const Failure failure = CheckValues();
   return failure.failed() ? failure : TakeWords();
@@ -124,17 +124,17 @@ std::vector<std::string> Parser::JoinNegative(const std::vector<std::string>& ar
 }
 
 Failure Parser::NeedsValue(const std::string& option) const {
-  return Usage(fmt::format("{} needs a value; see 'headroom help {}'", option, command_));
+  return Usage(fmt::format("{} needs a value; see 'gpuroom help {}'", option, command_));
 }
 
 Failure Parser::Unexpected(const std::string& word) const {
   if (word.empty() || word[0] != '-') {
     return Usage(
-        fmt::format("'{}' is not an option of '{}'; see 'headroom help {}'", word, command_, command_));
+        fmt::format("'{}' is not an option of '{}'; see 'gpuroom help {}'", word, command_, command_));
   }
   const std::string name = word.substr(0, word.find('='));
   return Usage(fmt::format("unknown option '{}'{}", name,
-                           DidYouMean(name, known_, fmt::format("; see 'headroom help {}'", command_))));
+                           DidYouMean(name, known_, fmt::format("; see 'gpuroom help {}'", command_))));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

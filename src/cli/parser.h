@@ -17,7 +17,7 @@ namespace CLI {
 class App;
 }  // namespace CLI
 
-namespace headroom {
+namespace gpuroom {
 
 inline constexpr uint64_t kSmallestLimit = 2 * kMiB;  // one chunk; less is a forgotten unit
 
@@ -65,4 +65,4 @@ class Parser {
   std::vector<std::string>* words_ = nullptr;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -13,7 +13,7 @@
 
 #include "cli/installation.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Runs `words`, the first looked up in PATH. `input` is the descriptor of its
@@ -55,7 +55,7 @@ std::string FindPython() {
 std::string ScriptPath(const std::string& script) {
   const std::filesystem::path prefix =
       std::filesystem::path(FindInstallation().exe).parent_path().parent_path();
-  return (prefix / "share" / "headroom" / script).string();
+  return (prefix / "share" / "gpuroom" / script).string();
 }
 
 // A file of that text without a name, to be read from its start; -1 and errno.
@@ -79,7 +79,7 @@ Failure CheckPlot(const std::string& path, const std::string& name) {
   }
   const std::string script = ScriptPath(name);
   if (access(script.c_str(), R_OK) != 0) {
-    return {kExitFailed, fmt::format("'{}' is missing; install headroom again, or build it", script)};
+    return {kExitFailed, fmt::format("'{}' is missing; install gpuroom again, or build it", script)};
   }
   if (FindPython().empty()) {
     return {kExitFailed,
@@ -110,4 +110,4 @@ Failure Plot(const std::string& json, const std::string& name, const std::string
   return {kExitFailed, fmt::format("'{}' could not draw '{}'; its own message says why", script, path)};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

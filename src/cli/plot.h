@@ -1,4 +1,4 @@
-// The figure of a benchmark: a script in share/headroom beside this command draws it
+// The figure of a benchmark: a script in share/gpuroom beside this command draws it
 // from the JSON with matplotlib.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 #include "cli/exit_codes.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Before measuring: a Python with matplotlib is here, `script` is installed, and
 // `path` can be written.
@@ -15,4 +15,4 @@ Failure CheckPlot(const std::string& path, const std::string& script);
 // Draws the results in `json` into `path`, which CheckPlot has found good.
 Failure Plot(const std::string& json, const std::string& script, const std::string& path);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <iterator>
 
-namespace headroom {
+namespace gpuroom {
 
 ProcessInfo ReadProcessInfo(pid_t pid) {
   ProcessInfo info;
@@ -26,4 +26,4 @@ std::string UserName(uid_t uid) {
   return entry != nullptr ? entry->pw_name : std::to_string(uid);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-namespace headroom {
+namespace gpuroom {
 
 struct ProcessInfo {
   std::optional<uid_t> uid;  // empty: it is gone
@@ -17,4 +17,4 @@ ProcessInfo ReadProcessInfo(pid_t pid);
 // The number itself where there is no such name.
 std::string UserName(uid_t uid);
 
-}  // namespace headroom
+}  // namespace gpuroom

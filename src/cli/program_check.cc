@@ -18,7 +18,7 @@
 #include "cli/descriptor.h"
 #include "cli/elf_file.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kMaxDepth = 5;         // as deep as the kernel follows `#!`
@@ -103,7 +103,7 @@ Failure CheckRights(const std::string& path, const struct stat& info) {
   if (!LoaderWouldIgnorePreload(path, info)) return {};
   return CannotRun(
       fmt::format("'{}' runs with rights other than yours (set-uid, set-gid or file capabilities), so the "
-                  "loader would ignore headroom; run a copy without them",
+                  "loader would ignore gpuroom; run a copy without them",
                   path));
 }
 
@@ -125,7 +125,7 @@ Failure CheckElf(const std::string& path, int fd, uint64_t size) {
           path));
     case ElfVerdict::kWrongClass:
       return CannotRun(
-          fmt::format("'{}' is a 32-bit program and headroom is 64-bit; use a 64-bit build", path));
+          fmt::format("'{}' is a 32-bit program and gpuroom is 64-bit; use a 64-bit build", path));
     case ElfVerdict::kWrongMachine:
       return CannotRun(fmt::format("'{}' is built for {}, not for this machine; use a build for this machine",
                                    path, MachineName(file.machine)));
@@ -142,7 +142,7 @@ Failure CheckElf(const std::string& path, int fd, uint64_t size) {
   }
   if (BaseName(file.interpreter).substr(0, 7) == "ld-musl") {
     return CannotRun(
-        fmt::format("'{}' is built for musl and headroom's library needs glibc; use a glibc build", path));
+        fmt::format("'{}' is built for musl and gpuroom's library needs glibc; use a glibc build", path));
   }
   return {};
 }
@@ -241,4 +241,4 @@ ProgramCheck CheckProgram(const std::vector<std::string>& command) {
   return check;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

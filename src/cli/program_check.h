@@ -13,7 +13,7 @@
 
 #include "cli/exit_codes.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct ProgramCheck {
   Failure failure;
@@ -28,4 +28,4 @@ ProgramCheck CheckProgram(const std::vector<std::string>& command);
 // (which starts after the word env), or -1 where that cannot be told.
 int FindEnvTarget(const std::vector<std::string>& arguments);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 #include "cli/parser.h"
 #include "cli/process_info.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -23,12 +23,12 @@ struct Row {
   ProcessInfo info;
   ControlReply reply;
   Failure failure;  // it did not answer
-  headroom_tag_state sum{};
+  gpuroom_tag_state sum{};
 };
 
-headroom_tag_state SumOf(const std::vector<headroom_tag_state>& tags) {
-  headroom_tag_state sum{};
-  for (const headroom_tag_state& tag : tags) {
+gpuroom_tag_state SumOf(const std::vector<gpuroom_tag_state>& tags) {
+  gpuroom_tag_state sum{};
+  for (const gpuroom_tag_state& tag : tags) {
     sum.ranges += tag.ranges;
     sum.awake += tag.awake;
     sum.awake_on_gpu += tag.awake_on_gpu;
@@ -39,7 +39,7 @@ headroom_tag_state SumOf(const std::vector<headroom_tag_state>& tags) {
   return sum;
 }
 
-const char* StateOf(const headroom_tag_state& sum) {
+const char* StateOf(const gpuroom_tag_state& sum) {
   if (sum.kept + sum.on_disk + sum.dropped == 0) return "awake";
   return sum.awake == 0 ? "asleep" : "partly asleep";
 }
@@ -62,7 +62,7 @@ Row AskRow(const ControlTarget& target) {
 }
 
 void PrintLine(const std::string& pid, const std::string& user, const std::string& state,
-               const headroom_tag_state& sum, const std::string& last) {
+               const gpuroom_tag_state& sum, const std::string& last) {
   fmt::print("{:>7}  {:<8}  {:<14} {:>9} {:>9} {:>9} {:>9}  {}\n", pid, user, state,
              FormatSize(sum.awake_on_gpu), FormatSize(sum.kept), FormatSize(sum.on_disk),
              FormatSize(sum.dropped), last);
@@ -70,7 +70,7 @@ void PrintLine(const std::string& pid, const std::string& user, const std::strin
 
 void PrintText(const std::vector<Row>& rows) {
   if (rows.empty()) {
-    fmt::print("no process is under headroom and uses a GPU\n");
+    fmt::print("no process is under gpuroom and uses a GPU\n");
     return;
   }
   fmt::print("{:>7}  {:<8}  {:<14} {:>9} {:>9} {:>9} {:>9}  {}\n", "PID", "USER", "STATE", "ON GPU",
@@ -80,14 +80,14 @@ void PrintText(const std::vector<Row>& rows) {
     PrintLine(std::to_string(row.pid), Printable(user), StateOf(row), row.sum, Printable(row.info.command));
     // Without tags the first line has said all.
     if (row.reply.tags.size() == 1 && row.reply.tags[0].tag[0] == '\0') continue;
-    for (const headroom_tag_state& tag : row.reply.tags) {
+    for (const gpuroom_tag_state& tag : row.reply.tags) {
       const std::string name = tag.tag[0] == '\0' ? "without a tag" : fmt::format("tag {}", tag.tag);
       PrintLine("", "", StateOf(tag), tag, "  " + Printable(name));
     }
   }
 }
 
-Json Bytes(const headroom_tag_state& sum) {
+Json Bytes(const gpuroom_tag_state& sum) {
   return {{"ranges", sum.ranges},   {"awake_bytes", sum.awake},     {"awake_on_gpu_bytes", sum.awake_on_gpu},
           {"kept_bytes", sum.kept}, {"on_disk_bytes", sum.on_disk}, {"dropped_bytes", sum.dropped}};
 }
@@ -105,7 +105,7 @@ Json ToJson(const Row& row) {
   out["fresh"] = row.reply.fresh;
   out.update(Bytes(row.sum));
   out["tags"] = Json::array();
-  for (const headroom_tag_state& tag : row.reply.tags) {
+  for (const gpuroom_tag_state& tag : row.reply.tags) {
     Json entry = {{"tag", tag.tag}, {"state", StateOf(tag)}};
     entry.update(Bytes(tag));
     out["tags"].push_back(entry);
@@ -148,4 +148,4 @@ int PsCommand(const std::vector<std::string>& arguments) {
   return kExitOk;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,12 +1,12 @@
-// `headroom ps`: the processes under headroom, and what of their memory is asleep.
+// `gpuroom ps`: the processes under gpuroom, and what of their memory is asleep.
 #pragma once
 
 #include <string>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 
 // `arguments` follow the word ps. Returns an exit status.
 int PsCommand(const std::vector<std::string>& arguments);
 
-}  // namespace headroom
+}  // namespace gpuroom

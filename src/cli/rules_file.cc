@@ -11,7 +11,7 @@
 #include "cli/suggest.h"
 #include "range/names.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using PlainJson = nlohmann::json;
@@ -141,4 +141,4 @@ Failure ReadRulesFile(const std::string& path, Rules* rules) {
                                   DescribeReadFailure(status))};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -17,7 +17,7 @@
 #include "cli/help.h"
 #include "cli/rules_file.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Failure ResolveHostLimit(const RunOptions& options, RunPlan* plan) {
@@ -34,7 +34,7 @@ Failure ResolveHostLimit(const RunOptions& options, RunPlan* plan) {
   const std::string complaint = CheckHostLimit(*options.host_limit, plan->budget);
   if (!complaint.empty()) return {kExitUsage, complaint};
   const std::string warning = WarnOfHostLimit(*options.host_limit, plan->budget);
-  if (!warning.empty()) fmt::print(stderr, "headroom: {}\n", warning);
+  if (!warning.empty()) fmt::print(stderr, "gpuroom: {}\n", warning);
   return {};
 }
 
@@ -78,11 +78,11 @@ Failure ResolveTiers(const RunOptions& options, RunPlan* plan) {
   }
   const Failure unused = CheckManagedOptions(tiers.managed, tiers.rules);
   if (unused.failed()) return unused;
-  for (const std::string& warning : tiers.managed.warnings) fmt::print(stderr, "headroom: {}\n", warning);
+  for (const std::string& warning : tiers.managed.warnings) fmt::print(stderr, "gpuroom: {}\n", warning);
   plan->links = ChooseLinks(options.sim, tiers.link_speeds);
   if (plan->links.source == LinkChoice::Source::kMeasured)
     tiers.link_speeds = FormatLinkSpeeds(plan->links.speeds);
-  if (!plan->links.warning.empty()) fmt::print(stderr, "headroom: {}\n", Printable(plan->links.warning));
+  if (!plan->links.warning.empty()) fmt::print(stderr, "gpuroom: {}\n", Printable(plan->links.warning));
   return {};
 }
 
@@ -90,7 +90,7 @@ void WarnOfNothingToSpare(const RunPlan& plan) {
   if (!plan.host_auto || *plan.limits.host > 0) return;
   fmt::print(
       stderr,
-      "headroom: no host memory can be spared now (limited by {}), so CMD gets HBM alone; free some, or "
+      "gpuroom: no host memory can be spared now (limited by {}), so CMD gets HBM alone; free some, or "
       "give --host-limit\n",
       plan.budget.limited_by);
 }
@@ -168,4 +168,4 @@ int RunCommand(const std::vector<std::string>& arguments) {
   return Report(Execute(plan));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

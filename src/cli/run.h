@@ -1,4 +1,4 @@
-// `headroom run`: resolves the limits, checks what can be known to fail, and
+// `gpuroom run`: resolves the limits, checks what can be known to fail, and
 // becomes CMD with the shim preloaded. There is no supervisor: exit status,
 // signals and terminal are CMD's own.
 #pragma once
@@ -14,7 +14,7 @@
 #include "cli/program_check.h"
 #include "topology/host_budget.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Everything that is decided before CMD starts.
 struct RunPlan {
@@ -44,4 +44,4 @@ Failure Execute(const RunPlan& plan);
 // not return.
 int RunCommand(const std::vector<std::string>& arguments);
 
-}  // namespace headroom
+}  // namespace gpuroom

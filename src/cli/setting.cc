@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-namespace headroom {
+namespace gpuroom {
 
 Setting Choose(const char* option, const std::string& text, const char* variable) {
   if (!text.empty()) return {option, text, false};
@@ -13,4 +13,4 @@ Setting Choose(const char* option, const std::string& text, const char* variable
   return {fmt::format("the environment's {}", variable), inherited, true};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

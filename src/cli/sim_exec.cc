@@ -9,7 +9,7 @@
 #include "cli/environment.h"
 #include "cli/installation.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kLibraryPath[] = "LD_LIBRARY_PATH";
@@ -20,7 +20,7 @@ Status LoadAs(const std::string& directory, const char* name) {
   void* library = dlopen((directory + "/" + name).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     return Status(Code::kNotFound,
-                  "the simulated driver was not found in lib/headroom/sim; reinstall headroom");
+                  "the simulated driver was not found in lib/gpuroom/sim; reinstall gpuroom");
   }
   if (earlier != nullptr && earlier != library) {
     return Status(Code::kBusy,
@@ -47,4 +47,4 @@ Status EnterSim(const std::string& profile) {
   return status;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

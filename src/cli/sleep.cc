@@ -14,7 +14,7 @@
 #include "cli/control_client.h"
 #include "cli/help.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -51,7 +51,7 @@ void AddPart(uint64_t bytes, const char* what, std::string* parts) {
   *parts += fmt::format("{}{} {}", parts->empty() ? "" : ", ", FormatSize(bytes), what);
 }
 
-std::string SleepSentence(pid_t pid, const headroom_sleep_report& report, double seconds) {
+std::string SleepSentence(pid_t pid, const gpuroom_sleep_report& report, double seconds) {
   std::string left;
   if (report.left_awake > 0) left = fmt::format("; {} cannot sleep and stays", FormatSize(report.left_awake));
   if (report.ranges == 0) return fmt::format("process {} had nothing to put to sleep{}", pid, left);
@@ -63,7 +63,7 @@ std::string SleepSentence(pid_t pid, const headroom_sleep_report& report, double
                      FormatSize(report.released), seconds, parts, left);
 }
 
-std::string WakeSentence(pid_t pid, const headroom_sleep_report& report, double seconds) {
+std::string WakeSentence(pid_t pid, const gpuroom_sleep_report& report, double seconds) {
   if (report.ranges == 0) return fmt::format("process {} had nothing to wake", pid);
   std::string parts;
   AddPart(report.kept + report.on_disk, "restored", &parts);
@@ -75,7 +75,7 @@ std::string WakeSentence(pid_t pid, const headroom_sleep_report& report, double 
   return fmt::format("process {} woke in {:.3f} s: {}{}", pid, seconds, parts, later);
 }
 
-Json ToJson(const headroom_sleep_report& report) {
+Json ToJson(const gpuroom_sleep_report& report) {
   return {{"ranges", report.ranges},
           {"kept_bytes", report.kept},
           {"on_disk_bytes", report.on_disk},
@@ -114,7 +114,7 @@ class Conversation {
     sigprocmask(SIG_BLOCK, &interrupt, &before);
     result_ = Result();
     goodbye_ =
-        fmt::format("headroom: no longer waiting; the {} goes on in process {}, and 'headroom ps' shows it\n",
+        fmt::format("gpuroom: no longer waiting; the {} goes on in process {}, and 'gpuroom ps' shows it\n",
                     sleeps() ? "sleep" : "wake", pid);
     g_result = result_;
     g_goodbye = goodbye_;
@@ -128,7 +128,7 @@ class Conversation {
     const std::vector<ControlTarget> targets = FindTargets(Whose::kOwn);
     for (const ControlTarget& target : targets) Ask(target);
     if (targets.empty() && !options_.json)
-      fmt::print("no process of this user is under headroom and uses a GPU\n");
+      fmt::print("no process of this user is under gpuroom and uses a GPU\n");
   }
 
   void AskOne(pid_t pid) {
@@ -145,14 +145,14 @@ class Conversation {
     if (isatty(STDERR_FILENO) != 0)
       how.waiting = [pid] { fmt::print(stderr, "waiting for process {} ...\n", pid); };
     ControlReply reply;
-    const Failure unheard = headroom::Ask(target, options_.request, how, &reply);
+    const Failure unheard = gpuroom::Ask(target, options_.request, how, &reply);
     if (unheard.failed()) return Fail(pid, unheard, nullptr);
     const Failure refused = FailureOf(target, options_.request, reply);
     if (refused.failed()) return Fail(pid, refused, ResultName(reply.result));
-    Tell(pid, reply.report.value_or(headroom_sleep_report{}));
+    Tell(pid, reply.report.value_or(gpuroom_sleep_report{}));
   }
 
-  void Tell(pid_t pid, const headroom_sleep_report& report) {
+  void Tell(pid_t pid, const gpuroom_sleep_report& report) {
     if (options_.json) {
       Json entry = {{"pid", pid}, {"result", "ok"}};
       entry.update(ToJson(report));
@@ -201,4 +201,4 @@ int WakeCommand(const std::vector<std::string>& arguments) {
   return Converse(options, failure, kWakeHelp);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// `headroom sleep` and `headroom wake`: ask processes under headroom to give their GPU memory
+// `gpuroom sleep` and `gpuroom wake`: ask processes under gpuroom to give their GPU memory
 // back, and to take it again.
 #pragma once
 
@@ -10,7 +10,7 @@
 #include "cli/exit_codes.h"
 #include "sleep/control_message.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct ControlOptions {
   std::vector<pid_t> pids;
@@ -27,4 +27,4 @@ Failure ParseWake(const std::vector<std::string>& arguments, ControlOptions* opt
 int SleepCommand(const std::vector<std::string>& arguments);
 int WakeCommand(const std::vector<std::string>& arguments);
 
-}  // namespace headroom
+}  // namespace gpuroom

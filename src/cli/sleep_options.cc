@@ -9,20 +9,19 @@
 #include "cli/sleep.h"
 #include "sleep/control_line.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Failure ReadPids(const std::string& command, const std::vector<std::string>& words, ControlOptions* options) {
   for (const std::string& word : words) {
     const Result<uint64_t> pid = ParseDecimal(word);
     if (!pid.ok() || *pid == 0 || *pid > INT32_MAX)
-      return Usage(fmt::format("'{}' is not the number of a process; 'headroom ps' lists them", word));
+      return Usage(fmt::format("'{}' is not the number of a process; 'gpuroom ps' lists them", word));
     options->pids.push_back(static_cast<pid_t>(*pid));
   }
   if (options->all && !options->pids.empty()) return Usage("give numbers of processes or --all, not both");
   if (!options->all && options->pids.empty())
-    return Usage(
-        fmt::format("name the process, as in 'headroom {} 1234'; 'headroom ps' lists them", command));
+    return Usage(fmt::format("name the process, as in 'gpuroom {} 1234'; 'gpuroom ps' lists them", command));
   return {};
 }
 
@@ -35,12 +34,12 @@ struct SleepTexts {
 };
 
 Failure ReadAction(const SleepTexts& texts, int* action) {
-  *action = texts.disk.empty() ? HEADROOM_SLEEP_KEEP : HEADROOM_SLEEP_DISK;
+  *action = texts.disk.empty() ? GPUROOM_SLEEP_KEEP : GPUROOM_SLEEP_DISK;
   if (texts.action.empty()) return {};
   const int named = ActionOf(texts.action);
-  if (named < 0 || named == HEADROOM_SLEEP_STAY)
+  if (named < 0 || named == GPUROOM_SLEEP_STAY)
     return Usage(fmt::format("--action '{}' is none; take keep, disk or drop", texts.action));
-  if (!texts.disk.empty() && named != HEADROOM_SLEEP_DISK)
+  if (!texts.disk.empty() && named != GPUROOM_SLEEP_DISK)
     return Usage(fmt::format("--disk and --action {} exclude each other; leave one out", texts.action));
   *action = named;
   return {};
@@ -54,15 +53,15 @@ Failure ReadRequest(const SleepTexts& texts, ControlRequest* request) {
   for (const std::string& tag : texts.drops) {
     if (std::find(texts.tags.begin(), texts.tags.end(), tag) != texts.tags.end())
       return Usage(fmt::format("'{}' is both --tag and --drop-tag; leave one out", tag));
-    request->actions.emplace_back(tag, HEADROOM_SLEEP_DROP);
+    request->actions.emplace_back(tag, GPUROOM_SLEEP_DROP);
   }
   // With tags to put to sleep, all others stay awake.
   if (texts.tags.empty()) request->rest = action;
   const bool named = !texts.hold.empty();
-  request->hold = named ? HoldOf(texts.hold) : HEADROOM_HOLD_WAIT;
-  if (request->hold != HEADROOM_HOLD_WAIT && request->hold != HEADROOM_HOLD_FAIL && texts.hold != "pass")
+  request->hold = named ? HoldOf(texts.hold) : GPUROOM_HOLD_WAIT;
+  if (request->hold != GPUROOM_HOLD_WAIT && request->hold != GPUROOM_HOLD_FAIL && texts.hold != "pass")
     return Usage(fmt::format("--on-launch '{}' is none; take wait, fail or pass", texts.hold));
-  if (texts.hold == "pass") request->hold = HEADROOM_HOLD_NONE;
+  if (texts.hold == "pass") request->hold = GPUROOM_HOLD_NONE;
   if (texts.disk.empty()) return {};
   // Absolute, since the process has a folder of its own.
   std::error_code error;
@@ -110,4 +109,4 @@ Failure ParseWake(const std::vector<std::string>& arguments, ControlOptions* opt
   return ReadPids("wake", words, options);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using measure::LazyTimes;
@@ -87,7 +87,7 @@ std::string SleepJson(const SleepReport& report) {
 
 std::string SleepText(const SleepReport& report) {
   const BenchSubject& subject = report.subject;
-  std::string text = fmt::format("headroom bench sleep: {}, driver {}, CUDA {}\n", subject.gpu.name,
+  std::string text = fmt::format("gpuroom bench sleep: {}, driver {}, CUDA {}\n", subject.gpu.name,
                                  subject.driver, CudaVersion(subject.cuda));
   if (subject.simulated) text += "  simulated: these figures are this machine's, not a GPU's\n";
   text += fmt::format(
@@ -98,4 +98,4 @@ std::string SleepText(const SleepReport& report) {
   return text;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// What `headroom bench sleep` says: one JSON document (docs/cli.md has its fields),
+// What `gpuroom bench sleep` says: one JSON document (docs/cli.md has its fields),
 // or a table for people. Pure: results in, text out.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include "cli/bench_machine.h"
 #include "measure/sleep.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct SleepReport {
   BenchSubject subject;
@@ -17,4 +17,4 @@ struct SleepReport {
 std::string SleepJson(const SleepReport& report);
 std::string SleepText(const SleepReport& report);
 
-}  // namespace headroom
+}  // namespace gpuroom

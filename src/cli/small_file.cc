@@ -9,7 +9,7 @@
 
 #include "cli/descriptor.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr off_t kMost = 1 << 20;
@@ -38,4 +38,4 @@ std::string DescribeReadFailure(const Status& status) {
   return status.code() == Code::kSystem ? std::strerror(status.native()) : status.what();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // What native() is depends on the code.
@@ -36,4 +36,4 @@ std::string DescribeStatus(const Status& status) {
   return cause.empty() ? status.what() : fmt::format("{}: {}", status.what(), cause);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

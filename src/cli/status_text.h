@@ -5,9 +5,9 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // "opening a file for backups: Too many open files", "cuMemCreate: CUDA_ERROR_UNKNOWN".
 std::string DescribeStatus(const Status& status);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Levenshtein distance, one row at a time.
@@ -46,4 +46,4 @@ std::string DidYouMean(std::string_view word, const std::vector<std::string>& kn
   return nearest.empty() ? std::string(otherwise) : fmt::format("; did you mean '{}'?", nearest);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 
 // The known word fewest edits away from `word`, or "" where none is near
 // enough to be what was meant (more than a third of its letters differ).
@@ -15,4 +15,4 @@ std::string Nearest(std::string_view word, const std::vector<std::string>& known
 std::string DidYouMean(std::string_view word, const std::vector<std::string>& known,
                        std::string_view otherwise);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 #include "topology/link_speeds.h"
 #include "topology/peer_choice.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Failure ResolvePolicy(const Setting& setting, TierOptions* options) {
@@ -124,4 +124,4 @@ void AddTierVariables(const TierOptions& options, std::map<std::string, std::str
   if (options.host_ahead) (*variables)[env::kHostAhead] = std::to_string(*options.host_ahead);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

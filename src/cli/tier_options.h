@@ -1,4 +1,4 @@
-// The options of `headroom run` that steer where data goes: backend, policy, how much there will
+// The options of `gpuroom run` that steer where data goes: backend, policy, how much there will
 // be, what belongs in HBM, peers, rules, host memory ahead of need, link speeds. Checked here, and passed
 // on to the shim in the form of its variables (base/env.h).
 #pragma once
@@ -12,7 +12,7 @@
 #include "cli/managed_options.h"
 #include "cli/parser.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // As typed; empty: not given.
 struct TierTexts {
@@ -47,4 +47,4 @@ Failure ResolveTierOptions(const TierTexts& texts, TierOptions* options);
 // The variables that say `options` to the shim.
 void AddTierVariables(const TierOptions& options, std::map<std::string, std::string>* variables);
 
-}  // namespace headroom
+}  // namespace gpuroom

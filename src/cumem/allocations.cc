@@ -4,7 +4,7 @@
 
 #include "base/size.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
 // No GPU has more; what is above would overflow when it is rounded up.
@@ -30,15 +30,15 @@ bool Allocations::Start(int device, Error* error) {
   if (gpu_ == nullptr) gpu_ = SelectOperations(error);
   if (gpu_ == nullptr) return false;
   const int code = gpu_->Enter(device);
-  if (code != 0) HEADROOM_CUMEM_FAIL(error, gpu_->Text(code), "entering the context of device %d", device);
+  if (code != 0) GPUROOM_CUMEM_FAIL(error, gpu_->Text(code), "entering the context of device %d", device);
   return code == 0;
 }
 
 bool Allocations::Reserve(ssize_t size, int device, Grant* grant, Error* error) {
   const MutexLock lock(mutex_);
   if (size <= 0 || static_cast<uint64_t>(size) > kMostBytes || device < 0) {
-    HEADROOM_CUMEM_FAIL(error, kInvalidArgument, "%lld bytes on device %d were asked for",
-                        static_cast<long long>(size), device);
+    GPUROOM_CUMEM_FAIL(error, kInvalidArgument, "%lld bytes on device %d were asked for",
+                       static_cast<long long>(size), device);
     return false;
   }
   if (!Start(device, error)) return false;
@@ -46,7 +46,7 @@ bool Allocations::Reserve(ssize_t size, int device, Grant* grant, Error* error) 
   const auto bytes = static_cast<uint64_t>(size);
   size_t granularity = 0;
   int code = gpu_->Granularity(device, &granularity);
-  if (!HEADROOM_CUMEM_CALL(*gpu_, code, "GetAllocationGranularity", bytes, device, error)) return false;
+  if (!GPUROOM_CUMEM_CALL(*gpu_, code, "GetAllocationGranularity", bytes, device, error)) return false;
 
   // All that takes host memory comes before the reservation.
   Records fresh;
@@ -58,7 +58,7 @@ bool Allocations::Reserve(ssize_t size, int device, Grant* grant, Error* error) 
   for (const Chunk& chunk : record.chunks) grant->pieces.push_back({HandleAddress(chunk), chunk.bytes});
 
   code = gpu_->Reserve(&record.va, record.bytes, gpu_->aligns() ? granularity : 0);
-  if (!HEADROOM_CUMEM_CALL(*gpu_, code, "AddressReserve", record.bytes, device, error)) return false;
+  if (!GPUROOM_CUMEM_CALL(*gpu_, code, "AddressReserve", record.bytes, device, error)) return false;
   grant->va = record.va;
   auto node = fresh.extract(fresh.begin());
   node.key() = grant->va;
@@ -69,8 +69,8 @@ bool Allocations::Reserve(ssize_t size, int device, Grant* grant, Error* error) 
 Record* Allocations::Find(uint64_t va, Error* error) {
   const auto found = records_.find(va);
   if (found != records_.end() && !found->second.freed) return &found->second;
-  HEADROOM_CUMEM_FAIL(error, kInvalidArgument, "0x%llx is no address that my_malloc gave and that is in use",
-                      Number(va));
+  GPUROOM_CUMEM_FAIL(error, kInvalidArgument, "0x%llx is no address that my_malloc gave and that is in use",
+                     Number(va));
   return nullptr;
 }
 
@@ -80,10 +80,10 @@ Record* Allocations::Find(const Claim& claim, Error* error) {
   if (claim.handles == record->chunks.size() && claim.first_handle == HandleAddress(record->chunks.front())) {
     return record;
   }
-  HEADROOM_CUMEM_FAIL(error, kInvalidArgument,
-                      "the handles are not those that the malloc callback got for 0x%llx; they may be of an "
-                      "allocation that was freed",
-                      Number(claim.va));
+  GPUROOM_CUMEM_FAIL(error, kInvalidArgument,
+                     "the handles are not those that the malloc callback got for 0x%llx; they may be of an "
+                     "allocation that was freed",
+                     Number(claim.va));
   return nullptr;
 }
 
@@ -93,8 +93,8 @@ bool Allocations::CreateAndMap(const Claim& claim, Error* error) {
   if (record == nullptr || !Start(record->device, error)) return false;
   RetryFreed();
   if (!record->accessible) return MapMissing(*gpu_, *record, error);
-  HEADROOM_CUMEM_FAIL(error, kInvalidArgument,
-                      "0x%llx is mapped already; python_unmap_and_release comes first", Number(claim.va));
+  GPUROOM_CUMEM_FAIL(error, kInvalidArgument,
+                     "0x%llx is mapped already; python_unmap_and_release comes first", Number(claim.va));
   return false;
 }
 
@@ -104,8 +104,8 @@ bool Allocations::UnmapAndRelease(const Claim& claim, Error* error) {
   if (record == nullptr || !Start(record->device, error)) return false;
   RetryFreed();
   if (record->has_memory()) return Withdraw(*gpu_, *record, error);
-  HEADROOM_CUMEM_FAIL(error, kInvalidArgument,
-                      "0x%llx is unmapped already; python_create_and_map comes first", Number(claim.va));
+  GPUROOM_CUMEM_FAIL(error, kInvalidArgument, "0x%llx is unmapped already; python_create_and_map comes first",
+                     Number(claim.va));
   return false;
 }
 
@@ -146,4 +146,4 @@ size_t Allocations::count() {
   return records_.size();
 }
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -16,7 +16,7 @@
 #include "base/mutex.h"
 #include "cumem/record.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 
 // What the malloc callback gets. The addresses of handles hold until the allocation is freed.
 struct Grant {
@@ -42,38 +42,38 @@ class Allocations {
  public:
   // Reserves addresses for `size` bytes and makes a record of them, without memory. False with *error set:
   // nothing was done. May throw std::bad_alloc, with nothing done.
-  bool Reserve(ssize_t size, int device, Grant* grant, Error* error) HEADROOM_EXCLUDES(mutex_);
+  bool Reserve(ssize_t size, int device, Grant* grant, Error* error) GPUROOM_EXCLUDES(mutex_);
 
   // Makes memory and maps it at the reserved addresses. All or nothing. Refused where it is mapped.
-  bool CreateAndMap(const Claim& claim, Error* error) HEADROOM_EXCLUDES(mutex_);
+  bool CreateAndMap(const Claim& claim, Error* error) GPUROOM_EXCLUDES(mutex_);
 
   // Waits for the device, then gives the memory back; the addresses stay reserved. Where a chunk cannot be
   // unmapped, all are mapped still, with their contents. Refused where nothing is mapped, and during a
   // capture.
-  bool UnmapAndRelease(const Claim& claim, Error* error) HEADROOM_EXCLUDES(mutex_);
+  bool UnmapAndRelease(const Claim& claim, Error* error) GPUROOM_EXCLUDES(mutex_);
 
   // Waits for the device, then gives memory and addresses back. False: the address is not one of ours, and
   // nothing was done; or something could not be given back now, and a later call tries it again.
-  bool Free(uint64_t va, Error* error) HEADROOM_EXCLUDES(mutex_);
+  bool Free(uint64_t va, Error* error) GPUROOM_EXCLUDES(mutex_);
 
   // Whether my_malloc gave the address and it is in use; else *error says so.
-  bool Knows(uint64_t va, Error* error) HEADROOM_EXCLUDES(mutex_);
+  bool Knows(uint64_t va, Error* error) GPUROOM_EXCLUDES(mutex_);
 
   // Addresses reserved now, with those that are still to be given back.
-  size_t count() HEADROOM_EXCLUDES(mutex_);
+  size_t count() GPUROOM_EXCLUDES(mutex_);
 
  private:
   using Records = std::map<uint64_t, Record>;
 
-  bool Start(int device, Error* error) HEADROOM_REQUIRES(mutex_);
-  Record* Find(uint64_t va, Error* error) HEADROOM_REQUIRES(mutex_);
-  Record* Find(const Claim& claim, Error* error) HEADROOM_REQUIRES(mutex_);
-  void RetryFreed() HEADROOM_REQUIRES(mutex_);
+  bool Start(int device, Error* error) GPUROOM_REQUIRES(mutex_);
+  Record* Find(uint64_t va, Error* error) GPUROOM_REQUIRES(mutex_);
+  Record* Find(const Claim& claim, Error* error) GPUROOM_REQUIRES(mutex_);
+  void RetryFreed() GPUROOM_REQUIRES(mutex_);
 
   Mutex mutex_;
-  Operations* gpu_ HEADROOM_GUARDED_BY(mutex_) = nullptr;
-  Records records_ HEADROOM_GUARDED_BY(mutex_);
-  size_t freed_ HEADROOM_GUARDED_BY(mutex_) = 0;  // records that are still to be given back
+  Operations* gpu_ GPUROOM_GUARDED_BY(mutex_) = nullptr;
+  Records records_ GPUROOM_GUARDED_BY(mutex_);
+  size_t freed_ GPUROOM_GUARDED_BY(mutex_) = 0;  // records that are still to be given back
 };
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -1,6 +1,6 @@
 #include "cumem/callbacks.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
 PyObject* g_on_malloc = nullptr;  // under Python's lock
@@ -116,4 +116,4 @@ bool ReadClaim(PyObject* arguments, Claim* claim) {
          ReadHandles(PyTuple_GetItem(arguments, 3), claim);
 }
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -6,7 +6,7 @@
 #include "cumem/allocations.h"
 #include "cumem/python.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 
 // Keeps both from now on, instead of those before.
 void SetCallbacks(PyObject* on_malloc, PyObject* on_free);
@@ -22,4 +22,4 @@ bool TellOfFree(uint64_t va);
 // The four arguments of python_create_and_map and python_unmap_and_release; false with an exception set.
 bool ReadClaim(PyObject* arguments, Claim* claim);
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

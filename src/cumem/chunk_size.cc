@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/size.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
 constexpr char kVariable[] = "VLLM_ROCM_SLEEP_MEM_CHUNK_SIZE";
@@ -40,4 +40,4 @@ uint64_t ChunkBytesFromEnvironment() {
   return bytes;
 }
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 
 inline constexpr uint64_t kDefaultChunkBytes = uint64_t{256} << 20;
 
@@ -14,4 +14,4 @@ bool ParseChunkSize(const char* text, uint64_t* bytes);
 // What the variable says. A bad value is named on standard error.
 uint64_t ChunkBytesFromEnvironment();
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

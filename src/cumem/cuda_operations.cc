@@ -6,7 +6,7 @@
 #include "driver/driver.h"
 #include "driver/synchronize.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
 constexpr int kMaxDevices = 64;
@@ -185,4 +185,4 @@ Operations* BindCuda(char* reason, size_t size) {
   return nullptr;
 }
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 
 void Error::Set(const char* what, const char* file, int line, const char* format, ...) {
   if (set()) return;
@@ -18,4 +18,4 @@ void Error::Set(const char* what, const char* file, int line, const char* format
                 slash != nullptr ? slash + 1 : file, line, detail);
 }
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

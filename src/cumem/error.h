@@ -3,7 +3,7 @@
 // telling of a lack of memory must not need any.
 #pragma once
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 
 class Error {
  public:
@@ -20,6 +20,6 @@ class Error {
 // What a driver says of a bad argument, for those that we find ourselves.
 inline constexpr char kInvalidArgument[] = "invalid argument";
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem
 
-#define HEADROOM_CUMEM_FAIL(error, what, ...) (error)->Set(what, __FILE__, __LINE__, __VA_ARGS__)
+#define GPUROOM_CUMEM_FAIL(error, what, ...) (error)->Set(what, __FILE__, __LINE__, __VA_ARGS__)

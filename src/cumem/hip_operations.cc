@@ -8,7 +8,7 @@
 #include "cumem/chunk_size.h"
 #include "cumem/operations.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
 // hipMemAllocationTypePinned, hipMemLocationTypeDevice, hipMemAllocationGranularityMinimum,
@@ -46,7 +46,7 @@ struct HipAccess {
 static_assert(sizeof(HipAccess) == 12);
 
 struct Hip {
-#define HEADROOM_HIP_FUNCTION(name, result, arguments) result(*name) arguments = nullptr;
+#define GPUROOM_HIP_FUNCTION(name, result, arguments) result(*name) arguments = nullptr;
 #include "cumem/hip_functions.def"
 };
 
@@ -135,7 +135,7 @@ void* OpenHip() {
 const char* BindAll(void* library, Hip* hip) {
   const char* missing = nullptr;
   // A HIP function may have a newer version beside it, but none of these has changed its type.
-#define HEADROOM_HIP_FUNCTION(name, result, arguments)                      \
+#define GPUROOM_HIP_FUNCTION(name, result, arguments)                       \
   hip->name = reinterpret_cast<decltype(hip->name)>(dlsym(library, #name)); \
   if (hip->name == nullptr && missing == nullptr) missing = #name;
 #include "cumem/hip_functions.def"
@@ -163,4 +163,4 @@ Operations* BindHip(char* reason, size_t size) {
   return nullptr;
 }
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -10,7 +10,7 @@
 #include "cumem/callbacks.h"
 #include "cumem/python.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
 Allocations& All() {
@@ -29,8 +29,8 @@ bool Reserve(ssize_t size, int device, Grant* grant, Error* error) {
   try {
     return All().Reserve(size, device, grant, error);
   } catch (const std::bad_alloc&) {
-    HEADROOM_CUMEM_FAIL(error, "out of memory", "the host has no memory for the record of %lld bytes",
-                        static_cast<long long>(size));
+    GPUROOM_CUMEM_FAIL(error, "out of memory", "the host has no memory for the record of %lld bytes",
+                       static_cast<long long>(size));
     return false;
   }
 }
@@ -130,7 +130,7 @@ PyMethodDef g_methods[] = {
 PyModuleDef g_module = {
     PyModuleDef_HEAD_INIT,
     "cumem_allocator",
-    "headroom's cumem_allocator: device memory that can be given back and keeps its address.",
+    "gpuroom's cumem_allocator: device memory that can be given back and keeps its address.",
     -1,
     g_methods,
     nullptr,
@@ -140,9 +140,9 @@ PyModuleDef g_module = {
 };
 
 }  // namespace
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem
 
-namespace cumem = headroom::cumem;
+namespace cumem = gpuroom::cumem;
 
 extern "C" __attribute__((visibility("default"))) void* my_malloc(ssize_t size, int device, void* stream) {
   (void)stream;  // mapping waits for nothing

@@ -8,7 +8,7 @@
 
 #include "cumem/error.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 
 class Operations {
  public:
@@ -46,11 +46,11 @@ Operations* BindCuda(char* reason, size_t size);
 // Null where libamdhip64.so has none.
 Operations* BindHip(char* reason, size_t size);
 
-// What HEADROOM_CUMEM_BACKEND names, cuda or hip; unset: CUDA where it has a GPU, else HIP. The answer holds
+// What GPUROOM_CUMEM_BACKEND names, cuda or hip; unset: CUDA where it has a GPU, else HIP. The answer holds
 // for the process; a failure does not, so that a later call asks again. One thread at a time.
 Operations* SelectOperations(Error* error);
 
 // For programs: forget the answer of SelectOperations. For tests.
 void ForgetOperationsForTest();
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

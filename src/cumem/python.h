@@ -8,7 +8,7 @@
 #endif
 #include <python3/Python.h>
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 
 // While one lives this thread may call Python, whether it held the lock before or not. An exception that was
 // on its way (memory is freed while one unwinds, too) is set aside and comes back.
@@ -56,4 +56,4 @@ class Owned {
   PyObject* const object_;
 };
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

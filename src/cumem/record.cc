@@ -4,7 +4,7 @@
 
 #include "base/undo.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
 constexpr int kInsist = 16;
@@ -42,22 +42,22 @@ bool Create(Operations& gpu, int device, Chunk& chunk, Error* error) {
   const int code = chunk.created ? 0 : gpu.Create(device, chunk.bytes, &chunk.handle);
   chunk.created_now = !chunk.created && code == 0;
   chunk.created = chunk.created || code == 0;
-  return HEADROOM_CUMEM_CALL(gpu, code, "Create", chunk.bytes, device, error);
+  return GPUROOM_CUMEM_CALL(gpu, code, "Create", chunk.bytes, device, error);
 }
 
 bool Map(Operations& gpu, int device, uint64_t va, Chunk& chunk, Error* error) {
   const int code = chunk.mapped ? 0 : gpu.Map(va, chunk.bytes, chunk.handle);
   chunk.mapped_now = !chunk.mapped && code == 0;
   chunk.mapped = chunk.mapped || code == 0;
-  return HEADROOM_CUMEM_CALL(gpu, code, "Map", chunk.bytes, device, error);
+  return GPUROOM_CUMEM_CALL(gpu, code, "Map", chunk.bytes, device, error);
 }
 
 bool Drain(Operations& gpu, const Record& record, Error* error) {
   const int code = gpu.Drain(record.device);
   if (code == 0) return true;
   const char* hint = gpu.IsCapture(code) ? "; a stream is being captured: end the capture first" : "";
-  HEADROOM_CUMEM_FAIL(error, gpu.Text(code), "waiting for device %d before its memory is unmapped%s",
-                      record.device, hint);
+  GPUROOM_CUMEM_FAIL(error, gpu.Text(code), "waiting for device %d before its memory is unmapped%s",
+                     record.device, hint);
   return false;
 }
 
@@ -77,7 +77,7 @@ bool ReleaseUnmapped(Operations& gpu, Record& record, Error* error) {
     if (!chunk.created || chunk.mapped) continue;
     const int code = Insist([&] { return gpu.Release(chunk.handle); });
     chunk.created = code != 0;
-    if (!HEADROOM_CUMEM_CALL(gpu, code, "Release", chunk.bytes, record.device, error)) all = false;
+    if (!GPUROOM_CUMEM_CALL(gpu, code, "Release", chunk.bytes, record.device, error)) all = false;
   }
   return all;
 }
@@ -90,7 +90,7 @@ bool UnmapAll(Operations& gpu, Record& record, int tries, Error* error) {
     for (int i = 1; code != 0 && i < tries; ++i) code = gpu.Unmap(va, chunk.bytes);
     chunk.mapped = code != 0;
     if (!chunk.mapped) record.accessible = false;
-    return HEADROOM_CUMEM_CALL(gpu, code, "Unmap", chunk.bytes, record.device, error);
+    return GPUROOM_CUMEM_CALL(gpu, code, "Unmap", chunk.bytes, record.device, error);
   });
 }
 
@@ -122,7 +122,7 @@ bool MapMissing(Operations& gpu, Record& record, Error* error) {
   if (!ForEach(record, [&](uint64_t va, Chunk& chunk) { return Map(gpu, device, va, chunk, error); }))
     return false;
   const int code = gpu.SetAccess(device, record.va, record.bytes);
-  if (!HEADROOM_CUMEM_CALL(gpu, code, "SetAccess", record.bytes, device, error)) return false;
+  if (!GPUROOM_CUMEM_CALL(gpu, code, "SetAccess", record.bytes, device, error)) return false;
   record.accessible = true;
   undo.Dismiss();
   return true;
@@ -145,7 +145,7 @@ bool Dispose(Operations& gpu, Record& record, Error* error) {
   }
   if (!UnmapAll(gpu, record, kInsist, error) || !ReleaseUnmapped(gpu, record, error)) return false;
   const int code = Insist([&] { return gpu.FreeAddress(record.va, record.bytes); });
-  return HEADROOM_CUMEM_CALL(gpu, code, "AddressFree", record.bytes, record.device, error);
+  return GPUROOM_CUMEM_CALL(gpu, code, "AddressFree", record.bytes, record.device, error);
 }
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -9,7 +9,7 @@
 #include "cumem/error.h"
 #include "cumem/operations.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 
 struct Chunk {
   uint64_t handle = 0;  // its address is what the callbacks know the chunk by
@@ -47,7 +47,7 @@ bool Withdraw(Operations& gpu, Record& record, Error* error);
 // something is left, for the next time.
 bool Dispose(Operations& gpu, Record& record, Error* error);
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem
 
-#define HEADROOM_CUMEM_CALL(gpu, code, call, bytes, device, error) \
-  ::headroom::cumem::Check(gpu, code, call, bytes, device, __FILE__, __LINE__, error)
+#define GPUROOM_CUMEM_CALL(gpu, code, call, bytes, device, error) \
+  ::gpuroom::cumem::Check(gpu, code, call, bytes, device, __FILE__, __LINE__, error)

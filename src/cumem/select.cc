@@ -4,10 +4,10 @@
 
 #include "cumem/operations.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
-constexpr char kBackendVariable[] = "HEADROOM_CUMEM_BACKEND";
+constexpr char kBackendVariable[] = "GPUROOM_CUMEM_BACKEND";
 
 std::unique_ptr<Operations>& Selected() {
   static auto* selected = new std::unique_ptr<Operations>;  // threads may outlive main
@@ -20,15 +20,15 @@ Operations* Choose(Error* error) {
   const bool cuda = any || std::strcmp(wish, "cuda") == 0;
   const bool hip = any || std::strcmp(wish, "hip") == 0;
   if (!cuda && !hip) {
-    HEADROOM_CUMEM_FAIL(error, kInvalidArgument, "%s is '%.40s'; write cuda or hip, or unset it",
-                        kBackendVariable, wish);
+    GPUROOM_CUMEM_FAIL(error, kInvalidArgument, "%s is '%.40s'; write cuda or hip, or unset it",
+                       kBackendVariable, wish);
     return nullptr;
   }
   char no_cuda[160] = "not asked for";
   char no_hip[160] = "not asked for";
   Operations* found = cuda ? BindCuda(no_cuda, sizeof no_cuda) : nullptr;
   if (found == nullptr && hip) found = BindHip(no_hip, sizeof no_hip);
-  if (found == nullptr) HEADROOM_CUMEM_FAIL(error, "no GPU", "CUDA: %s; HIP: %s", no_cuda, no_hip);
+  if (found == nullptr) GPUROOM_CUMEM_FAIL(error, "no GPU", "CUDA: %s; HIP: %s", no_cuda, no_hip);
   return found;
 }
 
@@ -42,4 +42,4 @@ Operations* SelectOperations(Error* error) {
 
 void ForgetOperationsForTest() { Selected().reset(); }
 
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -1,6 +1,6 @@
 #include "driver/access.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kMaxDevices = 64;  // bits of an access mask
@@ -26,4 +26,4 @@ Status SetAccess(const Driver& driver, CUdeviceptr va, uint64_t bytes, uint64_t 
   return DriverStatus(driver.MemSetAccess(va, bytes, access, count), "cuMemSetAccess");
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 
 #include "driver/in_context.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class DeviceContext {
  public:
@@ -57,4 +57,4 @@ inline Result<CUdevice> DeviceOf(const Driver& driver, CUcontext context) {
   return device;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -2,7 +2,7 @@
 
 #include <dlfcn.h>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using GetProcAddress = CUresult (*)(const char*, void**, int, cuuint64_t, CUdriverProcAddressQueryResult*);
@@ -59,11 +59,11 @@ Result<Driver> BindDriver(SymbolLookup lookup) {
                   "the NVIDIA driver is older than CUDA 13.0; install driver 580 or newer", driver.version);
   }
   Binder binder(library, lookup);
-#define HEADROOM_DRIVER_FUNCTION(member, name, symbol, version, need) \
+#define GPUROOM_DRIVER_FUNCTION(member, name, symbol, version, need) \
   binder.Bind(driver.member, name, #symbol, version, Need::need);
 #include "driver/functions.def"
   if (binder.missing() != nullptr) return Status(Code::kDriver, binder.missing());
   return driver;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,13 +11,13 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // CUDA 13.0: what this library's signatures are checked against.
 inline constexpr int kMinimumDriverVersion = 13000;
 
 struct Driver {
-#define HEADROOM_DRIVER_FUNCTION(member, name, symbol, version, need) decltype(&::symbol) member = nullptr;
+#define GPUROOM_DRIVER_FUNCTION(member, name, symbol, version, need) decltype(&::symbol) member = nullptr;
 #include "driver/functions.def"
   int version = 0;          // as cuDriverGetVersion gives it, 13000 = 13.0
   void* library = nullptr;  // dlopen handle; never closed, as drivers do not survive that
@@ -41,4 +41,4 @@ Status DriverStatus(CUresult result, const char* what);
 // The CUresult that a C boundary reports for a Status.
 CUresult ToCuResult(const Status& status);
 
-}  // namespace headroom
+}  // namespace gpuroom

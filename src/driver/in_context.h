@@ -4,7 +4,7 @@
 
 #include "driver/insist.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class InContext {
  public:
@@ -29,4 +29,4 @@ class InContext {
   Status status_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

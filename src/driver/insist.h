@@ -4,7 +4,7 @@
 
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 inline constexpr int kInsist = 16;
 
@@ -22,4 +22,4 @@ inline void PopContext(const Driver& driver) {
   Insist([&] { return driver.CtxPopCurrent(&popped); });
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 #include "driver/driver.h"
 #include "driver/insist.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class RelaxedCapture {
  public:
@@ -26,4 +26,4 @@ class RelaxedCapture {
   bool ok_ = false;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

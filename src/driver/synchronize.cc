@@ -2,7 +2,7 @@
 
 #include "driver/insist.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // What the driver says of a context that was destroyed, or reset; anything else says nothing of it.
@@ -26,4 +26,4 @@ Status SynchronizeContext(const Driver& driver, CUcontext context, bool* gone) {
   return DriverStatus(result, pushed == CUDA_SUCCESS ? "cuCtxSynchronize" : "cuCtxPushCurrent");
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

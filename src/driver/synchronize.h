@@ -3,10 +3,10 @@
 
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Waits for everything that runs in `context`. kOk also where the context is gone, since
 // nothing runs in it then; *gone (may be null) tells.
 Status SynchronizeContext(const Driver& driver, CUcontext context, bool* gone = nullptr);
 
-}  // namespace headroom
+}  // namespace gpuroom

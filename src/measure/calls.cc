@@ -2,7 +2,7 @@
 
 #include <dlfcn.h>
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 using GetProcAddress = CUresult (*)(const char*, void**, int, cuuint64_t, CUdriverProcAddressQueryResult*);
@@ -23,13 +23,13 @@ void* Find(const Driver& driver, const char* name, const char* symbol, int versi
 
 Result<Calls> BindCalls(const Driver& driver) {
   Calls calls;
-#define HEADROOM_MEASURE_FUNCTION(member, name, symbol, version)                                 \
+#define GPUROOM_MEASURE_FUNCTION(member, name, symbol, version)                                  \
   calls.member = reinterpret_cast<decltype(calls.member)>(Find(driver, name, #symbol, version)); \
   if (calls.member == nullptr) return Status(Code::kDriver, "the driver has no " #symbol);
 #include "measure/calls.def"
   return calls;
 }
 
-bool IsSimulated(const Driver& driver) { return dlsym(driver.library, "headroom_sim_call_count") != nullptr; }
+bool IsSimulated(const Driver& driver) { return dlsym(driver.library, "gpuroom_sim_call_count") != nullptr; }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -7,17 +7,17 @@
 #include "base/status.h"
 #include "driver/driver.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 struct Calls {
-#define HEADROOM_MEASURE_FUNCTION(member, name, symbol, version) decltype(&::symbol) member = nullptr;
+#define GPUROOM_MEASURE_FUNCTION(member, name, symbol, version) decltype(&::symbol) member = nullptr;
 #include "measure/calls.def"
 };
 
 // kDriver: a function is missing; what() names it.
 Result<Calls> BindCalls(const Driver& driver);
 
-// The driver is headroom's simulated one: its speeds are no GPU's.
+// The driver is gpuroom's simulated one: its speeds are no GPU's.
 bool IsSimulated(const Driver& driver);
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

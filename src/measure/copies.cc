@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 constexpr uint64_t kMostCopied = 256 * kMiB;  // each way, in one copy
@@ -113,4 +113,4 @@ Result<double> MeasureHostCreation(HostTier& host, uint64_t bytes, uint64_t chun
   return created / seconds;
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -4,7 +4,7 @@
 
 #include "measure/machine.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 // Bytes per second.
 struct CopySpeeds {
@@ -20,4 +20,4 @@ Result<CopySpeeds> MeasureCopies(Session& session, uint64_t most, int rounds);
 // per second of the creation.
 Result<double> MeasureHostCreation(HostTier& host, uint64_t bytes, uint64_t chunk_bytes);
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

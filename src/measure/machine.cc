@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 constexpr uint64_t kKeepFree = 512 * kMiB;  // of HBM
@@ -93,4 +93,4 @@ Result<Speeds> Machine::MeasurePlan(const Plan& plan, uint64_t bytes, int rounds
   return speeds;
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -11,7 +11,7 @@
 #include "range/range.h"
 #include "topology/gpu.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 class Machine {
  public:
@@ -57,4 +57,4 @@ class Machine {
   RangeBuilder builder_;
 };
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

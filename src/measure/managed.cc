@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 constexpr uint64_t kMost = 2 * kGiB;
@@ -119,4 +119,4 @@ Result<Speeds> MeasureManaged(Session& session, ManagedMode mode, uint64_t bytes
   return session.Measure(target, rounds);
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

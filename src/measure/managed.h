@@ -7,7 +7,7 @@
 
 #include "measure/machine.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 enum class ManagedMode {
   kDirect,  // the share prefers the host, and kernels read it over the link where it lies
@@ -23,4 +23,4 @@ uint64_t ManagedBytes(Machine& machine, uint64_t bytes);
 Result<Speeds> MeasureManaged(Session& session, ManagedMode mode, uint64_t bytes, uint64_t slow_bytes,
                               int rounds);
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

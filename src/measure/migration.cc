@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "range/mover.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 constexpr uint64_t kLeastMoved = 16 * kMiB;
@@ -103,4 +103,4 @@ Result<MigrationSpeeds> MeasureMigration(Machine& machine, uint64_t bytes, int r
   return Migration(machine, bytes).Run(rounds);
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -6,7 +6,7 @@
 
 #include "measure/machine.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 // Bytes per second of what was moved.
 struct MigrationSpeeds {
@@ -24,4 +24,4 @@ uint64_t MigrationBytes(Machine& machine, uint64_t bytes);
 // The best of `rounds`, contents checked. kOutOfMemory when a tier has less.
 Result<MigrationSpeeds> MeasureMigration(Machine& machine, uint64_t bytes, int rounds);
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 // With these the read kernel reaches an H200's full speed (docs/measurements.md).
@@ -71,8 +71,8 @@ Status Session::Prepare() {
       good(driver_.DevicePrimaryCtxRetain(&context_, device_), "cuDevicePrimaryCtxRetain") &&
       good(driver_.CtxSetCurrent(context_), "cuCtxSetCurrent") &&
       good(calls_.ModuleLoadData(&module_, samples::KernelsPtx()), "cuModuleLoadData") &&
-      kernel(&fill_, "headroom_fill") && kernel(&store_, "headroom_store") && kernel(&sum_, "headroom_sum") &&
-      kernel(&verify_, "headroom_verify") &&
+      kernel(&fill_, "gpuroom_fill") && kernel(&store_, "gpuroom_store") && kernel(&sum_, "gpuroom_sum") &&
+      kernel(&verify_, "gpuroom_verify") &&
       // Not a non-blocking one: it has to wait for SetCell's copy, which goes over the default stream.
       good(driver_.StreamCreate(&stream_, CU_STREAM_DEFAULT), "cuStreamCreate") &&
       good(driver_.EventCreate(&start_, CU_EVENT_DEFAULT), "cuEventCreate") &&
@@ -212,4 +212,4 @@ Result<uint64_t> Session::GetCell() {
   return value;
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

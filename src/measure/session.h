@@ -14,7 +14,7 @@
 #include "driver/driver.h"
 #include "measure/calls.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 // Bytes per second; 0: not measured.
 struct Speeds {
@@ -85,4 +85,4 @@ class Session {
   unsigned blocks_ = 0;
 };
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -5,7 +5,7 @@
 
 #include "range/interleave.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 void Append(Tier tier, int place, uint64_t bytes, std::vector<Piece>* pieces) {
@@ -47,4 +47,4 @@ double IdealSpeed(double fast, double link, double share) {
   return std::min(fast / (1 - share), link / share);
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -8,7 +8,7 @@
 
 #include "range/plan.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 inline constexpr std::array<double, 9> kShares = {0, 0.005, 0.01, 0.02, 0.05, 0.10, 0.25, 0.50, 1};
 
@@ -33,4 +33,4 @@ Plan TailPlan(uint64_t bytes, uint64_t slow_bytes, int device, Place slow);
 // behind the link: min(fast / (1 - share), link / share). Same unit as they have.
 double IdealSpeed(double fast, double link, double share);
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "measure/sleep_set.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 // How long memory stays asleep. The driver clears what was given back, for 1.6 ms a GiB, and a wake that
@@ -175,4 +175,4 @@ Status MeasureSleep(Machine& machine, const SleepRequest& request, SleepResult* 
   return Status();
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

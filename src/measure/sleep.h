@@ -10,7 +10,7 @@
 #include "measure/machine.h"
 #include "range/asleep.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 // One way of doing it. Bytes per second of all that slept, everything included; 0: not measured.
 struct SleepSpeeds {
@@ -60,4 +60,4 @@ struct SleepResult {
 // any other failure ends it.
 Status MeasureSleep(Machine& machine, const SleepRequest& request, SleepResult* result);
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

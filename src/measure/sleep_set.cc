@@ -4,7 +4,7 @@
 #include "range/mover.h"
 #include "sleep/engine.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 constexpr uint64_t kAheadChunk = 64 * kMiB;  // created as fast as larger ones (docs/measurements.md)
@@ -147,4 +147,4 @@ Status SleepSet::CopyBackOne(size_t i) {
   return Status();
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

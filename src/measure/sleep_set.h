@@ -7,7 +7,7 @@
 #include "measure/machine.h"
 #include "range/asleep.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 class SleepSet {
  public:
@@ -51,4 +51,4 @@ class SleepSet {
   std::vector<void*> pinned_;  // by range; null: none
 };
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -6,7 +6,7 @@
 
 #include "measure/managed.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 constexpr uint64_t kMostCreated = kGiB;  // 2 MiB at a time that takes half a second
@@ -224,4 +224,4 @@ Status MeasureTiers(Machine& machine, const TiersRequest& request, TiersResult* 
   return TiersBench(machine, request, result).Run();
 }
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

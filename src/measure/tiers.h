@@ -1,4 +1,4 @@
-// What `headroom bench tiers` measures: every tier that one GPU can use, alone and
+// What `gpuroom bench tiers` measures: every tier that one GPU can use, alone and
 // mixed with its own memory, the same for managed memory, and the references to
 // hold it against. Plain results; printing them is the front's.
 #pragma once
@@ -11,7 +11,7 @@
 #include "measure/machine.h"
 #include "measure/migration.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 
 // A range of `slow_bytes` in the slower tier and the rest on the device.
 struct SharePoint {
@@ -78,4 +78,4 @@ struct TiersRequest {
 // A tier that has too little is skipped with a reason; any other failure ends it.
 Status MeasureTiers(Machine& machine, const TiersRequest& request, TiersResult* result);
 
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

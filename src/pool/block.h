@@ -14,7 +14,7 @@
 #include "pool/size_class.h"
 #include "pool/stream_key.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct Segment;
 
@@ -69,4 +69,4 @@ struct Segment {
   }
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

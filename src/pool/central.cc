@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Whether two free neighbours may be one block: it would have `*key`.
@@ -206,4 +206,4 @@ CentralStats Central::Stats() const {
   return stats_;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -19,7 +19,7 @@
 #include "pool/segments.h"
 #include "pool/shelves.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct Want {
   uint64_t bytes = 0;  // rounded
@@ -86,22 +86,22 @@ class Central {
   CentralStats Stats() const;
 
  private:
-  void PutLocked(Block* block) HEADROOM_REQUIRES(mutex_);
-  void Shelve(Block* block) HEADROOM_REQUIRES(mutex_);
-  Block* JoinAfter(Block* block) HEADROOM_REQUIRES(mutex_);
-  Block* Cut(Block* block, const Want& want) HEADROOM_REQUIRES(mutex_);
-  void JoinIdle(Segment* segment) HEADROOM_REQUIRES(mutex_);
-  void Unorder(Segment* segment, Arena& from) HEADROOM_REQUIRES(mutex_);
+  void PutLocked(Block* block) GPUROOM_REQUIRES(mutex_);
+  void Shelve(Block* block) GPUROOM_REQUIRES(mutex_);
+  Block* JoinAfter(Block* block) GPUROOM_REQUIRES(mutex_);
+  Block* Cut(Block* block, const Want& want) GPUROOM_REQUIRES(mutex_);
+  void JoinIdle(Segment* segment) GPUROOM_REQUIRES(mutex_);
+  void Unorder(Segment* segment, Arena& from) GPUROOM_REQUIRES(mutex_);
 
   PageTable pages_;
   std::atomic<uint64_t> clock_{1};
   mutable Mutex mutex_;
-  Segments objects_ HEADROOM_GUARDED_BY(mutex_);
+  Segments objects_ GPUROOM_GUARDED_BY(mutex_);
   Arena shared_;  // its contents, as every arena's: under mutex_
-  std::vector<std::unique_ptr<Arena>> arenas_ HEADROOM_GUARDED_BY(mutex_);
-  std::vector<Arena*> spare_arenas_ HEADROOM_GUARDED_BY(mutex_);
-  CentralStats stats_ HEADROOM_GUARDED_BY(mutex_);
-  uint64_t limit_ HEADROOM_GUARDED_BY(mutex_) = UINT64_MAX;
+  std::vector<std::unique_ptr<Arena>> arenas_ GPUROOM_GUARDED_BY(mutex_);
+  std::vector<Arena*> spare_arenas_ GPUROOM_GUARDED_BY(mutex_);
+  CentralStats stats_ GPUROOM_GUARDED_BY(mutex_);
+  uint64_t limit_ GPUROOM_GUARDED_BY(mutex_) = UINT64_MAX;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

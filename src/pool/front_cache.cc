@@ -2,7 +2,7 @@
 
 #include "pool/central.h"
 
-namespace headroom {
+namespace gpuroom {
 
 FrontCache::Bins* FrontCache::Search(StreamKey key) {
   for (size_t i = 0; i < kStreams; ++i) {
@@ -91,4 +91,4 @@ void FrontCache::Detach() {
   detached_.store(true, std::memory_order_release);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

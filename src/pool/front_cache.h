@@ -14,7 +14,7 @@
 #include "pool/block.h"
 #include "pool/spin_lock.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class Central;
 
@@ -94,34 +94,34 @@ class alignas(64) FrontCache {
   static constexpr size_t kStreams = 8;
   static constexpr uint64_t kMostBytes = 16 * kMiB;
 
-  Bins* Find(StreamKey key) HEADROOM_REQUIRES(lock_) {
+  Bins* Find(StreamKey key) GPUROOM_REQUIRES(lock_) {
     return keys_[last_] == key ? bins_[last_].get() : Search(key);
   }
-  void Count(Block* block, uint64_t asked) HEADROOM_REQUIRES(lock_) {
+  void Count(Block* block, uint64_t asked) GPUROOM_REQUIRES(lock_) {
     block->asked = asked;
     block->state.store(BlockState::kLive, std::memory_order_release);
     counts_.asked += static_cast<int64_t>(asked);
     ++counts_.allocations;
   }
-  void Uncount(const Block* block) HEADROOM_REQUIRES(lock_) {
+  void Uncount(const Block* block) GPUROOM_REQUIRES(lock_) {
     counts_.asked -= static_cast<int64_t>(block->asked);
     ++counts_.frees;
   }
-  Bins* Search(StreamKey key) HEADROOM_REQUIRES(lock_);
-  Bins* MakeBins(StreamKey key, Block** evicted) HEADROOM_REQUIRES(lock_);
-  Block* Overflow(Bin& bin, int size_class, Block* chain) HEADROOM_REQUIRES(lock_);
-  Block* Empty(Bin& bin, uint64_t keep, Block* chain) HEADROOM_REQUIRES(lock_);
-  Block* EmptyAll(Block* chain) HEADROOM_REQUIRES(lock_);
+  Bins* Search(StreamKey key) GPUROOM_REQUIRES(lock_);
+  Bins* MakeBins(StreamKey key, Block** evicted) GPUROOM_REQUIRES(lock_);
+  Block* Overflow(Bin& bin, int size_class, Block* chain) GPUROOM_REQUIRES(lock_);
+  Block* Empty(Bin& bin, uint64_t keep, Block* chain) GPUROOM_REQUIRES(lock_);
+  Block* EmptyAll(Block* chain) GPUROOM_REQUIRES(lock_);
 
   SpinLock lock_;
-  size_t last_ HEADROOM_GUARDED_BY(lock_) = 0;  // the stream that was found last
-  FrontStats counts_ HEADROOM_GUARDED_BY(lock_);
-  std::array<StreamKey, kStreams> keys_ HEADROOM_GUARDED_BY(lock_){};  // 0: none, which is no stream's
-  std::array<std::unique_ptr<Bins>, kStreams> bins_ HEADROOM_GUARDED_BY(lock_);
-  size_t next_victim_ HEADROOM_GUARDED_BY(lock_) = 0;
-  Central* central_ HEADROOM_GUARDED_BY(lock_);
+  size_t last_ GPUROOM_GUARDED_BY(lock_) = 0;  // the stream that was found last
+  FrontStats counts_ GPUROOM_GUARDED_BY(lock_);
+  std::array<StreamKey, kStreams> keys_ GPUROOM_GUARDED_BY(lock_){};  // 0: none, which is no stream's
+  std::array<std::unique_ptr<Bins>, kStreams> bins_ GPUROOM_GUARDED_BY(lock_);
+  size_t next_victim_ GPUROOM_GUARDED_BY(lock_) = 0;
+  Central* central_ GPUROOM_GUARDED_BY(lock_);
   std::atomic<bool> left_{false};
   std::atomic<bool> detached_{false};
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 
 #include "pool/central.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 bool IsFree(const Block& block) { return block.state.load(std::memory_order_relaxed) == BlockState::kFree; }
@@ -142,4 +142,4 @@ std::vector<CUdeviceptr> Central::AllSegments() const {
   return all;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

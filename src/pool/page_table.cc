@@ -2,7 +2,7 @@
 
 #include <sys/mman.h>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Zeros read as null atomics; that is what makes a fresh level valid.
@@ -50,4 +50,4 @@ bool PageTable::Set(CUdeviceptr va, uint64_t bytes, Segment* segment) {
 
 void PageTable::Clear(CUdeviceptr va, uint64_t bytes) { Set(va, bytes, nullptr); }
 
-}  // namespace headroom
+}  // namespace gpuroom

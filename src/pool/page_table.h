@@ -9,7 +9,7 @@
 
 #include "pool/block.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class PageTable {
  public:
@@ -53,4 +53,4 @@ class PageTable {
   std::atomic<Leaf>* root_ = nullptr;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

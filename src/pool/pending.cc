@@ -5,7 +5,7 @@
 #include "driver/insist.h"
 #include "driver/relaxed_capture.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Pending::~Pending() {
   for (auto& [key, events] : events_) {
@@ -176,4 +176,4 @@ Status Pending::Synchronize(CUstream stream) {
   return DriverStatus(driver_.StreamSynchronize(stream), "waiting for a stream's work");
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

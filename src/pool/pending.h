@@ -22,7 +22,7 @@
 #include "driver/driver.h"
 #include "pool/block.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class Pending {
  public:
@@ -62,23 +62,23 @@ class Pending {
   using Place = std::list<Waiting>::iterator;
 
   bool Capturing(CUstream stream) const;
-  CUevent GetEvent() HEADROOM_REQUIRES(mutex_);
-  CUevent Record(StreamKey key) HEADROOM_REQUIRES(mutex_);
-  void RecordUses(Place place) HEADROOM_REQUIRES(mutex_);
-  void Finish(Place place, Block** chain) HEADROOM_REQUIRES(mutex_);
-  void AskStream(std::deque<std::pair<CUevent, Place>>& events, Block** chain) HEADROOM_REQUIRES(mutex_);
-  void RecordLeft() HEADROOM_REQUIRES(mutex_);
-  void ForgetEvents(uint64_t cut) HEADROOM_REQUIRES(mutex_);
+  CUevent GetEvent() GPUROOM_REQUIRES(mutex_);
+  CUevent Record(StreamKey key) GPUROOM_REQUIRES(mutex_);
+  void RecordUses(Place place) GPUROOM_REQUIRES(mutex_);
+  void Finish(Place place, Block** chain) GPUROOM_REQUIRES(mutex_);
+  void AskStream(std::deque<std::pair<CUevent, Place>>& events, Block** chain) GPUROOM_REQUIRES(mutex_);
+  void RecordLeft() GPUROOM_REQUIRES(mutex_);
+  void ForgetEvents(uint64_t cut) GPUROOM_REQUIRES(mutex_);
 
   const Driver& driver_;
   std::atomic<uint64_t> bytes_{0};
   Mutex mutex_;
-  std::unordered_map<Block*, std::vector<StreamKey>> uses_ HEADROOM_GUARDED_BY(mutex_);
-  std::list<Waiting> waiting_ HEADROOM_GUARDED_BY(mutex_);
+  std::unordered_map<Block*, std::vector<StreamKey>> uses_ GPUROOM_GUARDED_BY(mutex_);
+  std::list<Waiting> waiting_ GPUROOM_GUARDED_BY(mutex_);
   // In the order of recording, so that the first that is not done answers for the rest.
-  std::map<StreamKey, std::deque<std::pair<CUevent, Place>>> events_ HEADROOM_GUARDED_BY(mutex_);
-  std::vector<CUevent> spare_ HEADROOM_GUARDED_BY(mutex_);
-  bool some_left_ HEADROOM_GUARDED_BY(mutex_) = false;  // uses without an event
+  std::map<StreamKey, std::deque<std::pair<CUevent, Place>>> events_ GPUROOM_GUARDED_BY(mutex_);
+  std::vector<CUevent> spare_ GPUROOM_GUARDED_BY(mutex_);
+  bool some_left_ GPUROOM_GUARDED_BY(mutex_) = false;  // uses without an event
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "driver/in_context.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Pool::Pool(const Driver& driver, SegmentSource& source, PoolOptions options)
     : driver_(driver),
@@ -170,4 +170,4 @@ PoolStats Pool::Stats() const {
   return stats;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -38,7 +38,7 @@
 #include "pool/stats.h"
 #include "pool/thread_fronts.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct PoolOptions {
   CUcontext context = nullptr;  // made current for what the pool does, whichever is then
@@ -125,4 +125,4 @@ class Pool {
   Fronts fronts_;  // last: ends first
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 #include "driver/in_context.h"
 #include "pool/pool.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Blocks whose events are done go to the store. Not while a private pool is being captured for.
 void Pool::CollectPending() {
@@ -114,4 +114,4 @@ Pool::~Pool() {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

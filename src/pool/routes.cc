@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom {
+namespace gpuroom {
 
 Arena* Routes::ArenaFor(CUstream stream) {
   if (none()) return &central_.shared();
@@ -50,4 +50,4 @@ void Routes::Release(PoolId id) {
   if (!InUse(arena)) central_.Release(arena);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

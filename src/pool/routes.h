@@ -17,7 +17,7 @@
 
 #include "pool/central.h"
 
-namespace headroom {
+namespace gpuroom {
 
 using PoolId = std::pair<uint64_t, uint64_t>;
 using StreamFilter = std::function<bool(CUstream)>;
@@ -45,14 +45,14 @@ class Routes {
     Arena* arena = nullptr;
   };
 
-  bool InUse(const Arena* arena) const HEADROOM_REQUIRES(mutex_);
+  bool InUse(const Arena* arena) const GPUROOM_REQUIRES(mutex_);
 
   Central& central_;
   // Read at every allocation: not beside what others write.
   alignas(64) std::atomic<int> open_{0};
   alignas(64) Mutex mutex_;
-  std::map<PoolId, Private> pools_ HEADROOM_GUARDED_BY(mutex_);
-  std::vector<Route> routes_ HEADROOM_GUARDED_BY(mutex_);
+  std::map<PoolId, Private> pools_ GPUROOM_GUARDED_BY(mutex_);
+  std::vector<Route> routes_ GPUROOM_GUARDED_BY(mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <new>
 
-namespace headroom {
+namespace gpuroom {
 
 Segments::~Segments() {
   for (const auto& segment : segments_) std::free(static_cast<void*>(segment->slots));
@@ -74,4 +74,4 @@ void Segments::DropBlock(Block* block) {
   spare_blocks_ = block;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

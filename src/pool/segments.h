@@ -8,7 +8,7 @@
 
 #include "pool/block.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class Segments {
  public:
@@ -36,4 +36,4 @@ class Segments {
   Block* spare_blocks_ = nullptr;  // chained by next_held
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

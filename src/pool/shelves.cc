@@ -1,6 +1,6 @@
 #include "pool/shelves.h"
 
-namespace headroom {
+namespace gpuroom {
 
 void Arena::Insert(Block* block) { shelves[{KindOf(*block->segment), block->stream()}].insert(block); }
 
@@ -19,4 +19,4 @@ Block* Arena::Best(Kind kind, StreamKey key, uint64_t bytes) const {
   return best == found->second.end() ? nullptr : *best;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

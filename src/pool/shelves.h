@@ -10,7 +10,7 @@
 
 #include "pool/block.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct SmallerBlock {
   struct Size {
@@ -46,4 +46,4 @@ struct Arena {
   Block* Best(Kind kind, StreamKey key, uint64_t bytes) const;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

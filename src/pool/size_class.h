@@ -15,7 +15,7 @@
 
 #include "base/size.h"
 
-namespace headroom {
+namespace gpuroom {
 
 inline constexpr uint64_t kUnitBytes = 512;         // of small segments
 inline constexpr uint64_t kLargeUnit = 128 * kKiB;  // of the others
@@ -55,4 +55,4 @@ constexpr uint64_t SegmentBytes(uint64_t rounded) {
   return rounded < kOwnSegment ? kLargeSegment : RoundUp(rounded, kSegmentUnit);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -13,7 +13,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class SegmentSource {
  public:
@@ -35,4 +35,4 @@ class SegmentSource {
   virtual Status Destroy(CUdeviceptr va) = 0;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

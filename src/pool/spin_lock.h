@@ -9,14 +9,14 @@
 
 #include "base/mutex.h"
 
-namespace headroom {
+namespace gpuroom {
 
-class HEADROOM_CAPABILITY SpinLock {
+class GPUROOM_CAPABILITY SpinLock {
  public:
-  void Lock() HEADROOM_ACQUIRE() {
+  void Lock() GPUROOM_ACQUIRE() {
     while (__builtin_expect(held_.exchange(true, std::memory_order_acquire), false)) Wait();
   }
-  void Unlock() HEADROOM_RELEASE() { held_.store(false, std::memory_order_release); }
+  void Unlock() GPUROOM_RELEASE() { held_.store(false, std::memory_order_release); }
 
  private:
   __attribute__((noinline, cold)) void Wait() const {
@@ -28,10 +28,10 @@ class HEADROOM_CAPABILITY SpinLock {
   std::atomic<bool> held_{false};
 };
 
-class HEADROOM_SCOPED SpinGuard {
+class GPUROOM_SCOPED SpinGuard {
  public:
-  explicit SpinGuard(SpinLock& lock) HEADROOM_ACQUIRE(lock) : lock_(lock) { lock_.Lock(); }
-  ~SpinGuard() HEADROOM_RELEASE() { lock_.Unlock(); }
+  explicit SpinGuard(SpinLock& lock) GPUROOM_ACQUIRE(lock) : lock_(lock) { lock_.Lock(); }
+  ~SpinGuard() GPUROOM_RELEASE() { lock_.Unlock(); }
   SpinGuard(const SpinGuard&) = delete;
   SpinGuard& operator=(const SpinGuard&) = delete;
 
@@ -39,4 +39,4 @@ class HEADROOM_SCOPED SpinGuard {
   SpinLock& lock_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

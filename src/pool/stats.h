@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-namespace headroom {
+namespace gpuroom {
 
 struct PoolStats {
   // Bytes, now.
@@ -28,4 +28,4 @@ struct PoolStats {
   uint64_t out_of_memory = 0;  // requests that failed
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -2,7 +2,7 @@
 
 #include <atomic>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 std::atomic<uint64_t> next_thread{1};
@@ -26,4 +26,4 @@ bool RecordableHandle(StreamKey key, CUstream* stream) {
   return true;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

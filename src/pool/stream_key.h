@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-namespace headroom {
+namespace gpuroom {
 
 using StreamKey = uint64_t;
 
@@ -33,4 +33,4 @@ inline StreamKey KeyOf(CUstream stream) {
 // The handle by which this thread can put work on that stream; false: it cannot.
 bool RecordableHandle(StreamKey key, CUstream* stream);
 
-}  // namespace headroom
+}  // namespace gpuroom

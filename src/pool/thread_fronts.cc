@@ -1,6 +1,6 @@
 #include "pool/thread_fronts.h"
 
-namespace headroom {
+namespace gpuroom {
 
 __thread FrontSlot front_slots[kFrontSlots] __attribute__((tls_model("initial-exec"))) = {};
 
@@ -92,4 +92,4 @@ FrontStats Fronts::Stats() const {
   return stats;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 #include "base/mutex.h"
 #include "pool/front_cache.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct FrontSlot {
   uint64_t serial;  // of a pool; they count from 1 and are not reused
@@ -40,14 +40,14 @@ class Fronts {
 
  private:
   FrontCache& LocalSlow();
-  void DropLeft() HEADROOM_REQUIRES(mutex_);
+  void DropLeft() GPUROOM_REQUIRES(mutex_);
 
   const uint64_t serial_;
   Central& central_;
   mutable FrontCache for_ending_;
   mutable Mutex mutex_;
-  std::vector<std::shared_ptr<FrontCache>> caches_ HEADROOM_GUARDED_BY(mutex_);
-  FrontStats left_ HEADROOM_GUARDED_BY(mutex_);  // of threads that have ended
+  std::vector<std::shared_ptr<FrontCache>> caches_ GPUROOM_GUARDED_BY(mutex_);
+  FrontStats left_ GPUROOM_GUARDED_BY(mutex_);  // of threads that have ended
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

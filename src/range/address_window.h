@@ -9,7 +9,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace headroom {
+namespace gpuroom {
 
 class AddressWindow {
  public:
@@ -36,4 +36,4 @@ class AddressWindow {
   std::atomic<uint64_t> span_{0};
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace headroom {
+namespace gpuroom {
 
 // What becomes of the contents.
 enum class SleepAction : uint8_t {
@@ -32,4 +32,4 @@ class Asleep {
   virtual AsleepBytes Bytes() const = 0;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "driver/device_context.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // The memory that a device's chunks share: its budget, or all that it has.
@@ -164,4 +164,4 @@ uint64_t BytesIn(Tier tier, const std::vector<Chunk>& chunks) {
   return sum;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

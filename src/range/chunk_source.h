@@ -11,7 +11,7 @@
 #include "tier/peer_tier.h"
 #include "topology/link_speeds.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class ChunkSource {
  public:
@@ -68,4 +68,4 @@ Status MapChunks(const Driver& driver, CUdeviceptr va, const std::vector<Chunk>&
 uint64_t BytesOf(const std::vector<Chunk>& chunks);
 uint64_t BytesIn(Tier tier, const std::vector<Chunk>& chunks);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 __extension__ typedef __int128 SignedWide;
@@ -72,4 +72,4 @@ void Interleave(const Share* shares, size_t count, std::vector<Piece>* pieces) {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

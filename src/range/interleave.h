@@ -9,7 +9,7 @@
 
 #include "range/plan.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What one tier gives to a range.
 struct Share {
@@ -23,4 +23,4 @@ struct Share {
 // "The chairman assignment problem", Discrete Mathematics 32 (1980) 323-330.
 void Interleave(const Share* shares, size_t count, std::vector<Piece>* pieces);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include "base/undo.h"
 #include "driver/synchronize.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 int Attribute(const Driver& driver, CUdevice device, CUdevice_attribute attribute) {
@@ -178,4 +178,4 @@ void ManagedMemory::AdviseOrWarn(const ManagedBlock& block, CUmem_advise advice,
       block.device, advice == CU_MEM_ADVISE_SET_ACCESSED_BY ? "accessed by" : "preferred location");
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

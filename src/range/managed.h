@@ -24,7 +24,7 @@
 #include "tier/device_tier.h"
 #include "tier/host_tier.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct ManagedRequest {
   uint64_t bytes = 0;  // more than zero
@@ -69,8 +69,8 @@ class ManagedMemory {
 
  private:
   Status Claim(uint64_t bytes);
-  Status ClaimDevice(uint64_t bytes) HEADROOM_REQUIRES(mutex_);
-  Status ClaimHost(uint64_t bytes) HEADROOM_REQUIRES(mutex_);
+  Status ClaimDevice(uint64_t bytes) GPUROOM_REQUIRES(mutex_);
+  Status ClaimHost(uint64_t bytes) GPUROOM_REQUIRES(mutex_);
   void Unclaim(uint64_t bytes);
   // Of the host's memory, what `used` bytes take that the HBM does not hold.
   uint64_t BeyondHbm(uint64_t used) const { return used > machine_.hbm ? used - machine_.hbm : 0; }
@@ -99,4 +99,4 @@ class ManagedMemory {
   std::atomic<bool> told_prefetch_{false};
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "tier/chunk.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr double kLeastRatio = 0.1;
@@ -60,4 +60,4 @@ Result<double> ParseRatio(std::string_view text) {
   return ratio;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,5 +1,5 @@
 // How much managed memory a device may have, and why no more: a pure function of what
-// the user allows and what the machine has, so that `headroom run --dry-run` says the
+// the user allows and what the machine has, so that `gpuroom run --dry-run` says the
 // same as the process that allocates.
 #pragma once
 
@@ -10,7 +10,7 @@
 #include "base/size.h"
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct ManagedOptions {
   uint64_t prefetch_below = 2 * kGiB;   // bytes; with Policy::kGpuFirst
@@ -42,4 +42,4 @@ std::string WhyBound(ManagedCap::Bound bound, const ManagedOptions& options);
 // A number from 0.1 to 100; "5", "1.5".
 Result<double> ParseRatio(std::string_view text);
 
-}  // namespace headroom
+}  // namespace gpuroom

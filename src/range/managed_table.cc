@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <mutex>
 
-namespace headroom {
+namespace gpuroom {
 
 void ManagedTable::Insert(const ManagedBlock& block) {
   std::unique_lock lock(mutex_);
@@ -74,4 +74,4 @@ bool ManagedTable::Find(CUdeviceptr address, ManagedBlock* out) const {
   return true;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

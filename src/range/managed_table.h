@@ -12,7 +12,7 @@
 #include "range/address_window.h"
 #include "range/managed.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class ManagedTable {
  public:
@@ -43,4 +43,4 @@ class ManagedTable {
   AddressWindow window_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include "driver/insist.h"
 #include "tier/scratch.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Copies to the host that are queued while the next is prepared.
@@ -315,4 +315,4 @@ void Mover::Return(ChunkSource& source, std::vector<Chunk>* chunks) {
       static_cast<unsigned long long>(BytesOf(*chunks)));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

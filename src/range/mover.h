@@ -18,7 +18,7 @@
 #include "range/chunk_source.h"
 #include "range/placed.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Adjacent chunks that move together, or not at all, and where they go.
 struct Relocation {
@@ -105,4 +105,4 @@ class Mover {
   const Driver& driver_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

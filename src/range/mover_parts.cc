@@ -1,7 +1,7 @@
 // Parts of what was given out, cut into relocations, and the chunks that come of it.
 #include "range/mover.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Relocations larger than this are cut: small enough for several to be in flight.
@@ -134,4 +134,4 @@ void Mover::Move(CUcontext context, ChunkSource& source, std::vector<Part>* part
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

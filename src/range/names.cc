@@ -1,6 +1,6 @@
 #include "range/names.h"
 
-namespace headroom {
+namespace gpuroom {
 
 const char* PolicyName(Policy policy) {
   switch (policy) {
@@ -44,4 +44,4 @@ std::optional<Backend> ParseBackend(std::string_view name) {
   return std::nullopt;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

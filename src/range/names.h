@@ -6,7 +6,7 @@
 
 #include "range/plan.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // "gpu_first", "balanced", "cpu_first"; never null.
 const char* PolicyName(Policy policy);
@@ -19,4 +19,4 @@ std::optional<Hint> ParseHint(std::string_view name);
 const char* BackendName(Backend backend);
 std::optional<Backend> ParseBackend(std::string_view name);
 
-}  // namespace headroom
+}  // namespace gpuroom

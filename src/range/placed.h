@@ -15,7 +15,7 @@
 #include "range/tags.h"
 #include "tier/chunk.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // An address at which all chunks of a Placed are mapped, in order.
 struct Window {
@@ -50,4 +50,4 @@ struct Placed {
   uint32_t pins = 0;         // while not 0 it stays where it is: shared, or mapped as we cannot repeat
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

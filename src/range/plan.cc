@@ -5,7 +5,7 @@
 
 #include "range/interleave.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 __extension__ typedef unsigned __int128 Wide;
@@ -212,4 +212,4 @@ uint64_t DeviceChunkBytes(uint64_t budget) {
   return bytes;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@
 #include "base/status.h"
 #include "tier/chunk.h"
 
-namespace headroom {
+namespace gpuroom {
 
 enum class Policy : uint8_t {
   kGpuFirst,  // HBM while it has room, the fastest of the others for the rest
@@ -99,4 +99,4 @@ inline constexpr uint64_t kHostChunkBytes = 512 * kMiB;
 // For a device whose HBM budget is `budget` bytes.
 uint64_t DeviceChunkBytes(uint64_t budget);
 
-}  // namespace headroom
+}  // namespace gpuroom

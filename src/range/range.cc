@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kMaxPeers = 64;  // bits of an access mask
@@ -130,4 +130,4 @@ Status RangeBuilder::AllowPeer(CUdevice peer, const std::vector<Range*>& existin
   return Status();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -15,7 +15,7 @@
 #include "range/chunk_source.h"
 #include "range/placed.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What pointer queries and reports need to know of a range.
 struct RangeInfo {
@@ -82,16 +82,16 @@ class RangeBuilder {
   template <typename CreateChunks>
   Result<std::unique_ptr<Range>> Make(const RangeRequest& request, CreateChunks create);
   Status Map(Range& range);
-  Status Open(Range& range) HEADROOM_REQUIRES(access_mutex_);
+  Status Open(Range& range) GPUROOM_REQUIRES(access_mutex_);
   bool GiveBack(Range& range);
 
   const Driver& driver_;
   ChunkSource& source_;
   const CUdevice device_;
   Mutex access_mutex_;
-  uint64_t accessors_ HEADROOM_GUARDED_BY(access_mutex_);  // bit per CUdevice
+  uint64_t accessors_ GPUROOM_GUARDED_BY(access_mutex_);  // bit per CUdevice
   Mutex scrap_mutex_;
-  std::vector<std::unique_ptr<Range>> scrap_ HEADROOM_GUARDED_BY(scrap_mutex_);
+  std::vector<std::unique_ptr<Range>> scrap_ GPUROOM_GUARDED_BY(scrap_mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,6 +1,6 @@
 #include "range/range_table.h"
 
-namespace headroom {
+namespace gpuroom {
 
 void RangeTable::Insert(std::unique_ptr<Range> range) {
   std::unique_lock lock(mutex_);
@@ -72,4 +72,4 @@ bool RangeTable::Pin(CUdeviceptr address) {
   return range != nullptr;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

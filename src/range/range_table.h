@@ -15,7 +15,7 @@
 #include "range/address_window.h"
 #include "range/range.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class RangeTable {
  public:
@@ -85,4 +85,4 @@ class RangeTable {
   AddressWindow window_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 #include "base/size.h"
 #include "range/names.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Status Invalid(const char* what) { return Status(Code::kInvalidArgument, what); }
@@ -159,4 +159,4 @@ bool Rules::Apply(uint64_t bytes, std::string_view tag, PlanRequest* request) co
   return true;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

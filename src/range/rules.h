@@ -12,7 +12,7 @@
 #include "base/status.h"
 #include "range/plan.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // A tag is 1 to 63 bytes without control characters, ',' and ';'.
 inline constexpr size_t kMaxTag = 63;
@@ -68,4 +68,4 @@ class Rules {
   std::vector<Rule> rules_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

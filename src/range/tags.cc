@@ -5,14 +5,14 @@
 
 #include "base/mutex.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 struct Names {
   Mutex mutex;
-  std::deque<std::string> names HEADROOM_GUARDED_BY(mutex) = {""};  // by number; never moved
+  std::deque<std::string> names GPUROOM_GUARDED_BY(mutex) = {""};  // by number; never moved
 
-  bool Find(std::string_view name, TagId* tag) HEADROOM_REQUIRES(mutex) {
+  bool Find(std::string_view name, TagId* tag) GPUROOM_REQUIRES(mutex) {
     for (size_t i = 0; i < names.size(); ++i) {
       if (names[i] != name) continue;
       *tag = static_cast<TagId>(i);
@@ -51,4 +51,4 @@ const char* TagName(TagId tag) {
   return tag < all.names.size() ? all.names[tag].c_str() : "";
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace headroom {
+namespace gpuroom {
 
 using TagId = uint16_t;
 inline constexpr TagId kUntagged = 0;
@@ -18,4 +18,4 @@ bool FindTag(std::string_view name, TagId* tag);
 // "" for kUntagged. Valid for good.
 const char* TagName(TagId tag);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 #include "driver/synchronize.h"
 #include "runtime/intent.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // What belongs in HBM and does not fit there lets older large data give way.
@@ -135,4 +135,4 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
   return CUDA_SUCCESS;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

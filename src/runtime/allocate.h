@@ -8,7 +8,7 @@
 #include "runtime/managed.h"
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // A range for `bytes` on `device`, with the memory of freed ranges taken back
 // first where that is needed and nothing is being captured.
@@ -113,4 +113,4 @@ CUresult Free(Runtime& rt, CUdeviceptr address, Native native) {
   return FreeNative(rt, address, native);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-namespace headroom {
+namespace gpuroom {
 
 Captures::Quiet::Quiet(Captures& captures) : lock_(captures.quiet_) {
   if (captures.Any()) lock_.unlock();
@@ -48,4 +48,4 @@ CUresult Captures::Ask(CUstream stream, bool* capturing) const {
   return result;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

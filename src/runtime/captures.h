@@ -12,7 +12,7 @@
 #include "base/mutex.h"
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What a stream argument means in the _ptsz forms: there the default stream is the
 // thread's own, and has a handle of its own.
@@ -51,13 +51,13 @@ class Captures {
     CUstream stream;
     CUcontext context;  // the stream's; null: not known
   };
-  void Count() HEADROOM_REQUIRES(mutex_);
+  void Count() GPUROOM_REQUIRES(mutex_);
 
   const Driver& driver_;
   std::atomic<int> count_{0};
   std::shared_timed_mutex quiet_;
   Mutex mutex_;
-  std::vector<Capture> captures_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<Capture> captures_ GPUROOM_GUARDED_BY(mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

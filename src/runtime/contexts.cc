@@ -4,7 +4,7 @@
 
 #include "driver/synchronize.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Status NobodyWaits() { return Status(Code::kBusy, "nobody waits for the GPU any more"); }
@@ -61,4 +61,4 @@ Status Contexts::SynchronizePrimaries(const std::vector<CUcontext>& done,
   return Status();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

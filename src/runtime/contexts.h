@@ -12,7 +12,7 @@
 #include "base/status.h"
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class Contexts {
  public:
@@ -30,7 +30,7 @@ class Contexts {
 
   const Driver& driver_;
   Mutex mutex_;
-  std::vector<CUcontext> contexts_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<CUcontext> contexts_ GPUROOM_GUARDED_BY(mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,6 +1,6 @@
 #include "runtime/device_pools.h"
 
-namespace headroom {
+namespace gpuroom {
 
 void DevicePools::Add(CUmemoryPool pool, CUdevice device) {
   MutexLock lock(mutex_);
@@ -23,4 +23,4 @@ bool DevicePools::IsOf(CUmemoryPool pool, CUdevice device) {
          driver_.DeviceGetDefaultMemPool(&own, device) == CUDA_SUCCESS && own == pool;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 #include "base/mutex.h"
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class DevicePools {
  public:
@@ -24,7 +24,7 @@ class DevicePools {
  private:
   const Driver& driver_;
   Mutex mutex_;
-  std::map<CUmemoryPool, CUdevice> pools_ HEADROOM_GUARDED_BY(mutex_);
+  std::map<CUmemoryPool, CUdevice> pools_ GPUROOM_GUARDED_BY(mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 #include "runtime/runtime.h"
 #include "topology/link_estimate.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 uint64_t RealTotal(const Driver& driver, CUdevice device) {
@@ -152,4 +152,4 @@ HostTier* Runtime::Host(int numa_node) {
   return hosts_.back().get();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@
 #include "runtime/intent.h"
 #include "runtime/pick.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // How long after a displacement nothing is moved back; doubles while data is moved
@@ -168,4 +168,4 @@ void MoveBack(Runtime& rt, DeviceState& device) {
   device.move_back.refused = 0;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include "range/mover.h"
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // HBM bytes of large data on `device` that could give way.
 uint64_t Displaceable(Runtime& rt, DeviceState& device);
@@ -51,4 +51,4 @@ void WithPlacedOf(Runtime& rt, CUdevice device, Use use) {
   });
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include <new>
 
-namespace headroom {
+namespace gpuroom {
 
 __attribute__((tls_model("initial-exec"))) thread_local int t_depth = 0;
 
@@ -170,4 +170,4 @@ void Gate::ForgetAfterFork() {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What submissions meet.
 enum class Hold : uint8_t {
@@ -58,4 +58,4 @@ class Gate {
 // and reading it neither calls nor allocates.
 extern __attribute__((tls_model("initial-exec"))) thread_local int t_depth;
 
-}  // namespace headroom
+}  // namespace gpuroom

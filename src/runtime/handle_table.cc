@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr CUmemGenericAllocationHandle kFirstHandle = 0xead0000000000000u;
@@ -168,4 +168,4 @@ std::vector<HandleTable::Span> HandleTable::SleepingIn(CUdeviceptr va, uint64_t 
   return spans;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

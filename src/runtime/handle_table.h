@@ -19,7 +19,7 @@
 #include "range/chunk_source.h"
 #include "range/placed.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct HandleRecord : Placed {
   bool spilled() const { return host_bytes + peer_bytes > 0; }
@@ -120,14 +120,14 @@ class HandleTable {
     Handle handle;
   };
 
-  void Erase(std::unordered_map<Handle, HandleRecord>::iterator record) HEADROOM_REQUIRES(mutex_);
-  void CountAway() HEADROOM_REQUIRES(mutex_);
+  void Erase(std::unordered_map<Handle, HandleRecord>::iterator record) GPUROOM_REQUIRES(mutex_);
+  void CountAway() GPUROOM_REQUIRES(mutex_);
 
   std::atomic<size_t> away_{0};  // records that are away()
   Mutex mutex_;
-  std::unordered_map<Handle, HandleRecord> records_ HEADROOM_GUARDED_BY(mutex_);
-  std::map<CUdeviceptr, Mapping> mappings_ HEADROOM_GUARDED_BY(mutex_);
-  std::vector<HandleRecord> buried_ HEADROOM_GUARDED_BY(mutex_);
+  std::unordered_map<Handle, HandleRecord> records_ GPUROOM_GUARDED_BY(mutex_);
+  std::map<CUdeviceptr, Mapping> mappings_ GPUROOM_GUARDED_BY(mutex_);
+  std::vector<HandleRecord> buried_ GPUROOM_GUARDED_BY(mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

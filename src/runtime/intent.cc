@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-namespace headroom {
+namespace gpuroom {
 
 void ThreadIntent::SetTag(const char* text) {
   tag = {};
@@ -42,4 +42,4 @@ bool WantsDevice(const PlanRequest& request) {
   return request.resident || request.policy == Policy::kGpuFirst;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What a thread says of all that it allocates from now on; rules outweigh it.
 struct ThreadIntent {
@@ -41,4 +41,4 @@ inline bool IsLarge(const Runtime& rt, uint64_t bytes) {
 // Whether memory so placed goes back to HBM when that has room again.
 bool WantsDevice(const PlanRequest& request);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Status Gone() { return Status(Code::kNotFound, "the exporter has freed the memory, or has ended"); }
@@ -107,4 +107,4 @@ Status MapFetched(Runtime& rt, Fetched* fetched) {
   return status;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

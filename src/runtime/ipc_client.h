@@ -5,7 +5,7 @@
 #include "runtime/ipc_imports.h"
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What the exporter gave: a range with chunks that is mapped nowhere yet.
 struct Fetched {
@@ -22,4 +22,4 @@ Status FetchRange(const Driver& driver, const CUipcMemHandle& handle, uint64_t s
 // one. On failure as FetchRange.
 Status MapFetched(Runtime& rt, Fetched* fetched);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "driver/synchronize.h"
 
-namespace headroom {
+namespace gpuroom {
 
 ImportTable::Place ImportTable::FindOpened(const CUipcMemHandle& handle, CUcontext context) {
   return std::find_if(opened_.begin(), opened_.end(), [&](const Opened& opened) {
@@ -140,4 +140,4 @@ void ImportTable::Retry() {
   for (Import& import : scrap) Discard(std::move(import));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -15,7 +15,7 @@
 #include "range/range_table.h"
 #include "runtime/ipc_socket.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // One mapping of another process's range. While `socket` is open the exporter
 // leaves the range where it is.
@@ -83,4 +83,4 @@ class ImportTable {
   std::vector<Import> scrap_;  // under scrap_mutex_
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

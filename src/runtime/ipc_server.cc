@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "tier/ledger_owner.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Status NewTicket(IpcTicket* out) {
@@ -40,7 +40,7 @@ Status IpcServer::Start() {
   static const int registered = std::atexit(StopAtExit);
   (void)registered;
   const auto service = std::make_shared<IpcService>(rt_, std::move(*listener), self);
-  const Status started = StartDetached("headroom-ipc", [service] { service->Run(); });
+  const Status started = StartDetached("gpuroom-ipc", [service] { service->Run(); });
   if (started.ok()) service_ = service;
   return started;
 }
@@ -48,7 +48,7 @@ Status IpcServer::Start() {
 Result<CUipcMemHandle> IpcServer::Export(CUdeviceptr address) {
   MutexLock lock(mutex_);
   if (service_ != nullptr && !service_->Listening()) {
-    Log(LogLevel::kWarn, "the program closed a descriptor of headroom's; its earlier IPC handles are void");
+    Log(LogLevel::kWarn, "the program closed a descriptor of gpuroom's; its earlier IPC handles are void");
     service_ = nullptr;
   }
   const Status status = service_ == nullptr ? Start() : Status();
@@ -63,4 +63,4 @@ bool IpcServer::IsOwn(const IpcTicket& ticket) {
   return service_ != nullptr && service_->self().SameProcess(ticket);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 #include "base/mutex.h"
 #include "runtime/ipc_service.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class IpcServer {
  public:
@@ -22,11 +22,11 @@ class IpcServer {
 
  private:
   explicit IpcServer(Runtime& rt) : rt_(rt) {}
-  Status Start() HEADROOM_REQUIRES(mutex_);
+  Status Start() GPUROOM_REQUIRES(mutex_);
 
   Runtime& rt_;
   Mutex mutex_;
-  std::shared_ptr<IpcService> service_ HEADROOM_GUARDED_BY(mutex_);
+  std::shared_ptr<IpcService> service_ GPUROOM_GUARDED_BY(mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -12,7 +12,7 @@
 #include "base/undo.h"
 #include "driver/in_context.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMillisecond = 1000000;
@@ -192,4 +192,4 @@ void IpcService::Unpin(Connection& connection) {
   WithRange(connection.range, [](Range& range) { LogPins(range.requested, --range.pins); });
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

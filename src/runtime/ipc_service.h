@@ -13,7 +13,7 @@
 #include "runtime/ipc_wire.h"
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class IpcService {
  public:
@@ -66,4 +66,4 @@ class IpcService {
   uint64_t accept_after_ = 0;  // 0: now
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

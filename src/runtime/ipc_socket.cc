@@ -15,14 +15,14 @@
 
 #include "base/clock.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 socklen_t AddressOf(uint64_t name, sockaddr_un* out) {
   *out = {};
   out->sun_family = AF_UNIX;
   // sun_path[0] stays 0: abstract.
-  const int length = std::snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "headroom-%016" PRIx64, name);
+  const int length = std::snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "gpuroom-%016" PRIx64, name);
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(length));
 }
 
@@ -171,4 +171,4 @@ Result<size_t> IpcSocket::Receive(void* data, size_t size, IpcDescriptors* descr
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

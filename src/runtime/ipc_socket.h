@@ -17,7 +17,7 @@
 #include "runtime/ipc_wire.h"
 #include "runtime/own_descriptor.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // How long one side waits for the other to answer.
 inline constexpr uint64_t kIpcPatience = 5000000000;  // nanoseconds
@@ -63,4 +63,4 @@ class IpcSocket {
   OwnDescriptor own_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

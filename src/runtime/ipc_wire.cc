@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMagic = 0x9ec4636970726468;  // "hdrpic" and two bytes that are no text
+constexpr uint64_t kMagic = 0x9ec46370696d7267;  // "grmipc" and two bytes that are no text
 constexpr uint32_t kVersion = 1;
 constexpr uint64_t kMessageMagic = kMagic + kVersion;
 constexpr uint64_t kMostBytes = uint64_t{1} << 48;
@@ -34,7 +34,7 @@ bool Read(const void* data, size_t size, Message* out) {
 
 bool IsTier(uint32_t tier) { return tier <= static_cast<uint32_t>(Tier::kHost); }
 
-Status Broken() { return Status(Code::kInvalidArgument, "the exporter sent what no headroom sends"); }
+Status Broken() { return Status(Code::kInvalidArgument, "the exporter sent what no gpuroom sends"); }
 
 }  // namespace
 
@@ -53,9 +53,9 @@ CUipcMemHandle EncodeTicket(const IpcTicket& ticket) {
 Result<IpcTicket> DecodeTicket(const CUipcMemHandle& handle) {
   WireTicket wire;
   std::memcpy(&wire, &handle, sizeof wire);
-  if (wire.magic != kMagic) return Status(Code::kNotFound, "not a handle of headroom's");
+  if (wire.magic != kMagic) return Status(Code::kNotFound, "not a handle of gpuroom's");
   if (wire.version != kVersion) {
-    return Status(Code::kUnsupported, "the handle comes from another version of headroom");
+    return Status(Code::kUnsupported, "the handle comes from another version of gpuroom");
   }
   return IpcTicket{wire.pid, wire.start, wire.name, wire.secret, wire.range, wire.device};
 }
@@ -133,4 +133,4 @@ Status IpcArrival::TakeBatch(const void* data, size_t size, size_t descriptors, 
   return Status();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

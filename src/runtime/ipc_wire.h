@@ -16,7 +16,7 @@
 #include "base/status.h"
 #include "tier/chunk.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Descriptors that travel in one message: few, as the kernel counts those on their
 // way against RLIMIT_NOFILE, which may be 256.
@@ -35,7 +35,7 @@ struct IpcTicket {
 
 // The same ticket gives the same bytes: programs cache opened handles by them.
 CUipcMemHandle EncodeTicket(const IpcTicket& ticket);
-// kNotFound: not of headroom; kUnsupported: of another version of it.
+// kNotFound: not of gpuroom; kUnsupported: of another version of it.
 Result<IpcTicket> DecodeTicket(const CUipcMemHandle& handle);
 uint64_t HalfOf(const CUuuid& device);
 
@@ -90,4 +90,4 @@ class IpcArrival {
   uint64_t bytes_ = 0;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

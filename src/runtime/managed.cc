@@ -3,7 +3,7 @@
 #include "runtime/displace.h"
 #include "runtime/intent.h"
 
-namespace headroom {
+namespace gpuroom {
 
 CUresult AllocateManaged(Runtime& rt, DeviceState& device, size_t bytes, CUstream stream, CUdeviceptr* out,
                          bool* served) {
@@ -52,4 +52,4 @@ void ReclaimManaged(Runtime& rt) {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Managed memory of `bytes`, if the calling thread's request is for that backend and nothing
 // is being captured; else *served is false and nothing was done: during a capture, which
@@ -21,4 +21,4 @@ CUresult FreeManaged(Runtime& rt, const ManagedBlock& block, std::optional<CUstr
 // Frees what was set aside; waits for the GPU. Not during a capture.
 void ReclaimManaged(Runtime& rt);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 #include "base/size.h"
 #include "range/names.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kDefaultThreshold = 16 * kMiB;
@@ -135,4 +135,4 @@ Options ReadOptions() {
   return options;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

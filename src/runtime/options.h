@@ -1,4 +1,4 @@
-// Options: what `headroom run` decided, read once per process from the
+// Options: what `gpuroom run` decided, read once per process from the
 // environment (base/env.h).
 #pragma once
 
@@ -10,7 +10,7 @@
 #include "topology/link_speeds.h"
 #include "topology/peer_choice.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct Options {
   uint64_t hbm_limit = Budget::kUnlimited;  // bytes per device
@@ -37,4 +37,4 @@ struct Options {
 // Values that do not parse are ignored with a line in the log.
 Options ReadOptions();
 
-}  // namespace headroom
+}  // namespace gpuroom

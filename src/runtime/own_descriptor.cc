@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 struct OpenFile {
@@ -94,4 +94,4 @@ void OwnDescriptor::Close() {
   fd_ = -1;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

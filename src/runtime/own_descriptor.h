@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class OwnDescriptor {
  public:
@@ -32,4 +32,4 @@ class OwnDescriptor {
   ino_t inode_ = 0;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "runtime/picker.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 int Warmth(const Placed& placed) {
@@ -111,4 +111,4 @@ std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, u
   return parts;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

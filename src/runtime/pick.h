@@ -4,7 +4,7 @@
 #include "range/chunk_source.h"
 #include "range/mover.h"
 
-namespace headroom {
+namespace gpuroom {
 
 bool MayGiveWay(const Placed& placed);
 
@@ -24,4 +24,4 @@ std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource
 // more than the one that makes up `slice`.
 std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, uint64_t slice = UINT64_MAX);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom {
+namespace gpuroom {
 
 Unit UnitAt(Placed* placed, size_t first) {
   const std::vector<Chunk>& chunks = placed->chunks;
@@ -136,4 +136,4 @@ void Picker::Pick(const Unit& unit) {
   picked_.push_back(unit.To(to->tier, to->place));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 #include "range/chunk_source.h"
 #include "range/mover.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What is picked or left: a chunk, or all chunks of what moves whole.
 struct Unit {
@@ -58,4 +58,4 @@ class Picker {
   std::unordered_map<const Placed*, std::vector<bool>> seen_;  // chunks that were picked, or found no room
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

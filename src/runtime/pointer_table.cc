@@ -1,6 +1,6 @@
 #include "runtime/pointer_table.h"
 
-namespace headroom {
+namespace gpuroom {
 
 void PointerTable::Insert(const PointerRecord& record) {
   Shard& shard = ShardOf(Hash(record.address));
@@ -85,4 +85,4 @@ void PointerTable::Erase(std::vector<PointerRecord>& slots, size_t at) {
   slots[gap] = PointerRecord();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -12,7 +12,7 @@
 
 #include "base/mutex.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct PointerRecord {
   CUdeviceptr address = 0;  // 0: free slot
@@ -34,15 +34,15 @@ class PointerTable {
  private:
   struct alignas(64) Shard {
     Mutex mutex;
-    std::vector<PointerRecord> slots HEADROOM_GUARDED_BY(mutex);  // a power of two; at most 3/4 full
-    size_t used HEADROOM_GUARDED_BY(mutex) = 0;
+    std::vector<PointerRecord> slots GPUROOM_GUARDED_BY(mutex);  // a power of two; at most 3/4 full
+    size_t used GPUROOM_GUARDED_BY(mutex) = 0;
   };
   static uint64_t Hash(CUdeviceptr address) { return (address >> 8) * 0x9e3779b97f4a7c15ULL; }
   // Addresses are often multiples of 2 MiB: only the product's middle bits differ well.
   static size_t Home(uint64_t hash, size_t mask) { return (hash >> 28) & mask; }
   Shard& ShardOf(uint64_t hash) { return shards_[hash >> 60]; }
   static void Place(std::vector<PointerRecord>& slots, const PointerRecord& record);
-  static void Grow(Shard& shard) HEADROOM_REQUIRES(shard.mutex);
+  static void Grow(Shard& shard) GPUROOM_REQUIRES(shard.mutex);
   template <typename Which>
   uint64_t TakeIf(Which which);
   static void Erase(std::vector<PointerRecord>& slots, size_t at);
@@ -50,4 +50,4 @@ class PointerTable {
   std::array<Shard, 16> shards_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

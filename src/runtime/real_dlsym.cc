@@ -2,7 +2,7 @@
 
 #include <dlfcn.h>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // dlsym's version in the C library: GLIBC_2.34 where libdl became part of it, and
@@ -12,12 +12,12 @@ constexpr const char* kFirstVersion = "GLIBC_2.2.5";
 #elif defined(__aarch64__)
 constexpr const char* kFirstVersion = "GLIBC_2.17";
 #else
-#error "headroom supports x86-64 and aarch64"
+#error "gpuroom supports x86-64 and aarch64"
 #endif
 
 }  // namespace
 
-HEADROOM_UNINSTRUMENTED DlsymFunction FindDlsym() {
+GPUROOM_UNINSTRUMENTED DlsymFunction FindDlsym() {
   void* address = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
   if (address == nullptr) address = dlvsym(RTLD_NEXT, "dlsym", kFirstVersion);
   return reinterpret_cast<DlsymFunction>(address);
@@ -36,4 +36,4 @@ bool StandsInFront() {
          dladdr(reinterpret_cast<void*>(&StandsInFront), &ours) != 0 && first.dli_fbase == ours.dli_fbase;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

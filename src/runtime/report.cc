@@ -12,7 +12,7 @@
 
 #include "base/log.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 __attribute__((format(printf, 2, 3))) void Append(std::string& text, const char* format, ...) {
@@ -68,12 +68,12 @@ std::string Json(const Runtime& rt, const std::string& program, double seconds) 
 std::string ForPeople(const Runtime& rt, const std::string& program, double seconds) {
   std::string text;
   ForEachDevice(rt, [&](const DeviceState& device) {
-    Append(text, "headroom[%d] %s, GPU %d: HBM %s (peak %s), host node %d %s (peak %s); ",
+    Append(text, "gpuroom[%d] %s, GPU %d: HBM %s (peak %s), host node %d %s (peak %s); ",
            static_cast<int>(getpid()), program.c_str(), device.tier.device(),
            FormatSize(device.tier.budget().used()).c_str(), FormatSize(device.tier.budget().peak()).c_str(),
            device.host.numa_node(), FormatSize(device.host.in_use().used()).c_str(),
            FormatSize(device.host.in_use().peak()).c_str());
-    Append(text, "%" PRIu64 " allocations, %" PRIu64 " spilled, largest %s; %.3f s in headroom\n",
+    Append(text, "%" PRIu64 " allocations, %" PRIu64 " spilled, largest %s; %.3f s in gpuroom\n",
            device.counts.allocations.load(), device.counts.spilled.load(),
            FormatSize(device.counts.largest.load()).c_str(), seconds);
     if (device.managed.budget().peak() > 0) {
@@ -114,4 +114,4 @@ void WriteReport(const Runtime& rt) {
   close(file);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

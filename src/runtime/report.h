@@ -3,10 +3,10 @@
 
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Prints to standard error where options.report asks for it and appends one JSON
 // line to options.stats_file. Makes no driver call; never fails loudly.
 void WriteReport(const Runtime& rt);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "driver/synchronize.h"
 
-namespace headroom {
+namespace gpuroom {
 
 void Retired::Add(RetiredRange retired) {
   MutexLock lock(mutex_);
@@ -66,4 +66,4 @@ bool Retired::Done(RetiredRange& retired, bool wait) {
   return true;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 #include "base/mutex.h"
 #include "range/range.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct RetiredRange {
   std::unique_ptr<Range> range;
@@ -41,7 +41,7 @@ class Retired {
   std::atomic<size_t> count_{0};
   std::mutex sweeping_;  // held while a thread works on what it took out
   Mutex mutex_;
-  std::vector<RetiredRange> ranges_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<RetiredRange> ranges_ GPUROOM_GUARDED_BY(mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

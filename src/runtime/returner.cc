@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "runtime/displace.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kSlice = 512 * kMiB;  // some 10 ms of an H200's link
@@ -51,7 +51,7 @@ void Returner::Stop() {
 }
 
 void Returner::Run(Runtime& rt) {
-  pthread_setname_np(pthread_self(), "headroom-return");
+  pthread_setname_np(pthread_self(), "gpuroom-return");
   std::chrono::nanoseconds retry = kFirstRetry;
   std::unique_lock lock(mutex_);
   while (!stop_) {
@@ -72,4 +72,4 @@ void Returner::Run(Runtime& rt) {
   running_ = false;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

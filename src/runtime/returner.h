@@ -7,7 +7,7 @@
 #include <mutex>
 #include <thread>
 
-namespace headroom {
+namespace gpuroom {
 
 class Runtime;
 
@@ -29,4 +29,4 @@ class Returner {
   std::thread thread_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -14,7 +14,7 @@
 #include "runtime/report.h"
 #include "topology/host_budget.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 std::atomic<Runtime*> g_runtime{nullptr};
@@ -84,7 +84,7 @@ Runtime* Runtime::Create(bool required) {
   const Result<Driver> driver =
       idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set")) : BindDriver(RealDlsym());
   if (!driver.ok()) {
-    if (!idle) Log(LogLevel::kWarn, "%s; the program runs without headroom", driver.status().what());
+    if (!idle) Log(LogLevel::kWarn, "%s; the program runs without gpuroom", driver.status().what());
     g_off.store(true);
     return nullptr;
   }
@@ -253,4 +253,4 @@ __attribute__((destructor)) void ReportAtExit() {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -32,7 +32,7 @@
 #include "runtime/standstill.h"
 #include "tier/host_ahead.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct AllocationCounts {
   std::atomic<uint64_t> allocations{0};
@@ -138,31 +138,31 @@ class Runtime {
  private:
   Runtime(const Driver& bound, const Options& read);
   static Runtime* Create(bool required);
-  HostTier* Host(int numa_node) HEADROOM_REQUIRES(mutex_);
+  HostTier* Host(int numa_node) GPUROOM_REQUIRES(mutex_);
   // Null for an ordinal that the driver does not have.
-  DeviceTier* TierOf(CUdevice device) HEADROOM_REQUIRES(mutex_);
+  DeviceTier* TierOf(CUdevice device) GPUROOM_REQUIRES(mutex_);
   // What `options.peers` lets a device use that is new.
-  void AddPeers(DeviceState& device) HEADROOM_REQUIRES(mutex_);
-  void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) HEADROOM_REQUIRES(mutex_);
+  void AddPeers(DeviceState& device) GPUROOM_REQUIRES(mutex_);
+  void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) GPUROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
   // The current context; null where the driver does not say.
   CUcontext NoteContext();
   // Host memory ahead for a device that is used for the first time.
-  void StartAhead(DeviceState& device) HEADROOM_REQUIRES(mutex_);
+  void StartAhead(DeviceState& device) GPUROOM_REQUIRES(mutex_);
   // Lets a device that is used for the first time and those used before reach each
   // other's ranges. cuMemcpyPeer needs no enabled access on the driver's own memory,
   // but crashes on host chunks that only one of the devices may access.
   void ConnectPeers(DeviceState& fresh);
-  void LetAccess(DeviceState& owner, const DeviceState& accessor) HEADROOM_REQUIRES(mutex_);
+  void LetAccess(DeviceState& owner, const DeviceState& accessor) GPUROOM_REQUIRES(mutex_);
 
   Mutex mutex_;
   HostShare share_;
   HostShare no_share_{0, 0, nullptr};
   HostTier no_host_;
-  std::vector<std::pair<HostTier*, std::unique_ptr<HostAhead>>> aheads_ HEADROOM_GUARDED_BY(mutex_);
-  std::vector<std::unique_ptr<HostTier>> hosts_ HEADROOM_GUARDED_BY(mutex_);
-  std::array<std::unique_ptr<DeviceTier>, kMaxDevices> tiers_ HEADROOM_GUARDED_BY(mutex_);
-  std::vector<std::unique_ptr<PeerTier>> loans_ HEADROOM_GUARDED_BY(mutex_);
+  std::vector<std::pair<HostTier*, std::unique_ptr<HostAhead>>> aheads_ GPUROOM_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<HostTier>> hosts_ GPUROOM_GUARDED_BY(mutex_);
+  std::array<std::unique_ptr<DeviceTier>, kMaxDevices> tiers_ GPUROOM_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<PeerTier>> loans_ GPUROOM_GUARDED_BY(mutex_);
   std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
 };
 
@@ -219,4 +219,4 @@ class Entry {
   uint64_t start_ = 0;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,14 +3,14 @@
 #include "base/detached_thread.h"
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Status Waiter::WaitForGpus(Runtime& rt, uint64_t timeout) {
   const std::chrono::nanoseconds patience(timeout);
   const auto idle = [this] { return rt_ == nullptr; };
   std::unique_lock lock(mutex_);
   if (!started_) {
-    const Status started = StartDetached("headroom-wait", [this] { Serve(); });
+    const Status started = StartDetached("gpuroom-wait", [this] { Serve(); });
     if (!started.ok()) return started;
     started_ = true;
   }
@@ -60,4 +60,4 @@ Standstill::~Standstill() {
   if (closed_) Gate::Open();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

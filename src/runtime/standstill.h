@@ -10,7 +10,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class Runtime;
 
@@ -59,4 +59,4 @@ class Standstill {
   Status status_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@ constexpr size_t kPitchAlignment = 512;
 
 }  // namespace
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

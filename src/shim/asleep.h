@@ -5,11 +5,11 @@
 
 #include "base/log.h"
 
-namespace headroom {
+namespace gpuroom {
 
 inline CUresult RefuseAsleep(const char* call) {
-  Log(LogLevel::kWarn, "%s on memory that is asleep fails; wake it first (headroom wake)", call);
+  Log(LogLevel::kWarn, "%s on memory that is asleep fails; wake it first (gpuroom wake)", call);
   return CUDA_ERROR_ILLEGAL_STATE;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 #include "runtime/allocate.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Bytes that the device's pool holds for requests to come. Without a limit the driver says what is
@@ -68,9 +68,9 @@ CUresult FreeAsync(CUdeviceptr address, CUstream stream, Native native) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

@@ -4,7 +4,7 @@
 #include "runtime/runtime.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Noted before it begins, so that another thread's free cannot slip in between. A hold is that of what
@@ -30,9 +30,9 @@ CUresult Ended(CUstream stream, CUresult result) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

@@ -5,7 +5,7 @@
 #include "runtime/runtime.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 template <typename Native>
@@ -32,9 +32,9 @@ CUcontext PrimaryOf(const Driver& driver, CUdevice device) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

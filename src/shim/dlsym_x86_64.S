@@ -1,4 +1,4 @@
-// dlsym, as the shim exports it. headroom_dlsym_hook(handle, name) says what to
+// dlsym, as the shim exports it. gpuroom_dlsym_hook(handle, name) says what to
 // hand out; where it has nothing, the C library's dlsym is reached by a jump, not
 // a call, since it finds the caller of RTLD_NEXT by its return address.
         .text
@@ -13,7 +13,7 @@ dlsym:
         .cfi_adjust_cfa_offset 8
         subq    $8, %rsp
         .cfi_adjust_cfa_offset 8
-        call    headroom_dlsym_hook
+        call    gpuroom_dlsym_hook
         addq    $8, %rsp
         .cfi_adjust_cfa_offset -8
         popq    %rsi
@@ -23,7 +23,7 @@ dlsym:
         testq   %rax, %rax
         je      1f
         ret
-1:      movq    headroom_real_dlsym(%rip), %rax
+1:      movq    gpuroom_real_dlsym(%rip), %rax
         jmp     *%rax
         .cfi_endproc
         .size   dlsym, .-dlsym

@@ -1,5 +1,5 @@
 // Legacy IPC handles. The driver gives none for ranges, so between processes that
-// both run under headroom the handle is ours and the chunks travel as descriptors
+// both run under gpuroom the handle is ours and the chunks travel as descriptors
 // (ipc_wire.h). Handles of the driver's own memory pass through.
 #include "base/log.h"
 #include "runtime/ipc_client.h"
@@ -7,7 +7,7 @@
 #include "shim/asleep.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // The runtime for what must not hold an Entry, since it may wait for another process
@@ -41,7 +41,7 @@ CUresult GetHandle(Runtime& rt, const RangeInfo& range, CUipcMemHandle* handle) 
     return CUDA_SUCCESS;
   }
   Log(LogLevel::kWarn,
-      "cuIpcGetMemHandle on an allocation of %llu MiB fails in %s (%d); those below HEADROOM_RANGE_THRESHOLD "
+      "cuIpcGetMemHandle on an allocation of %llu MiB fails in %s (%d); those below GPUROOM_RANGE_THRESHOLD "
       "(%llu MiB) have the driver's own handles",
       static_cast<unsigned long long>(range.requested / kMiB), made.status().what(), made.status().native(),
       static_cast<unsigned long long>(rt.options.range_threshold / kMiB));
@@ -129,9 +129,9 @@ CUresult Close(Runtime& rt, Import import) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

@@ -11,7 +11,7 @@
 #include "shim/real.h"
 #include "shim/submit.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 enum class Stream { kAny, kLegacy, kPerThread };
@@ -22,7 +22,7 @@ void* AddressOf() {
 }
 template <SubmitIndex kIndex>
 void* SubmitHook() {
-  return headroom_submit_hooks[kIndex];
+  return gpuroom_submit_hooks[kIndex];
 }
 
 struct Hook {
@@ -35,10 +35,10 @@ struct Hook {
 
 // Filled by the linker: constructors of the program's libraries ask before this library's own have run.
 constinit const Hook kHooks[] = {
-#define HEADROOM_HOOK(name, symbol, since, stream) \
+#define GPUROOM_HOOK(name, symbol, since, stream) \
   {name, #symbol, &AddressOf<&::symbol>, since, Stream::stream},
 #include "shim/hooks.def"
-#define HEADROOM_SUBMIT(name, symbol, type, since, stream) \
+#define GPUROOM_SUBMIT(name, symbol, type, since, stream) \
   {name, #symbol, &SubmitHook<kSubmit_##symbol>, since, Stream::stream},
 #include "shim/submit.def"
 };
@@ -96,19 +96,19 @@ void* HookFor(void* handle, const char* name) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 
-__attribute__((visibility("hidden"))) void* headroom_real_dlsym = nullptr;
+__attribute__((visibility("hidden"))) void* gpuroom_real_dlsym = nullptr;
 
 // Called by dlsym with its own arguments. Null: go on to the C library's.
-HEADROOM_UNINSTRUMENTED __attribute__((visibility("hidden"))) void* headroom_dlsym_hook(void* handle,
-                                                                                        const char* name) {
-  if (__atomic_load_n(&headroom_real_dlsym, __ATOMIC_RELAXED) == nullptr) {
-    __atomic_store_n(&headroom_real_dlsym, reinterpret_cast<void*>(FindDlsym()), __ATOMIC_RELAXED);
+GPUROOM_UNINSTRUMENTED __attribute__((visibility("hidden"))) void* gpuroom_dlsym_hook(void* handle,
+                                                                                      const char* name) {
+  if (__atomic_load_n(&gpuroom_real_dlsym, __ATOMIC_RELAXED) == nullptr) {
+    __atomic_store_n(&gpuroom_real_dlsym, reinterpret_cast<void*>(FindDlsym()), __ATOMIC_RELAXED);
   }
   if (name == nullptr) return nullptr;
   const bool ours = (name[0] == 'c' && name[1] == 'u') || (name[0] == 'n' && name[1] == 'v');

@@ -7,7 +7,7 @@
 #include "runtime/runtime.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // The few declarations of nvml.h that are needed; that header is no part of the
@@ -73,9 +73,9 @@ Sizes Enlarge(Runtime& rt, NvmlDevice device, Sizes real) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 
@@ -107,7 +107,7 @@ NvmlResult nvmlDeviceGetMemoryInfo_v2(NvmlDevice device, NvmlMemoryV2* memory) {
 
 }  // extern "C"
 
-namespace headroom {
+namespace gpuroom {
 
 void* NvmlHook(const char* symbol) {
   if (std::strcmp(symbol, "nvmlDeviceGetMemoryInfo") == 0)
@@ -118,4 +118,4 @@ void* NvmlHook(const char* symbol) {
   return nullptr;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

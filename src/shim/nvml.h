@@ -3,9 +3,9 @@
 // process that only asks NVML may fork afterwards.
 #pragma once
 
-namespace headroom {
+namespace gpuroom {
 
 // The shim's function for an NVML symbol, null for those left alone.
 void* NvmlHook(const char* symbol);
 
-}  // namespace headroom
+}  // namespace gpuroom

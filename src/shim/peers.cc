@@ -4,7 +4,7 @@
 #include "runtime/runtime.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // The current device may now reach the memory of the owner's context: its ranges, too.
@@ -26,9 +26,9 @@ Status AllowAccess(Runtime& rt, CUcontext peer) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

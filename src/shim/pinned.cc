@@ -7,7 +7,7 @@
 #include "shim/asleep.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 CUresult PinAt(Runtime& rt, CUdeviceptr address, const char* call) {
@@ -45,9 +45,9 @@ CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

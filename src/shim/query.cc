@@ -3,7 +3,7 @@
 #include "runtime/allocate.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 template <typename T>
@@ -71,9 +71,9 @@ CUresult Overwrite(unsigned count, CUpointer_attribute* attributes, void** data,
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

@@ -6,7 +6,7 @@
 
 #include "runtime/real_dlsym.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 void* OpenOnce(const char* name, std::once_flag& once, void*& library) {
@@ -41,11 +41,11 @@ void Bind(CUresult (*&function)(Arguments...), const char* symbol) {
 const RealFunctions& Real() {
   static const RealFunctions real = [] {
     RealFunctions functions;
-#define HEADROOM_HOOK(name, symbol, since, stream) Bind(functions.symbol, #symbol);
+#define GPUROOM_HOOK(name, symbol, since, stream) Bind(functions.symbol, #symbol);
 #include "shim/hooks.def"
     return functions;
   }();
   return real;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,6 +1,6 @@
 // The functions behind the hooks: the C library's own dlsym, and the driver's
 // and NVML's functions that hooks.def names. Loaded on first use, never at
-// start-up, since most processes below `headroom run` make no CUDA call.
+// start-up, since most processes below `gpuroom run` make no CUDA call.
 // Any thread; nothing here allocates after loading.
 #pragma once
 
@@ -26,10 +26,10 @@ CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream, CUgraph, const CUgraphNode*,
 CUresult cuStreamEndCapture_ptsz(CUstream, CUgraph*);
 }
 
-namespace headroom {
+namespace gpuroom {
 
 struct RealFunctions {
-#define HEADROOM_HOOK(name, symbol, since, stream) decltype(&::symbol) symbol = nullptr;
+#define GPUROOM_HOOK(name, symbol, since, stream) decltype(&::symbol) symbol = nullptr;
 #include "shim/hooks.def"
 };
 
@@ -44,4 +44,4 @@ const RealFunctions& Real();
 void* DriverSymbol(const char* name);
 void* NvmlSymbol(const char* name);
 
-}  // namespace headroom
+}  // namespace gpuroom

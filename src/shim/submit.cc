@@ -4,11 +4,11 @@
 #include "runtime/runtime.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 const char* const kSymbols[] = {
-#define HEADROOM_SUBMIT(name, symbol, type, since, stream) #symbol,
+#define GPUROOM_SUBMIT(name, symbol, type, since, stream) #symbol,
 #include "shim/submit.def"
 };
 
@@ -47,7 +47,7 @@ void LogRefusal(const char* symbol, Hold hold) {
   static std::atomic<uint32_t> told{0};
   const uint32_t now = Gate::holds();
   if (told.exchange(now, std::memory_order_relaxed) == now) return;
-  Log(LogLevel::kWarn, "%s fails in CUDA_ERROR_ILLEGAL_STATE: %s; wake it first (headroom wake)", symbol,
+  Log(LogLevel::kWarn, "%s fails in CUDA_ERROR_ILLEGAL_STATE: %s; wake it first (gpuroom wake)", symbol,
       hold == Hold::kFail ? "memory is asleep" : "its memory is asleep");
 }
 
@@ -75,12 +75,12 @@ struct Submit<kIndex, CUresult (*)(Arguments...)> {
 };
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
-extern "C" void* const headroom_submit_hooks[kSubmitCount] = {
-#define HEADROOM_SUBMIT(name, symbol, type, since, stream) \
+extern "C" void* const gpuroom_submit_hooks[kSubmitCount] = {
+#define GPUROOM_SUBMIT(name, symbol, type, since, stream) \
   reinterpret_cast<void*>(&Submit<kSubmit_##symbol, type>::Hook),
 #include "shim/submit.def"
 };

@@ -4,16 +4,16 @@
 #include <cuda.h>
 #include <cudaTypedefs.h>
 
-namespace headroom {
+namespace gpuroom {
 
 enum SubmitIndex : int {
-#define HEADROOM_SUBMIT(name, symbol, type, since, stream) kSubmit_##symbol,
+#define GPUROOM_SUBMIT(name, symbol, type, since, stream) kSubmit_##symbol,
 #include "shim/submit.def"
   kSubmitCount
 };
 
 // By SubmitIndex: the hooks, filled by the linker (LinkedTest sees to that). submit_*.S jumps through
 // it, so that the library also exports them by name.
-extern "C" __attribute__((visibility("hidden"))) void* const headroom_submit_hooks[kSubmitCount];
+extern "C" __attribute__((visibility("hidden"))) void* const gpuroom_submit_hooks[kSubmitCount];
 
-}  // namespace headroom
+}  // namespace gpuroom

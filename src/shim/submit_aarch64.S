@@ -1,11 +1,11 @@
 // The functions of submit.def by name: each jumps to its hook with the arguments
 // as they are.
         .set    index, 0
-#define HEADROOM_SUBMIT(name, symbol, type_name, since, stream) \
+#define GPUROOM_SUBMIT(name, symbol, type_name, since, stream) \
         .globl  symbol; \
         .type   symbol, %function; \
-symbol: adrp    x16, headroom_submit_hooks; \
-        add     x16, x16, :lo12:headroom_submit_hooks; \
+symbol: adrp    x16, gpuroom_submit_hooks; \
+        add     x16, x16, :lo12:gpuroom_submit_hooks; \
         ldr     x16, [x16, 8 * index]; \
         br      x16; \
         .size   symbol, . - symbol; \

@@ -1,11 +1,11 @@
 // The functions of submit.def by name: each jumps to its hook with the arguments
 // as they are.
         .set    index, 0
-#define HEADROOM_SUBMIT(name, symbol, type_name, since, stream) \
+#define GPUROOM_SUBMIT(name, symbol, type_name, since, stream) \
         .globl  symbol; \
         .type   symbol, @function; \
 symbol: endbr64; \
-        jmp     *(headroom_submit_hooks + 8 * index)(%rip); \
+        jmp     *(gpuroom_submit_hooks + 8 * index)(%rip); \
         .size   symbol, . - symbol; \
         .set    index, index + 1;
         .text

@@ -11,7 +11,7 @@
 #include "runtime/intent.h"
 #include "shim/real.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 bool WantsDeviceMemory(const CUmemAllocationProp* prop) {
@@ -148,9 +148,9 @@ CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CU
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

@@ -3,10 +3,10 @@
 
 #include "runtime/runtime.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // The last mapping of a record is gone, and no reference was left: what cannot be given back now is
 // nobody's business but ours.
 void GiveBackLater(Runtime& rt, HandleRecord record);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 #include "shim/real.h"
 #include "shim/vmm.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 bool ForTheHost(const CUmemAccessDesc* access, size_t count) {
@@ -52,9 +52,9 @@ CUresult MapSeveral(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, co
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom
 
-using namespace headroom;
+using namespace gpuroom;
 
 extern "C" {
 

@@ -2,7 +2,7 @@
 
 #include "sleep/scrap.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Status BackupChunk::ShowTogether(const std::vector<BackupChunk*>& chunks) {
   if (chunks.empty()) return Status();
@@ -28,4 +28,4 @@ BackupChunk::~BackupChunk() {
   tier_.EndLoan(chunk_.bytes);  // after it is kept again, or as much would be created meanwhile
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 
 #include "tier/host_tier.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class BackupChunk {
  public:
@@ -39,4 +39,4 @@ class BackupChunk {
   bool owned_ = true;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

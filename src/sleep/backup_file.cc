@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "sleep/system_calls.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kFlags = O_RDWR | O_CLOEXEC;
@@ -19,7 +19,7 @@ constexpr int kFlags = O_RDWR | O_CLOEXEC;
 int OpenAndUnlink(const char* directory) {
   static std::atomic<unsigned> next{0};
   char path[4096];
-  const int length = std::snprintf(path, sizeof path, "%s/headroom-sleep-%d-%u", directory,
+  const int length = std::snprintf(path, sizeof path, "%s/gpuroom-sleep-%d-%u", directory,
                                    static_cast<int>(getpid()), next.fetch_add(1));
   if (length < 0 || static_cast<size_t>(length) >= sizeof path) {
     errno = ENAMETOOLONG;
@@ -126,4 +126,4 @@ void BackupFile::Drop(uint64_t offset, uint64_t bytes) {
                     static_cast<off_t>(bytes));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class BackupFile {
  public:
@@ -56,4 +56,4 @@ class FileSpan {
   const uint64_t bytes_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

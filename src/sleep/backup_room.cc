@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom {
+namespace gpuroom {
 
 // A chunk that the run fills can be mapped in its place later, so those come first.
 bool BackupRoom::Take(uint64_t bytes, Backup* backup) {
@@ -25,4 +25,4 @@ bool BackupRoom::Take(uint64_t bytes, Backup* backup) {
   return true;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "sleep/sleeping_memory.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class BackupRoom {
  public:
@@ -26,4 +26,4 @@ class BackupRoom {
   uint64_t used_ = 0;                  // of it
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

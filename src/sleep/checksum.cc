@@ -3,8 +3,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-namespace headroom {
+namespace gpuroom {
 
 uint64_t Checksum(const void* data, size_t bytes) { return XXH3_64bits(data, bytes); }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace headroom {
+namespace gpuroom {
 
 uint64_t Checksum(const void* data, size_t bytes);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "sleep/control_directory.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // A copy that is in progress as the program ends must not run into the driver's own end.
@@ -44,7 +44,7 @@ void StartControl(const ControlCalls& calls) {
   all = new Held{std::make_shared<ControlService>(calls, directory), all};
   const Status status = all->service->Start();
   if (!status.ok()) {
-    Log(LogLevel::kWarn, "'headroom sleep' cannot reach this process through %s: %s", directory.c_str(),
+    Log(LogLevel::kWarn, "'gpuroom sleep' cannot reach this process through %s: %s", directory.c_str(),
         status.what());
     return;
   }
@@ -53,4 +53,4 @@ void StartControl(const ControlCalls& calls) {
   (void)registered;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 #include "base/env.h"
 #include "sleep/control_line.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kSuffix[] = ".sock";
@@ -26,7 +26,7 @@ bool IsOwnFolder(const std::string& path) {
   return lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == geteuid();
 }
 
-std::string Temporary() { return "/tmp/headroom-" + std::to_string(geteuid()); }
+std::string Temporary() { return "/tmp/gpuroom-" + std::to_string(geteuid()); }
 
 }  // namespace
 
@@ -35,13 +35,13 @@ std::string ControlDirectory() {
   if (!chosen.empty()) return chosen;
   // It may be left from another user: sudo and su keep it.
   const std::string runtime = Variable("XDG_RUNTIME_DIR");
-  return !runtime.empty() && IsOwnFolder(runtime) ? runtime + "/headroom" : Temporary();
+  return !runtime.empty() && IsOwnFolder(runtime) ? runtime + "/gpuroom" : Temporary();
 }
 
 std::vector<std::string> ControlDirectories() {
   std::vector<std::string> all = {ControlDirectory()};
   if (!Variable(env::kControlDir).empty()) return all;
-  const std::string by_login = "/run/user/" + std::to_string(geteuid()) + "/headroom";
+  const std::string by_login = "/run/user/" + std::to_string(geteuid()) + "/gpuroom";
   for (const std::string& other : {by_login, Temporary()}) {
     if (other != all.front()) all.push_back(other);
   }
@@ -50,19 +50,18 @@ std::vector<std::string> ControlDirectories() {
 
 Status MakeControlDirectory(const std::string& path) {
   if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-    return Status(Code::kSystem, "it cannot be made; set HEADROOM_CONTROL_DIR to a folder of your own",
-                  errno);
+    return Status(Code::kSystem, "it cannot be made; set GPUROOM_CONTROL_DIR to a folder of your own", errno);
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) {
     return Status(Code::kInvalidArgument,
-                  "it is a link, a file or not readable; remove it, or set HEADROOM_CONTROL_DIR", errno);
+                  "it is a link, a file or not readable; remove it, or set GPUROOM_CONTROL_DIR", errno);
   }
   struct stat info {};
   const bool known = fstat(fd, &info) == 0;
   close(fd);
   if (!known || info.st_uid != geteuid())
     return Status(Code::kInvalidArgument,
-                  "it is another user's; set HEADROOM_CONTROL_DIR to a folder of your own");
+                  "it is another user's; set GPUROOM_CONTROL_DIR to a folder of your own");
   if ((info.st_mode & 077) != 0)
     return Status(Code::kInvalidArgument, "it is open to other users; make it private with chmod 700");
   return Status();
@@ -79,4 +78,4 @@ pid_t PidOfSocket(const std::string& name) {
   return pid.ok() && *pid <= INT32_MAX ? static_cast<pid_t>(*pid) : 0;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,10 +9,10 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
-// $HEADROOM_CONTROL_DIR, else headroom in $XDG_RUNTIME_DIR where that is a folder of
-// this user's, else /tmp/headroom-UID.
+// $GPUROOM_CONTROL_DIR, else gpuroom in $XDG_RUNTIME_DIR where that is a folder of
+// this user's, else /tmp/gpuroom-UID.
 std::string ControlDirectory();
 // Where sockets of this user may be: a process may have been started in another
 // environment. Some of them need not exist.
@@ -27,4 +27,4 @@ std::string ControlSocketPath(const std::string& directory, pid_t pid);
 // The process of such a name without its folder; 0: it is none.
 pid_t PidOfSocket(const std::string& name);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 bool IsPlain(char c) {
@@ -116,4 +116,4 @@ std::string ControlLine::Text() const {
   return text + "\n";
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // The most that one side reads of the other.
 inline constexpr size_t kLongestRequest = size_t{64} << 10;
@@ -52,4 +52,4 @@ class ControlLine {
   std::vector<Field> fields_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

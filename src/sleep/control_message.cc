@@ -6,7 +6,7 @@
 
 #include "sleep/control_line.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr std::array kActions = {"keep", "disk", "drop", "stay"};
@@ -30,15 +30,15 @@ int IndexIn(const std::array<const char*, kCount>& names, std::string_view name)
 
 ControlLine FirstLine() {
   ControlLine line;
-  line.Add("headroom").Add(std::to_string(kControlVersion));
+  line.Add("gpuroom").Add(std::to_string(kControlVersion));
   return line;
 }
 
 Status CheckVersion(const ControlLine& line) {
-  if (line.Word(0) != "headroom") return Status(Code::kInvalidArgument, "not headroom's control protocol");
+  if (line.Word(0) != "gpuroom") return Status(Code::kInvalidArgument, "not gpuroom's control protocol");
   const Result<uint64_t> version = ParseDecimal(line.Word(1));
   if (version.ok() && *version == kControlVersion) return Status();
-  return Status(Code::kUnsupported, "another version of headroom's control protocol");
+  return Status(Code::kUnsupported, "another version of gpuroom's control protocol");
 }
 
 bool ReadFlag(const std::string& value, bool* out) {
@@ -83,17 +83,17 @@ struct Field {
   const char* name;
   uint64_t Struct::*member;
 };
-constexpr Field<headroom_sleep_report> kReportFields[] = {
-    {"ranges", &headroom_sleep_report::ranges},          {"kept", &headroom_sleep_report::kept},
-    {"on_disk", &headroom_sleep_report::on_disk},        {"dropped", &headroom_sleep_report::dropped},
-    {"released", &headroom_sleep_report::released},      {"left_awake", &headroom_sleep_report::left_awake},
-    {"nanoseconds", &headroom_sleep_report::nanoseconds}};
-constexpr Field<headroom_tag_state> kTagFields[] = {{"ranges", &headroom_tag_state::ranges},
-                                                    {"awake", &headroom_tag_state::awake},
-                                                    {"awake_on_gpu", &headroom_tag_state::awake_on_gpu},
-                                                    {"kept", &headroom_tag_state::kept},
-                                                    {"on_disk", &headroom_tag_state::on_disk},
-                                                    {"dropped", &headroom_tag_state::dropped}};
+constexpr Field<gpuroom_sleep_report> kReportFields[] = {
+    {"ranges", &gpuroom_sleep_report::ranges},          {"kept", &gpuroom_sleep_report::kept},
+    {"on_disk", &gpuroom_sleep_report::on_disk},        {"dropped", &gpuroom_sleep_report::dropped},
+    {"released", &gpuroom_sleep_report::released},      {"left_awake", &gpuroom_sleep_report::left_awake},
+    {"nanoseconds", &gpuroom_sleep_report::nanoseconds}};
+constexpr Field<gpuroom_tag_state> kTagFields[] = {{"ranges", &gpuroom_tag_state::ranges},
+                                                   {"awake", &gpuroom_tag_state::awake},
+                                                   {"awake_on_gpu", &gpuroom_tag_state::awake_on_gpu},
+                                                   {"kept", &gpuroom_tag_state::kept},
+                                                   {"on_disk", &gpuroom_tag_state::on_disk},
+                                                   {"dropped", &gpuroom_tag_state::dropped}};
 
 template <typename Struct, size_t kCount>
 void AddFields(const Struct& from, const Field<Struct> (&fields)[kCount], ControlLine* line) {
@@ -105,28 +105,28 @@ void ReadFields(const ControlLine& line, const Field<Struct> (&fields)[kCount], 
   for (const Field<Struct>& field : fields) to->*field.member = line.Number(field.name);
 }
 
-std::string ReportLine(const headroom_sleep_report& report) {
+std::string ReportLine(const gpuroom_sleep_report& report) {
   ControlLine line;
   line.Add("report");
   AddFields(report, kReportFields, &line);
   return line.Text();
 }
 
-headroom_sleep_report ReadReport(const ControlLine& line) {
-  headroom_sleep_report report{};
+gpuroom_sleep_report ReadReport(const ControlLine& line) {
+  gpuroom_sleep_report report{};
   ReadFields(line, kReportFields, &report);
   return report;
 }
 
-std::string TagLine(const headroom_tag_state& tag) {
+std::string TagLine(const gpuroom_tag_state& tag) {
   ControlLine line;
   line.Add("tag").Add("name", std::string_view(tag.tag));
   AddFields(tag, kTagFields, &line);
   return line.Text();
 }
 
-headroom_tag_state ReadTag(const ControlLine& line) {
-  headroom_tag_state tag{};
+gpuroom_tag_state ReadTag(const ControlLine& line) {
+  gpuroom_tag_state tag{};
   const std::string_view name = line.Value("name");
   std::memcpy(tag.tag, name.data(), std::min(name.size(), sizeof tag.tag - 1));
   ReadFields(line, kTagFields, &tag);
@@ -147,7 +147,7 @@ Status ReadFirstLine(const ControlLine& line, ControlReply* reply) {
   const Status status = CheckVersion(line);
   if (!status.ok()) return status;
   reply->result = IndexIn(kResults, line.Word(2));
-  if (reply->result < 0) reply->result = HEADROOM_FAILED;
+  if (reply->result < 0) reply->result = GPUROOM_FAILED;
   reply->text = line.Value("text");
   return Status();
 }
@@ -205,7 +205,7 @@ std::string FormatReply(const ControlReply& reply) {
     process.Add("process").Add("version", reply.version).Add("doing", reply.doing);
     text += process.Add("fresh", uint64_t{reply.fresh}).Text();
   }
-  for (const headroom_tag_state& tag : reply.tags) text += TagLine(tag);
+  for (const gpuroom_tag_state& tag : reply.tags) text += TagLine(tag);
   return text + "end\n";
 }
 
@@ -225,4 +225,4 @@ Result<ControlReply> ParseReply(std::string_view text) {
   return Status(Code::kNotFound, "the answer ends before its last line");
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,13 +10,13 @@
 #include <vector>
 
 #include "base/status.h"
-#include "headroom/sleep.h"
+#include "gpuroom/sleep.h"
 
-namespace headroom {
+namespace gpuroom {
 
 inline constexpr uint64_t kControlVersion = 1;
 
-// headroom_sleep_action, headroom_hold and headroom_result by name: "keep", "wait",
+// gpuroom_sleep_action, gpuroom_hold and gpuroom_result by name: "keep", "wait",
 // "out_of_memory". Null for a number without one.
 const char* ActionName(int action);
 const char* HoldName(int hold);
@@ -32,7 +32,7 @@ struct ControlRequest {
   // Of a sleep: tags with their actions, and the action of what none of them names.
   std::vector<std::pair<std::string, int>> actions;
   std::optional<int> rest;
-  int hold = HEADROOM_HOLD_WAIT;
+  int hold = GPUROOM_HOLD_WAIT;
   bool verify = false;
   std::string directory;  // "": none given
   // Of a wake: what to wake, in this order; none: everything.
@@ -46,18 +46,18 @@ std::string FormatRequest(const ControlRequest& request);
 Result<ControlRequest> ParseRequest(std::string_view line);
 
 struct ControlReply {
-  int result = HEADROOM_OK;  // headroom_result
-  std::string text;          // why not, one sentence
-  std::optional<headroom_sleep_report> report;
+  int result = GPUROOM_OK;  // gpuroom_result
+  std::string text;         // why not, one sentence
+  std::optional<gpuroom_sleep_report> report;
   // Of a status.
   std::string version;            // of the library
   std::string doing = "nothing";  // or "sleep" or "wake": in progress now
   bool fresh = true;              // false: `tags` is as it was before that began
-  std::vector<headroom_tag_state> tags;
+  std::vector<gpuroom_tag_state> tags;
 };
 
 std::string FormatReply(const ControlReply& reply);
 // All lines. kUnsupported: of another version. kNotFound: it ends before its last line.
 Result<ControlReply> ParseReply(std::string_view text);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -12,7 +12,7 @@
 #include "base/undo.h"
 #include "sleep/control_line.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMillisecond = 1000000;
@@ -31,10 +31,10 @@ std::string Refusal(int result, const char* text) {
 
 int ResultOf(const Status& status) {
   switch (status.code()) {
-    case Code::kInvalidArgument: return HEADROOM_INVALID_ARGUMENT;
-    case Code::kUnsupported: return HEADROOM_UNSUPPORTED;
-    case Code::kBusy: return HEADROOM_BUSY;
-    default: return HEADROOM_FAILED;
+    case Code::kInvalidArgument: return GPUROOM_INVALID_ARGUMENT;
+    case Code::kUnsupported: return GPUROOM_UNSUPPORTED;
+    case Code::kBusy: return GPUROOM_BUSY;
+    default: return GPUROOM_FAILED;
   }
 }
 
@@ -53,7 +53,7 @@ Status ControlService::Start() {
     socket_ = std::move(*socket);
   }
   threads_.fetch_add(1);
-  const Status status = StartDetached("headroom-ctl", [self = shared_from_this()] {
+  const Status status = StartDetached("gpuroom-ctl", [self = shared_from_this()] {
     self->Serve();
     self->threads_.fetch_sub(1);
   });
@@ -120,7 +120,7 @@ bool ControlService::KeepSocket() {
     return true;
   }
   Log(LogLevel::kWarn,
-      "the program closed a descriptor of headroom's and 'headroom sleep' cannot reach it any more: %s",
+      "the program closed a descriptor of gpuroom's and 'gpuroom sleep' cannot reach it any more: %s",
       fresh.status().what());
   return false;
 }
@@ -187,7 +187,7 @@ void ControlService::Handle(Connection& connection) {
   connection.deadline = NowNanoseconds() + kPatience;
   const size_t newline = connection.in.find('\n');
   if (newline == std::string::npos) {
-    connection.out = Refusal(HEADROOM_INVALID_ARGUMENT, "the request is too long");
+    connection.out = Refusal(GPUROOM_INVALID_ARGUMENT, "the request is too long");
     return;
   }
   Result<ControlRequest> request = ParseRequest(std::string_view(connection.in).substr(0, newline));
@@ -207,12 +207,12 @@ std::string ControlService::StatusReply() {
   if (free) {
     // Not once the program ends: then the driver may be ending, too.
     if (!stopping_.load()) reply.result = TakeSnapshot();
-    if (reply.result != HEADROOM_OK) reply.text = calls_.last_error();
+    if (reply.result != GPUROOM_OK) reply.text = calls_.last_error();
     core_.Unlock();
   }
   MutexLock lock(mutex_);
   reply.fresh = free;
-  reply.version = HEADROOM_VERSION;
+  reply.version = GPUROOM_VERSION;
   reply.doing = doing_;
   reply.tags = snapshot_;
   return FormatReply(reply);
@@ -224,7 +224,7 @@ Status ControlService::Enqueue(Connection& connection, ControlRequest request) {
     return Status(Code::kBusy, "too many requests wait already; ask again later");
   if (!working_) {
     threads_.fetch_add(1);
-    const Status status = StartDetached("headroom-ctl", [self = shared_from_this()] {
+    const Status status = StartDetached("gpuroom-ctl", [self = shared_from_this()] {
       self->Work();
       self->threads_.fetch_sub(1);
     });
@@ -238,4 +238,4 @@ Status ControlService::Enqueue(Connection& connection, ControlRequest request) {
   return Status();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

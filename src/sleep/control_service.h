@@ -15,13 +15,13 @@
 #include "sleep/control_message.h"
 #include "sleep/control_socket.h"
 
-namespace headroom {
+namespace gpuroom {
 
-// What is asked of the core; the functions of headroom/sleep.h.
+// What is asked of the core; the functions of gpuroom/sleep.h.
 struct ControlCalls {
-  int (*sleep)(const headroom_sleep_request*, headroom_sleep_report*, size_t) = nullptr;
-  int (*wake)(const char* const*, size_t, int, headroom_sleep_report*, size_t) = nullptr;
-  int (*states)(headroom_tag_state*, size_t, size_t*) = nullptr;
+  int (*sleep)(const gpuroom_sleep_request*, gpuroom_sleep_report*, size_t) = nullptr;
+  int (*wake)(const char* const*, size_t, int, gpuroom_sleep_report*, size_t) = nullptr;
+  int (*states)(gpuroom_tag_state*, size_t, size_t*) = nullptr;
   const char* (*last_error)() = nullptr;
 };
 
@@ -71,11 +71,11 @@ class ControlService : public std::enable_shared_from_this<ControlService> {
   void Work();
   bool NextJob(Job* job);
   std::string Perform(const ControlRequest& request);
-  int Sleep(const ControlRequest& request, headroom_sleep_report* report);
-  int Wake(const ControlRequest& request, headroom_sleep_report* report);
+  int Sleep(const ControlRequest& request, gpuroom_sleep_report* report);
+  int Wake(const ControlRequest& request, gpuroom_sleep_report* report);
 
   // The states of all tags into the snapshot; the last error's text where that fails.
-  int TakeSnapshot() HEADROOM_REQUIRES(core_);
+  int TakeSnapshot() GPUROOM_REQUIRES(core_);
 
   const ControlCalls calls_;
   const std::string directory_;
@@ -87,11 +87,11 @@ class ControlService : public std::enable_shared_from_this<ControlService> {
 
   Mutex core_;  // held while the core is called
   Mutex mutex_;
-  ControlSocket socket_ HEADROOM_GUARDED_BY(mutex_);
-  std::deque<Job> jobs_ HEADROOM_GUARDED_BY(mutex_);
-  std::vector<headroom_tag_state> snapshot_ HEADROOM_GUARDED_BY(mutex_);
-  const char* doing_ HEADROOM_GUARDED_BY(mutex_) = "nothing";
-  bool working_ HEADROOM_GUARDED_BY(mutex_) = false;
+  ControlSocket socket_ GPUROOM_GUARDED_BY(mutex_);
+  std::deque<Job> jobs_ GPUROOM_GUARDED_BY(mutex_);
+  std::vector<gpuroom_tag_state> snapshot_ GPUROOM_GUARDED_BY(mutex_);
+  const char* doing_ GPUROOM_GUARDED_BY(mutex_) = "nothing";
+  bool working_ GPUROOM_GUARDED_BY(mutex_) = false;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -12,7 +12,7 @@
 #include "runtime/ipc_socket.h"
 #include "sleep/control_directory.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kBacklog = 16;
@@ -59,11 +59,11 @@ Result<ControlSocket> ControlSocket::Listen(const std::string& directory) {
   sockaddr_un address;
   if (!AddressOf(fresh, &address))
     return Status(Code::kInvalidArgument,
-                  "its path is too long for a socket; set HEADROOM_CONTROL_DIR to a shorter one");
+                  "its path is too long for a socket; set GPUROOM_CONTROL_DIR to a shorter one");
   if (Answers(socket.path_)) {
     return Status(Code::kBusy,
                   "a process with the same number in another container uses it; set "
-                  "HEADROOM_CONTROL_DIR to a folder of this one's");
+                  "GPUROOM_CONTROL_DIR to a folder of this one's");
   }
   Result<OwnDescriptor> own = NewSocket();
   if (!own.ok()) return own.status();
@@ -106,4 +106,4 @@ void ControlSocket::Remove() {
   path_.clear();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@
 
 #include "runtime/own_descriptor.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class ControlSocket {
  public:
@@ -37,4 +37,4 @@ class ControlSocket {
   ino_t inode_ = 0;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "sleep/control_service.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kSendPatience = 5000000000;  // nanoseconds
@@ -46,11 +46,11 @@ bool ControlService::NextJob(Job* job) {
 std::string ControlService::Perform(const ControlRequest& request) {
   const bool sleep = request.verb == ControlRequest::Verb::kSleep;
   ControlReply reply;
-  headroom_sleep_report report{};
+  gpuroom_sleep_report report{};
   {
     MutexLock calls(core_);
     if (stopping_.load()) {
-      reply.result = HEADROOM_FAILED;
+      reply.result = GPUROOM_FAILED;
       reply.text = kEnding;
       return FormatReply(reply);
     }
@@ -60,19 +60,19 @@ std::string ControlService::Perform(const ControlRequest& request) {
       doing_ = sleep ? "sleep" : "wake";
     }
     reply.result = sleep ? Sleep(request, &report) : Wake(request, &report);
-    if (reply.result != HEADROOM_OK) reply.text = calls_.last_error();
+    if (reply.result != GPUROOM_OK) reply.text = calls_.last_error();
     MutexLock lock(mutex_);
     doing_ = "nothing";
   }
-  if (reply.result == HEADROOM_OK) reply.report = report;
+  if (reply.result == GPUROOM_OK) reply.report = report;
   return FormatReply(reply);
 }
 
-int ControlService::Sleep(const ControlRequest& request, headroom_sleep_report* report) {
-  std::vector<headroom_tag_action> actions;
+int ControlService::Sleep(const ControlRequest& request, gpuroom_sleep_report* report) {
+  std::vector<gpuroom_tag_action> actions;
   for (const auto& [tag, action] : request.actions) actions.push_back({tag.c_str(), action});
   if (request.rest) actions.push_back({nullptr, *request.rest});
-  headroom_sleep_request asked{};
+  gpuroom_sleep_request asked{};
   asked.tags = actions.empty() ? nullptr : actions.data();
   asked.tag_count = actions.size();
   asked.directory = request.directory.empty() ? nullptr : request.directory.c_str();
@@ -81,7 +81,7 @@ int ControlService::Sleep(const ControlRequest& request, headroom_sleep_report* 
   return calls_.sleep(&asked, report, sizeof *report);
 }
 
-int ControlService::Wake(const ControlRequest& request, headroom_sleep_report* report) {
+int ControlService::Wake(const ControlRequest& request, gpuroom_sleep_report* report) {
   std::vector<const char*> tags;
   for (const std::string& tag : request.tags) tags.push_back(tag.c_str());
   return calls_.wake(tags.empty() ? nullptr : tags.data(), tags.size(), request.lazy ? 1 : 0, report,
@@ -91,13 +91,13 @@ int ControlService::Wake(const ControlRequest& request, headroom_sleep_report* r
 int ControlService::TakeSnapshot() {
   size_t count = 0;
   int result = calls_.states(nullptr, 0, &count);
-  std::vector<headroom_tag_state> states(count);
-  if (result == HEADROOM_OK) result = calls_.states(states.data(), states.size(), &count);
-  if (result != HEADROOM_OK) return result;
+  std::vector<gpuroom_tag_state> states(count);
+  if (result == GPUROOM_OK) result = calls_.states(states.data(), states.size(), &count);
+  if (result != GPUROOM_OK) return result;
   if (count < states.size()) states.resize(count);  // and of tags that are new since, the next will tell
   MutexLock lock(mutex_);
   snapshot_ = std::move(states);
   return result;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -2,7 +2,7 @@
 
 #include "driver/insist.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Status CopyLane::Open() {
   CUresult result = driver_.CtxGetDevice(&device_);
@@ -29,4 +29,4 @@ Status CopyLane::CopyToHost(void* to, CUdeviceptr from, uint64_t bytes) {
 
 Status CopyLane::Wait() { return DriverStatus(driver_.StreamSynchronize(stream_), "waiting for copies"); }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Its calls want the device's context to be current.
 class CopyLane {
@@ -29,4 +29,4 @@ class CopyLane {
   CUstream stream_ = nullptr;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include "sleep/scrap.h"
 #include "sleep/wake_up.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Calls `step` on all until one fails.
@@ -54,4 +54,4 @@ Status WakeUp(const Driver& driver, bool lazy, std::vector<DeviceWake>* devices,
   return Status();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -12,7 +12,7 @@
 #include "range/chunk_source.h"
 #include "range/placed.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct SleepItem {
   Placed* placed = nullptr;  // awake, and Sleepable
@@ -74,4 +74,4 @@ struct WakeCounts {
 //   kSystem       a backup cannot be read, or does not have its checksum
 Status WakeUp(const Driver& driver, bool lazy, std::vector<DeviceWake>* devices, WakeCounts* counts);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 #include "base/undo.h"
 #include "sleep/system_calls.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kHugePage = 2 * kMiB;
@@ -51,4 +51,4 @@ HostBlock::~HostBlock() {
   tier_.ReleaseOther(bytes_);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "tier/host_tier.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class HostBlock {
  public:
@@ -27,4 +27,4 @@ class HostBlock {
   char* const data_;    // in it, where a huge page begins
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 #include "driver/device_context.h"
 #include "runtime/displace.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // All of it, the oldest first, while `use` runs with the locks of both tables held.
 template <typename Use>
@@ -64,4 +64,4 @@ class Shares {
   std::vector<std::unique_ptr<DeviceContext>> contexts_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

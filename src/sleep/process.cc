@@ -4,7 +4,7 @@
 #include "runtime/allocate.h"
 #include "sleep/placed_memory.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // For threads and for GPUs each: who asks for a sleep would rather wait than be refused.
@@ -192,4 +192,4 @@ std::vector<TagState> States(Runtime& rt) {
   return states;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 #include "runtime/runtime.h"
 #include "sleep/engine.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // None: stays awake.
 using TagVerdict = std::optional<SleepAction>;
@@ -31,7 +31,7 @@ struct SleepAnswer {
   uint64_t left_awake = 0;
 };
 
-// As headroom_sleep, and as PutToSleep of engine.h.
+// As gpuroom_sleep, and as PutToSleep of engine.h.
 Status Sleep(Runtime& rt, const SleepRequest& request, SleepAnswer* answer);
 
 struct WakeRequest {
@@ -40,7 +40,7 @@ struct WakeRequest {
   bool lazy = false;
 };
 
-// As headroom_wake, and as WakeUp. Where the hooks stand in front, large data that is awake gives way to
+// As gpuroom_wake, and as WakeUp. Where the hooks stand in front, large data that is awake gives way to
 // what wakes, and what a lazy wake leaves in host memory is moved back in the background.
 Status Wake(Runtime& rt, const WakeRequest& request, WakeCounts* counts);
 
@@ -57,4 +57,4 @@ struct TagState {
 // untagged and awake; managed memory does not count.
 std::vector<TagState> States(Runtime& rt);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include "sleep/ring.h"
 #include "sleep/scrap.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Host chunks that were never shown are in groups while those before are copied: the first is small, so that
@@ -228,4 +228,4 @@ void DeviceFallingAsleep::Commit(SleepCounts* counts) {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include "sleep/copy_lane.h"
 #include "sleep/engine.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class DeviceFallingAsleep {
  public:
@@ -57,4 +57,4 @@ class DeviceFallingAsleep {
   bool committed_ = false;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

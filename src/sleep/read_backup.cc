@@ -11,7 +11,7 @@
 #include "sleep/placed_memory.h"
 #include "sleep/sleeping_memory.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr size_t kAlignment = 4096;  // that a file wants which is read past the page cache
@@ -134,4 +134,4 @@ Status ReadBackup(Runtime& rt, CUdeviceptr address, uint64_t bytes, void* out) {
   return status;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

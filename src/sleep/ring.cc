@@ -5,7 +5,7 @@
 #include "driver/insist.h"
 #include "sleep/scrap.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMostBuffers = 16;
@@ -155,4 +155,4 @@ Status Ring::ToDevice(const std::vector<Slice>& slices, Work work) {
   return Settle(status);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -13,7 +13,7 @@
 #include "sleep/sleeping_memory.h"
 #include "sleep/workers.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class Ring {
  public:
@@ -58,4 +58,4 @@ class Ring {
   Workers workers_;            // last: stops before the buffers go
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

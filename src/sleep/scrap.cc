@@ -6,12 +6,12 @@
 #include "base/mutex.h"
 #include "driver/insist.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 struct Scrap {
   Mutex mutex;
-  std::vector<std::function<bool()>> steps HEADROOM_GUARDED_BY(mutex);
+  std::vector<std::function<bool()>> steps GPUROOM_GUARDED_BY(mutex);
 };
 
 Scrap& All() {
@@ -49,4 +49,4 @@ size_t ScrapCount() {
   return All().steps.size();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

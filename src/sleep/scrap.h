@@ -5,11 +5,11 @@
 #include <cstddef>
 #include <functional>
 
-namespace headroom {
+namespace gpuroom {
 
 // Calls `step` until it says that it is done, 16 times, and from RetryScrap later on.
 void GiveBack(std::function<bool()> step);
 void RetryScrap();
 size_t ScrapCount();
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include "sleep/checksum.h"
 #include "sleep/scrap.h"
 
-namespace headroom {
+namespace gpuroom {
 
 AsleepBytes SleepingMemory::Bytes() const {
   switch (action) {
@@ -77,4 +77,4 @@ Status CheckSlice(const Slice& slice, char* data) {
   return {Code::kSystem, "a backup does not have its checksum any more; free this memory and load it anew"};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 #include "sleep/backup_file.h"
 #include "sleep/host_block.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Contents are checked, and pass through pinned memory, in slices of this size.
 inline constexpr uint64_t kSliceBytes = 8 * kMiB;
@@ -78,4 +78,4 @@ Status LoadSlice(const Slice& slice, char* data);
 Status SumSlice(const Slice& slice, char* data);
 Status CheckSlice(const Slice& slice, char* data);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 
 #include "base/blocked_signals.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 bool StartThread(std::thread* thread, const std::function<void()>& body) {
@@ -40,4 +40,4 @@ SystemCalls& System() {
   return calls;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include <functional>
 #include <thread>
 
-namespace headroom {
+namespace gpuroom {
 
 // As the system's own, which set errno.
 struct SystemCalls {
@@ -27,4 +27,4 @@ struct SystemCalls {
 // The table in use. Tests change it while no sleep or wake runs.
 SystemCalls& System();
 
-}  // namespace headroom
+}  // namespace gpuroom

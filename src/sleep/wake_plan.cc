@@ -3,7 +3,7 @@
 
 #include "sleep/wake_up.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 class Segments {
@@ -59,4 +59,4 @@ WakePlan PlanWake(const SleepingMemory& memory, uint64_t* to_copy) {
   return plan;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

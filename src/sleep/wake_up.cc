@@ -6,7 +6,7 @@
 #include "sleep/ring.h"
 #include "sleep/scrap.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // A lazy wake maps host memory, at some 90 GB/s, and has the link copy at 55 meanwhile: it ends soonest when
@@ -203,4 +203,4 @@ void DeviceWakingUp::CommitItem(const Item& item, WakeCounts* counts) {
   placed.CountTiers();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

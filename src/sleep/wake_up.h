@@ -6,7 +6,7 @@
 #include "sleep/engine.h"
 #include "sleep/sleeping_memory.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Chunks side by side that are mapped together.
 struct WakeSegment {
@@ -77,4 +77,4 @@ class DeviceWakingUp {
   bool committed_ = false;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

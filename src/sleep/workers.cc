@@ -2,7 +2,7 @@
 
 #include "sleep/system_calls.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Workers::~Workers() {
   {
@@ -67,4 +67,4 @@ void Workers::Run() {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class Workers {
  public:
@@ -45,4 +45,4 @@ class Workers {
   bool stop_ = false;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace headroom {
+namespace gpuroom {
 
 class Budget {
  public:
@@ -47,4 +47,4 @@ class Budget {
   std::atomic<uint64_t> peak_{0};
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 
 #include "base/size.h"
 
-namespace headroom {
+namespace gpuroom {
 
 enum class Tier : uint8_t {
   kDevice,  // the GPU's own memory (HBM)
@@ -27,4 +27,4 @@ struct Chunk {
   bool exported = false;  // another process may hold it when it is released: never reused
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

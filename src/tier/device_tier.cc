@@ -2,7 +2,7 @@
 
 #include "base/undo.h"
 
-namespace headroom {
+namespace gpuroom {
 
 CUmemAllocationHandleType ExportableHandleType(const Driver& driver, CUdevice device) {
   int posix = 0;
@@ -61,4 +61,4 @@ uint64_t DeviceTier::FreeForChunks() const {
   return free > keep ? free - keep : 0;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 #include "tier/budget.h"
 #include "tier/chunk.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // What a chunk is created with so that other processes can map it: a POSIX
 // descriptor where the driver can do that; it costs nothing (docs/measurements.md).
@@ -58,4 +58,4 @@ class DeviceTier {
   CUmemAllocationProp properties_{};
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

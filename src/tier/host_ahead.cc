@@ -4,7 +4,7 @@
 
 #include "base/blocked_signals.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kChunk = 64 * kMiB;
@@ -43,4 +43,4 @@ void HostAhead::Run() {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

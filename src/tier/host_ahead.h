@@ -12,7 +12,7 @@
 
 #include "tier/host_tier.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class HostAhead {
  public:
@@ -36,4 +36,4 @@ class HostAhead {
   std::thread thread_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

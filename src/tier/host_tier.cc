@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "tier/device_tier.h"
 
-namespace headroom {
+namespace gpuroom {
 
 namespace {
 
@@ -233,4 +233,4 @@ void HostTier::ReleaseShare(uint64_t bytes) {
   }
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

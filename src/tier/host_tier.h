@@ -17,7 +17,7 @@
 #include "tier/host_views.h"
 #include "tier/ledger.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class HostTier;
 
@@ -45,7 +45,7 @@ struct HostShare {
   friend HostTier;
   // Held while the driver creates chunks to be kept or destroys such: who finds no room waits for that.
   Mutex stock_mutex_;
-  std::vector<HostTier*> tiers_ HEADROOM_GUARDED_BY(stock_mutex_);
+  std::vector<HostTier*> tiers_ GPUROOM_GUARDED_BY(stock_mutex_);
   // What is claimed for kept chunks: of those, and of one that is just created or destroyed.
   std::atomic<uint64_t> stock_bytes_{0};
 };
@@ -106,10 +106,10 @@ class HostTier {
   Status WithRoom(uint64_t bytes, Take take);
   bool TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk);
   bool TakeToDestroy(uint64_t bytes, Chunk* chunk);
-  void HandOut(Kept::iterator kept, Chunk* chunk) HEADROOM_REQUIRES(mutex_);
-  Chunk TakeOut(Kept::iterator kept) HEADROOM_REQUIRES(mutex_);
-  void Keep(const Chunk& chunk) HEADROOM_REQUIRES(mutex_);
-  uint64_t MakeRoom(uint64_t bytes, const Status& why) HEADROOM_REQUIRES(share_.stock_mutex_);
+  void HandOut(Kept::iterator kept, Chunk* chunk) GPUROOM_REQUIRES(mutex_);
+  Chunk TakeOut(Kept::iterator kept) GPUROOM_REQUIRES(mutex_);
+  void Keep(const Chunk& chunk) GPUROOM_REQUIRES(mutex_);
+  uint64_t MakeRoom(uint64_t bytes, const Status& why) GPUROOM_REQUIRES(share_.stock_mutex_);
   uint64_t TrimBy(uint64_t bytes);
   Status CreateNew(uint64_t bytes, Chunk* chunk);
   Status CreateClaimed(uint64_t bytes, Chunk* chunk);
@@ -123,10 +123,10 @@ class HostTier {
   const CUmemAllocationHandleType exportable_;
   Budget in_use_{Budget::kUnlimited};
   mutable Mutex mutex_;  // never held during a driver call
-  Kept kept_ HEADROOM_GUARDED_BY(mutex_);
+  Kept kept_ GPUROOM_GUARDED_BY(mutex_);
   std::atomic<uint64_t> kept_bytes_{0};  // written under mutex_
   std::atomic<uint64_t> lent_bytes_{0};
   HostViews views_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 #include "driver/access.h"
 #include "driver/insist.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr CUdevice kClosed = -1;  // mapped, and open to no device
@@ -74,4 +74,4 @@ Status HostViews::DropLocked(const Chunk& chunk) {
   return Status();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 #include "tier/chunk.h"
 #include "tier/scratch.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class HostViews {
  public:
@@ -34,14 +34,14 @@ class HostViews {
   using Views = std::unordered_map<CUmemGenericAllocationHandle, View>;
 
   Status ShowAt(const std::shared_ptr<Scratch>& scratch, const std::vector<Chunk>& chunks, CUdevice device)
-      HEADROOM_REQUIRES(mutex_);
-  Status DropLocked(const Chunk& chunk) HEADROOM_REQUIRES(mutex_);
+      GPUROOM_REQUIRES(mutex_);
+  Status DropLocked(const Chunk& chunk) GPUROOM_REQUIRES(mutex_);
   // The same, if it is in any way possible.
-  void TakeBack(const Chunk& chunk) HEADROOM_REQUIRES(mutex_);
+  void TakeBack(const Chunk& chunk) GPUROOM_REQUIRES(mutex_);
 
   const Driver& driver_;
   mutable Mutex mutex_;
-  Views views_ HEADROOM_GUARDED_BY(mutex_);
+  Views views_ GPUROOM_GUARDED_BY(mutex_);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,17 +10,17 @@
 #include "base/env.h"
 #include "base/log.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Ledger::Ledger() : pid_(getpid()) {}
 
 Result<std::unique_ptr<Ledger>> Ledger::Open(const char* path) {
   // Relative to what? Processes that share the file have working directories of their own.
   if (path[0] != '/') {
-    return Status(Code::kInvalidArgument, "the ledger's path is not absolute; set HEADROOM_LEDGER to one");
+    return Status(Code::kInvalidArgument, "the ledger's path is not absolute; set GPUROOM_LEDGER to one");
   }
   if (std::strlen(path) >= sizeof path_) {
-    return Status(Code::kInvalidArgument, "the ledger's path is too long; set HEADROOM_LEDGER to another");
+    return Status(Code::kInvalidArgument, "the ledger's path is too long; set GPUROOM_LEDGER to another");
   }
   std::unique_ptr<Ledger> ledger(new (std::nothrow) Ledger);
   if (ledger == nullptr) return Status(Code::kOutOfMemory, "no memory for the ledger");
@@ -35,7 +35,7 @@ Result<std::unique_ptr<Ledger>> Ledger::OpenDefault() {
   const char* chosen = std::getenv(env::kLedger);
   if (chosen != nullptr && chosen[0] != '\0') return Open(chosen);
   char path[64];
-  std::snprintf(path, sizeof path, "/dev/shm/headroom-%u.ledger", static_cast<unsigned>(geteuid()));
+  std::snprintf(path, sizeof path, "/dev/shm/gpuroom-%u.ledger", static_cast<unsigned>(geteuid()));
   return Open(path);
 }
 
@@ -127,10 +127,10 @@ uint64_t Ledger::Others() {
 
 uint64_t Ledger::Own() const { return Mine() ? own_.load(std::memory_order_relaxed) : 0; }
 
-void Ledger::ForgetAfterFork() HEADROOM_TSA(no_thread_safety_analysis) {
+void Ledger::ForgetAfterFork() GPUROOM_TSA(no_thread_safety_analysis) {
   forgotten_.store(true, std::memory_order_relaxed);
   // Without mutex_: a thread that does not exist here may have held it.
   file_.Close();
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

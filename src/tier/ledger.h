@@ -21,7 +21,7 @@
 #include "base/status.h"
 #include "tier/ledger_file.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class Ledger {
  public:
@@ -30,7 +30,7 @@ class Ledger {
   // itself alone. kBusy: all slots taken, or another version uses the file.
   static Result<std::unique_ptr<Ledger>> Open(const char* path);
 
-  // HEADROOM_LEDGER, or else /dev/shm/headroom-<uid>.ledger.
+  // GPUROOM_LEDGER, or else /dev/shm/gpuroom-<uid>.ledger.
   static Result<std::unique_ptr<Ledger>> OpenDefault();
 
   // Gives the share back.
@@ -42,15 +42,15 @@ class Ledger {
   // this process's share; if not, kOutOfMemory, and nothing has changed. Any other
   // code: the ledger cannot be used now (its directory went away, the disk is
   // full, this is a forked child); nothing has changed either.
-  Status Claim(uint64_t bytes, uint64_t limit) HEADROOM_EXCLUDES(mutex_);
+  Status Claim(uint64_t bytes, uint64_t limit) GPUROOM_EXCLUDES(mutex_);
 
   // Takes back at most what this process holds. Never fails, never waits for
   // another process.
-  void Release(uint64_t bytes) HEADROOM_EXCLUDES(mutex_);
+  void Release(uint64_t bytes) GPUROOM_EXCLUDES(mutex_);
 
   // Sum of the other processes' live shares; 0 where the file cannot be read. If the lock could not be had
   // it may include, for a moment, a claim that is about to be refused.
-  uint64_t Others() HEADROOM_EXCLUDES(mutex_);
+  uint64_t Others() GPUROOM_EXCLUDES(mutex_);
 
   // This process's share; 0 in a forked child.
   uint64_t Own() const;
@@ -62,17 +62,17 @@ class Ledger {
 
  private:
   Ledger();
-  Status Attach() HEADROOM_REQUIRES(mutex_);
-  Status ClaimLocked(uint64_t bytes, uint64_t limit) HEADROOM_REQUIRES(mutex_);
-  bool Fits(uint64_t own, uint64_t limit, bool table_locked) HEADROOM_REQUIRES(mutex_);
+  Status Attach() GPUROOM_REQUIRES(mutex_);
+  Status ClaimLocked(uint64_t bytes, uint64_t limit) GPUROOM_REQUIRES(mutex_);
+  bool Fits(uint64_t own, uint64_t limit, bool table_locked) GPUROOM_REQUIRES(mutex_);
   bool Mine() const;
 
   const pid_t pid_;
   std::atomic<bool> forgotten_{false};
   std::atomic<uint64_t> own_{0};  // written under mutex_; the file follows it
   Mutex mutex_;
-  LedgerFile file_ HEADROOM_GUARDED_BY(mutex_);
+  LedgerFile file_ GPUROOM_GUARDED_BY(mutex_);
   char path_[4096];
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kHighDescriptor = 512;
@@ -48,16 +48,16 @@ Status OpenError(int error) {
     case ENOENT:
     case ENOTDIR:
       return Status(Code::kNotFound,
-                    "the ledger's directory does not exist; mount /dev/shm or set HEADROOM_LEDGER", error);
+                    "the ledger's directory does not exist; mount /dev/shm or set GPUROOM_LEDGER", error);
     case ELOOP: return Status(Code::kInvalidArgument, "the ledger is a symbolic link; remove it", error);
     case EISDIR:
-      return Status(Code::kInvalidArgument, "the ledger's path is a directory; set HEADROOM_LEDGER", error);
+      return Status(Code::kInvalidArgument, "the ledger's path is a directory; set GPUROOM_LEDGER", error);
     case EROFS:
       return Status(Code::kSystem,
-                    "the ledger's file system is read-only; set HEADROOM_LEDGER to a path on another", error);
+                    "the ledger's file system is read-only; set GPUROOM_LEDGER to a path on another", error);
     case EACCES:
     case EPERM:
-      return Status(Code::kSystem, "no permission to open the ledger; remove it or set HEADROOM_LEDGER",
+      return Status(Code::kSystem, "no permission to open the ledger; remove it or set GPUROOM_LEDGER",
                     error);
     default: return Status(Code::kSystem, "cannot open the ledger", error);
   }
@@ -127,7 +127,7 @@ Status LedgerFile::CheckFile() {
     return Status(Code::kInvalidArgument, "the ledger is not a regular file; remove it");
   }
   if (info.st_uid != geteuid()) {
-    return Status(Code::kInvalidArgument, "the ledger belongs to another user; set HEADROOM_LEDGER");
+    return Status(Code::kInvalidArgument, "the ledger belongs to another user; set GPUROOM_LEDGER");
   }
   // Reading is refused too: who can read a file can lock it, and keep us waiting.
   if ((info.st_mode & 077) != 0) {
@@ -153,7 +153,7 @@ Status LedgerFile::Prepare(bool table_locked) {
   const bool ours = std::memcmp(header.magic, kLedgerMagic, sizeof kLedgerMagic) == 0;
   if (!fresh && !ours) {
     return Status(Code::kInvalidArgument,
-                  "the file is not a headroom ledger; remove it or set HEADROOM_LEDGER to another path");
+                  "the file is not a gpuroom ledger; remove it or set GPUROOM_LEDGER to another path");
   }
   const bool current = ours && header.version == kLedgerVersion && header.slots == kLedgerSlots;
   if (current && info.st_size >= kLedgerBytes) return Status();
@@ -168,7 +168,7 @@ Status LedgerFile::Prepare(bool table_locked) {
 // proves that nobody does. Death on the way leaves an empty file: a fresh one.
 Status LedgerFile::Rebuild() {
   if (!Lock(F_WRLCK, kLedgerSlotLock, 0)) {
-    return Status(Code::kBusy, "another version of headroom uses the ledger; set HEADROOM_LEDGER");
+    return Status(Code::kBusy, "another version of gpuroom uses the ledger; set GPUROOM_LEDGER");
   }
   Status status = ftruncate(fd_, 0) == 0 ? Extend(fd_) : SizeError(errno);
   if (status.ok()) status = WriteHeader();
@@ -314,4 +314,4 @@ uint64_t LedgerFile::Others(Witness witness, bool table_locked) {
   return sum;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -24,7 +24,7 @@
 #include "base/status.h"
 #include "tier/ledger_owner.h"
 
-namespace headroom {
+namespace gpuroom {
 
 inline constexpr char kLedgerMagic[8] = {'h', 'd', 'r', 'm', 'l', 'd', 'g', 'r'};
 inline constexpr uint32_t kLedgerVersion = 1;
@@ -110,4 +110,4 @@ class LedgerFile {
   LedgerOwner self_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

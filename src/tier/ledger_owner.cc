@@ -11,7 +11,7 @@
 #include <cstring>
 #include <initializer_list>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMix = 0x9e3779b97f4a7c15;
@@ -89,4 +89,4 @@ bool OwnerHasEnded(const LedgerOwner& owner, const LedgerOwner& self) {
   return state.zombie || (owner.start != 0 && state.start != owner.start);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

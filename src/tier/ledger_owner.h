@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-namespace headroom {
+namespace gpuroom {
 
 // As stored in the file; `check` covers the rest, so garbage is told from an owner.
 struct LedgerOwner {
@@ -24,4 +24,4 @@ LedgerOwner CurrentOwner();
 // namespace than `self`, or a garbled one, cannot be judged: false.
 bool OwnerHasEnded(const LedgerOwner& owner, const LedgerOwner& self);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "base/undo.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Result<Chunk> PeerTier::Create(uint64_t bytes) {
   if (!Lends()) return Status(Code::kOutOfMemory, "the program uses the peer itself");
@@ -25,4 +25,4 @@ Status PeerTier::Release(const Chunk& chunk) {
 
 uint64_t PeerTier::Free() const { return Lends() ? std::min(in_use_.free(), owner_.FreeForChunks()) : 0; }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 
 #include "tier/device_tier.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class PeerTier {
  public:
@@ -32,4 +32,4 @@ class PeerTier {
   Budget in_use_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

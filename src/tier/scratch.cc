@@ -2,7 +2,7 @@
 
 #include "driver/insist.h"
 
-namespace headroom {
+namespace gpuroom {
 
 Result<std::shared_ptr<Scratch>> Scratch::Reserve(const Driver& driver, uint64_t bytes) {
   CUdeviceptr va = 0;
@@ -16,4 +16,4 @@ Scratch::~Scratch() {
   Insist([&] { return driver_.MemAddressFree(va_, bytes_); });
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

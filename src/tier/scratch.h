@@ -6,7 +6,7 @@
 #include "base/status.h"
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // A reservation, which several chunks may share.
 class Scratch {
@@ -26,4 +26,4 @@ class Scratch {
   const uint64_t bytes_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

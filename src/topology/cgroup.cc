@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Version 1 writes "no limit" as the largest multiple of the page size.
@@ -114,4 +114,4 @@ CgroupMemory ReadCgroupMemory(const Sysroot& root) {
   return tightest;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct CgroupMemory {
   bool limited = false;    // some level has a limit
@@ -21,4 +21,4 @@ struct CgroupMemory {
 
 CgroupMemory ReadCgroupMemory(const Sysroot& root);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "base/size.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMostPlausible = uint64_t{1} << 50;  // 1 PiB: more is a broken table
@@ -79,4 +79,4 @@ InstalledMemory ReadInstalledMemory(const Sysroot& root) {
   return {};
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

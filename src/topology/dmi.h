@@ -10,7 +10,7 @@
 
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct InstalledMemory {
   uint64_t bytes = 0;  // 0: not known
@@ -24,4 +24,4 @@ uint64_t ParseDmidecode(std::string_view text);
 // Sum of the memory devices in a raw DMI table.
 uint64_t ParseDmiTable(std::string_view table);
 
-}  // namespace headroom
+}  // namespace gpuroom

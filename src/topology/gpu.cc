@@ -2,7 +2,7 @@
 
 #include <cstdio>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr double kC2cGigabytesPerSecond = 375;      // GH200, published, host to device
@@ -167,4 +167,4 @@ std::vector<GpuHint> HintsOf(const std::vector<Gpu>& gpus) {
   return hints;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -13,7 +13,7 @@
 #include "topology/pci.h"
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 
 enum class HostLinkKind {
   kUnknown,  // neither the bus nor the attributes say
@@ -74,4 +74,4 @@ HostLink ReadHostLink(const Gpu& gpu, const Sysroot& root);
 // The same from a name and an address alone.
 HostLink ReadHostLink(const GpuHint& hint, const Sysroot& root);
 
-}  // namespace headroom
+}  // namespace gpuroom

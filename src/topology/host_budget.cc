@@ -6,7 +6,7 @@
 #include "base/size.h"
 #include "topology/host_model.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kGranularity = 2 * kMiB;
@@ -163,4 +163,4 @@ std::string WarnOfHostLimit(uint64_t requested, const HostBudget& budget) {
          " is free now (" + budget.limited_by + "); what is beyond that may be refused";
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,7 +1,7 @@
-// How much host memory headroom may use on this machine: what is there for the
+// How much host memory gpuroom may use on this machine: what is there for the
 // taking (MemAvailable, the cgroup's limit, the NUMA node's free memory), less
 // a reserve that the host keeps. Read from /proc and /sys alone: no CUDA call,
-// no GPU needed, so `headroom run` can decide before the program starts.
+// no GPU needed, so `gpuroom run` can decide before the program starts.
 //
 // HBM that the driver onlined as a NUMA node is never counted as host memory.
 // On a machine with EGM the host tier is EGM, which the OS does not see; its
@@ -14,7 +14,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct HostModel;  // topology/host_model.h
 
@@ -27,7 +27,7 @@ struct HostBudgetRequest {
 inline constexpr uint64_t kNoCeiling = UINT64_MAX;
 
 struct HostBudget {
-  uint64_t bytes = 0;      // what headroom may use; a multiple of 2 MiB; 0 when nothing can be spared
+  uint64_t bytes = 0;      // what gpuroom may use; a multiple of 2 MiB; 0 when nothing can be spared
   uint64_t available = 0;  // what is there before the reserve
   uint64_t ceiling =
       0;  // what there could be at most: all real RAM, as far as the cgroup allows; or kNoCeiling
@@ -54,4 +54,4 @@ std::string CheckHostLimit(uint64_t requested, const HostBudget& budget);
 // reserve), else a warning: page cache may give way, virtual machines grow.
 std::string WarnOfHostLimit(uint64_t requested, const HostBudget& budget);
 
-}  // namespace headroom
+}  // namespace gpuroom

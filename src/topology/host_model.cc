@@ -5,7 +5,7 @@
 
 #include "base/size.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // No Grace machine is sold with less LPDDR, so an OS that has less was not given it all.
@@ -219,4 +219,4 @@ HostModel ReadHostModel(const Sysroot& root, std::vector<GpuHint> gpus) {
   return model;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

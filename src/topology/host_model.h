@@ -16,7 +16,7 @@
 #include "topology/pci.h"
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 
 enum class NodeKind {
   kRam,         // has CPUs and memory: ordinary host memory
@@ -78,4 +78,4 @@ const char* NodeKindName(NodeKind kind);
 // when the name gives none or gives the HBM ("GH200 144G HBM3e").
 uint64_t LpddrFromName(std::string_view name);
 
-}  // namespace headroom
+}  // namespace gpuroom

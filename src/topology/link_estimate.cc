@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr double kGigabyte = 1e9;
@@ -112,4 +112,4 @@ LinkSpeeds EstimateLinkSpeeds(const Driver& driver, CUdevice device) {
   return EstimateFrom(ReadLinkFacts(driver, device, Sysroot("/")));
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-// Estimates of link speeds for a GPU that nobody has measured (`headroom bench
+// Estimates of link speeds for a GPU that nobody has measured (`gpuroom bench
 // tiers` measures). Reads attributes and /sys alone: creates no context,
 // allocates no GPU memory. Any thread.
 #pragma once
@@ -8,7 +8,7 @@
 #include "topology/pci.h"
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 
 enum class PeerPath { kNone, kPcie, kNvlink };
 
@@ -33,4 +33,4 @@ LinkSpeeds EstimateFrom(const LinkFacts& facts);
 // HBM, for little.
 LinkSpeeds EstimateLinkSpeeds(const Driver& driver, CUdevice device);
 
-}  // namespace headroom
+}  // namespace gpuroom

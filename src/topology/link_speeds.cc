@@ -4,7 +4,7 @@
 
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 bool IsLink(uint64_t speed) { return speed >= kSlowestLink && speed <= kFastestLink; }
@@ -49,4 +49,4 @@ std::string FormatLinkSpeeds(const LinkSpeeds& speeds) {
   return text + ",host=" + std::to_string(speeds.host);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Bytes per second.
 struct LinkSpeeds {
@@ -31,4 +31,4 @@ bool ArePlausible(const LinkSpeeds& speeds);
 Result<LinkSpeeds> ParseLinkSpeeds(std::string_view text);
 std::string FormatLinkSpeeds(const LinkSpeeds& speeds);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 #include "base/size.h"
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMaxBytes = (uint64_t{1} << 63) - 1;
@@ -92,4 +92,4 @@ IoMem ParseIoMem(std::string_view text) {
   return result;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 
 // The fields of meminfo, in bytes where the file says kB, else as counted.
 class MemInfo {
@@ -48,4 +48,4 @@ struct IoMem {
 
 IoMem ParseIoMem(std::string_view text);
 
-}  // namespace headroom
+}  // namespace gpuroom

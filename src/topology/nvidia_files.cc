@@ -4,7 +4,7 @@
 
 #include "base/size.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMostPlausibleMiB = uint64_t{1} << 30;  // 1 PiB
@@ -132,4 +132,4 @@ std::vector<GpuHint> ReadGpuHints(const Sysroot& root) {
   return hints;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Who manages the memory of a coherent GPU: the OS (a NUMA node) or the driver.
 enum class CoherentMode { kUnknown, kNuma, kDriver };
@@ -46,4 +46,4 @@ std::vector<GpuHint> ReadGpuHints(const Sysroot& root);
 // The table that plain `nvidia-smi` prints.
 std::vector<GpuHint> ParseNvidiaSmi(std::string_view text);
 
-}  // namespace headroom
+}  // namespace gpuroom

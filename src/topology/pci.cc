@@ -3,7 +3,7 @@
 #include <cctype>
 #include <optional>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr char kDevices[] = "/sys/bus/pci/devices/";
@@ -78,4 +78,4 @@ std::vector<PciGpu> ListNvidiaGpus(const Sysroot& root) {
   return gpus;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,7 +8,7 @@
 
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct PciLink {
   bool known = false;
@@ -35,4 +35,4 @@ PciGpu ReadPciGpu(const Sysroot& root, std::string_view address);
 // NVIDIA's display and 3D controllers, by address.
 std::vector<PciGpu> ListNvidiaGpus(const Sysroot& root);
 
-}  // namespace headroom
+}  // namespace gpuroom

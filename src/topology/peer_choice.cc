@@ -6,7 +6,7 @@
 #include "base/size.h"
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Status Invalid(const char* what) { return Status(Code::kInvalidArgument, what); }
@@ -60,4 +60,4 @@ std::string FormatPeerChoice(const PeerChoice& choice) {
   return text;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

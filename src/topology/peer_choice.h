@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct PeerLoan {
   int ordinal = 0;     // CUDA's, of the GPU that lends
@@ -35,4 +35,4 @@ Result<PeerChoice> ParsePeerChoice(std::string_view text);
 // The same form, sizes in bytes.
 std::string FormatPeerChoice(const PeerChoice& choice);
 
-}  // namespace headroom
+}  // namespace gpuroom

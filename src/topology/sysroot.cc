@@ -10,7 +10,7 @@
 #include <charconv>
 #include <memory>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr size_t kMaxFileBytes = size_t{4} << 20;
@@ -115,4 +115,4 @@ std::vector<int> ParseIdList(std::string_view text) {
   return ids;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 
 class Sysroot {
  public:
@@ -38,4 +38,4 @@ std::optional<uint64_t> ParseNumber(std::string_view text, int base = 10);
 // "0,2-5" as ids; empty on malformed text and on ids over 4095.
 std::vector<int> ParseIdList(std::string_view text);
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,16 +11,16 @@ gate = Gate("check_clang.py")
 
 COUNTER = """
 #include "base/mutex.h"
-namespace headroom {{
+namespace gpuroom {{
 class Counter {{
  public:
   void Add() {{ {lock} ++count_; }}
  private:
   Mutex mutex_;
-  int count_ HEADROOM_GUARDED_BY(mutex_) = 0;
+  int count_ GPUROOM_GUARDED_BY(mutex_) = 0;
 }};
 void Use() {{ Counter counter; counter.Add(); }}
-}}  // namespace headroom
+}}  // namespace gpuroom
 """
 
 
@@ -61,7 +61,7 @@ def test_trips_without_the_lock(project, gate_name, folder):
 
 @BOTH
 def test_trips_on_a_lock_kept(project, gate_name, folder):
-    text = ('#include "base/mutex.h"\nheadroom::Mutex g_mutex;\n'
+    text = ('#include "base/mutex.h"\ngpuroom::Mutex g_mutex;\n'
             "void Keep(bool early) { g_mutex.Lock(); if (early) return; g_mutex.Unlock(); }\n")
     gate.trips("is not held on every path", gate_name, *project(f"{folder}/a.cc", text))
 

@@ -32,8 +32,8 @@ def test_leaves_a_header_to_the_source_that_includes_it_first(write, tmp_path):
 
 
 def test_trips_on_a_public_header_that_is_not_c(write, tmp_path):
-    write("include/headroom/headroom.h", "#pragma once\ninline int Twice(int x) { return [](int y) { return y; }(x); }\n")
-    gate.trips("include/headroom/headroom.h: does not compile alone as c:", *arguments(tmp_path))
+    write("include/gpuroom/gpuroom.h", "#pragma once\ninline int Twice(int x) { return [](int y) { return y; }(x); }\n")
+    gate.trips("include/gpuroom/gpuroom.h: does not compile alone as c:", *arguments(tmp_path))
 
 
 def test_trips_when_there_is_nothing_to_check(tmp_path):

@@ -16,7 +16,7 @@ def tree(write, tmp_path):
     write("src/cli/run.cc", '#include "base/size.h"\n#include <CLI/CLI.hpp>\n')
     write("sim/device.h", "#include <vector>\n")
     write("sim/device.cc", '#include "device.h"\n')
-    write("include/headroom/headroom.h", "#include <stdint.h>\n")
+    write("include/gpuroom/gpuroom.h", "#include <stdint.h>\n")
     return tmp_path
 
 
@@ -35,7 +35,7 @@ def test_passes_on_includes_that_go_down(tree):
     ("src/driver/bad.h", '"sim/device.h"', "driver does not know sim/"),
     ("sim/bad.h", '"base/size.h"', "sim/ includes nothing of src/"),
     ("sim/deep/bad.h", '"../../src/base/size.h"', "sim/ includes nothing of src/"),
-    ("include/headroom/bad.h", '"base/size.h"', "public headers include nothing of src/"),
+    ("include/gpuroom/bad.h", '"base/size.h"', "public headers include nothing of src/"),
 ])
 def test_trips_on_an_include_that_does_not_go_down(tree, write, name, include, why):
     write(name, f"#include <cstddef>\n#include {include}\n")

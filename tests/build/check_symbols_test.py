@@ -15,7 +15,7 @@ def library(write, tmp_path):
     write("exports.txt", "# what may be seen\ncuInit\ncuMem*   # a pattern\n")
 
     def build(source, *flags, compiler="gcc", language="c"):
-        path, text = tmp_path / "libheadroom.so", write(f"shim.{language}", source)
+        path, text = tmp_path / "libgpuroom.so", write(f"shim.{language}", source)
         subprocess.run([compiler, "-shared", "-fPIC", "-o", path, text, *flags], check=True)
         return "--library", path, "--exports", tmp_path / "exports.txt"
 
@@ -31,7 +31,7 @@ def test_passes_on_exactly_what_is_listed(library):
 
 
 def test_passes_with_versioned_symbols(library, write):
-    script = write("shim.map", "HEADROOM_1 { global: cuInit; cuMem*; local: *; };\n")
+    script = write("shim.map", "GPUROOM_1 { global: cuInit; cuMem*; local: *; };\n")
     gate.passes(*library(LISTED + "int hidden_by_script(void) { return 0; }\n",
                          f"-Wl,--version-script={script}"))
 
@@ -68,13 +68,13 @@ def test_trips_on_the_cuda_driver(library, tmp_path, write):
 
 
 BESIDE = "".join(f"int {name}(void) {{ return 0; }}\n" for name in
-                 ("dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "headroom_describe"))
+                 ("dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "gpuroom_describe"))
 
 
 def test_takes_the_list_of_hooks(library, write, tmp_path):
-    write("hooks.def", '// HEADROOM_HOOK("name", symbol, 1, kAny)\nHEADROOM_HOOK("cuInit", cuInit, 2000, kAny)\n')
-    write("headroom.h", "/* headroom_no(x) */\nint headroom_describe(uint64_t address);\n")
-    lists = tmp_path / "hooks.def", "--interface", tmp_path / "headroom.h"
+    write("hooks.def", '// GPUROOM_HOOK("name", symbol, 1, kAny)\nGPUROOM_HOOK("cuInit", cuInit, 2000, kAny)\n')
+    write("gpuroom.h", "/* gpuroom_no(x) */\nint gpuroom_describe(uint64_t address);\n")
+    lists = tmp_path / "hooks.def", "--interface", tmp_path / "gpuroom.h"
     arguments = library("int cuInit(void) { return 0; }\n" + BESIDE)
     gate.passes(*arguments[:3], *lists)
     arguments = library(LISTED + BESIDE)

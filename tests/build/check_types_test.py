@@ -23,7 +23,7 @@ def package(write, tmp_path):
 
     def make(text):
         write("pyproject.toml", (SOURCE / "pyproject.toml").read_text())
-        write("python/headroom/__init__.py", text)
+        write("python/gpuroom/__init__.py", text)
         return "--root", tmp_path
 
     return make

@@ -1,5 +1,5 @@
-"""The words gate trips on places that only one machine has. The bad words are put
-together here, so that this file itself passes the gate."""
+"""The words gate trips on places that only one machine has, and on the project's old
+name. The bad words are put together here, so that this file itself passes the gate."""
 
 import subprocess
 
@@ -32,6 +32,28 @@ def test_passes_on_ordinary_text(checkout):
 def test_trips_on(checkout, write, text):
     write("notes.txt", f"first line\nsee {text} for it\n")
     gate.trips("notes.txt:2:", "--root", checkout)
+
+
+OLD_NAME = "head" + "room"
+
+
+@pytest.mark.parametrize("text", [f"{OLD_NAME} run", f"{OLD_NAME.upper()}_LOG=info", f"lib{OLD_NAME}.so", OLD_NAME.title()])
+def test_trips_on_the_old_name(checkout, write, text):
+    write("notes.txt", f"first line\nsee {text} for it\n")
+    gate.trips("notes.txt:2:", "--root", checkout)
+
+
+def test_trips_on_a_file_of_the_old_name(checkout, write):
+    write(f"include/{OLD_NAME}.h", "int x;\n")
+    gate.trips(f"include/{OLD_NAME}.h:", "--root", checkout)
+
+
+def test_lets_history_and_other_packages_have_the_old_name(checkout, write):
+    write("CHANGELOG.md", f"Was called {OLD_NAME}.\n")
+    write("docs/measurements.md", f"{OLD_NAME} run -- true\n")
+    write("docs/measurements/2026.json", f'"{OLD_NAME}"\n')
+    write("docs/install.md", f"Not the {OLD_NAME}-ai package, nor {OLD_NAME} on PyPI.\n")
+    gate.passes("--root", checkout)
 
 
 def test_leaves_ignored_files_alone(checkout, write):

@@ -41,8 +41,8 @@ class Machine:
             self.write(f"include/{name}") if name.endswith((".h", ".hpp")) else self.command(name, "exit 0")
 
     def environment(self):
-        return {"PATH": str(self.root / "bin"), "HEADROOM_OS_RELEASE": str(self.root / "os-release"),
-                "HEADROOM_SYSTEM_INCLUDE": str(self.root / "include"), "CUDA_HOME": str(self.root / "no-cuda")}
+        return {"PATH": str(self.root / "bin"), "GPUROOM_OS_RELEASE": str(self.root / "os-release"),
+                "GPUROOM_SYSTEM_INCLUDE": str(self.root / "include"), "CUDA_HOME": str(self.root / "no-cuda")}
 
     def asked_for(self):
         log = self.root / "apt.log"
@@ -137,7 +137,7 @@ def test_refuses_an_unknown_purpose(machine):
                        env=machine.environment())
 
 
-@pytest.mark.skipif(os.environ.get("HEADROOM_SOURCE_DIR") is None, reason="runs from ctest, after make deps")
+@pytest.mark.skipif(os.environ.get("GPUROOM_SOURCE_DIR") is None, reason="runs from ctest, after make deps")
 def test_finds_nothing_missing_on_this_machine():
     gate = Gate("deps.sh")
     gate.passes("build", "test")

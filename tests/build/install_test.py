@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-BUILD = os.environ.get("HEADROOM_BUILD_DIR")
+BUILD = os.environ.get("GPUROOM_BUILD_DIR")
 pytestmark = pytest.mark.skipif(BUILD is None, reason="needs a build: run it through ctest")
 
 
@@ -21,12 +21,12 @@ def prefix(tmp_path_factory):
 def test_installs_the_parts_and_nothing_else(prefix):
     files = {p.relative_to(prefix).as_posix() for p in prefix.rglob("*") if not p.is_dir()}
     # Where Python's headers are, as everywhere after `make deps`.
-    assert {name for name in files if not name.startswith("include/headroom/")} == {
-        "lib/headroom/python/cumem_allocator.abi3.so",
-        "bin/headroom", "lib/headroom/libheadroom.so", "lib/headroom/headroom-demo",
-        "share/headroom/plot_results.py", "share/headroom/plot_tiers.py", "share/headroom/plot_sleep.py",
-        "lib/headroom/sim/libcuda.so.1", "lib/headroom/sim/libnvidia-ml.so.1"}
-    assert "include/headroom/headroom.h" in files
+    assert {name for name in files if not name.startswith("include/gpuroom/")} == {
+        "lib/gpuroom/python/cumem_allocator.abi3.so",
+        "bin/gpuroom", "lib/gpuroom/libgpuroom.so", "lib/gpuroom/gpuroom-demo",
+        "share/gpuroom/plot_results.py", "share/gpuroom/plot_tiers.py", "share/gpuroom/plot_sleep.py",
+        "lib/gpuroom/sim/libcuda.so.1", "lib/gpuroom/sim/libnvidia-ml.so.1"}
+    assert "include/gpuroom/gpuroom.h" in files
 
 
 def test_libraries_are_files_and_no_links(prefix):
@@ -34,16 +34,16 @@ def test_libraries_are_files_and_no_links(prefix):
 
 
 def test_the_installed_command_runs(prefix):
-    done = subprocess.run([prefix / "bin/headroom", "--version"], text=True, capture_output=True)
-    assert done.returncode == 0 and done.stdout.startswith("headroom "), done.stdout + done.stderr
+    done = subprocess.run([prefix / "bin/gpuroom", "--version"], text=True, capture_output=True)
+    assert done.returncode == 0 and done.stdout.startswith("gpuroom "), done.stdout + done.stderr
 
 
 def test_the_installed_command_finds_its_own_libraries(prefix):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HEADROOM_", "LD_"))}
-    done = subprocess.run([prefix / "bin/headroom", "run", "--sim", "1GiB,host=1GiB", "--host-limit", "64MiB", "--",
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GPUROOM_", "LD_"))}
+    done = subprocess.run([prefix / "bin/gpuroom", "run", "--sim", "1GiB,host=1GiB", "--host-limit", "64MiB", "--",
                            "/bin/sh", "-c", 'echo "$LD_PRELOAD $LD_LIBRARY_PATH"'], text=True, capture_output=True,
                           env=environment)
     assert done.returncode == 0, done.stderr
     preload, search = done.stdout.split()
-    assert pathlib.Path(preload) == prefix / "lib/headroom/libheadroom.so"
-    assert pathlib.Path(search.split(":")[0]) == prefix / "lib/headroom/sim"
+    assert pathlib.Path(preload) == prefix / "lib/gpuroom/libgpuroom.so"
+    assert pathlib.Path(search.split(":")[0]) == prefix / "lib/gpuroom/sim"

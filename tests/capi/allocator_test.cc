@@ -6,7 +6,7 @@
 
 #include "library.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 void* Pointer(CUdeviceptr p) { return reinterpret_cast<void*>(p); }  // NOLINT
@@ -19,7 +19,7 @@ TEST_F(TorchTest, WhatIsFreedIsGivenOutAgainOnItsStream) {
   EXPECT_EQ(CountBad(first, kMiB, 1), 0u);
   Free(first);
   EXPECT_EQ(Alloc(kMiB), first);
-  const headroom_stats stats = Stats();
+  const gpuroom_stats stats = Stats();
   EXPECT_EQ(stats.pool_allocated, kMiB);
   EXPECT_GE(stats.pool_reserved, kMiB);
   EXPECT_GE(stats.pool_allocations, 2u);
@@ -45,8 +45,7 @@ TEST_F(TorchTest, LackOfMemoryIsAnExceptionThatNamesIt) {
     ADD_FAILURE() << "no exception";
   } catch (const std::runtime_error& error) {
     EXPECT_EQ(
-        std::string(error.what()).find("CUDA out of memory. headroom could not allocate 1.0 TiB on GPU 0"),
-        0u)
+        std::string(error.what()).find("CUDA out of memory. gpuroom could not allocate 1.0 TiB on GPU 0"), 0u)
         << error.what();
   }
   EXPECT_EQ(Stats().pool_out_of_memory, 1u);
@@ -78,7 +77,7 @@ TEST_F(TorchTest, AnotherErrorOfTheDriverIsAnExceptionThatNamesIt) {
     const std::string text = Refusal(24 * kMiB, 0);
     GetSim().fail("");
     EXPECT_EQ(text.find("out of memory"), std::string::npos) << text;
-    EXPECT_EQ(text.find("headroom could not allocate 24.0 MiB on GPU 0: "), 0u) << text;
+    EXPECT_EQ(text.find("gpuroom could not allocate 24.0 MiB on GPU 0: "), 0u) << text;
     EXPECT_NE(text.find("CUDA_ERROR_ILLEGAL_ADDRESS (700)"), std::string::npos) << text;
     Free(before);
   }
@@ -89,10 +88,10 @@ TEST_F(TorchTest, ADeviceThatIsNotThereIsAnException) {
   EXPECT_NE(Refusal(512, -1).find("on GPU -1: the driver has no such device"), std::string::npos);
 }
 
-// ctest gives a driver that headroom does not serve.
+// ctest gives a driver that gpuroom does not serve.
 TEST(OldDriverTest, PyTorchIsToldInsteadOfWorkingOnNoMemory) {
   const std::string text = Refusal(512, 0);
-  EXPECT_NE(text.find("headroom has no part in this process"), std::string::npos) << text;
+  EXPECT_NE(text.find("gpuroom has no part in this process"), std::string::npos) << text;
   EXPECT_NE(text.find("driver 580 or newer"), std::string::npos) << text;
 }
 
@@ -188,7 +187,7 @@ TEST_F(TorchTest, AFractionOfTheMemoryLimitsThePool) {
 TEST_F(TorchTest, GraphsHaveMemoryOfTheirOwn) {
   CUstream stream = nullptr;
   ASSERT_CU(Cu().StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-  const headroom_mempool_id id{7, 1};
+  const gpuroom_mempool_id id{7, 1};
   const CUdeviceptr before = Alloc(kMiB, stream);
   Library().torch_begin_allocate_to_pool(0, id, [stream](CUstream_st* asked) { return asked == stream; });
   ASSERT_CU(Cu().StreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
@@ -257,21 +256,21 @@ TEST_F(SegmentTest, ManagedSegmentsAreManaged) {
   EXPECT_EQ(Stats().managed_used, 20 * kMiB);
   Fill(p, 20 * kMiB, 4);
   EXPECT_EQ(CountBad(p, 20 * kMiB, 4), 0u);
-  EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_HOST, nullptr), HEADROOM_OK);
-  EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_PEER, nullptr), HEADROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(Library().prefetch(p, 0, GPUROOM_TIER_HOST, nullptr), GPUROOM_OK);
+  EXPECT_EQ(Library().prefetch(p, 0, GPUROOM_TIER_PEER, nullptr), GPUROOM_INVALID_ARGUMENT);
   std::thread(
       [&] {  // without a context, and with one of another device: it is the default stream of p's that counts
-        EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_DEVICE, nullptr), HEADROOM_OK)
+        EXPECT_EQ(Library().prefetch(p, 0, GPUROOM_TIER_DEVICE, nullptr), GPUROOM_OK)
             << Library().last_error();
         UseDevice(1);
         const uint64_t pushed = GetSim().call_count("cuCtxPushCurrent");
-        EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_HOST, nullptr), HEADROOM_OK);
+        EXPECT_EQ(Library().prefetch(p, 0, GPUROOM_TIER_HOST, nullptr), GPUROOM_OK);
         EXPECT_EQ(GetSim().call_count("cuCtxPushCurrent"), pushed + 1);
       })
       .join();
   Library().managed_free(Pointer(p), 0, 0, nullptr);
-  EXPECT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_HOST, nullptr), HEADROOM_NOT_FOUND);
+  EXPECT_EQ(Library().prefetch(p, 0, GPUROOM_TIER_HOST, nullptr), GPUROOM_NOT_FOUND);
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -5,11 +5,11 @@
 #include <cstdio>
 #include <cstdlib>
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 void* Open() {
-  void* library = dlopen(HEADROOM_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  void* library = dlopen(GPUROOM_LIBRARY, RTLD_NOW | RTLD_LOCAL);
   if (library != nullptr) return library;
   std::fprintf(stderr, "%s\n", dlerror());
   std::abort();
@@ -29,16 +29,16 @@ const LibraryFunctions& Library() {
   static const LibraryFunctions functions = [] {
     LibraryFunctions found;
     void* library = Open();
-#define HEADROOM_FUNCTION(name) Find(library, "headroom_" #name, &found.name);
+#define GPUROOM_FUNCTION(name) Find(library, "gpuroom_" #name, &found.name);
 #include "library_functions.def"
-#define HEADROOM_FOREIGN_FUNCTION(name) Find(library, #name, &found.name);
+#define GPUROOM_FOREIGN_FUNCTION(name) Find(library, #name, &found.name);
 #include "foreign_functions.def"
     return found;
   }();
   return functions;
 }
 
-bool InFront() { return dlsym(RTLD_DEFAULT, "headroom_describe") != nullptr; }
+bool InFront() { return dlsym(RTLD_DEFAULT, "gpuroom_describe") != nullptr; }
 
 void CapiTest::SetUp() {
   GetSim().fail("");
@@ -53,8 +53,8 @@ void CapiTest::TearDown() {
   UseDevice(0);
   EXPECT_CU(Cu().CtxSynchronize());
   for (int device = 0; device < 2; ++device) {
-    EXPECT_EQ(Library().trim(device), HEADROOM_OK) << Library().last_error();
-    const headroom_stats stats = Stats(device);
+    EXPECT_EQ(Library().trim(device), GPUROOM_OK) << Library().last_error();
+    const gpuroom_stats stats = Stats(device);
     EXPECT_EQ(stats.pool_allocated, 0u);
     EXPECT_EQ(stats.pool_reserved, 0u);
     EXPECT_EQ(stats.device_used, 0u);
@@ -83,16 +83,16 @@ void CapiTest::FreeSegment(CUdeviceptr p) {
   Library().segment_free(reinterpret_cast<void*>(p), 0, 0, nullptr);  // NOLINT
 }
 
-headroom_stats CapiTest::Stats(int device) {
-  headroom_stats stats{};
-  EXPECT_EQ(Library().get_stats(device, &stats, sizeof stats), HEADROOM_OK) << Library().last_error();
+gpuroom_stats CapiTest::Stats(int device) {
+  gpuroom_stats stats{};
+  EXPECT_EQ(Library().get_stats(device, &stats, sizeof stats), GPUROOM_OK) << Library().last_error();
   return stats;
 }
 
-headroom_placement CapiTest::Describe(CUdeviceptr p) {
-  headroom_placement placement{};
+gpuroom_placement CapiTest::Describe(CUdeviceptr p) {
+  gpuroom_placement placement{};
   EXPECT_EQ(Library().describe(p, &placement), 0);
   return placement;
 }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -1,4 +1,4 @@
-// Library: libheadroom.so's C functions, found as a program finds them that opened it. CapiTest: device 0's
+// Library: libgpuroom.so's C functions, found as a program finds them that opened it. CapiTest: device 0's
 // primary context is current, and the pool holds nothing when a test ends.
 //
 // ctest sets the limits: HBM 64 MiB a device, of which 16 are the reserve, and 96 MiB of host memory.
@@ -6,18 +6,18 @@
 
 #include <gtest/gtest.h>
 
-#include "headroom/headroom.h"
-#include "headroom/sleep.h"
-#include "headroom/torch_allocator.h"
-#include "headroom/torch_memory_saver.h"
+#include "gpuroom/gpuroom.h"
+#include "gpuroom/sleep.h"
+#include "gpuroom/torch_allocator.h"
+#include "gpuroom/torch_memory_saver.h"
 #include "program.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 struct LibraryFunctions {
-#define HEADROOM_FUNCTION(name) decltype(&headroom_##name) name = nullptr;
+#define GPUROOM_FUNCTION(name) decltype(&gpuroom_##name) name = nullptr;
 #include "library_functions.def"
-#define HEADROOM_FOREIGN_FUNCTION(name) decltype(&::name) name = nullptr;
+#define GPUROOM_FOREIGN_FUNCTION(name) decltype(&::name) name = nullptr;
 #include "foreign_functions.def"
 };
 const LibraryFunctions& Library();
@@ -35,12 +35,12 @@ class CapiTest : public testing::Test {
   // A segment of its own.
   CUdeviceptr Segment(uint64_t bytes);
   void FreeSegment(CUdeviceptr p);
-  headroom_stats Stats(int device = 0);
-  headroom_placement Describe(CUdeviceptr p);
+  gpuroom_stats Stats(int device = 0);
+  gpuroom_placement Describe(CUdeviceptr p);
 };
 
 inline constexpr uint64_t kHbm = 64 * kMiB;
 inline constexpr uint64_t kHost = 96 * kMiB;
 inline constexpr uint64_t kThreshold = 16 * kMiB;
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

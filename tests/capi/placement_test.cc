@@ -1,54 +1,54 @@
 // Saying where memory is to lie, moving it, and seeing where it lies.
 #include "library.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 class PlacementTest : public CapiTest {
  protected:
   void TearDown() override {
-    Library().set_thread_placement(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_NONE,
+    Library().set_thread_placement(GPUROOM_POLICY_DEFAULT, GPUROOM_BACKEND_DEFAULT, GPUROOM_HINT_NONE,
                                    nullptr);
     CapiTest::TearDown();
   }
-  int Place(int policy, int backend = HEADROOM_BACKEND_DEFAULT, int hint = HEADROOM_HINT_NONE,
+  int Place(int policy, int backend = GPUROOM_BACKEND_DEFAULT, int hint = GPUROOM_HINT_NONE,
             const char* tag = nullptr) {
     return Library().set_thread_placement(policy, backend, hint, tag);
   }
 };
 
 TEST_F(PlacementTest, HoldsForTheThreadsNextAllocations) {
-  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_COLD), HEADROOM_OK);
+  ASSERT_EQ(Place(GPUROOM_POLICY_DEFAULT, GPUROOM_BACKEND_DEFAULT, GPUROOM_HINT_COLD), GPUROOM_OK);
   const CUdeviceptr cold = Segment(20 * kMiB);
   EXPECT_EQ(Describe(cold).host_bytes, 20 * kMiB);
-  EXPECT_EQ(Describe(cold).hint, HEADROOM_HINT_COLD);
-  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_MANAGED), HEADROOM_OK);
+  EXPECT_EQ(Describe(cold).hint, GPUROOM_HINT_COLD);
+  ASSERT_EQ(Place(GPUROOM_POLICY_DEFAULT, GPUROOM_BACKEND_MANAGED), GPUROOM_OK);
   const CUdeviceptr managed = Segment(20 * kMiB);
   EXPECT_EQ(Stats().managed_used, 20 * kMiB);
-  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT), HEADROOM_OK);
+  ASSERT_EQ(Place(GPUROOM_POLICY_DEFAULT), GPUROOM_OK);
   const CUdeviceptr plain = Segment(20 * kMiB);
   EXPECT_EQ(Describe(plain).device_bytes, 20 * kMiB);
   for (const CUdeviceptr p : {cold, managed, plain}) FreeSegment(p);
 }
 
 TEST_F(PlacementTest, ThePolicyIsTheThreadsOwn) {
-  ASSERT_EQ(Place(HEADROOM_POLICY_CPU_FIRST), HEADROOM_OK);
+  ASSERT_EQ(Place(GPUROOM_POLICY_CPU_FIRST), GPUROOM_OK);
   const CUdeviceptr p = Segment(40 * kMiB);  // more than what belongs in HBM at any rate
   EXPECT_EQ(Describe(p).host_bytes, 40 * kMiB);
   FreeSegment(p);
 }
 
 TEST_F(PlacementTest, WhatIsNoPlacementIsRefusedAndChangesNothing) {
-  ASSERT_EQ(Place(HEADROOM_POLICY_CPU_FIRST), HEADROOM_OK);
-  EXPECT_EQ(Place(3), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_STREQ(Library().last_error(), "policy must be a headroom_policy");
-  EXPECT_EQ(Place(-2), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(Place(0, 2), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_STREQ(Library().last_error(), "backend must be a headroom_backend");
-  EXPECT_EQ(Place(0, 0, 4), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_STREQ(Library().last_error(), "hint must be a headroom_hint");
-  EXPECT_EQ(Place(0, 0, 0, "a,b"), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(Place(0, 0, 0, std::string(64, 'x').c_str()), HEADROOM_INVALID_ARGUMENT);
+  ASSERT_EQ(Place(GPUROOM_POLICY_CPU_FIRST), GPUROOM_OK);
+  EXPECT_EQ(Place(3), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(Library().last_error(), "policy must be a gpuroom_policy");
+  EXPECT_EQ(Place(-2), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(Place(0, 2), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(Library().last_error(), "backend must be a gpuroom_backend");
+  EXPECT_EQ(Place(0, 0, 4), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(Library().last_error(), "hint must be a gpuroom_hint");
+  EXPECT_EQ(Place(0, 0, 0, "a,b"), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(Place(0, 0, 0, std::string(64, 'x').c_str()), GPUROOM_INVALID_ARGUMENT);
   const CUdeviceptr p = Segment(40 * kMiB);
   EXPECT_EQ(Describe(p).host_bytes, 40 * kMiB);
   FreeSegment(p);
@@ -57,10 +57,10 @@ TEST_F(PlacementTest, WhatIsNoPlacementIsRefusedAndChangesNothing) {
 TEST_F(PlacementTest, MemoryMovesWhereItIsAskedTo) {
   const CUdeviceptr p = Segment(20 * kMiB);
   Fill(p, 20 * kMiB, 8);
-  ASSERT_EQ(Library().range_migrate(p, 0, HEADROOM_TIER_HOST), HEADROOM_OK) << Library().last_error();
+  ASSERT_EQ(Library().range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << Library().last_error();
   EXPECT_EQ(Describe(p).host_bytes, 20 * kMiB);
   EXPECT_EQ(CountBad(p, 20 * kMiB, 8), 0u);
-  ASSERT_EQ(Library().prefetch(p, 0, HEADROOM_TIER_DEVICE, nullptr), HEADROOM_OK) << Library().last_error();
+  ASSERT_EQ(Library().prefetch(p, 0, GPUROOM_TIER_DEVICE, nullptr), GPUROOM_OK) << Library().last_error();
   EXPECT_EQ(Describe(p).device_bytes, 20 * kMiB);
   EXPECT_EQ(CountBad(p, 20 * kMiB, 8), 0u);
   FreeSegment(p);
@@ -68,10 +68,10 @@ TEST_F(PlacementTest, MemoryMovesWhereItIsAskedTo) {
 
 // What the program launches passes no gate then, so nothing may move behind its back.
 TEST_F(PlacementTest, NothingGivesWayUnlessTheHooksAreInFront) {
-  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_STREAM), HEADROOM_OK);
+  ASSERT_EQ(Place(GPUROOM_POLICY_DEFAULT, GPUROOM_BACKEND_DEFAULT, GPUROOM_HINT_STREAM), GPUROOM_OK);
   const CUdeviceptr old = Segment(44 * kMiB);
   const uint64_t device_bytes = Describe(old).device_bytes;
-  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_HOT), HEADROOM_OK);
+  ASSERT_EQ(Place(GPUROOM_POLICY_DEFAULT, GPUROOM_BACKEND_DEFAULT, GPUROOM_HINT_HOT), GPUROOM_OK);
   const CUdeviceptr hot = Segment(44 * kMiB);
   if (InFront()) {
     EXPECT_EQ(Describe(hot).device_bytes, 44 * kMiB);
@@ -85,17 +85,17 @@ TEST_F(PlacementTest, NothingGivesWayUnlessTheHooksAreInFront) {
 }
 
 TEST_F(PlacementTest, StatisticsFillAsMuchAsThereIsRoomFor) {
-  headroom_stats stats{};
+  gpuroom_stats stats{};
   stats.device_used = 77;
-  EXPECT_EQ(Library().get_stats(0, &stats, sizeof(uint64_t)), HEADROOM_OK);
+  EXPECT_EQ(Library().get_stats(0, &stats, sizeof(uint64_t)), GPUROOM_OK);
   EXPECT_EQ(stats.device_limit, kHbm);
   EXPECT_EQ(stats.device_used, 77u);
-  EXPECT_EQ(Library().get_stats(9, &stats, sizeof stats), HEADROOM_NOT_FOUND);
-  EXPECT_EQ(Library().get_stats(0, nullptr, sizeof stats), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(Library().trim(9), HEADROOM_NOT_FOUND);
+  EXPECT_EQ(Library().get_stats(9, &stats, sizeof stats), GPUROOM_NOT_FOUND);
+  EXPECT_EQ(Library().get_stats(0, nullptr, sizeof stats), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(Library().trim(9), GPUROOM_NOT_FOUND);
 }
 
-// HEADROOM_EXPECT foresees 96 MiB, and HBM has 48 for them.
+// GPUROOM_EXPECT foresees 96 MiB, and HBM has 48 for them.
 class ExpectTest : public PlacementTest {};
 
 TEST_F(ExpectTest, WhatIsForeseenGetsHbmInEqualParts) {
@@ -116,7 +116,7 @@ TEST_F(ExpectTest, WhatIsForeseenGetsHbmInEqualParts) {
   for (const CUdeviceptr p : row) FreeSegment(p);
 }
 
-// HEADROOM_EXPECT foresees 256 MiB, and HBM has 48 for them.
+// GPUROOM_EXPECT foresees 256 MiB, and HBM has 48 for them.
 using ExpectMuchTest = PlacementTest;
 
 TEST_F(ExpectMuchTest, WhatComesFirstGoesToTheHost) {
@@ -132,12 +132,11 @@ TEST_F(ExpectMuchTest, WhatComesFirstGoesToTheHost) {
 }
 
 TEST_F(ExpectTest, SmallDataIsNotSpread) {
-  ASSERT_EQ(Place(HEADROOM_POLICY_DEFAULT, HEADROOM_BACKEND_DEFAULT, HEADROOM_HINT_NONE, "small"),
-            HEADROOM_OK);
+  ASSERT_EQ(Place(GPUROOM_POLICY_DEFAULT, GPUROOM_BACKEND_DEFAULT, GPUROOM_HINT_NONE, "small"), GPUROOM_OK);
   const CUdeviceptr p = Segment(12 * kMiB);  // a range for its tag alone
   EXPECT_EQ(Describe(p).host_bytes, 0u);
   FreeSegment(p);
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

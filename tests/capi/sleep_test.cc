@@ -1,26 +1,26 @@
 // Sleep and wake of what the C interface gives out; also where the program only opened the library.
-#include "headroom/sleep.h"
+#include "gpuroom/sleep.h"
 
 #include "library.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 class SleepTest : public CapiTest {
  protected:
   void TearDown() override {
-    EXPECT_EQ(Library().set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
+    EXPECT_EQ(Library().set_thread_hint(GPUROOM_HINT_NONE, nullptr), GPUROOM_OK);
     CapiTest::TearDown();
   }
   CUdeviceptr Tagged(const char* tag, uint64_t bytes) {
-    EXPECT_EQ(Library().set_thread_hint(HEADROOM_HINT_NONE, tag), HEADROOM_OK);
+    EXPECT_EQ(Library().set_thread_hint(GPUROOM_HINT_NONE, tag), GPUROOM_OK);
     const CUdeviceptr p = Segment(bytes);
-    EXPECT_EQ(Library().set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
+    EXPECT_EQ(Library().set_thread_hint(GPUROOM_HINT_NONE, nullptr), GPUROOM_OK);
     return p;
   }
-  static int Sleep(const char* tag, headroom_sleep_report* report, int hold = HEADROOM_HOLD_NONE) {
-    const headroom_tag_action action = {tag, HEADROOM_SLEEP_KEEP};
-    const headroom_sleep_request request = {&action, 1, nullptr, hold, 1};
+  static int Sleep(const char* tag, gpuroom_sleep_report* report, int hold = GPUROOM_HOLD_NONE) {
+    const gpuroom_tag_action action = {tag, GPUROOM_SLEEP_KEEP};
+    const gpuroom_sleep_request request = {&action, 1, nullptr, hold, 1};
     return Library().sleep(&request, report, sizeof *report);
   }
 };
@@ -30,15 +30,15 @@ TEST_F(SleepTest, SegmentsSleepAndWakeByTag) {
   const CUdeviceptr b = Tagged("b", 4 * kMiB);
   Fill(a, 4 * kMiB, 1);
   Fill(b, 4 * kMiB, 2);
-  headroom_sleep_report report{};
-  ASSERT_EQ(Sleep("a", &report), HEADROOM_OK) << Library().last_error();
+  gpuroom_sleep_report report{};
+  ASSERT_EQ(Sleep("a", &report), GPUROOM_OK) << Library().last_error();
   EXPECT_EQ(report.ranges, 1u);
   EXPECT_EQ(report.released, 4 * kMiB);
   EXPECT_EQ(Stats().asleep_bytes, 4 * kMiB);
   EXPECT_EQ(Stats().device_used, 4 * kMiB);
   EXPECT_EQ(CountBad(b, 4 * kMiB, 2), 0u);
   const char* tag = "a";
-  ASSERT_EQ(Library().wake(&tag, 1, 0, &report, sizeof report), HEADROOM_OK) << Library().last_error();
+  ASSERT_EQ(Library().wake(&tag, 1, 0, &report, sizeof report), GPUROOM_OK) << Library().last_error();
   EXPECT_EQ(report.kept, 4 * kMiB);
   EXPECT_EQ(CountBad(a, 4 * kMiB, 1), 0u);
   FreeSegment(a);
@@ -48,12 +48,12 @@ TEST_F(SleepTest, SegmentsSleepAndWakeByTag) {
 TEST_F(SleepTest, PoolSegmentsSleepAndTheirTensorsAreFreedAsleep) {
   const CUdeviceptr p = Alloc(3 * kMiB);
   Fill(p, 3 * kMiB, 4);
-  headroom_sleep_report report{};
-  ASSERT_EQ(Sleep("", &report), HEADROOM_OK) << Library().last_error();
+  gpuroom_sleep_report report{};
+  ASSERT_EQ(Sleep("", &report), GPUROOM_OK) << Library().last_error();
   EXPECT_EQ(report.ranges, 1u);
-  ASSERT_EQ(Library().wake(nullptr, 0, 0, nullptr, 0), HEADROOM_OK) << Library().last_error();
+  ASSERT_EQ(Library().wake(nullptr, 0, 0, nullptr, 0), GPUROOM_OK) << Library().last_error();
   EXPECT_EQ(CountBad(p, 3 * kMiB, 4), 0u);
-  ASSERT_EQ(Sleep("", &report), HEADROOM_OK);
+  ASSERT_EQ(Sleep("", &report), GPUROOM_OK);
   Free(p);
   Library().torch_reset();  // gives the segment back as it sleeps
   EXPECT_EQ(Stats().asleep_bytes, 0u);
@@ -62,17 +62,17 @@ TEST_F(SleepTest, PoolSegmentsSleepAndTheirTensorsAreFreedAsleep) {
 
 TEST_F(SleepTest, ReportsAndStatesFillAsMuchAsThereIsRoomFor) {
   const CUdeviceptr p = Tagged("a", 2 * kMiB);
-  headroom_sleep_report report{};
+  gpuroom_sleep_report report{};
   report.kept = 77;
-  const headroom_sleep_request all = {nullptr, 0, nullptr, HEADROOM_HOLD_NONE, 0};
-  ASSERT_EQ(Library().sleep(&all, &report, sizeof report.ranges), HEADROOM_OK) << Library().last_error();
+  const gpuroom_sleep_request all = {nullptr, 0, nullptr, GPUROOM_HOLD_NONE, 0};
+  ASSERT_EQ(Library().sleep(&all, &report, sizeof report.ranges), GPUROOM_OK) << Library().last_error();
   EXPECT_EQ(report.ranges, 1u);
   EXPECT_EQ(report.kept, 77u);
   size_t count = 0;
-  EXPECT_EQ(Library().sleep_states(nullptr, 0, &count), HEADROOM_OK);
+  EXPECT_EQ(Library().sleep_states(nullptr, 0, &count), GPUROOM_OK);
   ASSERT_GE(count, 1u);
-  headroom_tag_state state{};
-  EXPECT_EQ(Library().sleep_states(&state, 1, &count), HEADROOM_OK);
+  gpuroom_tag_state state{};
+  EXPECT_EQ(Library().sleep_states(&state, 1, &count), GPUROOM_OK);
   EXPECT_STREQ(state.tag, "a");
   EXPECT_EQ(state.kept, 2 * kMiB);
   EXPECT_EQ(state.ranges, 1u);
@@ -82,16 +82,16 @@ TEST_F(SleepTest, ReportsAndStatesFillAsMuchAsThereIsRoomFor) {
 // Without hooks nothing of the program's can be held back; it may still say so.
 TEST_F(SleepTest, AHoldHoldsWhatPassesTheHooks) {
   const CUdeviceptr p = Tagged("a", 2 * kMiB);
-  headroom_sleep_report report{};
-  ASSERT_EQ(Sleep("a", &report, HEADROOM_HOLD_FAIL), HEADROOM_OK) << Library().last_error();
+  gpuroom_sleep_report report{};
+  ASSERT_EQ(Sleep("a", &report, GPUROOM_HOLD_FAIL), GPUROOM_OK) << Library().last_error();
   CUdeviceptr small = 0;
   ASSERT_CU(Cu().MemAlloc(&small, 64));
   EXPECT_CU_IS(Cu().MemsetD8(small, 1, 64), InFront() ? CUDA_ERROR_ILLEGAL_STATE : CUDA_SUCCESS);
-  ASSERT_EQ(Library().wake(nullptr, 0, 0, nullptr, 0), HEADROOM_OK) << Library().last_error();
+  ASSERT_EQ(Library().wake(nullptr, 0, 0, nullptr, 0), GPUROOM_OK) << Library().last_error();
   EXPECT_CU(Cu().MemsetD8(small, 1, 64));
   EXPECT_CU(Cu().MemFree(small));
   FreeSegment(p);
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

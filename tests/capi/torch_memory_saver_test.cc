@@ -10,7 +10,7 @@
 
 #include "library.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kBytes = 4 * kMiB;
@@ -61,7 +61,7 @@ class FolderTest : public RegionTest {
  protected:
   void SetUp() override {
     RegionTest::SetUp();
-    folder_ = testing::TempDir() + "/headroom-regions-" + std::to_string(getpid());
+    folder_ = testing::TempDir() + "/gpuroom-regions-" + std::to_string(getpid());
     std::filesystem::create_directory(folder_);
     Library().tms_set_disk_backup_dir(folder_.c_str());
   }
@@ -98,11 +98,11 @@ TEST_F(RegionTest, SettingsAreTheThreadsOwn) {
   Library().tms_set_retain_cpu_backup(false);
   Library().tms_set_current_tag("a,b;c");
   EXPECT_STREQ(Library().tms_get_current_tag(), "a_b_c");
-  EXPECT_STREQ(Library().headroom_region_tag(), "a_b_c");
+  EXPECT_STREQ(Library().gpuroom_region_tag(), "a_b_c");
   Library().tms_set_enable_disk_backup(true);
-  EXPECT_STREQ(Library().headroom_region_tag(), "a_b_c (disk)");
+  EXPECT_STREQ(Library().gpuroom_region_tag(), "a_b_c (disk)");
   Library().tms_set_interesting_region(false);
-  EXPECT_STREQ(Library().headroom_region_tag(), "");
+  EXPECT_STREQ(Library().gpuroom_region_tag(), "");
 }
 
 TEST_F(RegionTest, APauseGivesTheMemoryBackAndAResumeTheContents) {
@@ -159,7 +159,7 @@ TEST_F(RegionTest, DevicesThatHaveARegionsMemory) {
 
 TEST_F(RegionTest, ABackupCanBeReadWhileItsMemoryIsPaused) {
   const CUdeviceptr first = MakeIn("a", true, false, 1);  // leaves a host chunk for the rest to use
-  ASSERT_EQ(Library().range_migrate(first, 0, HEADROOM_TIER_HOST), HEADROOM_OK) << Library().last_error();
+  ASSERT_EQ(Library().range_migrate(first, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << Library().last_error();
   const CUdeviceptr second = MakeIn("a", true, false, 2, 10 * kMiB);
   const CUdeviceptr lost = MakeIn("a", false, false, 3);
   const auto pointer = [](CUdeviceptr p) { return reinterpret_cast<const uint8_t*>(p); };  // NOLINT
@@ -179,8 +179,8 @@ TEST_F(RegionTest, ABackupCanBeReadWhileItsMemoryIsPaused) {
 
 TEST_F(RegionTest, ReadingABackupBreaksNoCapture) {
   const CUdeviceptr kept = MakeIn("a", true, false, 1);
-  ASSERT_EQ(Library().range_migrate(kept, 0, HEADROOM_TIER_HOST), HEADROOM_OK);  // leaves a host chunk to use
-  ASSERT_EQ(Library().range_migrate(kept, 0, HEADROOM_TIER_DEVICE), HEADROOM_OK);
+  ASSERT_EQ(Library().range_migrate(kept, 0, GPUROOM_TIER_HOST), GPUROOM_OK);  // leaves a host chunk to use
+  ASSERT_EQ(Library().range_migrate(kept, 0, GPUROOM_TIER_DEVICE), GPUROOM_OK);
   ASSERT_EQ(Library().tms_pause("a"), 0);
   const CUdeviceptr other = Make(2);
   CUstream stream = nullptr;
@@ -218,7 +218,7 @@ TEST_F(RegionTest, ACopyOfABackupStaysUntilItsMemoryIsResumed) {
   EXPECT_EQ(copy(p, kBytes), whole);  // the same, and not one more each time
 
   const char* tag = "a";
-  ASSERT_EQ(Library().wake(&tag, 1, 0, nullptr, 0), HEADROOM_OK);  // not by tms_resume
+  ASSERT_EQ(Library().wake(&tag, 1, 0, nullptr, 0), GPUROOM_OK);  // not by tms_resume
   Fill(p, kBytes, 2);
   ASSERT_EQ(Library().tms_pause("a"), 0);
   ExpectCopy(copy(p, kBytes), kBytes, 2);
@@ -229,8 +229,8 @@ TEST_F(RegionTest, ACopyOfABackupStaysUntilItsMemoryIsResumed) {
 
 TEST_F(RegionTest, HostChunksOfEarlierUseCarryBackups) {
   const CUdeviceptr big = MakeIn("a", true, false, 5, 24 * kMiB);
-  ASSERT_EQ(Library().range_migrate(big, 0, HEADROOM_TIER_HOST), HEADROOM_OK);
-  ASSERT_EQ(Library().range_migrate(big, 0, HEADROOM_TIER_DEVICE), HEADROOM_OK);
+  ASSERT_EQ(Library().range_migrate(big, 0, GPUROOM_TIER_HOST), GPUROOM_OK);
+  ASSERT_EQ(Library().range_migrate(big, 0, GPUROOM_TIER_DEVICE), GPUROOM_OK);
   for (int turn = 0; turn < 3; ++turn) {
     const uint64_t kept = Stats().host_kept;  // 0 in runs that keep none
     ASSERT_EQ(Library().tms_pause("a"), 0);
@@ -294,4 +294,4 @@ TEST_F(RegionAtFirstTest, MemoryOfAThreadThatSaysNothingIsPaused) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

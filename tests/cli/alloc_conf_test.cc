@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 AllocConf Parsed(std::string_view text) {
@@ -76,4 +76,4 @@ TEST(AllocConf, BadValuesAreNamedWithTheGoodOnes) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,4 +1,4 @@
-"""`headroom bench sleep` and its figure, on the simulated driver: what it says, never how fast it was."""
+"""`gpuroom bench sleep` and its figure, on the simulated driver: what it says, never how fast it was."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ import xml.etree.ElementTree
 
 import pytest
 from bench_test import PYTHON, needs_matplotlib
-from conftest import SOURCE, Headroom
+from conftest import SOURCE, Gpuroom
 
 MIB = 1 << 20
 PROFILE = "256MiB,host=1GiB"
@@ -19,9 +19,9 @@ def results(tmp_path_factory):
     """Two sizes, and disk, measured without misuse of the driver or memory left behind."""
     folder = tmp_path_factory.mktemp("sleep")
     arguments = ["--size", "32MiB,48MiB", "--allocations", "3", "--rounds", "2", "--disk", folder, "--json"]
-    done = Headroom()(
+    done = Gpuroom()(
         "bench", "sleep", "--sim", PROFILE, *arguments,
-        env={"HEADROOM_LEDGER": str(folder / "ledger"), "HEADROOM_SIM_STRICT": "1"},
+        env={"GPUROOM_LEDGER": str(folder / "ledger"), "GPUROOM_SIM_STRICT": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -51,8 +51,8 @@ def test_every_way_was_measured_and_freed_the_memory(results):
         assert 0 <= lazy["left_on_host"] <= case["bytes"]
 
 
-def test_table_for_people(headroom):
-    done = headroom("bench", "sleep", "--sim", PROFILE, "--rounds", "1")
+def test_table_for_people(gpuroom):
+    done = gpuroom("bench", "sleep", "--sim", PROFILE, "--rounds", "1")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no terminal, so no progress
     for part in ("simulated", "32.0 MiB in 16 allocations", "created ahead", "others", "lazy wake", "while asleep"):
@@ -60,8 +60,8 @@ def test_table_for_people(headroom):
     assert "to disk" not in done.stdout
 
 
-def test_the_smallest_size(headroom, alone):
-    done = headroom("bench", "sleep", "--sim", PROFILE, "--size", "2MiB", "--rounds", "1", "--json", env=alone)
+def test_the_smallest_size(gpuroom, alone):
+    done = gpuroom("bench", "sleep", "--sim", PROFILE, "--size", "2MiB", "--rounds", "1", "--json", env=alone)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     (case,) = results["cases"]
@@ -70,8 +70,8 @@ def test_the_smallest_size(headroom, alone):
 
 
 @pytest.mark.parametrize("sizes", ["16MiB,1GiB", "1GiB,16MiB"])
-def test_a_size_that_does_not_fit_is_skipped(headroom, sizes):
-    done = headroom("bench", "sleep", "--sim", PROFILE, "--size", sizes, "--rounds", "1", "--json")
+def test_a_size_that_does_not_fit_is_skipped(gpuroom, sizes):
+    done = gpuroom("bench", "sleep", "--sim", PROFILE, "--size", sizes, "--rounds", "1", "--json")
     assert done.returncode == 0, done.stderr
     fits, too_large = sorted(json.loads(done.stdout)["cases"], key=lambda case: case["bytes"])
     assert fits["skipped"] is None and fits["ahead"]["sleep"] > 0
@@ -81,13 +81,13 @@ def test_a_size_that_does_not_fit_is_skipped(headroom, sizes):
 @pytest.fixture
 def alone(tmp_path):
     """A limit is the node's: what other tests claim at the same time must not count."""
-    return {"HEADROOM_LEDGER": str(tmp_path / "ledger")}
+    return {"GPUROOM_LEDGER": str(tmp_path / "ledger")}
 
 
-def test_a_size_beyond_the_host_limit_is_skipped_with_the_fix(headroom, alone):
+def test_a_size_beyond_the_host_limit_is_skipped_with_the_fix(gpuroom, alone):
     # 64 MiB: one of the chunks that host memory is created in ahead of need.
     arguments = ["--size", "16MiB,128MiB", "--host-limit", "64MiB", "--rounds", "1", "--json"]
-    done = headroom("bench", "sleep", "--sim", PROFILE, *arguments, env=alone)
+    done = gpuroom("bench", "sleep", "--sim", PROFILE, *arguments, env=alone)
     assert done.returncode == 0, done.stderr
     fits, too_large = json.loads(done.stdout)["cases"]
     assert fits["skipped"] is None and fits["ahead"]["sleep"] > 0
@@ -95,9 +95,9 @@ def test_a_size_beyond_the_host_limit_is_skipped_with_the_fix(headroom, alone):
 
 
 @pytest.mark.parametrize("limit", ["auto", "512MiB"])
-def test_a_host_limit_that_suffices(headroom, alone, limit):
+def test_a_host_limit_that_suffices(gpuroom, alone, limit):
     arguments = ["--size", "16MiB", "--host-limit", limit, "--rounds", "1", "--json"]
-    done = headroom("bench", "sleep", "--sim", PROFILE, *arguments, env=alone)
+    done = gpuroom("bench", "sleep", "--sim", PROFILE, *arguments, env=alone)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["cases"][0]["skipped"] is None
@@ -119,12 +119,12 @@ def test_a_host_limit_that_suffices(headroom, alone, limit):
         (["--plot", "sleep.txt"], ["end its name in .svg"]),
     ],
 )
-def test_bad_input(headroom, alone, arguments, words):
-    headroom.refuses(2, *words, arguments=["bench", "sleep", "--sim", PROFILE, *arguments], env=alone)
+def test_bad_input(gpuroom, alone, arguments, words):
+    gpuroom.refuses(2, *words, arguments=["bench", "sleep", "--sim", PROFILE, *arguments], env=alone)
 
 
-def test_a_gpu_without_memory_of_its_own(headroom):
-    headroom.refuses(
+def test_a_gpu_without_memory_of_its_own(gpuroom):
+    gpuroom.refuses(
         2, "no memory but the host's", arguments=["bench", "sleep", "--sim", "256MiB,host=1GiB,integrated"]
     )
 

@@ -1,4 +1,4 @@
-"""`headroom bench tiers` and its figure, on the simulated driver: what it says, never how fast it was."""
+"""`gpuroom bench tiers` and its figure, on the simulated driver: what it says, never how fast it was."""
 
 import json
 import signal
@@ -6,7 +6,7 @@ import subprocess
 import xml.etree.ElementTree
 
 import pytest
-from conftest import SOURCE, Headroom
+from conftest import SOURCE, Gpuroom
 
 MIB = 1 << 20
 SHARES = [0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1]
@@ -30,9 +30,9 @@ needs_matplotlib = pytest.mark.skipif(PYTHON is None, reason="no python3 with ma
 def measured(tmp_path_factory):
     """One measurement with three GPUs that ends without misuse or memory left behind, and where its cache would be."""
     cache = tmp_path_factory.mktemp("cache")
-    done = Headroom()(
+    done = Gpuroom()(
         "bench", "tiers", "--sim", THREE_GPUS, *QUICK, "--json",
-        env={"XDG_CACHE_HOME": str(cache), "HEADROOM_LEDGER": str(cache / "ledger"), "HEADROOM_SIM_STRICT": "1"},
+        env={"XDG_CACHE_HOME": str(cache), "GPUROOM_LEDGER": str(cache / "ledger"), "GPUROOM_SIM_STRICT": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -61,7 +61,7 @@ def test_the_simulator_is_not_stored(measured):
     results, cache = measured
     assert results["stored"] is None
     assert "simulated" in results["not_stored"]
-    assert not (cache / "headroom").exists()
+    assert not (cache / "gpuroom").exists()
 
 
 def test_every_link_is_there(results):
@@ -130,8 +130,8 @@ def test_migration(results):
     assert all(migration[way] > 0 for way in ("to_device", "to_host", "both"))
 
 
-def test_table_for_people(headroom):
-    done = headroom("bench", "tiers", "--sim", "256MiB,host=1GiB", *QUICK)
+def test_table_for_people(gpuroom):
+    done = gpuroom("bench", "tiers", "--sim", "256MiB,host=1GiB", *QUICK)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no terminal, so no progress
     for part in ("simulated", "not a GPU's", "GPU 0 (its own)", "host node 0", "of ideal", "managed, faults",
@@ -140,9 +140,9 @@ def test_table_for_people(headroom):
     assert "peer" not in done.stdout
 
 
-def test_one_gpu_inside_a_simulated_run(headroom):
+def test_one_gpu_inside_a_simulated_run(gpuroom):
     arguments = ["bench", "tiers", "--size", "64MiB", "--rounds", "1", "--json", "-v"]
-    done = headroom("run", "--sim", "256MiB,host=1GiB", "--", headroom.binary, *arguments)
+    done = gpuroom("run", "--sim", "256MiB,host=1GiB", "--", gpuroom.binary, *arguments)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert results["simulated"] is True
@@ -153,8 +153,8 @@ def test_one_gpu_inside_a_simulated_run(headroom):
     assert "measuring: the GPU's own memory" in done.stderr.splitlines()
 
 
-def test_a_gpu_without_memory_of_its_own(headroom):
-    done = headroom("bench", "tiers", "--sim", "256MiB,host=1GiB,integrated", *QUICK, "--json")
+def test_a_gpu_without_memory_of_its_own(gpuroom):
+    done = gpuroom("bench", "tiers", "--sim", "256MiB,host=1GiB,integrated", *QUICK, "--json")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert [link["skipped"] is None for link in results["links"]] == [True, False]
@@ -171,8 +171,8 @@ def test_a_gpu_without_memory_of_its_own(headroom):
         ("32MiB,host=1GiB", "32MiB", ["measuring needs", "close other programs"]),
     ],
 )
-def test_sizes_that_do_not_fit(headroom, profile, size, words):
-    headroom.refuses(2, *words, arguments=["bench", "tiers", "--sim", profile, "--size", size])
+def test_sizes_that_do_not_fit(gpuroom, profile, size, words):
+    gpuroom.refuses(2, *words, arguments=["bench", "tiers", "--sim", profile, "--size", size])
 
 
 @pytest.mark.parametrize(
@@ -183,15 +183,15 @@ def test_sizes_that_do_not_fit(headroom, profile, size, words):
         ("much", "64MiB", ["--host-limit 'much'"]),
     ],
 )
-def test_host_limits_that_are_too_small(headroom, tmp_path, limit, size, words):
+def test_host_limits_that_are_too_small(gpuroom, tmp_path, limit, size, words):
     arguments = ["bench", "tiers", "--sim", "256MiB,host=1GiB", "--size", size, "--host-limit", limit]
     # A limit is the node's: what other tests claim at the same time must not count.
-    headroom.refuses(2, *words, arguments=arguments, env={"HEADROOM_LEDGER": str(tmp_path / "ledger")})
+    gpuroom.refuses(2, *words, arguments=arguments, env={"GPUROOM_LEDGER": str(tmp_path / "ledger")})
 
 
-def test_a_host_that_turns_out_smaller_is_skipped(headroom):
+def test_a_host_that_turns_out_smaller_is_skipped(gpuroom):
     """The simulated host has less than this machine's files promise."""
-    done = headroom("bench", "tiers", "--sim", "256MiB,host=32MiB", "--size", "64MiB", "--rounds", "1", "--json")
+    done = gpuroom("bench", "tiers", "--sim", "256MiB,host=32MiB", "--size", "64MiB", "--rounds", "1", "--json")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert results["series"][0]["points"] == []
@@ -203,31 +203,31 @@ def test_a_host_that_turns_out_smaller_is_skipped(headroom):
     assert results["migration"]["both"] is None and "64.0 MiB" in results["migration"]["skipped"]
 
 
-def test_unknown_profile(headroom):
-    headroom.refuses(2, "'no-such-machine' is not a profile", arguments=["bench", "tiers", "--sim", "no-such-machine"])
+def test_unknown_profile(gpuroom):
+    gpuroom.refuses(2, "'no-such-machine' is not a profile", arguments=["bench", "tiers", "--sim", "no-such-machine"])
 
 
-def test_without_a_driver(headroom):
-    probe = headroom.plan("--", "true")
+def test_without_a_driver(gpuroom):
+    probe = gpuroom.plan("--", "true")
     if probe["driver_problem"] is None:
         pytest.skip("this machine has a GPU")
-    headroom.refuses(3, probe["driver_problem"], arguments=["bench", "tiers"])
+    gpuroom.refuses(3, probe["driver_problem"], arguments=["bench", "tiers"])
 
 
 @pytest.mark.parametrize("call", ["cuLaunchKernel:9", "cuMemMap:3", "cuMemAdvise:2", "cuMemcpyHtoDAsync:4", "cuMemcpyDtoDAsync:2"])
-def test_failure_of_the_driver_is_a_failure(headroom, call):
-    text = headroom.refuses(
+def test_failure_of_the_driver_is_a_failure(gpuroom, call):
+    text = gpuroom.refuses(
         1,
         "measuring failed in",
         "CUDA_ERROR_UNKNOWN",
         arguments=["bench", "tiers", "--sim", "256MiB,host=1GiB", *QUICK, "--json"],
-        env={"HEADROOM_SIM_FAIL": f"{call}:CUDA_ERROR_UNKNOWN"},
+        env={"GPUROOM_SIM_FAIL": f"{call}:CUDA_ERROR_UNKNOWN"},
     )
     assert call.split(":", maxsplit=1)[0] in text
 
 
-def test_interrupt(headroom):
-    process = headroom.start(
+def test_interrupt(gpuroom):
+    process = gpuroom.start(
         "bench", "tiers", "--sim", "1GiB,host=1GiB", "--size", "256MiB", "-v", stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -236,13 +236,13 @@ def test_interrupt(headroom):
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert output == ""
-    assert errors.splitlines()[-1] == "headroom: interrupted; nothing was stored"
+    assert errors.splitlines()[-1] == "gpuroom: interrupted; nothing was stored"
 
 
 @needs_matplotlib
-def test_plot(headroom, tmp_path):
+def test_plot(gpuroom, tmp_path):
     figure = tmp_path / "a figure.svg"
-    done = headroom("bench", "tiers", "--sim", THREE_GPUS, *QUICK, "--json", "--plot", figure)
+    done = gpuroom("bench", "tiers", "--sim", THREE_GPUS, *QUICK, "--json", "--plot", figure)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["benchmark"] == "tiers"
     assert xml.etree.ElementTree.parse(figure).getroot().tag.endswith("svg")
@@ -303,21 +303,21 @@ def test_plot_of_a_file_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     "name, word", [("tiers.txt", "end its name in .svg"), ("tiers", "end its name in .svg")]
 )
-def test_plot_with_a_name_of_no_figure(headroom, tmp_path, name, word):
-    headroom.refuses(2, word, arguments=["bench", "tiers", "--sim", THREE_GPUS, "--plot", tmp_path / name])
+def test_plot_with_a_name_of_no_figure(gpuroom, tmp_path, name, word):
+    gpuroom.refuses(2, word, arguments=["bench", "tiers", "--sim", THREE_GPUS, "--plot", tmp_path / name])
 
 
 @needs_matplotlib
-def test_plot_that_cannot_be_written(headroom, tmp_path):
-    headroom.refuses(
+def test_plot_that_cannot_be_written(gpuroom, tmp_path):
+    gpuroom.refuses(
         2, "cannot be written", arguments=["bench", "tiers", "--sim", THREE_GPUS, "--plot", tmp_path / "none" / "a.svg"]
     )
 
 
-def test_plot_without_matplotlib(headroom, tmp_path):
+def test_plot_without_matplotlib(gpuroom, tmp_path):
     """Told before anything is measured."""
     (tmp_path / "matplotlib.py").write_text("raise ImportError\n")
-    headroom.refuses(
+    gpuroom.refuses(
         1,
         "python3-matplotlib",
         arguments=["bench", "tiers", "--sim", THREE_GPUS, "--plot", tmp_path / "tiers.svg"],

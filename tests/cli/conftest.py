@@ -10,30 +10,30 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-SOURCE = pathlib.Path(os.environ.get("HEADROOM_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
-BUILD = pathlib.Path(os.environ.get("HEADROOM_BUILD_DIR", SOURCE / "build" / "dev"))
-BINARY = pathlib.Path(os.environ.get("HEADROOM_BIN", BUILD / "bin" / "headroom"))
-LIBRARIES = BINARY.resolve().parent.parent / "lib" / "headroom"
+SOURCE = pathlib.Path(os.environ.get("GPUROOM_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
+BUILD = pathlib.Path(os.environ.get("GPUROOM_BUILD_DIR", SOURCE / "build" / "dev"))
+BINARY = pathlib.Path(os.environ.get("GPUROOM_BIN", BUILD / "bin" / "gpuroom"))
+LIBRARIES = BINARY.resolve().parent.parent / "lib" / "gpuroom"
 SIM = ("--sim", "1GiB,host=4GiB")
 
 
 def clean_environment(**variables):
-    """This process's environment without headroom's variables, and with those given."""
+    """This process's environment without gpuroom's variables, and with those given."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("HEADROOM_") and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH")
+        if not name.startswith("GPUROOM_") and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH")
     }
     kept["XDG_CACHE_HOME"] = "/nonexistent"  # what was measured on this machine decides no test
     kept.update(variables)
     return kept
 
 
-class Headroom:
+class Gpuroom:
     """The command. Called with its arguments; keyword `env` adds variables."""
 
     binary = BINARY
-    shim = LIBRARIES / "libheadroom.so"
+    shim = LIBRARIES / "libgpuroom.so"
     sim_folder = LIBRARIES / "sim"
 
     def __call__(self, *arguments, env=None, **options):
@@ -61,7 +61,7 @@ class Headroom:
         assert done.stdout == ""
         lines = done.stderr.splitlines()
         assert len(lines) == 1, done.stderr
-        assert lines[0].startswith("headroom: ")
+        assert lines[0].startswith("gpuroom: ")
         for word in words:
             assert word in lines[0]
         return lines[0]
@@ -74,8 +74,8 @@ class Headroom:
 
 
 @pytest.fixture
-def headroom():
-    return Headroom()
+def gpuroom():
+    return Gpuroom()
 
 
 @pytest.fixture

@@ -18,18 +18,18 @@
 
 namespace {
 
-using headroom::kGiB;
+using gpuroom::kGiB;
 
 struct Group {
   const char* tag;
   uint64_t bytes;
-  int action;  // headroom_sleep_action; kStay: awake
+  int action;  // gpuroom_sleep_action; kStay: awake
 };
 
 std::mutex g_mutex;
-std::array<Group, 3> g_groups = {{{"", kGiB, HEADROOM_SLEEP_STAY},
-                                  {"weights", 4 * kGiB, HEADROOM_SLEEP_STAY},
-                                  {"kv cache", 2 * kGiB, HEADROOM_SLEEP_STAY}}};
+std::array<Group, 3> g_groups = {{{"", kGiB, GPUROOM_SLEEP_STAY},
+                                  {"weights", 4 * kGiB, GPUROOM_SLEEP_STAY},
+                                  {"kv cache", 2 * kGiB, GPUROOM_SLEEP_STAY}}};
 thread_local std::string t_error;
 std::atomic<bool> g_line{false};
 
@@ -45,8 +45,8 @@ bool Known(const char* tag) {
   return false;
 }
 
-int ActionFor(const headroom_sleep_request& request, const Group& group) {
-  int rest = request.tag_count == 0 ? HEADROOM_SLEEP_KEEP : HEADROOM_SLEEP_STAY;
+int ActionFor(const gpuroom_sleep_request& request, const Group& group) {
+  int rest = request.tag_count == 0 ? GPUROOM_SLEEP_KEEP : GPUROOM_SLEEP_STAY;
   for (size_t i = 0; i < request.tag_count; ++i) {
     const char* tag = request.tags[i].tag;
     if (tag == nullptr) rest = request.tags[i].action;
@@ -55,47 +55,47 @@ int ActionFor(const headroom_sleep_request& request, const Group& group) {
   return rest;
 }
 
-int Sleep(const headroom_sleep_request* request, headroom_sleep_report* out, size_t) {
+int Sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t) {
   for (size_t i = 0; i < request->tag_count; ++i) {
     const char* tag = request->tags[i].tag;
-    if (tag != nullptr && !Known(tag)) return Refuse(HEADROOM_NOT_FOUND, "no memory has ever had this tag");
+    if (tag != nullptr && !Known(tag)) return Refuse(GPUROOM_NOT_FOUND, "no memory has ever had this tag");
   }
   const std::string folder = request->directory != nullptr ? request->directory : "";
-  if (folder == "/full") return Refuse(HEADROOM_OUT_OF_MEMORY, "no room for the backups");
+  if (folder == "/full") return Refuse(GPUROOM_OUT_OF_MEMORY, "no room for the backups");
   while (folder == "/slow" && !g_line.load()) poll(nullptr, 0, 1);
   const std::lock_guard lock(g_mutex);
   *out = {};
   for (Group& group : g_groups) {
     const int action = ActionFor(*request, group);
-    if (group.action != HEADROOM_SLEEP_STAY || action == HEADROOM_SLEEP_STAY) continue;
+    if (group.action != GPUROOM_SLEEP_STAY || action == GPUROOM_SLEEP_STAY) continue;
     group.action = action;
     out->ranges += 1;
     out->released += group.bytes;
-    if (action == HEADROOM_SLEEP_KEEP) out->kept += group.bytes;
-    if (action == HEADROOM_SLEEP_DISK) out->on_disk += group.bytes;
-    if (action == HEADROOM_SLEEP_DROP) out->dropped += group.bytes;
+    if (action == GPUROOM_SLEEP_KEEP) out->kept += group.bytes;
+    if (action == GPUROOM_SLEEP_DISK) out->on_disk += group.bytes;
+    if (action == GPUROOM_SLEEP_DROP) out->dropped += group.bytes;
   }
   out->left_awake = request->verify != 0 ? kGiB / 2 : 0;
   out->nanoseconds = 1500000000;
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
-int Wake(const char* const* tags, size_t count, int lazy, headroom_sleep_report* out, size_t) {
+int Wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out, size_t) {
   const std::lock_guard lock(g_mutex);
   *out = {};
   for (Group& group : g_groups) {
     bool named = count == 0;
     for (size_t i = 0; i < count; ++i) named = named || std::strcmp(tags[i], group.tag) == 0;
-    if (!named || group.action == HEADROOM_SLEEP_STAY) continue;
+    if (!named || group.action == GPUROOM_SLEEP_STAY) continue;
     out->ranges += 1;
-    (group.action == HEADROOM_SLEEP_DROP ? out->dropped : out->kept) += group.bytes;
+    (group.action == GPUROOM_SLEEP_DROP ? out->dropped : out->kept) += group.bytes;
     if (lazy != 0) out->released += group.bytes;
-    group.action = HEADROOM_SLEEP_STAY;
+    group.action = GPUROOM_SLEEP_STAY;
   }
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
-int States(headroom_tag_state* out, size_t capacity, size_t* count) {
+int States(gpuroom_tag_state* out, size_t capacity, size_t* count) {
   const std::lock_guard lock(g_mutex);
   *count = g_groups.size();
   for (size_t i = 0; i < capacity && i < g_groups.size(); ++i) {
@@ -103,12 +103,12 @@ int States(headroom_tag_state* out, size_t capacity, size_t* count) {
     out[i] = {};
     std::strcpy(out[i].tag, group.tag);
     out[i].ranges = 1;
-    if (group.action == HEADROOM_SLEEP_STAY) out[i].awake = out[i].awake_on_gpu = group.bytes;
-    if (group.action == HEADROOM_SLEEP_KEEP) out[i].kept = group.bytes;
-    if (group.action == HEADROOM_SLEEP_DISK) out[i].on_disk = group.bytes;
-    if (group.action == HEADROOM_SLEEP_DROP) out[i].dropped = group.bytes;
+    if (group.action == GPUROOM_SLEEP_STAY) out[i].awake = out[i].awake_on_gpu = group.bytes;
+    if (group.action == GPUROOM_SLEEP_KEEP) out[i].kept = group.bytes;
+    if (group.action == GPUROOM_SLEEP_DISK) out[i].on_disk = group.bytes;
+    if (group.action == GPUROOM_SLEEP_DROP) out[i].dropped = group.bytes;
   }
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
 const char* Error() { return t_error.c_str(); }
@@ -121,7 +121,7 @@ void CloseAll() {
 }  // namespace
 
 int main() {
-  headroom::StartControl({Sleep, Wake, States, Error});
+  gpuroom::StartControl({Sleep, Wake, States, Error});
   std::printf("%d\n", static_cast<int>(getpid()));
   std::fflush(stdout);
   char line[64];

@@ -13,7 +13,7 @@ import time
 import pytest
 from conftest import BUILD, SIM, clean_environment
 
-DOUBLE = BUILD / "tests" / "cli" / "headroom_control_double"
+DOUBLE = BUILD / "tests" / "cli" / "gpuroom_control_double"
 GIB = 1 << 30
 LONG = 60
 
@@ -21,27 +21,27 @@ LONG = 60
 @pytest.fixture
 def folder(tmp_path):
     """A short path: sockets' paths have at most 107 bytes."""
-    path = f"/tmp/headroom-test-{os.getpid()}"
+    path = f"/tmp/gpuroom-test-{os.getpid()}"
     shutil.rmtree(path, ignore_errors=True)
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
-def control(headroom, folder):
+def control(gpuroom, folder):
     """The command, asking in `folder`."""
 
     def ask(*arguments, **options):
-        env = {"HEADROOM_CONTROL_DIR": folder, **options.pop("env", {})}
-        return headroom(*arguments, env=env, **options)
+        env = {"GPUROOM_CONTROL_DIR": folder, **options.pop("env", {})}
+        return gpuroom(*arguments, env=env, **options)
 
-    ask.env = {"HEADROOM_CONTROL_DIR": folder}
+    ask.env = {"GPUROOM_CONTROL_DIR": folder}
     return ask
 
 
 class Double:
     def __init__(self, folder, **variables):
-        env = clean_environment(HEADROOM_CONTROL="1", HEADROOM_CONTROL_DIR=folder, **variables)
+        env = clean_environment(GPUROOM_CONTROL="1", GPUROOM_CONTROL_DIR=folder, **variables)
         self.process = subprocess.Popen([DOUBLE], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.pid = int(self.process.stdout.readline())
         self.socket = f"{folder}/{self.pid}.sock"
@@ -141,7 +141,7 @@ def test_several_processes_and_all(control, folder, double):
 
 def test_nobody_there(control):
     done = control("ps")
-    assert (done.returncode, done.stdout) == (0, "no process is under headroom and uses a GPU\n")
+    assert (done.returncode, done.stdout) == (0, "no process is under gpuroom and uses a GPU\n")
     assert json.loads(control("ps", "--json").stdout) == {"processes": []}
     assert control("sleep", "--all").returncode == 0
 
@@ -150,38 +150,38 @@ def test_ps_shows_tags_in_a_table(control, double):
     control("sleep", double.pid, "--drop-tag", "kv cache")
     lines = control("ps").stdout.splitlines()
     assert [word for word in lines[0].split()][:3] == ["PID", "USER", "STATE"]
-    assert str(double.pid) in lines[1] and "asleep" in lines[1] and "headroom_control_double" in lines[1]
+    assert str(double.pid) in lines[1] and "asleep" in lines[1] and "gpuroom_control_double" in lines[1]
     assert len(lines) == 5
     assert "without a tag" in lines[2] and "tag weights" in lines[3] and "4.0 GiB" in lines[3]
     assert "tag kv cache" in lines[4] and "2.0 GiB" in lines[4]
 
 
-def test_bad_tag_and_no_room_are_the_process_s_own_sentences(control, headroom, double):
-    headroom.refuses(
+def test_bad_tag_and_no_room_are_the_process_s_own_sentences(control, gpuroom, double):
+    gpuroom.refuses(
         2, f"process {double.pid}", "no memory has ever had this tag",
         arguments=["sleep", double.pid, "--tag", "absent"], env=control.env,
     )  # fmt: skip
-    headroom.refuses(
+    gpuroom.refuses(
         6, "no room for the backups; give --disk DIR, or --drop-tag",
         arguments=["sleep", double.pid, "--disk", "/full"], env=control.env,
     )  # fmt: skip
     assert states(control)[double.pid]["state"] == "awake"
 
 
-def test_processes_that_cannot_be_asked(control, headroom, double):
-    headroom.refuses(4, "there is no process 4194304", arguments=["sleep", 4194304], env=control.env)
-    headroom.refuses(
-        4, str(os.getpid()), "'headroom run'", arguments=["wake", os.getpid()], env=control.env
+def test_processes_that_cannot_be_asked(control, gpuroom, double):
+    gpuroom.refuses(4, "there is no process 4194304", arguments=["sleep", 4194304], env=control.env)
+    gpuroom.refuses(
+        4, str(os.getpid()), "'gpuroom run'", arguments=["wake", os.getpid()], env=control.env
     )
     if os.getuid() != 0:
-        headroom.refuses(5, "process 1 ", "as root", arguments=["sleep", 1], env=control.env)
+        gpuroom.refuses(5, "process 1 ", "as root", arguments=["sleep", 1], env=control.env)
 
 
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["sleep"], ["name the process", "headroom ps"]),
-        (["wake"], ["name the process", "headroom wake 1234"]),
+        (["sleep"], ["name the process", "gpuroom ps"]),
+        (["wake"], ["name the process", "gpuroom wake 1234"]),
         (["sleep", "me"], ["'me' is not the number of a process"]),
         (["sleep", "0"], ["'0' is not the number"]),
         (["sleep", "99999999999"], ["is not the number"]),
@@ -199,26 +199,26 @@ def test_processes_that_cannot_be_asked(control, headroom, double):
         (["ps", "1"], ["'1' is not an option of 'ps'"]),
     ],
 )
-def test_bad_usage(headroom, arguments, words):
-    headroom.refuses(2, *words, arguments=arguments)
+def test_bad_usage(gpuroom, arguments, words):
+    gpuroom.refuses(2, *words, arguments=arguments)
 
 
 @pytest.mark.parametrize("how", ["kill", "leave"])
-def test_what_a_dead_process_left_behind_is_cleaned(control, headroom, double, how):
+def test_what_a_dead_process_left_behind_is_cleaned(control, gpuroom, double, how):
     double.process.kill() if how == "kill" else double.tell("leave")
     double.process.wait(timeout=LONG)
     assert os.path.exists(double.socket)
-    headroom.refuses(4, "there is no process", arguments=["sleep", double.pid], env=control.env)
+    gpuroom.refuses(4, "there is no process", arguments=["sleep", double.pid], env=control.env)
     assert states(control) == {}
     assert not os.path.exists(double.socket)
 
 
-def test_a_name_whose_number_another_process_has_now_is_cleaned(control, headroom, folder):
+def test_a_name_whose_number_another_process_has_now_is_cleaned(control, gpuroom, folder):
     os.mkdir(folder, 0o700)
     name = f"{folder}/{os.getpid()}.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(name)
-    headroom.refuses(
+    gpuroom.refuses(
         4, f"nobody answers for process {os.getpid()}", arguments=["wake", os.getpid()], env=control.env
     )
     assert not os.path.exists(name)
@@ -240,8 +240,8 @@ def test_a_program_that_closes_all_descriptors_can_be_asked_again(control, doubl
         assert control("wake", double.pid).returncode == 0
 
 
-def test_a_status_is_answered_and_ctrl_c_explains_itself_while_a_sleep_takes_long(control, headroom, double):
-    asking = headroom.start(
+def test_a_status_is_answered_and_ctrl_c_explains_itself_while_a_sleep_takes_long(control, gpuroom, double):
+    asking = gpuroom.start(
         "sleep", double.pid, "--disk", "/slow", env=control.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     until(lambda: states(control)[double.pid]["state"] == "falling asleep")
@@ -254,12 +254,12 @@ def test_a_status_is_answered_and_ctrl_c_explains_itself_while_a_sleep_takes_lon
     until(lambda: states(control)[double.pid]["state"] == "asleep")
 
 
-def test_ctrl_c_keeps_the_answers_that_came_before(control, headroom, folder, double):
+def test_ctrl_c_keeps_the_answers_that_came_before(control, gpuroom, folder, double):
     slow = Double(folder)
     try:
         arguments = ("sleep", double.pid, slow.pid, "--disk", "/slow", "--json")
         double.tell("go on")
-        asking = headroom.start(*arguments, env=control.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        asking = gpuroom.start(*arguments, env=control.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         until(lambda: states(control)[slow.pid]["state"] == "falling asleep")
         asking.send_signal(signal.SIGINT)
         output, errors = asking.communicate(timeout=LONG)
@@ -272,9 +272,9 @@ def test_ctrl_c_keeps_the_answers_that_came_before(control, headroom, folder, do
         slow.process.communicate(timeout=LONG)
 
 
-def test_a_terminal_is_told_that_it_waits(control, headroom, double):
+def test_a_terminal_is_told_that_it_waits(control, gpuroom, double):
     ours, theirs = pty.openpty()
-    asking = headroom.start("sleep", double.pid, "--disk", "/slow", env=control.env, stdout=subprocess.PIPE, stderr=theirs)
+    asking = gpuroom.start("sleep", double.pid, "--disk", "/slow", env=control.env, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     text = b""
     while f"waiting for process {double.pid} ...".encode() not in text:
@@ -285,52 +285,52 @@ def test_a_terminal_is_told_that_it_waits(control, headroom, double):
     os.close(ours)
 
 
-def test_a_process_that_dies_while_it_sleeps_is_told(control, headroom, double):
-    asking = headroom.start("sleep", double.pid, "--disk", "/slow", env=control.env, stderr=subprocess.PIPE)
+def test_a_process_that_dies_while_it_sleeps_is_told(control, gpuroom, double):
+    asking = gpuroom.start("sleep", double.pid, "--disk", "/slow", env=control.env, stderr=subprocess.PIPE)
     until(lambda: states(control)[double.pid]["state"] == "falling asleep")
     double.process.kill()
     _, errors = asking.communicate(timeout=LONG)
     assert asking.returncode == 4 and f"process {double.pid} ended before it answered" in errors
 
 
-def test_a_library_of_another_version_is_named(control, headroom, folder):
+def test_a_library_of_another_version_is_named(control, gpuroom, folder):
     os.mkdir(folder, 0o700)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/{os.getpid()}.sock")
         listener.listen()
-        asking = headroom.start("sleep", os.getpid(), env=control.env, stderr=subprocess.PIPE)
+        asking = gpuroom.start("sleep", os.getpid(), env=control.env, stderr=subprocess.PIPE)
         while True:  # the first one only looks who is there
             client, _ = listener.accept()
             with client:
-                if client.recv(4096).startswith(b"headroom 1 sleep"):
-                    client.sendall(b"headroom 7 sorry\n")
+                if client.recv(4096).startswith(b"gpuroom 1 sleep"):
+                    client.sendall(b"gpuroom 7 sorry\n")
                     break
         _, errors = asking.communicate(timeout=LONG)
-    assert asking.returncode == 1 and "runs another version of headroom's library" in errors
+    assert asking.returncode == 1 and "runs another version of gpuroom's library" in errors
 
 
 def test_the_protocol_of_the_document(double):
     """docs/sleep.md shows a conversation as it takes place."""
-    assert raw(double.socket, b"headroom 1 sleep do=drop:kv%20cache rest=keep hold=wait\n") == (
-        "headroom 1 ok\n"
+    assert raw(double.socket, b"gpuroom 1 sleep do=drop:kv%20cache rest=keep hold=wait\n") == (
+        "gpuroom 1 ok\n"
         "report ranges=3 kept=5368709120 on_disk=0 dropped=2147483648 released=7516192768 left_awake=0"
         " nanoseconds=1500000000\n"
         "end\n"
     )
-    assert raw(double.socket, b"headroom 2 status\n").startswith("headroom 1 unsupported text=")
+    assert raw(double.socket, b"gpuroom 2 status\n").startswith("gpuroom 1 unsupported text=")
 
 
 def test_a_folder_that_others_may_read_is_refused_and_the_program_runs(folder, tmp_path):
     os.mkdir(folder, 0o755)
     os.chmod(folder, 0o755)
-    env = clean_environment(HEADROOM_CONTROL="1", HEADROOM_CONTROL_DIR=folder)
+    env = clean_environment(GPUROOM_CONTROL="1", GPUROOM_CONTROL_DIR=folder)
     done = subprocess.run([DOUBLE], env=env, text=True, input="", capture_output=True, timeout=LONG, check=True)
     assert "open to other users; make it private with chmod 700" in done.stderr
     assert os.listdir(folder) == []
 
 
-def test_run_offers_control_unless_told_otherwise(headroom):
-    assert headroom.plan(*SIM, "--", "true")["environment"]["HEADROOM_CONTROL"] == "1"
-    plan = headroom.plan(*SIM, "--no-control", "--", "true", env={"HEADROOM_CONTROL": "1"})
-    assert "HEADROOM_CONTROL" not in plan["environment"]
-    assert "HEADROOM_CONTROL" in plan["environment_removed"]
+def test_run_offers_control_unless_told_otherwise(gpuroom):
+    assert gpuroom.plan(*SIM, "--", "true")["environment"]["GPUROOM_CONTROL"] == "1"
+    plan = gpuroom.plan(*SIM, "--no-control", "--", "true", env={"GPUROOM_CONTROL": "1"})
+    assert "GPUROOM_CONTROL" not in plan["environment"]
+    assert "GPUROOM_CONTROL" in plan["environment_removed"]

@@ -11,26 +11,26 @@ DOCUMENT = (SOURCE / "docs" / "cli.md").read_text()
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_help_is_in_the_document(headroom, topic):
+def test_help_is_in_the_document(gpuroom, topic):
     blocks = re.findall(r"```text\n(.*?)```", DOCUMENT, re.DOTALL)
-    assert headroom("help", *topic).stdout in blocks
+    assert gpuroom("help", *topic).stdout in blocks
 
 
-def test_no_block_is_stale(headroom):
-    texts = {headroom("help", *topic).stdout for topic in TOPICS}
+def test_no_block_is_stale(gpuroom):
+    texts = {gpuroom("help", *topic).stdout for topic in TOPICS}
     assert set(re.findall(r"```text\n(.*?)```", DOCUMENT, re.DOTALL)) == texts
 
 
-def test_every_variable_that_run_sets_is_documented(headroom, tmp_path):
+def test_every_variable_that_run_sets_is_documented(gpuroom, tmp_path):
     rules = tmp_path / "rules.json"
     rules.write_text('{"rules": [{"hint": "cold"}]}')
-    plan = headroom.plan(
+    plan = gpuroom.plan(
         "--sim", "1GiB,host=4GiB", "--hbm-limit", "512MiB", "--reserve", "64MiB", "--report",
         "--stats-file", "/dev/null", "--policy", "balanced", "--expect", "0", "--resident-below", "1GiB", "--peers", "auto",
         "--rules", rules, "--host-ahead", "1GiB", "--backend", "managed", "--prefetch-below", "1GiB",
         "--oversubscription-ratio", "2", "--allow-oversubscription", "--", "true",
         env={
-            "HEADROOM_LINK_SPEEDS": "device=1000000000,host=1000000", "PYTORCH_ALLOC_CONF": "use_uvm:True,a:1",
+            "GPUROOM_LINK_SPEEDS": "device=1000000000,host=1000000", "PYTORCH_ALLOC_CONF": "use_uvm:True,a:1",
             "PYTORCH_CUDA_ALLOC_CONF": "use_uvm:True",
         },
     )  # fmt: skip
@@ -38,8 +38,8 @@ def test_every_variable_that_run_sets_is_documented(headroom, tmp_path):
         assert f"`{name}`" in DOCUMENT
 
 
-def test_the_help_s_rules_are_rules(headroom, tmp_path):
+def test_the_help_s_rules_are_rules(gpuroom, tmp_path):
     """The example in the help text is read as it stands."""
     rules = tmp_path / "rules.json"
-    rules.write_text(re.search(r'  (\{"rules".*?\]\})', headroom("help", "run").stdout, re.DOTALL).group(1))
-    assert headroom.plan("--rules", rules, "--", "true")["tiers"]["rules"] in DOCUMENT
+    rules.write_text(re.search(r'  (\{"rules".*?\]\})', gpuroom("help", "run").stdout, re.DOTALL).group(1))
+    assert gpuroom.plan("--rules", rules, "--", "true")["tiers"]["rules"] in DOCUMENT

@@ -1,4 +1,4 @@
-"""`headroom run --dry-run`: says what would be done, and does nothing."""
+"""`gpuroom run --dry-run`: says what would be done, and does nothing."""
 
 import json
 
@@ -7,8 +7,8 @@ from conftest import SIM
 GIB = 1 << 30
 
 
-def test_offer_on_a_simulated_machine(headroom):
-    plan = headroom.plan("--sim", "2x8GiB,host=16GiB", "--hbm-limit", "6GiB", "--host-limit", "8GiB", "--", "true")
+def test_offer_on_a_simulated_machine(gpuroom):
+    plan = gpuroom.plan("--sim", "2x8GiB,host=16GiB", "--hbm-limit", "6GiB", "--host-limit", "8GiB", "--", "true")
     assert plan["simulated"] is True
     assert plan["driver_version"] >= 13000
     assert plan["driver_problem"] is None
@@ -22,73 +22,73 @@ def test_offer_on_a_simulated_machine(headroom):
     }  # fmt: skip
 
 
-def test_limit_beyond_the_gpu_offers_the_gpu(headroom):
-    plan = headroom.plan(*SIM, "--hbm-limit", "6GiB", "--host-limit", "1GiB", "--", "true")
+def test_limit_beyond_the_gpu_offers_the_gpu(gpuroom):
+    plan = gpuroom.plan(*SIM, "--hbm-limit", "6GiB", "--host-limit", "1GiB", "--", "true")
     assert plan["devices"][0]["offered_hbm_bytes"] == GIB
     assert plan["devices"][0]["offered_bytes"] == 2 * GIB
 
 
-def test_a_gpu_without_memory_of_its_own_is_offered_no_more(headroom):
+def test_a_gpu_without_memory_of_its_own_is_offered_no_more(gpuroom):
     arguments = ("--sim", "1GiB,host=4GiB,integrated", "--host-limit", "2GiB", "--", "true")
-    (gpu,) = headroom.plan(*arguments)["devices"]
+    (gpu,) = gpuroom.plan(*arguments)["devices"]
     assert gpu["offered_bytes"] == gpu["offered_hbm_bytes"] == GIB
 
 
-def test_auto_host_limit_says_where_it_comes_from(headroom):
-    plan = headroom.plan("--", "true")
+def test_auto_host_limit_says_where_it_comes_from(gpuroom):
+    plan = gpuroom.plan("--", "true")
     assert plan["limits"]["host_auto"] is True
     host = plan["host"]
     assert 0 <= plan["limits"]["host_bytes"] <= host["available_bytes"]
     assert host["limited_by"]
 
 
-def test_no_gpu_is_a_sentence(headroom):
+def test_no_gpu_is_a_sentence(gpuroom):
     """With or without a driver here, the plan stands; what is not known has its reason."""
-    plan = headroom.plan("--", "true")
+    plan = gpuroom.plan("--", "true")
     assert (plan["devices"] == []) == (plan["driver_problem"] is not None)
-    text = headroom("run", "--dry-run", "--", "true")
+    text = gpuroom("run", "--dry-run", "--", "true")
     assert text.returncode == 0
     assert ("GPU: not known here: " in text.stdout) == (plan["driver_problem"] is not None)
 
 
-def test_program_and_command(headroom, tmp_path):
-    plan = headroom.plan("--", "sh", "-c", "exit 3")
+def test_program_and_command(gpuroom, tmp_path):
+    plan = gpuroom.plan("--", "sh", "-c", "exit 3")
     assert plan["command"] == ["sh", "-c", "exit 3"]
     assert plan["program"].endswith("/sh")
 
 
-def test_environment_is_what_a_run_sets(headroom):
+def test_environment_is_what_a_run_sets(gpuroom):
     options = (*SIM, "--hbm-limit", "512MiB", "--host-limit", "1GiB", "--report", "--stats-file", "/dev/null")
-    planned = headroom.plan(*options, "--", "env")["environment"]
-    assert planned["HEADROOM_REPORT"] == "1"
-    assert planned["HEADROOM_STATS_FILE"] == "/dev/null"
-    done = headroom("run", *options, "--", "env")
+    planned = gpuroom.plan(*options, "--", "env")["environment"]
+    assert planned["GPUROOM_REPORT"] == "1"
+    assert planned["GPUROOM_STATS_FILE"] == "/dev/null"
+    done = gpuroom("run", *options, "--", "env")
     found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     for name, value in planned.items():
         assert found[name] == value
 
 
-def test_nothing_runs_and_nothing_is_left(headroom, tmp_path):
+def test_nothing_runs_and_nothing_is_left(gpuroom, tmp_path):
     mark, stats = tmp_path / "mark", tmp_path / "stats.jsonl"
-    done = headroom("run", *SIM, "--dry-run", "--stats-file", stats, "--", "touch", mark)
+    done = gpuroom("run", *SIM, "--dry-run", "--stats-file", stats, "--", "touch", mark)
     assert done.returncode == 0, done.stderr
     assert not mark.exists()
     assert not stats.exists()
-    for part in ("would offer:", "1.0 GiB HBM", "would set:", f"HEADROOM_STATS_FILE={stats}", "would run:", f"touch {mark}"):
+    for part in ("would offer:", "1.0 GiB HBM", "would set:", f"GPUROOM_STATS_FILE={stats}", "would run:", f"touch {mark}"):
         assert part in done.stdout
 
 
-def test_output_can_be_typed_into_a_shell(headroom):
-    done = headroom("run", "--dry-run", "--", "echo", "it's", "$HOME", "")
+def test_output_can_be_typed_into_a_shell(gpuroom):
+    done = gpuroom("run", "--dry-run", "--", "echo", "it's", "$HOME", "")
     assert done.stdout.splitlines()[-1].endswith("echo 'it'\\''s' '$HOME' ''")
 
 
-def test_arguments_that_are_not_utf8(headroom):
-    done = headroom("run", "--dry-run", "--json", "--", "echo", b"\xff\xfe".decode(errors="surrogateescape"))
+def test_arguments_that_are_not_utf8(gpuroom):
+    done = gpuroom("run", "--dry-run", "--json", "--", "echo", b"\xff\xfe".decode(errors="surrogateescape"))
     assert done.returncode == 0
     assert json.loads(done.stdout)["command"][0] == "echo"
 
 
-def test_dry_run_refuses_what_a_run_refuses(headroom, tmp_path):
-    headroom.refuses(126, "directory", arguments=["run", "--dry-run", "--", tmp_path])
-    headroom.refuses(3, "older than CUDA 13.0", arguments=["run", "--dry-run", "--sim", "1GiB,driver=12040", "--", "true"])
+def test_dry_run_refuses_what_a_run_refuses(gpuroom, tmp_path):
+    gpuroom.refuses(126, "directory", arguments=["run", "--dry-run", "--", tmp_path])
+    gpuroom.refuses(3, "older than CUDA 13.0", arguments=["run", "--dry-run", "--sim", "1GiB,driver=12040", "--", "true"])

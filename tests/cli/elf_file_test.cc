@@ -15,14 +15,14 @@
 #include <string>
 #include <vector>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // A file that holds given bytes for as long as it lives.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::vector<char>& bytes) {
-    char path[] = "/tmp/headroom_elf_XXXXXX";
+    char path[] = "/tmp/gpuroom_elf_XXXXXX";
     fd_ = mkstemp(path);
     unlink(path);
     Write(bytes);
@@ -118,4 +118,4 @@ TEST(ElfFile, ExtremeFieldsAreBrokenNotWrapped) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -14,7 +14,7 @@
 
 #include "cli/bench_links.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 namespace fs = std::filesystem;
@@ -30,10 +30,10 @@ LinkEntry Entry(const std::string& uuid, const std::string& driver = "580.159.04
 class LinkCacheFile : public testing::Test {
  protected:
   void SetUp() override {
-    std::string folder = testing::TempDir() + "headroom-links-XXXXXX";
+    std::string folder = testing::TempDir() + "gpuroom-links-XXXXXX";
     ASSERT_NE(mkdtemp(folder.data()), nullptr);
     folder_ = folder;
-    path_ = folder + "/cache/headroom/links.json";
+    path_ = folder + "/cache/gpuroom/links.json";
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -198,11 +198,11 @@ TEST(LinkCachePath, FollowsTheEnvironment) {
   const std::string kept = home != nullptr ? home : "";
   setenv("HOME", "/users/someone", 1);
   unsetenv("XDG_CACHE_HOME");
-  EXPECT_EQ(LinkCachePath(), "/users/someone/.cache/headroom/links.json");
+  EXPECT_EQ(LinkCachePath(), "/users/someone/.cache/gpuroom/links.json");
   setenv("XDG_CACHE_HOME", "/var/cache/someone", 1);
-  EXPECT_EQ(LinkCachePath(), "/var/cache/someone/headroom/links.json");
+  EXPECT_EQ(LinkCachePath(), "/var/cache/someone/gpuroom/links.json");
   setenv("XDG_CACHE_HOME", "relative", 1);
-  EXPECT_EQ(LinkCachePath(), "/users/someone/.cache/headroom/links.json");
+  EXPECT_EQ(LinkCachePath(), "/users/someone/.cache/gpuroom/links.json");
   unsetenv("XDG_CACHE_HOME");
   unsetenv("HOME");
   EXPECT_EQ(LinkCachePath(), "");
@@ -269,4 +269,4 @@ TEST_F(MeasuredLinks, ASimulatedDriversAreNotKept) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

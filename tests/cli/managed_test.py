@@ -10,36 +10,36 @@ MIB = 1 << 20
 COHERENT = ("--sim", "1GiB,host=4GiB,coherent")
 ALL = ("--backend", "managed", "--prefetch-below", "1GiB", "--oversubscription-ratio", "3.5", "--allow-oversubscription")
 VARIABLES = {
-    "HEADROOM_BACKEND": "managed",
-    "HEADROOM_PREFETCH_BELOW": str(GIB),
-    "HEADROOM_OVERSUBSCRIPTION_RATIO": "3.5",
-    "HEADROOM_ALLOW_OVERSUBSCRIPTION": "1",
+    "GPUROOM_BACKEND": "managed",
+    "GPUROOM_PREFETCH_BELOW": str(GIB),
+    "GPUROOM_OVERSUBSCRIPTION_RATIO": "3.5",
+    "GPUROOM_ALLOW_OVERSUBSCRIPTION": "1",
 }
 CONFS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 UVM = "use_uvm:True,uvm_oversubscription_ratio:5.0,uvm_access_pattern:cpu_first"
 
 
-def run_env(headroom, *arguments, env=None, warnings=0):
+def run_env(gpuroom, *arguments, env=None, warnings=0):
     """What CMD finds in its environment."""
-    done = headroom("run", *SIM, *arguments, "--", "env", env=env)
+    done = gpuroom("run", *SIM, *arguments, "--", "env", env=env)
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == warnings, done.stderr
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith(("HEADROOM_", "PYTORCH_")))
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith(("GPUROOM_", "PYTORCH_")))
 
 
-def test_options_become_variables(headroom):
-    assert VARIABLES.items() <= run_env(headroom, *ALL).items()
-    assert not VARIABLES.keys() & run_env(headroom).keys()
+def test_options_become_variables(gpuroom):
+    assert VARIABLES.items() <= run_env(gpuroom, *ALL).items()
+    assert not VARIABLES.keys() & run_env(gpuroom).keys()
 
 
-def test_variables_are_kept_and_options_go_before(headroom):
-    assert VARIABLES.items() <= run_env(headroom, env=VARIABLES).items()
-    other = {"HEADROOM_BACKEND": "tiers", "HEADROOM_PREFETCH_BELOW": "0", "HEADROOM_OVERSUBSCRIPTION_RATIO": "x"}
-    assert VARIABLES.items() <= run_env(headroom, *ALL, env=other).items()
+def test_variables_are_kept_and_options_go_before(gpuroom):
+    assert VARIABLES.items() <= run_env(gpuroom, env=VARIABLES).items()
+    other = {"GPUROOM_BACKEND": "tiers", "GPUROOM_PREFETCH_BELOW": "0", "GPUROOM_OVERSUBSCRIPTION_RATIO": "x"}
+    assert VARIABLES.items() <= run_env(gpuroom, *ALL, env=other).items()
 
 
-def test_dry_run_shows_them(headroom):
-    tiers = headroom.plan(*SIM, *ALL, "--", "true")["tiers"]
+def test_dry_run_shows_them(gpuroom):
+    tiers = gpuroom.plan(*SIM, *ALL, "--", "true")["tiers"]
     assert tiers["backend"] == "managed"
     assert tiers["prefetch_below_bytes"] == GIB
     assert tiers["oversubscription_ratio"] == "3.5"
@@ -58,70 +58,70 @@ def test_dry_run_shows_them(headroom):
         ("--oversubscription-ratio", "5x", ["not a ratio"]),
     ],
 )
-def test_bad_values(headroom, option, value, words):
-    headroom.refuses(2, option, *words, arguments=["run", f"{option}={value}", "--", "true"])
+def test_bad_values(gpuroom, option, value, words):
+    gpuroom.refuses(2, option, *words, arguments=["run", f"{option}={value}", "--", "true"])
 
 
 @pytest.mark.parametrize(
     "name, value, words",
     [
-        ("HEADROOM_BACKEND", "uvm", "is not a backend"),
-        ("HEADROOM_PREFETCH_BELOW", "5", "add a unit"),
-        ("HEADROOM_OVERSUBSCRIPTION_RATIO", "0", "not a ratio"),
+        ("GPUROOM_BACKEND", "uvm", "is not a backend"),
+        ("GPUROOM_PREFETCH_BELOW", "5", "add a unit"),
+        ("GPUROOM_OVERSUBSCRIPTION_RATIO", "0", "not a ratio"),
     ],
 )
-def test_bad_variables(headroom, name, value, words):
-    headroom.refuses(2, f"the environment's {name}", words, arguments=["run", "--", "true"], env={name: value})
+def test_bad_variables(gpuroom, name, value, words):
+    gpuroom.refuses(2, f"the environment's {name}", words, arguments=["run", "--", "true"], env={name: value})
 
 
 @pytest.mark.parametrize("option", ["--prefetch-below=1GiB", "--oversubscription-ratio=2", "--allow-oversubscription"])
-def test_options_that_nothing_uses(headroom, option, tmp_path):
+def test_options_that_nothing_uses(gpuroom, option, tmp_path):
     words = f"{option.split('=')[0]} is for managed memory; add --backend managed"
     for more in ([], ["--backend", "tiers"]):
-        headroom.refuses(2, words, arguments=["run", *SIM, *more, option, "--", "true"])
+        gpuroom.refuses(2, words, arguments=["run", *SIM, *more, option, "--", "true"])
     rules = tmp_path / "rules.json"
     rules.write_text('{"rules": [{"min": "1GiB", "backend": "managed"}]}')
-    assert headroom("run", *SIM, "--rules", rules, option, "--", "true").returncode == 0
+    assert gpuroom("run", *SIM, "--rules", rules, option, "--", "true").returncode == 0
 
 
 @pytest.mark.parametrize("conf", CONFS)
-def test_use_uvm_alone(headroom, conf):
-    found = run_env(headroom, env={conf: "use_uvm:True"})
-    assert found["HEADROOM_BACKEND"] == "managed"
-    assert not {conf, "HEADROOM_POLICY", "HEADROOM_OVERSUBSCRIPTION_RATIO"} & found.keys()
+def test_use_uvm_alone(gpuroom, conf):
+    found = run_env(gpuroom, env={conf: "use_uvm:True"})
+    assert found["GPUROOM_BACKEND"] == "managed"
+    assert not {conf, "GPUROOM_POLICY", "GPUROOM_OVERSUBSCRIPTION_RATIO"} & found.keys()
 
 
 @pytest.mark.parametrize("conf", CONFS)
-def test_all_three_uvm_options(headroom, conf):
-    found = run_env(headroom, env={conf: UVM})
-    assert found["HEADROOM_BACKEND"] == "managed"
-    assert found["HEADROOM_POLICY"] == "cpu_first"
-    assert found["HEADROOM_OVERSUBSCRIPTION_RATIO"] == "5.0"
+def test_all_three_uvm_options(gpuroom, conf):
+    found = run_env(gpuroom, env={conf: UVM})
+    assert found["GPUROOM_BACKEND"] == "managed"
+    assert found["GPUROOM_POLICY"] == "cpu_first"
+    assert found["GPUROOM_OVERSUBSCRIPTION_RATIO"] == "5.0"
     assert conf not in found
 
 
-def test_the_rest_is_passed_on_byte_for_byte(headroom):
+def test_the_rest_is_passed_on_byte_for_byte(gpuroom):
     rest = "backend:native, roundup_power2_divisions:[256:1,512:2,>:8] ,expandable_segments:False"
-    found = run_env(headroom, env={CONFS[0]: f"{UVM},{rest}", CONFS[1]: "a:'b, c'"})
+    found = run_env(gpuroom, env={CONFS[0]: f"{UVM},{rest}", CONFS[1]: "a:'b, c'"})
     assert found[CONFS[0]] == rest
     assert found[CONFS[1]] == "a:'b, c'"
 
 
-def test_without_uvm_options_the_variable_is_as_it_was(headroom):
+def test_without_uvm_options_the_variable_is_as_it_was(gpuroom):
     text = " expandable_segments:True,, "
-    assert run_env(headroom, env={CONFS[0]: text, CONFS[1]: ""})[CONFS[0]] == text
+    assert run_env(gpuroom, env={CONFS[0]: text, CONFS[1]: ""})[CONFS[0]] == text
 
 
-def test_use_uvm_false_is_taken_out(headroom):
-    found = run_env(headroom, env={CONFS[0]: "use_uvm:False,expandable_segments:True"})
+def test_use_uvm_false_is_taken_out(gpuroom):
+    found = run_env(gpuroom, env={CONFS[0]: "use_uvm:False,expandable_segments:True"})
     assert found[CONFS[0]] == "expandable_segments:True"
-    assert "HEADROOM_BACKEND" not in found
+    assert "GPUROOM_BACKEND" not in found
 
 
 @pytest.mark.parametrize("conf", ["uvm_oversubscription_ratio:2", "uvm_access_pattern:balanced,use_uvm:False"])
-def test_uvm_options_without_use_uvm_are_one_warning(headroom, conf):
-    found = run_env(headroom, env={CONFS[0]: conf}, warnings=1)
-    assert not {CONFS[0], "HEADROOM_BACKEND", "HEADROOM_POLICY", "HEADROOM_OVERSUBSCRIPTION_RATIO"} & found.keys()
+def test_uvm_options_without_use_uvm_are_one_warning(gpuroom, conf):
+    found = run_env(gpuroom, env={CONFS[0]: conf}, warnings=1)
+    assert not {CONFS[0], "GPUROOM_BACKEND", "GPUROOM_POLICY", "GPUROOM_OVERSUBSCRIPTION_RATIO"} & found.keys()
 
 
 @pytest.mark.parametrize(
@@ -132,30 +132,30 @@ def test_uvm_options_without_use_uvm_are_one_warning(headroom, conf):
         ("use_uvm:True,uvm_access_pattern:fast", ["'fast'", "gpu_first, balanced or cpu_first"]),
     ],
 )
-def test_bad_uvm_values(headroom, conf, words):
-    headroom.refuses(2, CONFS[1], *words, arguments=["run", "--", "true"], env={CONFS[1]: conf})
+def test_bad_uvm_values(gpuroom, conf, words):
+    gpuroom.refuses(2, CONFS[1], *words, arguments=["run", "--", "true"], env={CONFS[1]: conf})
 
 
-def test_explicit_options_go_before_uvm_options(headroom):
-    found = run_env(headroom, "--policy", "balanced", "--oversubscription-ratio", "2", env={CONFS[0]: UVM})
-    assert (found["HEADROOM_POLICY"], found["HEADROOM_OVERSUBSCRIPTION_RATIO"]) == ("balanced", "2")
-    found = run_env(headroom, "--backend", "tiers", env={CONFS[0]: UVM})
-    assert found["HEADROOM_BACKEND"] == "tiers"
-    assert not {CONFS[0], "HEADROOM_POLICY", "HEADROOM_OVERSUBSCRIPTION_RATIO"} & found.keys()
+def test_explicit_options_go_before_uvm_options(gpuroom):
+    found = run_env(gpuroom, "--policy", "balanced", "--oversubscription-ratio", "2", env={CONFS[0]: UVM})
+    assert (found["GPUROOM_POLICY"], found["GPUROOM_OVERSUBSCRIPTION_RATIO"]) == ("balanced", "2")
+    found = run_env(gpuroom, "--backend", "tiers", env={CONFS[0]: UVM})
+    assert found["GPUROOM_BACKEND"] == "tiers"
+    assert not {CONFS[0], "GPUROOM_POLICY", "GPUROOM_OVERSUBSCRIPTION_RATIO"} & found.keys()
 
 
-def test_an_inner_run_keeps_what_the_outer_run_read(headroom):
-    done = headroom("run", *SIM, "--", headroom.binary, "run", "--", "env", env={CONFS[0]: UVM})
+def test_an_inner_run_keeps_what_the_outer_run_read(gpuroom):
+    done = gpuroom("run", *SIM, "--", gpuroom.binary, "run", "--", "env", env={CONFS[0]: UVM})
     assert done.returncode == 0, done.stderr
-    assert "HEADROOM_BACKEND=managed" in done.stdout and "HEADROOM_POLICY=cpu_first" in done.stdout
+    assert "GPUROOM_BACKEND=managed" in done.stdout and "GPUROOM_POLICY=cpu_first" in done.stdout
 
 
-def test_dry_run_says_what_would_be_taken_away(headroom):
+def test_dry_run_says_what_would_be_taken_away(gpuroom):
     env = {CONFS[0]: "use_uvm:True", CONFS[1]: "use_uvm:True,a:1"}
-    plan = headroom.plan(*SIM, "--", "true", env=env)
+    plan = gpuroom.plan(*SIM, "--", "true", env=env)
     assert plan["environment_removed"] == [CONFS[0]]
     assert plan["environment"][CONFS[1]] == "a:1"
-    assert f"would unset:\n  {CONFS[0]}\n" in headroom("run", "--dry-run", *SIM, "--", "true", env=env).stdout
+    assert f"would unset:\n  {CONFS[0]}\n" in gpuroom("run", "--dry-run", *SIM, "--", "true", env=env).stdout
 
 
 @pytest.mark.parametrize(
@@ -169,42 +169,42 @@ def test_dry_run_says_what_would_be_taken_away(headroom):
         ((*SIM, "--allow-oversubscription", "--host-limit", "2GiB"), 3 * GIB, "raise --host-limit"),
     ],
 )
-def test_dry_run_says_the_cap_and_why(headroom, options, cap, words):
-    (gpu,) = headroom.plan("--backend", "managed", *options, "--", "true")["devices"]
+def test_dry_run_says_the_cap_and_why(gpuroom, options, cap, words):
+    (gpu,) = gpuroom.plan("--backend", "managed", *options, "--", "true")["devices"]
     assert gpu["managed_cap_bytes"] == gpu["offered_bytes"] == cap
     assert words in gpu["managed_cap_reason"]
-    text = headroom("run", "--dry-run", "--backend", "managed", *options, "--", "true").stdout
+    text = gpuroom("run", "--dry-run", "--backend", "managed", *options, "--", "true").stdout
     assert "managed memory up to" in text and words in text
 
 
-def test_dry_run_says_nothing_of_managed_memory_where_there_is_none(headroom):
-    (gpu,) = headroom.plan(*SIM, "--", "true")["devices"]
+def test_dry_run_says_nothing_of_managed_memory_where_there_is_none(gpuroom):
+    (gpu,) = gpuroom.plan(*SIM, "--", "true")["devices"]
     assert gpu["managed_cap_bytes"] is None and gpu["managed_cap_reason"] is None
-    assert "managed memory" not in headroom("run", "--dry-run", *SIM, "--", "true").stdout
+    assert "managed memory" not in gpuroom("run", "--dry-run", *SIM, "--", "true").stdout
 
 
-def demo(headroom, tmp_path, *options, env=None, megabytes=192):
+def demo(gpuroom, tmp_path, *options, env=None, megabytes=192):
     """The devices of the one stats line of the sample program, which verifies what it writes."""
     stats = tmp_path / "stats.jsonl"
-    program = [LIBRARIES / "headroom-demo", "--json", "--bytes", megabytes * MIB]
-    done = headroom("run", *options, "--stats-file", stats, "--", *program, env=env)
+    program = [LIBRARIES / "gpuroom-demo", "--json", "--bytes", megabytes * MIB]
+    done = gpuroom("run", *options, "--stats-file", stats, "--", *program, env=env)
     assert done.returncode == 0, done.stderr
     (line,) = [json.loads(line) for line in stats.read_text().splitlines()]
     return line["devices"][0], done
 
 
 @pytest.mark.parametrize("conf", ["use_uvm:True", "use_uvm:True,uvm_oversubscription_ratio:5.0,uvm_access_pattern:gpu_first"])
-def test_the_patches_lines_run_a_program(headroom, tmp_path, conf):
-    device, _ = demo(headroom, tmp_path, "--sim", "128MiB,host=1GiB,coherent", "--host-limit", "768MiB", env={CONFS[0]: conf})
+def test_the_patches_lines_run_a_program(gpuroom, tmp_path, conf):
+    device, _ = demo(gpuroom, tmp_path, "--sim", "128MiB,host=1GiB,coherent", "--host-limit", "768MiB", env={CONFS[0]: conf})
     assert device["managed_bytes"]["peak"] >= 192 * MIB
     assert device["managed_bytes"]["current"] == 0
     assert device["managed_bytes"]["cap"] == 640 * MIB
     assert device["host_bytes"]["peak"] == 0
 
 
-def test_a_rule_makes_some_managed(headroom, tmp_path):
+def test_a_rule_makes_some_managed(gpuroom, tmp_path):
     rules = tmp_path / "rules.json"
     rules.write_text('{"rules": [{"max": "64MiB", "backend": "managed"}]}')
     options = ("--sim", "128MiB,host=1GiB,coherent", "--host-limit", "768MiB", "--rules", rules)
-    device, _ = demo(headroom, tmp_path, *options, megabytes=64)
+    device, _ = demo(gpuroom, tmp_path, *options, megabytes=64)
     assert 0 < device["managed_bytes"]["peak"] <= 64 * MIB

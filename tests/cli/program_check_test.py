@@ -1,4 +1,4 @@
-"""What cannot be run under headroom is refused before it starts: 126, or 127 where it is not found."""
+"""What cannot be run under gpuroom is refused before it starts: 126, or 127 where it is not found."""
 
 import os
 import random
@@ -11,107 +11,107 @@ import elf
 import pytest
 
 
-def refused(headroom, status, *words, command, **options):
-    return headroom.refuses(status, *words, arguments=["run", "--dry-run", "--", *command], **options)
+def refused(gpuroom, status, *words, command, **options):
+    return gpuroom.refuses(status, *words, arguments=["run", "--dry-run", "--", *command], **options)
 
 
-def accepted(headroom, *command, **options):
-    return headroom.plan("--", *command, **options)
+def accepted(gpuroom, *command, **options):
+    return gpuroom.plan("--", *command, **options)
 
 
-def test_command_not_found(headroom):
-    refused(headroom, 127, "'no-such-command-here'", "PATH", command=["no-such-command-here"])
+def test_command_not_found(gpuroom):
+    refused(gpuroom, 127, "'no-such-command-here'", "PATH", command=["no-such-command-here"])
 
 
-def test_path_not_found(headroom, tmp_path):
-    refused(headroom, 127, "was not found", command=[tmp_path / "absent"])
+def test_path_not_found(gpuroom, tmp_path):
+    refused(gpuroom, 127, "was not found", command=[tmp_path / "absent"])
 
 
-def test_path_through_a_file(headroom, script):
-    refused(headroom, 127, "was not found", command=[script("file", "x") / "below"])
+def test_path_through_a_file(gpuroom, script):
+    refused(gpuroom, 127, "was not found", command=[script("file", "x") / "below"])
 
 
-def test_empty_command(headroom):
-    refused(headroom, 127, "empty", command=[""])
+def test_empty_command(gpuroom):
+    refused(gpuroom, 127, "empty", command=[""])
 
 
-def test_directory(headroom, tmp_path):
-    refused(headroom, 126, "is a directory", command=[tmp_path])
+def test_directory(gpuroom, tmp_path):
+    refused(gpuroom, 126, "is a directory", command=[tmp_path])
 
 
-def test_fifo(headroom, tmp_path):
+def test_fifo(gpuroom, tmp_path):
     os.mkfifo(tmp_path / "fifo", 0o755)
-    refused(headroom, 126, "not a regular file", command=[tmp_path / "fifo"])
+    refused(gpuroom, 126, "not a regular file", command=[tmp_path / "fifo"])
 
 
-def test_dangling_link(headroom, tmp_path):
+def test_dangling_link(gpuroom, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "absent")
-    refused(headroom, 127, "was not found", command=[tmp_path / "link"])
+    refused(gpuroom, 127, "was not found", command=[tmp_path / "link"])
 
 
-def test_not_executable(headroom, script):
-    refused(headroom, 126, "not executable", "chmod +x", command=[script("plain", "#!/bin/sh\n", mode=0o644)])
+def test_not_executable(gpuroom, script):
+    refused(gpuroom, 126, "not executable", "chmod +x", command=[script("plain", "#!/bin/sh\n", mode=0o644)])
 
 
-def test_not_executable_in_path(headroom, script, tmp_path):
+def test_not_executable_in_path(gpuroom, script, tmp_path):
     script("plain", "#!/bin/sh\n", mode=0o644)
-    refused(headroom, 126, "not executable", command=["plain"], env={"PATH": str(tmp_path)})
+    refused(gpuroom, 126, "not executable", command=["plain"], env={"PATH": str(tmp_path)})
 
 
-def test_path_search_passes_over_what_cannot_run(headroom, tmp_path):
+def test_path_search_passes_over_what_cannot_run(gpuroom, tmp_path):
     for folder, mode in (("first", 0o644), ("second", 0o755)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "tool").write_text("#!/bin/sh\n")
         (tmp_path / folder / "tool").chmod(mode)
-    plan = accepted(headroom, "tool", env={"PATH": f"{tmp_path}/first:{tmp_path}/second"})
+    plan = accepted(gpuroom, "tool", env={"PATH": f"{tmp_path}/first:{tmp_path}/second"})
     assert plan["program"] == f"{tmp_path}/second/tool"
 
 
-def test_empty_element_of_path_is_the_current_directory(headroom, script, tmp_path):
+def test_empty_element_of_path_is_the_current_directory(gpuroom, script, tmp_path):
     script("tool", "#!/bin/sh\n")
-    assert accepted(headroom, "tool", env={"PATH": "/nowhere:"}, cwd=tmp_path)["program"] == "./tool"
+    assert accepted(gpuroom, "tool", env={"PATH": "/nowhere:"}, cwd=tmp_path)["program"] == "./tool"
 
 
-def test_ordinary_program(headroom, script):
-    assert accepted(headroom, script("program", elf.program()))["program"].endswith("program")
-    assert accepted(headroom, script("fixed", elf.program(kind=elf.EXEC)))
+def test_ordinary_program(gpuroom, script):
+    assert accepted(gpuroom, script("program", elf.program()))["program"].endswith("program")
+    assert accepted(gpuroom, script("fixed", elf.program(kind=elf.EXEC)))
 
 
 @pytest.mark.parametrize("kind", [elf.EXEC, elf.DYN])
-def test_static_program(headroom, script, kind):
-    refused(headroom, 126, "statically linked", command=[script("static", elf.program(interpreter=None, kind=kind))])
+def test_static_program(gpuroom, script, kind):
+    refused(gpuroom, 126, "statically linked", command=[script("static", elf.program(interpreter=None, kind=kind))])
 
 
-def test_the_loader_itself_is_not_a_static_program(headroom):
+def test_the_loader_itself_is_not_a_static_program(gpuroom):
     if not os.access(elf.LOADER, os.X_OK):
         pytest.skip(f"{elf.LOADER} is not here")
-    accepted(headroom, elf.LOADER, "/bin/true")
+    accepted(gpuroom, elf.LOADER, "/bin/true")
 
 
-def test_a_link_to_the_loader_is_not_a_static_program(headroom, tmp_path):
+def test_a_link_to_the_loader_is_not_a_static_program(gpuroom, tmp_path):
     if not os.access(elf.LOADER, os.X_OK):
         pytest.skip(f"{elf.LOADER} is not here")
     (tmp_path / "ld.so").symlink_to(elf.LOADER)  # as distributions have one in /usr/bin
-    accepted(headroom, tmp_path / "ld.so", "/bin/true")
+    accepted(gpuroom, tmp_path / "ld.so", "/bin/true")
 
 
-def test_32_bit_program(headroom, script):
-    refused(headroom, 126, "32-bit", command=[script("old", elf.program32())])
+def test_32_bit_program(gpuroom, script):
+    refused(gpuroom, 126, "32-bit", command=[script("old", elf.program32())])
 
 
-def test_program_for_another_machine(headroom, script):
+def test_program_for_another_machine(gpuroom, script):
     name = "64-bit Arm" if elf.HERE == "x86_64" else "x86-64"
-    refused(headroom, 126, f"built for {name}", command=[script("p", elf.program(machine=elf.OTHER_MACHINE))])
-    refused(headroom, 126, "another processor", command=[script("q", elf.program(machine=0x1234))])
+    refused(gpuroom, 126, f"built for {name}", command=[script("p", elf.program(machine=elf.OTHER_MACHINE))])
+    refused(gpuroom, 126, "another processor", command=[script("q", elf.program(machine=0x1234))])
 
 
-def test_big_endian_program(headroom, script):
-    refused(headroom, 126, "not for this machine", command=[script("p", elf.program(data=2))])
+def test_big_endian_program(gpuroom, script):
+    refused(gpuroom, 126, "not for this machine", command=[script("p", elf.program(data=2))])
 
 
 @pytest.mark.parametrize("kind", [elf.REL, elf.CORE])
-def test_object_and_core_files(headroom, script, kind):
-    refused(headroom, 126, "object or core file", command=[script("p", elf.program(kind=kind))])
+def test_object_and_core_files(gpuroom, script, kind):
+    refused(gpuroom, 126, "object or core file", command=[script("p", elf.program(kind=kind))])
 
 
 @pytest.mark.parametrize(
@@ -138,78 +138,78 @@ def test_object_and_core_files(headroom, script, kind):
         {"kind": 0xFE00},
     ],
 )
-def test_damaged_program(headroom, script, damage):
-    refused(headroom, 126, "damaged or truncated", command=[script("p", elf.program(**damage))])
+def test_damaged_program(gpuroom, script, damage):
+    refused(gpuroom, 126, "damaged or truncated", command=[script("p", elf.program(**damage))])
 
 
-def test_truncated_at_every_length(headroom, script):
+def test_truncated_at_every_length(gpuroom, script):
     whole = elf.program()
     for length in range(4, len(whole)):
-        refused(headroom, 126, "damaged or truncated", command=[script("p", whole[:length])])
+        refused(gpuroom, 126, "damaged or truncated", command=[script("p", whole[:length])])
 
 
-def test_missing_loader(headroom, script):
-    refused(headroom, 126, "/no/such/loader.so", command=[script("p", elf.program(interpreter="/no/such/loader.so"))])
+def test_missing_loader(gpuroom, script):
+    refused(gpuroom, 126, "/no/such/loader.so", command=[script("p", elf.program(interpreter="/no/such/loader.so"))])
 
 
-def test_musl_program(headroom, script, tmp_path):
+def test_musl_program(gpuroom, script, tmp_path):
     loader = script("ld-musl-x86_64.so.1", elf.program(interpreter=None))
-    refused(headroom, 126, "musl", command=[script("p", elf.program(interpreter=str(loader)))])
+    refused(gpuroom, 126, "musl", command=[script("p", elf.program(interpreter=str(loader)))])
 
 
-def test_random_damage_is_answered(headroom, script):
+def test_random_damage_is_answered(gpuroom, script):
     """Whatever the bytes, an answer: a plan, or one sentence. Seeded, so that a failure comes again."""
     source = random.Random(20261120)
     for _ in range(60):
         data = bytearray(elf.program())
         for _ in range(source.randrange(1, 12)):
             data[source.randrange(4, len(data))] = source.choice((0, 1, 0x7F, 0xFF, source.randrange(256)))
-        done = headroom("run", "--dry-run", "--", script("p", bytes(data)))
+        done = gpuroom("run", "--dry-run", "--", script("p", bytes(data)))
         assert done.returncode in (0, 126), (data.hex(), done)
 
 
-def test_names_from_files_do_not_drive_the_terminal(headroom, script):
-    text = refused(headroom, 126, "is not here", command=[script("s", b"#!/no/such/\x1b[31mred\xff\xc2\x9b\xc3\xa9\n")])
+def test_names_from_files_do_not_drive_the_terminal(gpuroom, script):
+    text = refused(gpuroom, 126, "is not here", command=[script("s", b"#!/no/such/\x1b[31mred\xff\xc2\x9b\xc3\xa9\n")])
     assert "/no/such/?[31mred??\u00e9'" in text
 
 
-def test_names_from_arguments_do_not_break_the_line(headroom):
-    refused(headroom, 127, "'no?such?[31m'", command=["no\nsuch\x1b[31m"])
+def test_names_from_arguments_do_not_break_the_line(gpuroom):
+    refused(gpuroom, 127, "'no?such?[31m'", command=["no\nsuch\x1b[31m"])
 
 
-def test_binary_garbage(headroom, script):
-    refused(headroom, 126, "neither an ELF program nor a script", command=[script("p", b"MZ\0\1\2")])
+def test_binary_garbage(gpuroom, script):
+    refused(gpuroom, 126, "neither an ELF program nor a script", command=[script("p", b"MZ\0\1\2")])
 
 
 @pytest.mark.parametrize("interpreter", ["/no/such/interpreter", "/no/such/python3 -u"])
-def test_script_without_its_interpreter(headroom, script, interpreter):
-    refused(headroom, 126, "/no/such", "is not here", command=[script("s", f"#!{interpreter}\n")])
+def test_script_without_its_interpreter(gpuroom, script, interpreter):
+    refused(gpuroom, 126, "/no/such", "is not here", command=[script("s", f"#!{interpreter}\n")])
 
 
-def test_script_that_names_nothing(headroom, script):
-    refused(headroom, 126, "names no interpreter", command=[script("s", "#!  \n")])
+def test_script_that_names_nothing(gpuroom, script):
+    refused(gpuroom, 126, "names no interpreter", command=[script("s", "#!  \n")])
 
 
-def test_script_with_a_static_interpreter(headroom, script):
+def test_script_with_a_static_interpreter(gpuroom, script):
     static = script("static", elf.program(interpreter=None))
-    refused(headroom, 126, f"'{static}' is statically linked", command=[script("s", f"#! {static} -x\n")])
+    refused(gpuroom, 126, f"'{static}' is statically linked", command=[script("s", f"#! {static} -x\n")])
 
 
-def test_script_of_a_script(headroom, script):
+def test_script_of_a_script(gpuroom, script):
     static = script("static", elf.program(interpreter=None))
     inner = script("inner", f"#!{static}\n")
-    refused(headroom, 126, "statically linked", command=[script("outer", f"#!{inner}\n")])
+    refused(gpuroom, 126, "statically linked", command=[script("outer", f"#!{inner}\n")])
 
 
-def test_script_that_runs_itself(headroom, script, tmp_path):
-    refused(headroom, 126, "too many scripts", command=[script("loop", f"#!{tmp_path}/loop\n")])
+def test_script_that_runs_itself(gpuroom, script, tmp_path):
+    refused(gpuroom, 126, "too many scripts", command=[script("loop", f"#!{tmp_path}/loop\n")])
 
 
 @pytest.mark.parametrize("line", ["/usr/bin/env static", "/usr/bin/env -S static -x", "/usr/bin/env -S A=1 static"])
-def test_env_is_followed(headroom, script, tmp_path, line):
+def test_env_is_followed(gpuroom, script, tmp_path, line):
     script("static", elf.program(interpreter=None))
     refused(
-        headroom,
+        gpuroom,
         126,
         "statically linked",
         command=[script("s", f"#!{line}\n")],
@@ -217,20 +217,20 @@ def test_env_is_followed(headroom, script, tmp_path, line):
     )
 
 
-def test_env_of_something_absent(headroom, script):
-    refused(headroom, 127, "'no-such-python'", command=[script("s", "#!/usr/bin/env no-such-python\n")])
+def test_env_of_something_absent(gpuroom, script):
+    refused(gpuroom, 127, "'no-such-python'", command=[script("s", "#!/usr/bin/env no-such-python\n")])
 
 
-def test_env_as_the_command(headroom, script):
+def test_env_as_the_command(gpuroom, script):
     static = script("static", elf.program(interpreter=None))
-    refused(headroom, 126, "statically linked", command=["env", "A=1", static])
-    accepted(headroom, "env", "A=1", "true")
-    accepted(headroom, "env", "PATH=/elsewhere", "only-there")
-    accepted(headroom, "env")
+    refused(gpuroom, 126, "statically linked", command=["env", "A=1", static])
+    accepted(gpuroom, "env", "A=1", "true")
+    accepted(gpuroom, "env", "PATH=/elsewhere", "only-there")
+    accepted(gpuroom, "env")
 
 
-def test_text_without_an_interpreter_runs_in_the_shell(headroom, script):
-    accepted(headroom, script("s", "exit 5\n"))
+def test_text_without_an_interpreter_runs_in_the_shell(gpuroom, script):
+    accepted(gpuroom, script("s", "exit 5\n"))
 
 
 @pytest.fixture
@@ -251,32 +251,32 @@ def skip_where_set_uid_means_nothing(path):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="giving a file to another user takes root")
 @pytest.mark.parametrize("mode", [0o4755, 0o2755])
-def test_set_uid_program_of_another_user(headroom, own_true, mode):
+def test_set_uid_program_of_another_user(gpuroom, own_true, mode):
     skip_where_set_uid_means_nothing(own_true)
     os.chown(own_true, 65534, 65534)
     own_true.chmod(mode)
-    refused(headroom, 126, "set-uid", "loader would ignore", command=[own_true])
+    refused(gpuroom, 126, "set-uid", "loader would ignore", command=[own_true])
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="giving a file to another user takes root")
 @pytest.mark.parametrize("text", ["#!/bin/sh\n", "exit 0\n"])
-def test_set_uid_script_of_another_user_runs_with_ones_own_rights(headroom, script, text):
+def test_set_uid_script_of_another_user_runs_with_ones_own_rights(gpuroom, script, text):
     path = script("s", text)
     skip_where_set_uid_means_nothing(path)
     os.chown(path, 65534, 65534)
     path.chmod(0o6755)
-    accepted(headroom, path)
+    accepted(gpuroom, path)
 
 
-def test_set_uid_to_oneself_changes_nothing(headroom, own_true):
+def test_set_uid_to_oneself_changes_nothing(gpuroom, own_true):
     own_true.chmod(0o6755)
     os.chown(own_true, os.getuid(), os.getgid())
     own_true.chmod(0o6755)
-    accepted(headroom, own_true)
+    accepted(gpuroom, own_true)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="giving a file capabilities takes root")
-def test_program_with_file_capabilities(headroom):
+def test_program_with_file_capabilities(gpuroom):
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         program = shutil.copy(shutil.which("true"), folder)
@@ -286,7 +286,7 @@ def test_program_with_file_capabilities(headroom):
             os.setxattr(program, "security.capability", capabilities)
         except OSError as error:
             pytest.skip(f"the file system keeps no capabilities: {error}")
-        accepted(headroom, program)  # root has them all anyway
-        if subprocess.run(["test", "-x", headroom.binary], user=65534, group=65534, check=False).returncode != 0:
+        accepted(gpuroom, program)  # root has them all anyway
+        if subprocess.run(["test", "-x", gpuroom.binary], user=65534, group=65534, check=False).returncode != 0:
             pytest.skip("the build folder is closed to other users")
-        refused(headroom, 126, "file capabilities", command=[program], user=65534, group=65534)
+        refused(gpuroom, 126, "file capabilities", command=[program], user=65534, group=65534)

@@ -1,4 +1,4 @@
-"""`headroom run` on the simulated driver: it becomes CMD, with the environment that was asked for."""
+"""`gpuroom run` on the simulated driver: it becomes CMD, with the environment that was asked for."""
 
 import json
 import os
@@ -12,164 +12,164 @@ from conftest import SIM
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
-def environment(headroom, *options, **keywords):
+def environment(gpuroom, *options, **keywords):
     """The environment that CMD gets."""
-    done = headroom("run", *SIM, *options, "--", sys.executable, "-c", PRINT_ENVIRONMENT, **keywords)
+    done = gpuroom("run", *SIM, *options, "--", sys.executable, "-c", PRINT_ENVIRONMENT, **keywords)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 3, 7, 126, 127, 255])
-def test_exit_status_is_the_commands(headroom, status):
-    done = headroom("run", *SIM, "--", "sh", "-c", f"exit {status}")
+def test_exit_status_is_the_commands(gpuroom, status):
+    done = gpuroom("run", *SIM, "--", "sh", "-c", f"exit {status}")
     assert done.returncode == status
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGINT])
-def test_a_signal_that_ends_the_command_is_seen(headroom, number):
-    assert headroom("run", *SIM, "--", "sh", "-c", f"kill -{int(number)} $$").returncode == -number
+def test_a_signal_that_ends_the_command_is_seen(gpuroom, number):
+    assert gpuroom("run", *SIM, "--", "sh", "-c", f"kill -{int(number)} $$").returncode == -number
 
 
-def test_there_is_no_process_in_between(headroom):
-    process = headroom.start("run", *SIM, "--", "sh", "-c", "echo $$ $PPID", stdout=subprocess.PIPE)
+def test_there_is_no_process_in_between(gpuroom):
+    process = gpuroom.start("run", *SIM, "--", "sh", "-c", "echo $$ $PPID", stdout=subprocess.PIPE)
     text, _ = process.communicate(timeout=60)
     assert text.split() == [str(process.pid), str(os.getpid())]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_reaches_the_command(headroom, number):
+def test_a_signal_reaches_the_command(gpuroom, number):
     program = (
         "import signal, sys\n"
         f"signal.signal({int(number)}, lambda *_: sys.exit(42))\n"
         "print('ready', flush=True)\n"
         "while True: signal.pause()\n"
     )
-    process = headroom.start("run", *SIM, "--", sys.executable, "-c", program, stdout=subprocess.PIPE)
+    process = gpuroom.start("run", *SIM, "--", sys.executable, "-c", program, stdout=subprocess.PIPE)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
     assert process.wait(timeout=60) == 42
     process.stdout.close()
 
 
-def test_input_and_both_outputs_are_the_commands(headroom):
-    done = headroom("run", *SIM, "--", "sh", "-c", "cat; echo aside >&2", input="line\nlast")
+def test_input_and_both_outputs_are_the_commands(gpuroom):
+    done = gpuroom("run", *SIM, "--", "sh", "-c", "cat; echo aside >&2", input="line\nlast")
     assert (done.stdout, done.stderr) == ("line\nlast", "aside\n")
 
 
-def test_arguments_are_passed_on_as_they_are(headroom):
+def test_arguments_are_passed_on_as_they_are(gpuroom):
     words = ["--", "", "a b", "*", "--report", "-h", "$HOME", "\\n"]
-    done = headroom("run", *SIM, "--", sys.executable, "-c", "import sys; print(sys.argv[1:])", *words)
+    done = gpuroom("run", *SIM, "--", sys.executable, "-c", "import sys; print(sys.argv[1:])", *words)
     assert done.stdout.strip() == str(words)
 
 
-def test_name_of_the_command_is_as_typed(headroom):
-    done = headroom("run", *SIM, "--", "sh", "-c", "cat /proc/$$/cmdline")
+def test_name_of_the_command_is_as_typed(gpuroom):
+    done = gpuroom("run", *SIM, "--", "sh", "-c", "cat /proc/$$/cmdline")
     assert done.stdout.split("\0")[0] == "sh"
 
 
-def test_relative_command(headroom, script, tmp_path):
+def test_relative_command(gpuroom, script, tmp_path):
     script("tool.sh", "#!/bin/sh\necho here $1\n")
-    assert headroom("run", *SIM, "--", "./tool.sh", "now", cwd=tmp_path).stdout == "here now\n"
+    assert gpuroom("run", *SIM, "--", "./tool.sh", "now", cwd=tmp_path).stdout == "here now\n"
 
 
-def test_script_without_an_interpreter(headroom, script):
-    assert headroom("run", *SIM, "--", script("tool", "echo plain $1; exit 4\n"), "text").stdout == "plain text\n"
+def test_script_without_an_interpreter(gpuroom, script):
+    assert gpuroom("run", *SIM, "--", script("tool", "echo plain $1; exit 4\n"), "text").stdout == "plain text\n"
 
 
-def test_the_library_is_in_the_command_and_its_children(headroom):
-    done = headroom("run", *SIM, "--", "sh", "-c", "cat /proc/$$/maps; echo ---; cat /proc/self/maps")
+def test_the_library_is_in_the_command_and_its_children(gpuroom):
+    done = gpuroom("run", *SIM, "--", "sh", "-c", "cat /proc/$$/maps; echo ---; cat /proc/self/maps")
     for maps in done.stdout.split("---"):
-        assert str(headroom.shim.resolve()) in maps
+        assert str(gpuroom.shim.resolve()) in maps
 
 
-def test_sizes_reach_the_command_as_bytes(headroom):
-    found = environment(headroom, "--hbm-limit", "512MiB", "--host-limit=1.5g", "--reserve", "64M")
-    assert found["HEADROOM_HBM_LIMIT"] == str(512 << 20)
-    assert found["HEADROOM_HOST_LIMIT"] == str(3 << 29)
-    assert found["HEADROOM_RESERVE"] == str(64 << 20)
-    assert found["HEADROOM_SIM"] == SIM[1]
-    assert found["LD_LIBRARY_PATH"].split(":")[0] == str(headroom.sim_folder)
+def test_sizes_reach_the_command_as_bytes(gpuroom):
+    found = environment(gpuroom, "--hbm-limit", "512MiB", "--host-limit=1.5g", "--reserve", "64M")
+    assert found["GPUROOM_HBM_LIMIT"] == str(512 << 20)
+    assert found["GPUROOM_HOST_LIMIT"] == str(3 << 29)
+    assert found["GPUROOM_RESERVE"] == str(64 << 20)
+    assert found["GPUROOM_SIM"] == SIM[1]
+    assert found["LD_LIBRARY_PATH"].split(":")[0] == str(gpuroom.sim_folder)
 
 
-def test_the_last_of_a_repeated_option_counts(headroom):
-    assert environment(headroom, "--hbm-limit", "512MiB", "--hbm-limit", "256MiB")["HEADROOM_HBM_LIMIT"] == str(256 << 20)
+def test_the_last_of_a_repeated_option_counts(gpuroom):
+    assert environment(gpuroom, "--hbm-limit", "512MiB", "--hbm-limit", "256MiB")["GPUROOM_HBM_LIMIT"] == str(256 << 20)
 
 
-def test_what_was_not_asked_for_is_not_set(headroom):
-    found = environment(headroom)
-    for name in ("HEADROOM_HBM_LIMIT", "HEADROOM_RESERVE", "HEADROOM_REPORT", "HEADROOM_STATS_FILE"):
+def test_what_was_not_asked_for_is_not_set(gpuroom):
+    found = environment(gpuroom)
+    for name in ("GPUROOM_HBM_LIMIT", "GPUROOM_RESERVE", "GPUROOM_REPORT", "GPUROOM_STATS_FILE"):
         assert name not in found
-    assert int(found["HEADROOM_HOST_LIMIT"]) % (2 << 20) == 0
+    assert int(found["GPUROOM_HOST_LIMIT"]) % (2 << 20) == 0
 
 
-def test_other_variables_pass_unchanged(headroom):
-    found = environment(headroom, env={"OTHER": "a=b c", "EMPTY": ""})
+def test_other_variables_pass_unchanged(gpuroom):
+    found = environment(gpuroom, env={"OTHER": "a=b c", "EMPTY": ""})
     assert found["OTHER"] == "a=b c"
     assert found["EMPTY"] == ""
 
 
 @pytest.mark.parametrize("before", ["libm.so.6 libc.so.6", "libm.so.6:libc.so.6", ":libm.so.6: libc.so.6 "])
-def test_preloads_that_were_there_are_kept(headroom, before):
-    found = environment(headroom, env={"LD_PRELOAD": before})
-    assert found["LD_PRELOAD"].split(":") == [str(headroom.shim), "libm.so.6", "libc.so.6"]
+def test_preloads_that_were_there_are_kept(gpuroom, before):
+    found = environment(gpuroom, env={"LD_PRELOAD": before})
+    assert found["LD_PRELOAD"].split(":") == [str(gpuroom.shim), "libm.so.6", "libc.so.6"]
 
 
-@pytest.mark.parametrize("name", ["libheadroom.so.1", "libheadroom.so/other.so", "xlibheadroom.so"])
-def test_a_preload_that_only_resembles_ours_stays(headroom, name, tmp_path):
+@pytest.mark.parametrize("name", ["libgpuroom.so.1", "libgpuroom.so/other.so", "xlibgpuroom.so"])
+def test_a_preload_that_only_resembles_ours_stays(gpuroom, name, tmp_path):
     other = f"{tmp_path}/{name}"
-    assert headroom("--version", env={"LD_PRELOAD": other}).stdout.startswith("headroom ")
-    assert environment(headroom, env={"LD_PRELOAD": other})["LD_PRELOAD"].split(":") == [str(headroom.shim), other]
+    assert gpuroom("--version", env={"LD_PRELOAD": other}).stdout.startswith("gpuroom ")
+    assert environment(gpuroom, env={"LD_PRELOAD": other})["LD_PRELOAD"].split(":") == [str(gpuroom.shim), other]
 
 
-def test_library_path_that_was_there_is_kept(headroom, tmp_path):
-    found = environment(headroom, env={"LD_LIBRARY_PATH": f"{tmp_path}:/other"})
-    assert found["LD_LIBRARY_PATH"].split(":") == [str(headroom.sim_folder), str(tmp_path), "/other"]
+def test_library_path_that_was_there_is_kept(gpuroom, tmp_path):
+    found = environment(gpuroom, env={"LD_LIBRARY_PATH": f"{tmp_path}:/other"})
+    assert found["LD_LIBRARY_PATH"].split(":") == [str(gpuroom.sim_folder), str(tmp_path), "/other"]
 
 
-def nested(headroom, outer, inner, **keywords):
-    done = headroom(
+def nested(gpuroom, outer, inner, **keywords):
+    done = gpuroom(
         "run", *SIM, *outer, "--",
-        headroom.binary, "run", *inner, "--", sys.executable, "-c", PRINT_ENVIRONMENT, **keywords,
+        gpuroom.binary, "run", *inner, "--", sys.executable, "-c", PRINT_ENVIRONMENT, **keywords,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_nested_runs_preload_once(headroom):
-    found = nested(headroom, [], ["--sim", "2GiB,host=4GiB"], env={"LD_PRELOAD": "libm.so.6"})
-    assert found["LD_PRELOAD"].split(":") == [str(headroom.shim), "libm.so.6"]
-    assert found["LD_LIBRARY_PATH"] == str(headroom.sim_folder)
-    assert found["HEADROOM_SIM"] == "2GiB,host=4GiB"
+def test_nested_runs_preload_once(gpuroom):
+    found = nested(gpuroom, [], ["--sim", "2GiB,host=4GiB"], env={"LD_PRELOAD": "libm.so.6"})
+    assert found["LD_PRELOAD"].split(":") == [str(gpuroom.shim), "libm.so.6"]
+    assert found["LD_LIBRARY_PATH"] == str(gpuroom.sim_folder)
+    assert found["GPUROOM_SIM"] == "2GiB,host=4GiB"
 
 
-def test_another_builds_entry_is_replaced(headroom, tmp_path):
+def test_another_builds_entry_is_replaced(gpuroom, tmp_path):
     """An entry of our name from elsewhere goes; the loader says on stderr that it is not there."""
-    done = headroom(
+    done = gpuroom(
         "run", *SIM, "--", sys.executable, "-c", PRINT_ENVIRONMENT,
-        env={"LD_PRELOAD": f"{tmp_path}/libheadroom.so:libm.so.6"},
+        env={"LD_PRELOAD": f"{tmp_path}/libgpuroom.so:libm.so.6"},
     )  # fmt: skip
-    assert json.loads(done.stdout)["LD_PRELOAD"].split(":") == [str(headroom.shim), "libm.so.6"]
+    assert json.loads(done.stdout)["LD_PRELOAD"].split(":") == [str(gpuroom.shim), "libm.so.6"]
 
 
-def test_nested_run_keeps_the_limits_it_does_not_set(headroom):
+def test_nested_run_keeps_the_limits_it_does_not_set(gpuroom):
     found = nested(
-        headroom, ["--hbm-limit", "512MiB", "--host-limit", "1GiB", "--reserve", "32MiB"], ["--hbm-limit", "256MiB"]
+        gpuroom, ["--hbm-limit", "512MiB", "--host-limit", "1GiB", "--reserve", "32MiB"], ["--hbm-limit", "256MiB"]
     )
-    assert found["HEADROOM_HBM_LIMIT"] == str(256 << 20)
-    assert found["HEADROOM_HOST_LIMIT"] == str(1 << 30)
-    assert found["HEADROOM_RESERVE"] == str(32 << 20)
+    assert found["GPUROOM_HBM_LIMIT"] == str(256 << 20)
+    assert found["GPUROOM_HOST_LIMIT"] == str(1 << 30)
+    assert found["GPUROOM_RESERVE"] == str(32 << 20)
 
 
-def test_nested_auto_chooses_anew(headroom):
-    found = nested(headroom, ["--host-limit", "64MiB"], ["--host-limit", "auto"])
-    assert found["HEADROOM_HOST_LIMIT"] != str(64 << 20)
+def test_nested_auto_chooses_anew(gpuroom):
+    found = nested(gpuroom, ["--host-limit", "64MiB"], ["--host-limit", "auto"])
+    assert found["GPUROOM_HOST_LIMIT"] != str(64 << 20)
 
 
-def test_inner_command_sees_the_machine_and_not_the_outer_run(headroom):
+def test_inner_command_sees_the_machine_and_not_the_outer_run(gpuroom):
     """Inside a run the driver's sizes are enlarged; the command itself must not take them for HBM."""
-    done = headroom(
-        "run", *SIM, "--host-limit", "2GiB", "--", headroom.binary, "run", "--dry-run", "--json", "--", "true"
+    done = gpuroom(
+        "run", *SIM, "--host-limit", "2GiB", "--", gpuroom.binary, "run", "--dry-run", "--json", "--", "true"
     )
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
@@ -177,39 +177,39 @@ def test_inner_command_sees_the_machine_and_not_the_outer_run(headroom):
     assert plan["simulated"] is True
 
 
-def test_unknown_profile(headroom):
-    headroom.refuses(2, "'no-such-machine' is not a profile", "h200", arguments=["run", "--sim", "no-such-machine", "--", "true"])
+def test_unknown_profile(gpuroom):
+    gpuroom.refuses(2, "'no-such-machine' is not a profile", "h200", arguments=["run", "--sim", "no-such-machine", "--", "true"])
 
 
-def test_old_driver(headroom):
-    text = headroom.refuses(3, "older than CUDA 13.0", "580", arguments=["run", "--sim", "1GiB,driver=12040", "--", "true"])
+def test_old_driver(gpuroom):
+    text = gpuroom.refuses(3, "older than CUDA 13.0", "580", arguments=["run", "--sim", "1GiB,driver=12040", "--", "true"])
     assert "12.4" in text
 
 
-def test_no_driver(headroom):
+def test_no_driver(gpuroom):
     probe = subprocess.run([sys.executable, "-c", "import ctypes; ctypes.CDLL('libcuda.so.1')"], capture_output=True, check=False)
     if probe.returncode == 0:
         pytest.skip("this machine has libcuda.so.1")
-    headroom.refuses(3, "libcuda.so.1 was not found", "--sim", arguments=["run", "--", "true"])
+    gpuroom.refuses(3, "libcuda.so.1 was not found", "--sim", arguments=["run", "--", "true"])
 
 
-def test_an_unreadable_driver_is_no_driver(headroom, tmp_path):
+def test_an_unreadable_driver_is_no_driver(gpuroom, tmp_path):
     (tmp_path / "libcuda.so.1").write_text("not a library")
-    done = headroom("run", "--", "true", env={"LD_LIBRARY_PATH": str(tmp_path)})
+    done = gpuroom("run", "--", "true", env={"LD_LIBRARY_PATH": str(tmp_path)})
     if done.returncode == 0:
         pytest.skip("the loader went on to this machine's own libcuda.so.1")
     assert done.returncode == 3
 
 
-def test_a_missing_command_matters_more_than_a_missing_driver(headroom):
-    headroom.refuses(127, "no-such-command", arguments=["run", "--", "no-such-command"])
+def test_a_missing_command_matters_more_than_a_missing_driver(gpuroom):
+    gpuroom.refuses(127, "no-such-command", arguments=["run", "--", "no-such-command"])
 
 
-def copy_of_the_command(headroom, folder):
+def copy_of_the_command(gpuroom, folder):
     """The command alone, in a tree with no libraries beside it."""
     (folder / "bin").mkdir(parents=True)
-    target = folder / "bin" / "headroom"
-    target.write_bytes(headroom.binary.read_bytes())
+    target = folder / "bin" / "gpuroom"
+    target.write_bytes(gpuroom.binary.read_bytes())
     target.chmod(0o755)
     return target
 
@@ -218,26 +218,26 @@ def run_copy(binary, *arguments):
     return subprocess.run([str(binary), *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_library_missing(headroom, tmp_path):
-    done = run_copy(copy_of_the_command(headroom, tmp_path / "lone"), "run", "--", "true")
+def test_library_missing(gpuroom, tmp_path):
+    done = run_copy(copy_of_the_command(gpuroom, tmp_path / "lone"), "run", "--", "true")
     assert done.returncode == 126
-    assert "libheadroom.so' is missing" in done.stderr
+    assert "libgpuroom.so' is missing" in done.stderr
 
 
-def test_simulated_driver_missing(headroom, tmp_path):
-    binary = copy_of_the_command(headroom, tmp_path / "lone")
-    (tmp_path / "lone/lib/headroom").mkdir(parents=True)
-    (tmp_path / "lone/lib/headroom/libheadroom.so").symlink_to(headroom.shim)
+def test_simulated_driver_missing(gpuroom, tmp_path):
+    binary = copy_of_the_command(gpuroom, tmp_path / "lone")
+    (tmp_path / "lone/lib/gpuroom").mkdir(parents=True)
+    (tmp_path / "lone/lib/gpuroom/libgpuroom.so").symlink_to(gpuroom.shim)
     done = run_copy(binary, "run", "--sim", "h200", "--", "true")
     assert done.returncode == 3
     assert "simulated driver" in done.stderr and "missing" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["with space", "with:colon", "with$dollar"])
-def test_installation_that_the_loader_cannot_be_told_of(headroom, tmp_path, name):
-    binary = copy_of_the_command(headroom, tmp_path / name)
-    (tmp_path / name / "lib/headroom").mkdir(parents=True)
-    (tmp_path / name / "lib/headroom/libheadroom.so").symlink_to(headroom.shim)
+def test_installation_that_the_loader_cannot_be_told_of(gpuroom, tmp_path, name):
+    binary = copy_of_the_command(gpuroom, tmp_path / name)
+    (tmp_path / name / "lib/gpuroom").mkdir(parents=True)
+    (tmp_path / name / "lib/gpuroom/libgpuroom.so").symlink_to(gpuroom.shim)
     done = run_copy(binary, "run", "--", "true")
     assert done.returncode == 126
-    assert "install headroom elsewhere" in done.stderr
+    assert "install gpuroom elsewhere" in done.stderr

@@ -1,5 +1,5 @@
 // A server as sleep and wake meet it: an ordinary CUDA program that answers requests over HTTP by launching
-// kernels on memory that it filled when it started. It knows of headroom only to give half of its memory
+// kernels on memory that it filled when it started. It knows of gpuroom only to give half of its memory
 // a tag. Prints its port; one request a connection:
 //   GET /check/N       how many words of buffer N are wrong
 //   GET /fill/N/SEED   fills buffer N anew
@@ -16,11 +16,11 @@
 #include <string>
 
 #include "gpu.h"
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 
 namespace {
 
-using headroom::samples::Gpu;
+using gpuroom::samples::Gpu;
 
 constexpr uint64_t kBytes = uint64_t{24} << 20;
 constexpr size_t kBuffers = 4;
@@ -33,12 +33,12 @@ struct Buffer {
 class Server {
  public:
   bool Start() {
-    const auto set_hint = reinterpret_cast<decltype(&headroom_set_thread_hint)>(
-        dlsym(RTLD_DEFAULT, "headroom_set_thread_hint"));
+    const auto set_hint =
+        reinterpret_cast<decltype(&gpuroom_set_thread_hint)>(dlsym(RTLD_DEFAULT, "gpuroom_set_thread_hint"));
     if (!gpu_.Load() || gpu_.Open() != CUDA_SUCCESS) return false;
     for (size_t i = 0; i < kBuffers; ++i) {
       buffers_[i].seed = i + 1;
-      if (set_hint != nullptr) set_hint(HEADROOM_HINT_NONE, i < kBuffers / 2 ? "weights" : "");
+      if (set_hint != nullptr) set_hint(GPUROOM_HINT_NONE, i < kBuffers / 2 ? "weights" : "");
       if (gpu_.Allocate(kBytes, &buffers_[i].address) != CUDA_SUCCESS || !Fill(i)) return false;
     }
     return true;

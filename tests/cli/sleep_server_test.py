@@ -1,4 +1,4 @@
-"""A server under `headroom run` (sleep_server.cc, on the simulated driver) sleeps and wakes by its number while its
+"""A server under `gpuroom run` (sleep_server.cc, on the simulated driver) sleeps and wakes by its number while its
 clients go on asking: every answer is right and none is an error."""
 
 import json
@@ -14,7 +14,7 @@ import urllib.request
 import pytest
 from conftest import BUILD
 
-SERVER = BUILD / "tests" / "cli" / "headroom_sleep_server"
+SERVER = BUILD / "tests" / "cli" / "gpuroom_sleep_server"
 OPTIONS = ("--sim", "1GiB,host=4GiB", "--hbm-limit", "256MiB", "--host-limit", "1GiB")
 MIB = 1 << 20
 LONG = 60
@@ -28,9 +28,9 @@ def until(condition):
 
 
 class Server:
-    def __init__(self, headroom, folder, *options, **more):
-        self.headroom, self.env = headroom, {"HEADROOM_CONTROL_DIR": folder, **more}
-        self.process = headroom.start(
+    def __init__(self, gpuroom, folder, *options, **more):
+        self.gpuroom, self.env = gpuroom, {"GPUROOM_CONTROL_DIR": folder, **more}
+        self.process = gpuroom.start(
             "run", *OPTIONS, *options, "--", SERVER, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         self.pid = self.process.pid
@@ -46,12 +46,12 @@ class Server:
 
     def ask(self, *arguments):
         """One of sleep and wake, which has to succeed; what it tells."""
-        done = self.headroom(arguments[0], self.pid, *arguments[1:], "--json", env=self.env)
+        done = self.gpuroom(arguments[0], self.pid, *arguments[1:], "--json", env=self.env)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["processes"][0]
 
     def state(self):
-        done = self.headroom("ps", "--json", env=self.env)
+        done = self.gpuroom("ps", "--json", env=self.env)
         assert done.returncode == 0, done.stderr
         return {entry["pid"]: entry for entry in json.loads(done.stdout)["processes"]}.get(self.pid)
 
@@ -67,18 +67,18 @@ class Server:
 
 @pytest.fixture
 def folder():
-    path = f"/tmp/headroom-server-{os.getpid()}"
+    path = f"/tmp/gpuroom-server-{os.getpid()}"
     shutil.rmtree(path, ignore_errors=True)
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
-def start(headroom, folder):
+def start(gpuroom, folder):
     servers = []
 
     def begin(*options, **more):
-        servers.append(Server(headroom, folder, *options, **more))
+        servers.append(Server(gpuroom, folder, *options, **more))
         return servers[-1]
 
     yield begin
@@ -185,12 +185,12 @@ def test_launches_fail_where_that_was_asked_for(start):
     assert server.get("check/0") == "0"
 
 
-def test_what_goes_wrong_leaves_it_awake(start, headroom, folder, tmp_path):
+def test_what_goes_wrong_leaves_it_awake(start, gpuroom, folder, tmp_path):
     server = start()
-    env = {"HEADROOM_CONTROL_DIR": folder}
-    headroom.refuses(2, "absent", arguments=["sleep", server.pid, "--tag", "absent"], env=env)
-    headroom.refuses(2, str(server.pid), arguments=["sleep", server.pid, "--disk", tmp_path / "absent"], env=env)
-    headroom.refuses(2, "HEADROOM_SLEEP_DIR", arguments=["sleep", server.pid, "--action", "disk"], env=env)
+    env = {"GPUROOM_CONTROL_DIR": folder}
+    gpuroom.refuses(2, "absent", arguments=["sleep", server.pid, "--tag", "absent"], env=env)
+    gpuroom.refuses(2, str(server.pid), arguments=["sleep", server.pid, "--disk", tmp_path / "absent"], env=env)
+    gpuroom.refuses(2, "GPUROOM_SLEEP_DIR", arguments=["sleep", server.pid, "--action", "disk"], env=env)
     assert server.state()["state"] == "awake" and server.get("check/1") == "0"
     server.quit()
 
@@ -213,11 +213,11 @@ def test_it_ends_well_while_asleep(start):
     assert not os.path.exists(server.socket)
 
 
-def test_without_control_nobody_reaches_it(start, headroom, folder):
+def test_without_control_nobody_reaches_it(start, gpuroom, folder):
     server = start("--no-control")
     assert not os.path.exists(folder)
-    headroom.refuses(
-        4, str(server.pid), "--no-control", arguments=["sleep", server.pid], env={"HEADROOM_CONTROL_DIR": folder}
+    gpuroom.refuses(
+        4, str(server.pid), "--no-control", arguments=["sleep", server.pid], env={"GPUROOM_CONTROL_DIR": folder}
     )
     server.quit()
 
@@ -245,29 +245,29 @@ signal.sigwait([signal.SIGUSR1])
 
 
 @pytest.mark.parametrize("user", ["parent", "child"])
-def test_only_the_process_that_uses_the_gpu_is_reached(headroom, folder, user):
+def test_only_the_process_that_uses_the_gpu_is_reached(gpuroom, folder, user):
     """A forked child keeps nothing of its parent's socket and has its own when it uses the GPU itself."""
-    env = {"HEADROOM_CONTROL_DIR": folder}
-    process = headroom.start(
+    env = {"GPUROOM_CONTROL_DIR": folder}
+    process = gpuroom.start(
         "run", *OPTIONS, "--", sys.executable, "-W", "ignore", "-c", FORKS, user,
         env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     try:
-        check_forks(headroom, process, env, user)
+        check_forks(gpuroom, process, env, user)
     finally:
         process.kill()
         process.communicate(timeout=LONG)  # and the child ends with its input
 
 
-def check_forks(headroom, process, env, user):
+def check_forks(gpuroom, process, env, user):
     child = int(process.stdout.readline())
     there = process.pid if user == "parent" else child
-    listed = json.loads(headroom("ps", "--json", env=env).stdout)["processes"]
+    listed = json.loads(gpuroom("ps", "--json", env=env).stdout)["processes"]
     assert [entry["pid"] for entry in listed] == [there]
-    assert headroom("sleep", there, env=env).returncode == 0
+    assert gpuroom("sleep", there, env=env).returncode == 0
     if user == "parent":
         process.send_signal(signal.SIGUSR1)
         assert process.wait(LONG) == 0
         os.kill(child, 0)  # lives, and does not answer in its parent's name
-        assert not os.path.exists(f"{env['HEADROOM_CONTROL_DIR']}/{process.pid}.sock")
-    assert headroom("wake", child, env=env).returncode == (4 if user == "parent" else 0)
+        assert not os.path.exists(f"{env['GPUROOM_CONTROL_DIR']}/{process.pid}.sock")
+    assert gpuroom("wake", child, env=env).returncode == (4 if user == "parent" else 0)

@@ -11,19 +11,19 @@ MIB = 1 << 20
 
 
 def sample(megabytes):
-    return [LIBRARIES / "headroom-demo", "--json", "--bytes", megabytes * MIB]
+    return [LIBRARIES / "gpuroom-demo", "--json", "--bytes", megabytes * MIB]
 
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_one_line_for_a_process(headroom, tmp_path):
+def test_one_line_for_a_process(gpuroom, tmp_path):
     stats = tmp_path / "stats.jsonl"
-    done = headroom("run", *SMALL, "--host-limit", "512MiB", "--stats-file", stats, "--", *sample(192))
+    done = gpuroom("run", *SMALL, "--host-limit", "512MiB", "--stats-file", stats, "--", *sample(192))
     assert done.returncode == 0, done.stderr
     (line,) = lines(stats)
-    assert line["program"] == "headroom-demo"
+    assert line["program"] == "gpuroom-demo"
     assert line["pid"] > 0
     assert line["shim_seconds"] >= 0
     (device,) = line["devices"]
@@ -37,57 +37,57 @@ def test_one_line_for_a_process(headroom, tmp_path):
     assert device["largest"] == max(buffer["bytes"] for buffer in seen)
 
 
-def test_every_process_appends(headroom, tmp_path):
+def test_every_process_appends(gpuroom, tmp_path):
     stats = tmp_path / "stats.jsonl"
     stats.write_text('{"earlier": true}\n')
     command = " ".join(map(str, sample(32)))
-    done = headroom("run", *SMALL, "--stats-file", stats, "--", "sh", "-c", f"{command} && {command}")
+    done = gpuroom("run", *SMALL, "--stats-file", stats, "--", "sh", "-c", f"{command} && {command}")
     assert done.returncode == 0, done.stderr
     first, *others = lines(stats)
     assert first == {"earlier": True}
-    samples = [line for line in others if line["program"] == "headroom-demo"]
+    samples = [line for line in others if line["program"] == "gpuroom-demo"]
     assert len({line["pid"] for line in samples}) == 2
 
 
-def test_relative_file_is_the_callers_wherever_the_command_goes(headroom, tmp_path):
+def test_relative_file_is_the_callers_wherever_the_command_goes(gpuroom, tmp_path):
     command = " ".join(map(str, sample(32)))
-    done = headroom("run", *SMALL, "--stats-file", "s.jsonl", "--", "sh", "-c", f"cd / && {command}", cwd=tmp_path)
+    done = gpuroom("run", *SMALL, "--stats-file", "s.jsonl", "--", "sh", "-c", f"cd / && {command}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert any(line["program"] == "headroom-demo" for line in lines(tmp_path / "s.jsonl"))
+    assert any(line["program"] == "gpuroom-demo" for line in lines(tmp_path / "s.jsonl"))
 
 
-def test_report_goes_to_standard_error(headroom):
-    done = headroom("run", *SMALL, "--host-limit", "512MiB", "--report", "--", *sample(192))
+def test_report_goes_to_standard_error(gpuroom):
+    done = gpuroom("run", *SMALL, "--host-limit", "512MiB", "--report", "--", *sample(192))
     assert done.returncode == 0
     json.loads(done.stdout)
-    for word in ("headroom-demo", "GPU 0", "HBM", "host", "peak", "spilled", "largest"):
+    for word in ("gpuroom-demo", "GPU 0", "HBM", "host", "peak", "spilled", "largest"):
         assert word in done.stderr
 
 
-def test_without_them_nothing_is_said(headroom):
-    assert headroom("run", *SMALL, "--", *sample(32)).stderr == ""
+def test_without_them_nothing_is_said(gpuroom):
+    assert gpuroom("run", *SMALL, "--", *sample(32)).stderr == ""
 
 
 @pytest.mark.parametrize("name", ["absent/stats.jsonl", ".", "file/stats.jsonl"])
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_stats_file_that_cannot_be_written(headroom, tmp_path, name, dry):
+def test_stats_file_that_cannot_be_written(gpuroom, tmp_path, name, dry):
     (tmp_path / "file").write_text("")
-    headroom.refuses(
+    gpuroom.refuses(
         2, "--stats-file", "cannot be written",
         arguments=["run", *SMALL, *dry, "--stats-file", tmp_path / name, "--", "true"],
     )  # fmt: skip
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_stats_file_without_permission(headroom, tmp_path):
+def test_stats_file_without_permission(gpuroom, tmp_path):
     tmp_path.chmod(0o555)
-    headroom.refuses(
+    gpuroom.refuses(
         2, "Permission denied", arguments=["run", *SMALL, "--stats-file", tmp_path / "s", "--", "true"]
     )
 
 
-def test_fifo_without_a_reader_does_not_hang(headroom, tmp_path):
+def test_fifo_without_a_reader_does_not_hang(gpuroom, tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    headroom.refuses(
+    gpuroom.refuses(
         2, "--stats-file", arguments=["run", *SMALL, "--stats-file", tmp_path / "fifo", "--", "true"], timeout=60
     )

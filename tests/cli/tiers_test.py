@@ -1,4 +1,4 @@
-"""The options of `headroom run` that steer plans, the file of rules, and the measured link speeds."""
+"""The options of `gpuroom run` that steer plans, the file of rules, and the measured link speeds."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from conftest import LIBRARIES, SIM
 GIB = 1 << 30
 SPEEDS = "device=4560000000000,peer=375000000000,host=51300000000"
 VARIABLES = {
-    "HEADROOM_POLICY": "balanced",
-    "HEADROOM_EXPECT": str(30 * GIB),
-    "HEADROOM_RESIDENT_BELOW": str(GIB),
-    "HEADROOM_PEERS": f"1:{20 * GIB},2",
-    "HEADROOM_RULES": "min=1073741824,max=8589934592,tag=kv_cache,policy=cpu_first,hint=cold;hint=hot",
-    "HEADROOM_HOST_AHEAD": str(4 * GIB),
+    "GPUROOM_POLICY": "balanced",
+    "GPUROOM_EXPECT": str(30 * GIB),
+    "GPUROOM_RESIDENT_BELOW": str(GIB),
+    "GPUROOM_PEERS": f"1:{20 * GIB},2",
+    "GPUROOM_RULES": "min=1073741824,max=8589934592,tag=kv_cache,policy=cpu_first,hint=cold;hint=hot",
+    "GPUROOM_HOST_AHEAD": str(4 * GIB),
 }
 RULES = {
     "rules": [
@@ -46,7 +46,7 @@ def cache(tmp_path):
     """cache(text or entries) writes links.json; the value is what to put in XDG_CACHE_HOME."""
 
     def write(content):
-        path = tmp_path / "cache" / "headroom" / "links.json"
+        path = tmp_path / "cache" / "gpuroom" / "links.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not isinstance(content, str):
             content = json.dumps({"version": 1, "machines": content})
@@ -56,9 +56,9 @@ def cache(tmp_path):
     return write
 
 
-def entry(headroom, profile=SIM[1], **changes):
+def entry(gpuroom, profile=SIM[1], **changes):
     """What `bench tiers` would write of the first GPU of a profile."""
-    done = headroom("doctor", "--json", "--sim", profile)
+    done = gpuroom("doctor", "--json", "--sim", profile)
     (model,) = [fact["value"] for fact in json.loads(done.stdout)["facts"] if fact["name"] == "gpu0.model"]
     return {
         "gpu_name": "a GPU", "gpu_uuid": model.split(", ")[-1], "driver": f"simulated {profile}",
@@ -67,56 +67,56 @@ def entry(headroom, profile=SIM[1], **changes):
     }  # fmt: skip
 
 
-def environment(headroom, *arguments, env=None):
-    done = headroom("run", *SIM, *arguments, "--", "env", env=env)
+def environment(gpuroom, *arguments, env=None):
+    done = gpuroom("run", *SIM, *arguments, "--", "env", env=env)
     assert done.returncode == 0, done.stderr
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("HEADROOM_"))
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("GPUROOM_"))
 
 
-def test_options_become_variables(headroom, options):
-    assert VARIABLES.items() <= environment(headroom, *options).items()
+def test_options_become_variables(gpuroom, options):
+    assert VARIABLES.items() <= environment(gpuroom, *options).items()
 
 
-def test_nothing_given_sets_nothing(headroom):
-    assert not {*VARIABLES, "HEADROOM_LINK_SPEEDS"} & environment(headroom).keys()
+def test_nothing_given_sets_nothing(gpuroom):
+    assert not {*VARIABLES, "GPUROOM_LINK_SPEEDS"} & environment(gpuroom).keys()
 
 
-def test_variables_that_are_set_already_are_kept(headroom):
-    inherited = {**VARIABLES, "HEADROOM_LINK_SPEEDS": SPEEDS}
-    assert inherited.items() <= environment(headroom, env=inherited).items()
+def test_variables_that_are_set_already_are_kept(gpuroom):
+    inherited = {**VARIABLES, "GPUROOM_LINK_SPEEDS": SPEEDS}
+    assert inherited.items() <= environment(gpuroom, env=inherited).items()
 
 
-def test_variables_are_checked_and_normalised(headroom):
-    found = environment(headroom, env={"HEADROOM_RESIDENT_BELOW": "1GiB", "HEADROOM_RULES": "hint=cold,min=1GiB"})
-    assert found["HEADROOM_RESIDENT_BELOW"] == str(GIB)
-    assert found["HEADROOM_RULES"] == "min=1073741824,hint=cold"
+def test_variables_are_checked_and_normalised(gpuroom):
+    found = environment(gpuroom, env={"GPUROOM_RESIDENT_BELOW": "1GiB", "GPUROOM_RULES": "hint=cold,min=1GiB"})
+    assert found["GPUROOM_RESIDENT_BELOW"] == str(GIB)
+    assert found["GPUROOM_RULES"] == "min=1073741824,hint=cold"
 
 
-def test_options_go_before_variables(headroom, options):
+def test_options_go_before_variables(gpuroom, options):
     other = {
-        "HEADROOM_POLICY": "cpu_first", "HEADROOM_EXPECT": "lots", "HEADROOM_RESIDENT_BELOW": "0",
-        "HEADROOM_PEERS": "auto",
-        "HEADROOM_RULES": "hint=warm", "HEADROOM_HOST_AHEAD": "0",
+        "GPUROOM_POLICY": "cpu_first", "GPUROOM_EXPECT": "lots", "GPUROOM_RESIDENT_BELOW": "0",
+        "GPUROOM_PEERS": "auto",
+        "GPUROOM_RULES": "hint=warm", "GPUROOM_HOST_AHEAD": "0",
     }  # fmt: skip
-    assert VARIABLES.items() <= environment(headroom, *options, env=other).items()
+    assert VARIABLES.items() <= environment(gpuroom, *options, env=other).items()
 
 
-def test_zero_turns_a_size_off(headroom):
-    found = environment(headroom, "--resident-below", "0", "--host-ahead", "0")
-    assert found["HEADROOM_RESIDENT_BELOW"] == found["HEADROOM_HOST_AHEAD"] == "0"
+def test_zero_turns_a_size_off(gpuroom):
+    found = environment(gpuroom, "--resident-below", "0", "--host-ahead", "0")
+    assert found["GPUROOM_RESIDENT_BELOW"] == found["GPUROOM_HOST_AHEAD"] == "0"
 
 
-def test_dry_run_shows_them(headroom, options):
-    plan = headroom.plan(*SIM, *options, "--", "true")
+def test_dry_run_shows_them(gpuroom, options):
+    plan = gpuroom.plan(*SIM, *options, "--", "true")
     assert plan["tiers"] == {
         "policy": "balanced", "expect_bytes": 30 * GIB, "resident_below_bytes": GIB,
-        "peers": VARIABLES["HEADROOM_PEERS"], "rules": VARIABLES["HEADROOM_RULES"], "host_ahead_bytes": 4 * GIB,
+        "peers": VARIABLES["GPUROOM_PEERS"], "rules": VARIABLES["GPUROOM_RULES"], "host_ahead_bytes": 4 * GIB,
         "backend": None, "prefetch_below_bytes": None, "oversubscription_ratio": None, "allow_oversubscription": None,
     }  # fmt: skip
     assert VARIABLES.items() <= plan["environment"].items()
-    text = headroom("run", "--dry-run", *SIM, *options, "--", "true").stdout
-    assert "  HEADROOM_POLICY=balanced\n" in text
-    assert f"  HEADROOM_RULES='{VARIABLES['HEADROOM_RULES']}'\n" in text
+    text = gpuroom("run", "--dry-run", *SIM, *options, "--", "true").stdout
+    assert "  GPUROOM_POLICY=balanced\n" in text
+    assert f"  GPUROOM_RULES='{VARIABLES['GPUROOM_RULES']}'\n" in text
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_dry_run_shows_them(headroom, options):
         ("2x256MiB,host=1GiB,peer=none", "auto", []),
     ],
 )
-def test_peers_that_lend_nothing_are_named(headroom, profile, peers, warnings):
-    sample = (LIBRARIES / "headroom-demo", "--bytes", 64 << 20, "--json")
-    done = headroom("run", "--sim", profile, "--peers", peers, "--", *sample)
+def test_peers_that_lend_nothing_are_named(gpuroom, profile, peers, warnings):
+    sample = (LIBRARIES / "gpuroom-demo", "--bytes", 64 << 20, "--json")
+    done = gpuroom("run", "--sim", profile, "--peers", peers, "--", *sample)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == len(warnings), done.stderr
@@ -138,14 +138,14 @@ def test_peers_that_lend_nothing_are_named(headroom, profile, peers, warnings):
         assert warning in line
 
 
-def test_dry_run_names_peers_that_are_not_there(headroom):
-    done = headroom("run", *SIM, "--dry-run", "--peers", "0,3", "--", "true")
+def test_dry_run_names_peers_that_are_not_there(gpuroom):
+    done = gpuroom("run", *SIM, "--dry-run", "--peers", "0,3", "--", "true")
     assert done.returncode == 0
-    assert done.stderr == "headroom: --peers names GPU 3, and the last one here is GPU 0; leave it out\n"
+    assert done.stderr == "gpuroom: --peers names GPU 3, and the last one here is GPU 0; leave it out\n"
 
 
-def test_dry_run_leaves_what_is_not_given_to_the_shim(headroom):
-    assert set(headroom.plan(*SIM, "--", "true")["tiers"].values()) == {None}
+def test_dry_run_leaves_what_is_not_given_to_the_shim(gpuroom):
+    assert set(gpuroom.plan(*SIM, "--", "true")["tiers"].values()) == {None}
 
 
 @pytest.mark.parametrize(
@@ -168,41 +168,41 @@ def test_dry_run_leaves_what_is_not_given_to_the_shim(headroom):
         ("--rules", "/dev/null", ["no regular file"]),
     ],
 )
-def test_bad_values(headroom, option, value, words):
-    headroom.refuses(2, option, *words, arguments=["run", f"{option}={value}", "--", "true"])
+def test_bad_values(gpuroom, option, value, words):
+    gpuroom.refuses(2, option, *words, arguments=["run", f"{option}={value}", "--", "true"])
 
 
 @pytest.mark.parametrize(
     "options, env, words",
     [
         (["--expect", "30GiB", "--policy", "gpu_first"], {}, ["--expect is for the policy balanced", "is gpu_first"]),
-        (["--expect", "30GiB"], {"HEADROOM_POLICY": "cpu_first"}, ["--expect is for the policy balanced"]),
-        (["--policy", "cpu_first"], {"HEADROOM_EXPECT": "30GiB"}, ["the environment's HEADROOM_EXPECT is for"]),
+        (["--expect", "30GiB"], {"GPUROOM_POLICY": "cpu_first"}, ["--expect is for the policy balanced"]),
+        (["--policy", "cpu_first"], {"GPUROOM_EXPECT": "30GiB"}, ["the environment's GPUROOM_EXPECT is for"]),
         (["--expect", "30GiB", "--backend", "managed"], {}, ["--expect is for tiers", "leave one of the two out"]),
     ],
 )
-def test_what_is_expected_is_for_what_is_spread(headroom, options, env, words):
-    headroom.refuses(2, *words, arguments=["run", *options, "--", "true"], env=env)
+def test_what_is_expected_is_for_what_is_spread(gpuroom, options, env, words):
+    gpuroom.refuses(2, *words, arguments=["run", *options, "--", "true"], env=env)
 
 
-def test_expect_zero_goes_with_everything(headroom):
-    found = environment(headroom, "--expect", "0", "--policy", "gpu_first", "--backend", "managed")
-    assert found["HEADROOM_EXPECT"] == "0"
+def test_expect_zero_goes_with_everything(gpuroom):
+    found = environment(gpuroom, "--expect", "0", "--policy", "gpu_first", "--backend", "managed")
+    assert found["GPUROOM_EXPECT"] == "0"
 
 
 @pytest.mark.parametrize(
     "name, value, words",
     [
-        ("HEADROOM_POLICY", "fast", ["is not a policy"]),
-        ("HEADROOM_PEERS", "all", ["not a list"]),
-        ("HEADROOM_RULES", "hint=hot;hint=warm", ["rule 2, 'hint=warm'", "not a hint"]),
-        ("HEADROOM_RULES", "min=1GiB", ["rule 1: it has neither policy nor hint"]),
-        ("HEADROOM_LINK_SPEEDS", "quick", ["not link speeds"]),
-        ("HEADROOM_HOST_AHEAD", "5", ["add a unit"]),
+        ("GPUROOM_POLICY", "fast", ["is not a policy"]),
+        ("GPUROOM_PEERS", "all", ["not a list"]),
+        ("GPUROOM_RULES", "hint=hot;hint=warm", ["rule 2, 'hint=warm'", "not a hint"]),
+        ("GPUROOM_RULES", "min=1GiB", ["rule 1: it has neither policy nor hint"]),
+        ("GPUROOM_LINK_SPEEDS", "quick", ["not link speeds"]),
+        ("GPUROOM_HOST_AHEAD", "5", ["add a unit"]),
     ],
 )
-def test_bad_variables(headroom, name, value, words):
-    headroom.refuses(2, f"the environment's {name}", *words, arguments=["run", "--", "true"], env={name: value})
+def test_bad_variables(gpuroom, name, value, words):
+    gpuroom.refuses(2, f"the environment's {name}", *words, arguments=["run", "--", "true"], env={name: value})
 
 
 @pytest.mark.parametrize(
@@ -234,74 +234,74 @@ def test_bad_variables(headroom, name, value, words):
         ({"rules": [{"hint": "hot"}] * 257}, ["has 257 rules; 256 are the most"]),
     ],
 )
-def test_bad_rules(headroom, rules_file, content, words):
+def test_bad_rules(gpuroom, rules_file, content, words):
     path = rules_file(content)
-    headroom.refuses(2, f"--rules '{path}'", *words, arguments=["run", "--rules", path, "--", "true"])
+    gpuroom.refuses(2, f"--rules '{path}'", *words, arguments=["run", "--rules", path, "--", "true"])
 
 
-def test_rules_may_be_none_and_sizes_numbers(headroom, rules_file):
-    assert environment(headroom, "--rules", rules_file({"rules": []}))["HEADROOM_RULES"] == ""
-    found = environment(headroom, "--rules", rules_file({"rules": [{"min": 5, "hint": "none"}]}))
-    assert found["HEADROOM_RULES"] == "min=5,hint=none"
+def test_rules_may_be_none_and_sizes_numbers(gpuroom, rules_file):
+    assert environment(gpuroom, "--rules", rules_file({"rules": []}))["GPUROOM_RULES"] == ""
+    found = environment(gpuroom, "--rules", rules_file({"rules": [{"min": 5, "hint": "none"}]}))
+    assert found["GPUROOM_RULES"] == "min=5,hint=none"
 
 
-def test_no_measurement_is_an_estimate(headroom):
-    assert headroom.plan(*SIM, "--", "true")["link_speeds"] == {
-        "source": "estimated", "advice": "run 'headroom bench tiers' to measure them",
+def test_no_measurement_is_an_estimate(gpuroom):
+    assert gpuroom.plan(*SIM, "--", "true")["link_speeds"] == {
+        "source": "estimated", "advice": "run 'gpuroom bench tiers' to measure them",
     }  # fmt: skip
-    text = headroom("run", "--dry-run", *SIM, "--", "true").stdout
-    assert "link speeds: estimated; run 'headroom bench tiers' to measure them\n" in text
+    text = gpuroom("run", "--dry-run", *SIM, "--", "true").stdout
+    assert "link speeds: estimated; run 'gpuroom bench tiers' to measure them\n" in text
 
 
-def test_measured_speeds_are_passed_on(headroom, cache):
-    env = cache([entry(headroom, gpu_uuid="GPU-other"), entry(headroom)])
-    assert environment(headroom, env=env)["HEADROOM_LINK_SPEEDS"] == SPEEDS
-    assert headroom.plan(*SIM, "--", "true", env=env)["link_speeds"] == {
+def test_measured_speeds_are_passed_on(gpuroom, cache):
+    env = cache([entry(gpuroom, gpu_uuid="GPU-other"), entry(gpuroom)])
+    assert environment(gpuroom, env=env)["GPUROOM_LINK_SPEEDS"] == SPEEDS
+    assert gpuroom.plan(*SIM, "--", "true", env=env)["link_speeds"] == {
         "source": "measured", "device_bytes_per_second": 4560000000000, "peer_bytes_per_second": 375000000000,
         "host_bytes_per_second": 51300000000, "measured": "2026-11-21T12:00:00Z",
     }  # fmt: skip
-    text = headroom("run", "--dry-run", *SIM, "--", "true", env=env).stdout
+    text = gpuroom("run", "--dry-run", *SIM, "--", "true", env=env).stdout
     assert "link speeds: measured 2026-11-21T12:00:00Z: HBM 4560, peers 375, host 51 GB/s\n" in text
 
 
 @pytest.mark.parametrize("changes", [{"gpu_uuid": "GPU-other"}, {"driver": "580.159.04"}, {"host_bytes_per_second": 0}])
-def test_speeds_of_another_machine_are_not(headroom, cache, changes):
-    env = cache([entry(headroom, **changes)])
-    assert "HEADROOM_LINK_SPEEDS" not in environment(headroom, env=env)
-    assert headroom.plan(*SIM, "--", "true", env=env)["link_speeds"]["source"] == "estimated"
+def test_speeds_of_another_machine_are_not(gpuroom, cache, changes):
+    env = cache([entry(gpuroom, **changes)])
+    assert "GPUROOM_LINK_SPEEDS" not in environment(gpuroom, env=env)
+    assert gpuroom.plan(*SIM, "--", "true", env=env)["link_speeds"]["source"] == "estimated"
 
 
-def test_given_speeds_go_before_measured_ones(headroom, cache):
-    env = {**cache([entry(headroom)]), "HEADROOM_LINK_SPEEDS": "device=1000000000,host=1000000"}
-    plan = headroom.plan(*SIM, "--", "true", env=env)
+def test_given_speeds_go_before_measured_ones(gpuroom, cache):
+    env = {**cache([entry(gpuroom)]), "GPUROOM_LINK_SPEEDS": "device=1000000000,host=1000000"}
+    plan = gpuroom.plan(*SIM, "--", "true", env=env)
     assert plan["link_speeds"]["source"] == "given"
-    assert plan["environment"]["HEADROOM_LINK_SPEEDS"] == "device=1000000000,host=1000000"
+    assert plan["environment"]["GPUROOM_LINK_SPEEDS"] == "device=1000000000,host=1000000"
 
 
-def test_a_cache_that_cannot_be_used_is_one_warning(headroom, cache):
-    done = headroom("run", *SIM, "--", "true", env=cache("{"))
+def test_a_cache_that_cannot_be_used_is_one_warning(gpuroom, cache):
+    done = gpuroom("run", *SIM, "--", "true", env=cache("{"))
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
-    assert line.startswith("headroom: ") and "links.json" in line and "bench tiers" in line
+    assert line.startswith("gpuroom: ") and "links.json" in line and "bench tiers" in line
 
 
-def test_doctor_says_where_the_speeds_come_from(headroom, cache):
+def test_doctor_says_where_the_speeds_come_from(gpuroom, cache):
     def speeds(env):
-        facts = json.loads(headroom("doctor", "--json", *SIM, env=env).stdout)["facts"]
+        facts = json.loads(gpuroom("doctor", "--json", *SIM, env=env).stdout)["facts"]
         (fact,) = [fact for fact in facts if fact["name"] == "gpu0.speeds"]
         return fact
 
     estimated = speeds({})
-    assert estimated["status"] == "ok" and "Estimated; run 'headroom bench tiers'" in estimated["meaning"]
+    assert estimated["status"] == "ok" and "Estimated; run 'gpuroom bench tiers'" in estimated["meaning"]
     assert estimated["value"].startswith("HBM ")
-    measured = speeds(cache([entry(headroom)]))
+    measured = speeds(cache([entry(gpuroom)]))
     assert measured["value"] == "HBM 4560, peers 375, host 51 GB/s"
     assert "Measured 2026-11-21T12:00:00Z" in measured["meaning"]
     broken = speeds(cache("{"))
     assert broken["status"] == "warn" and "links.json" in broken["fix"]
 
 
-def test_a_fifo_is_not_waited_for(headroom, tmp_path):
+def test_a_fifo_is_not_waited_for(gpuroom, tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)
-    headroom.refuses(2, "no regular file", arguments=["run", "--rules", path, "--", "true"])
+    gpuroom.refuses(2, "no regular file", arguments=["run", "--rules", path, "--", "true"])

@@ -6,23 +6,23 @@ import pytest
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], ["run", "demo", "doctor", "bench", "headroom help"]),
+        ([], ["run", "demo", "doctor", "bench", "gpuroom help"]),
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
         (["xyzzy"], ["'xyzzy'", "run, sleep, wake, ps, demo, doctor, bench and help"]),
-        (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "headroom run --hbm-limit"]),
+        (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "gpuroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
         (["run", "--hbm-limt=6GiB", "--", "true"], ["did you mean '--hbm-limit'"]),
-        (["run", "-q", "--", "true"], ["unknown option '-q'", "headroom help run"]),
+        (["run", "-q", "--", "true"], ["unknown option '-q'", "gpuroom help run"]),
         (["run"], ["no command", "--"]),
         (["run", "--"], ["no command", "--"]),
         (["run", "--report", "--"], ["no command"]),
         (["run", "python3", "x.py"], ["put '--' before the command"]),
         (["run", "stray", "--", "true"], ["'stray' is not an option"]),
         (["run", "--json", "--", "true"], ["--json", "--dry-run"]),
-        (["run", "--report=perhaps", "--", "true"], ["--report", "headroom help run"]),
+        (["run", "--report=perhaps", "--", "true"], ["--report", "gpuroom help run"]),
         (["run", "--stats-file", "--", "true"], ["--stats-file needs a value"]),
         (["run", "--sim=", "--", "true"], ["--sim needs a value"]),
         (["demo", "--report"], ["unknown option '--report'"]),
@@ -30,12 +30,12 @@ import pytest
         (["demo", "--hbm-limit", "-1GiB"], ["negative"]),
         (["demo", "--hbm-limit", "4MiB", "--sim", "1GiB,host=4GiB"], ["raise --hbm-limit"]),
         (["doctor", "--jsn"], ["did you mean '--json'"]),
-        (["bench"], ["headroom bench tiers"]),
+        (["bench"], ["gpuroom bench tiers"]),
         (["bench", "tires"], ["'tires'", "did you mean 'tiers'"]),
         (["bench", "alloc"], ["'alloc'", "it measures tiers"]),
         (["bench", "--json"], ["'--json'", "it measures tiers"]),
         (["bench", "tiers", "--jsn"], ["did you mean '--json'"]),
-        (["bench", "tiers", "-q"], ["headroom help bench tiers"]),
+        (["bench", "tiers", "-q"], ["gpuroom help bench tiers"]),
         (["bench", "tiers", "fast"], ["'fast' is not an option of 'bench tiers'"]),
         (["bench", "tiers", "--plot"], ["--plot needs a value"]),
         (["bench", "tiers", "--rounds", "0"], ["--rounds '0'", "1 to 1000"]),
@@ -47,8 +47,8 @@ import pytest
         (["doctor", "--sysroot"], ["--sysroot needs a value"]),
     ],
 )
-def test_bad_usage(headroom, arguments, words):
-    headroom.refuses(2, *words, arguments=arguments)
+def test_bad_usage(gpuroom, arguments, words):
+    gpuroom.refuses(2, *words, arguments=arguments)
 
 
 @pytest.mark.parametrize("option", ["--hbm-limit", "--host-limit", "--reserve"])
@@ -71,98 +71,98 @@ def test_bad_usage(headroom, arguments, words):
         ("9" * 100, ["too large"]),
     ],
 )
-def test_bad_size(headroom, option, size, words):
-    headroom.refuses(2, option, *words, arguments=["run", f"{option}={size}", "--", "true"])
+def test_bad_size(gpuroom, option, size, words):
+    gpuroom.refuses(2, option, *words, arguments=["run", f"{option}={size}", "--", "true"])
 
 
-def test_negative_size_as_a_word_of_its_own(headroom):
-    headroom.refuses(2, "--hbm-limit '-5GiB' is negative", arguments=["run", "--hbm-limit", "-5GiB", "--", "true"])
+def test_negative_size_as_a_word_of_its_own(gpuroom):
+    gpuroom.refuses(2, "--hbm-limit '-5GiB' is negative", arguments=["run", "--hbm-limit", "-5GiB", "--", "true"])
 
 
 @pytest.mark.parametrize("arguments", [["run", "--hbm-limit"], ["run", "--hbm-limit", "--report", "--", "true"]])
-def test_missing_value(headroom, arguments):
-    headroom.refuses(2, "--hbm-limit needs a value", arguments=arguments)
+def test_missing_value(gpuroom, arguments):
+    gpuroom.refuses(2, "--hbm-limit needs a value", arguments=arguments)
 
 
 @pytest.mark.parametrize("option", ["--hbm-limit", "--host-limit"])
-def test_a_limit_below_one_chunk_is_a_forgotten_unit(headroom, option):
-    headroom.refuses(2, option, "add a unit", arguments=["run", option, "6", "--", "true"])
+def test_a_limit_below_one_chunk_is_a_forgotten_unit(gpuroom, option):
+    gpuroom.refuses(2, option, "add a unit", arguments=["run", option, "6", "--", "true"])
 
 
-def test_auto_is_for_the_host_limit_alone(headroom):
-    headroom.refuses(2, "'auto' is not a size", arguments=["run", "--hbm-limit", "auto", "--", "true"])
+def test_auto_is_for_the_host_limit_alone(gpuroom):
+    gpuroom.refuses(2, "'auto' is not a size", arguments=["run", "--hbm-limit", "auto", "--", "true"])
 
 
-def test_reserve_beyond_the_limit(headroom):
-    headroom.refuses(
+def test_reserve_beyond_the_limit(gpuroom):
+    gpuroom.refuses(
         2, "--reserve", "leaves nothing", arguments=["run", "--reserve", "6GiB", "--hbm-limit", "6GiB", "--", "true"]
     )
 
 
-def test_host_limit_beyond_what_is_there(headroom):
-    headroom.refuses(2, "900 TiB", "--host-limit", arguments=["run", "--host-limit", "900TiB", "--", "true"])
+def test_host_limit_beyond_what_is_there(gpuroom):
+    gpuroom.refuses(2, "900 TiB", "--host-limit", arguments=["run", "--host-limit", "900TiB", "--", "true"])
 
 
-def test_malformed_size_in_the_environment(headroom):
-    headroom.refuses(
+def test_malformed_size_in_the_environment(gpuroom):
+    gpuroom.refuses(
         2,
-        "HEADROOM_HBM_LIMIT 'lots' is not a size",
+        "GPUROOM_HBM_LIMIT 'lots' is not a size",
         arguments=["run", "--dry-run", "--", "true"],
-        env={"HEADROOM_HBM_LIMIT": "lots"},
+        env={"GPUROOM_HBM_LIMIT": "lots"},
     )
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])
-def test_general_help(headroom, arguments):
-    done = headroom(*arguments)
+def test_general_help(gpuroom, arguments):
+    done = gpuroom(*arguments)
     assert done.returncode == 0
     assert done.stderr == ""
-    for word in ("headroom run", "headroom demo", "headroom doctor", "126", "127"):
+    for word in ("gpuroom run", "gpuroom demo", "gpuroom doctor", "126", "127"):
         assert word in done.stdout
 
 
 @pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
-def test_help_of_a_command(headroom, command):
+def test_help_of_a_command(gpuroom, command):
     words = command.split()
-    by_option = headroom(*words, "--help")
-    by_short_option = headroom(*words, "-h")
-    by_command = headroom("help", *words)
+    by_option = gpuroom(*words, "--help")
+    by_short_option = gpuroom(*words, "-h")
+    by_command = gpuroom("help", *words)
     assert by_option.returncode == 0
     assert by_option.stdout == by_command.stdout == by_short_option.stdout
-    assert f"headroom {command}" in by_option.stdout
+    assert f"gpuroom {command}" in by_option.stdout
     assert "Examples:" in by_option.stdout
 
 
 @pytest.mark.parametrize("arguments", [["bench", "--help"], ["bench", "-h"], ["help", "bench"]])
-def test_help_of_bench_lists_what_it_measures(headroom, arguments):
-    done = headroom(*arguments)
+def test_help_of_bench_lists_what_it_measures(gpuroom, arguments):
+    done = gpuroom(*arguments)
     assert done.returncode == 0
-    assert "headroom bench tiers" in done.stdout
+    assert "gpuroom bench tiers" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
-def test_help_names_every_option_that_is_accepted(headroom, command):
+def test_help_names_every_option_that_is_accepted(gpuroom, command):
     """An option of the help text is known to the parser: asking for help with it works."""
-    text = headroom("help", *command.split()).stdout
+    text = gpuroom("help", *command.split()).stdout
     options = {word.split("=")[0] for line in text.splitlines() if line.startswith("  --") for word in line.split()[:1]}
     assert options
     for option in options:
         flags = ("--report", "--dry-run", "--json", "--allow-oversubscription", "--no-control", "--verify", "--all", "--lazy")
         flag = [option] if option in flags else [option, "1GiB"]
-        done = headroom(*command.split(), *flag, "--help")
+        done = gpuroom(*command.split(), *flag, "--help")
         assert done.returncode == 0, (option, done.stderr)
 
 
-def test_help_of_the_program_is_not_ours(headroom):
+def test_help_of_the_program_is_not_ours(gpuroom):
     """What follows -- is CMD's, --help too."""
-    plan = headroom.plan("--", "true", "--help", "--", "--hbm-limit")
+    plan = gpuroom.plan("--", "true", "--help", "--", "--hbm-limit")
     assert plan["command"] == ["true", "--help", "--", "--hbm-limit"]
 
 
 @pytest.mark.parametrize("word", ["--version", "version"])
-def test_version(headroom, word):
-    done = headroom(word)
+def test_version(gpuroom, word):
+    done = gpuroom(word)
     assert done.returncode == 0
     name, number = done.stdout.split()
-    assert name == "headroom"
+    assert name == "gpuroom"
     assert all(part.isdigit() for part in number.split("."))

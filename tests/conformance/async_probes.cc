@@ -3,7 +3,7 @@
 
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 using Body = std::function<std::string(Session&, Scope&)>;
@@ -233,4 +233,4 @@ void AddAsyncProbes(ProbeList& list) {
   AddRegistered(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -1,7 +1,7 @@
 // Initialisation, versions, contexts, devices and what a fresh process may call.
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 std::string YesNo(bool yes) { return yes ? "yes" : "no"; }
@@ -177,4 +177,4 @@ void AddBasicProbes(ProbeList& list) {
   AddDevices(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -5,7 +5,7 @@
 #include "kernels.h"
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 // Everything that an operation may need, made before the capture begins.
@@ -405,4 +405,4 @@ void AddCaptureProbes(ProbeList& list) {
   AddExtras(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -1,6 +1,6 @@
 #include "contents.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 
 uint64_t Mix(uint64_t x) {
   uint64_t z = x + 0x9e3779b97f4a7c15u;
@@ -41,7 +41,7 @@ std::string CheckBytes(Session& s, CUdeviceptr p, size_t bytes, unsigned char va
 
 void FillAndWait(Session& s, CUdeviceptr p, uint64_t words, uint64_t seed) {
   s.Fill(p, words, seed, nullptr);
-  Need(s.cu().CtxSynchronize(), "headroom_fill");
+  Need(s.cu().CtxSynchronize(), "gpuroom_fill");
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -2,7 +2,7 @@
 
 #include <dlfcn.h>
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 // Stands in for a function that the driver lacks.
@@ -35,12 +35,12 @@ Result<Cuda> BindCuda() {
     return address != nullptr ? address : dlsym(cuda.library, symbol);
   };
   // Optional ones of the binding may be null as well.
-#define HEADROOM_DRIVER_FUNCTION(member, name, symbol, version, need) \
+#define GPUROOM_DRIVER_FUNCTION(member, name, symbol, version, need) \
   if (cuda.member == nullptr) Set(cuda.member, nullptr);
 #include "driver/functions.def"
-#define HEADROOM_CUDA_FUNCTION(member, name, symbol, version) Set(cuda.member, bind(name, #symbol, version));
+#define GPUROOM_CUDA_FUNCTION(member, name, symbol, version) Set(cuda.member, bind(name, #symbol, version));
 #include "cuda_functions.def"
   return cuda;
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -6,14 +6,14 @@
 
 #include "driver/driver.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 
 struct Cuda : Driver {
-#define HEADROOM_CUDA_FUNCTION(member, name, symbol, version) decltype(&::symbol) member = nullptr;
+#define GPUROOM_CUDA_FUNCTION(member, name, symbol, version) decltype(&::symbol) member = nullptr;
 #include "cuda_functions.def"
 };
 
 // Opens libcuda.so.1 as the binding does. Calls no cuInit.
 Result<Cuda> BindCuda();
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -1,7 +1,7 @@
 // What the driver answers to each misuse that matters to us.
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 using Call = std::function<CUresult(Session&, Scope&)>;
@@ -475,4 +475,4 @@ void AddErrorProbes(ProbeList& list) {
   AddUse(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -4,7 +4,7 @@
 
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 std::string StatusName(CUdriverProcAddressQueryResult status) {
@@ -41,9 +41,9 @@ std::string Differing(const Cuda& cu) {
     cu.GetProcAddress(name, &address, version, CU_GET_PROC_ADDRESS_LEGACY_STREAM, nullptr);
     if (address == nullptr || address != dlsym(cu.library, symbol)) differing += std::string(" ") + symbol;
   };
-#define HEADROOM_DRIVER_FUNCTION(member, name, symbol, version, need) compare(name, #symbol, version);
+#define GPUROOM_DRIVER_FUNCTION(member, name, symbol, version, need) compare(name, #symbol, version);
 #include "driver/functions.def"
-#define HEADROOM_CUDA_FUNCTION(member, name, symbol, version) compare(name, #symbol, version);
+#define GPUROOM_CUDA_FUNCTION(member, name, symbol, version) compare(name, #symbol, version);
 #include "cuda_functions.def"
   return differing.empty() ? "none" : differing.substr(1);
 }
@@ -119,4 +119,4 @@ void AddLookupProbes(ProbeList& list) {
                   [](Session& s) { return Lookup(s.cu(), "cuMemAlloc", 13000, kLegacy); }, Isolation::kBare});
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

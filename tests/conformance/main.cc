@@ -1,7 +1,7 @@
-// headroom_conformance: how the CUDA driver behaves where headroom depends on it.
-//   headroom_conformance             each probe is a test against expectations.txt
-//   headroom_conformance --observe [TOPIC]   prints each answer in that file's form
-//   headroom_conformance --probe P   runs one probe in this process, for a debugger
+// gpuroom_conformance: how the CUDA driver behaves where gpuroom depends on it.
+//   gpuroom_conformance             each probe is a test against expectations.txt
+//   gpuroom_conformance --observe [TOPIC]   prints each answer in that file's form
+//   gpuroom_conformance --probe P   runs one probe in this process, for a debugger
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -13,7 +13,7 @@
 #include "probe.h"
 #include "runner.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 ProbeList g_probes;
@@ -103,10 +103,10 @@ int RunHere(const char* name) {
 }
 
 }  // namespace
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance
 
 int main(int argc, char** argv) {
-  using namespace headroom::conformance;
+  using namespace gpuroom::conformance;
   signal(SIGPIPE, SIG_IGN);
   g_probes = AllProbes();
   g_expected = Expectations();

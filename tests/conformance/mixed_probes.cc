@@ -6,7 +6,7 @@
 #include "contents.h"
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 constexpr size_t kChunks = 4;
@@ -178,7 +178,7 @@ void AddKernels(ProbeList& list) {
     const CUstream stream = c.scope.Stream();
     CUgraph graph = nullptr;
     CUgraphExec exec = nullptr;
-    c.s.Kernel("headroom_fill");
+    c.s.Kernel("gpuroom_fill");
     Need(cu.StreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), "cuStreamBeginCapture");
     const CUresult set = cu.MemsetD8Async(c.va, 0, kBytes, stream);
     c.s.Fill(c.va, kWords, 22, stream);
@@ -267,4 +267,4 @@ void AddMixedProbes(ProbeList& list) {
   AddUniformAccess(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -1,13 +1,13 @@
 // Order between streams, events, host functions and the host; and which calls
 // wait for running kernels. Where a check needs a kernel that is still running,
-// headroom_spin keeps the GPU busy for longer than any call takes that does not wait.
+// gpuroom_spin keeps the GPU busy for longer than any call takes that does not wait.
 #include <cstring>
 
 #include "contents.h"
 #include "kernels.h"
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 constexpr uint64_t kSpin = 200'000'000;  // nanoseconds
@@ -334,4 +334,4 @@ void AddOrderingProbes(ProbeList& list) {
   AddWaits(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

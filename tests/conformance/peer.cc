@@ -3,7 +3,7 @@
 #include "contents.h"
 #include "kernels.h"
 
-namespace headroom::conformance::peer {
+namespace gpuroom::conformance::peer {
 
 Second::Second(Session& s) : s_(s) {
   Need(s.cu().DevicePrimaryCtxRetain(&context_, 1), "cuDevicePrimaryCtxRetain of device 1");
@@ -86,4 +86,4 @@ void AddFaulting(ProbeList& list, const std::string& name, Body body) {
   Add(list, name, std::move(body), Isolation::kIsolated);
 }
 
-}  // namespace headroom::conformance::peer
+}  // namespace gpuroom::conformance::peer

@@ -8,7 +8,7 @@
 
 #include "probe.h"
 
-namespace headroom::conformance::peer {
+namespace gpuroom::conformance::peer {
 
 inline constexpr uint64_t kWords = kChunk / sizeof(uint64_t);
 inline constexpr Place kOwn = Place::kDevice;
@@ -74,4 +74,4 @@ void Add(ProbeList& list, const std::string& name, Body body, Isolation isolatio
 // For what may fault: a fault poisons the context.
 void AddFaulting(ProbeList& list, const std::string& name, Body body);
 
-}  // namespace headroom::conformance::peer
+}  // namespace gpuroom::conformance::peer

@@ -5,7 +5,7 @@
 #include "contents.h"
 #include "peer.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 using peer::Add;
@@ -84,7 +84,7 @@ void AddLegacyWork(ProbeList& list) {
     const CUresult result = c.cu().MemcpyPeer(q, c.s.context(), p, c.second.context(), kChunk);
     return Name(result) + ", " + c.Out(q, kWords, 11);
   });
-  // What a program does whose memory headroom spilled: cuMemcpyPeer of ranges.
+  // What a program does whose memory gpuroom spilled: cuMemcpyPeer of ranges.
   const auto copy_peer = [&](const char* name, std::vector<Place> places, std::vector<Place> whom) {
     AddFaulting(list, name, [places, whom](Case& c) {
       const uint64_t words = places.size() * kWords;
@@ -267,4 +267,4 @@ void AddPeerLegacyProbes(ProbeList& list) {
   AddInfoAndSharing(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -4,7 +4,7 @@
 #include "contents.h"
 #include "peer.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 using peer::Add;
@@ -202,4 +202,4 @@ void AddPeerProbes(ProbeList& list) {
   AddLaterAccess(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -4,7 +4,7 @@
 
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 constexpr size_t kAllocBytes = 4 * kMiB;
@@ -238,4 +238,4 @@ void AddPointerProbes(ProbeList& list) {
                   }});
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -5,7 +5,7 @@
 
 #include "expectations.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 
 ProbeList AllProbes() {
   ProbeList list;
@@ -47,4 +47,4 @@ Expected Expectations() {
   return expected;
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -10,7 +10,7 @@
 
 #include "session.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 
 using ProbeBody = std::function<std::string(Session&)>;
 
@@ -55,4 +55,4 @@ struct Expected {
 };
 Expected Expectations();
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

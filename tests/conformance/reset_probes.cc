@@ -4,7 +4,7 @@
 #include "contents.h"
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 enum class End { kReset, kRelease };
@@ -131,4 +131,4 @@ void AddResetProbes(ProbeList& list) {
   AddOf(list, "last_release", End::kRelease);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <memory>
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 constexpr int kHungMilliseconds = 60000;
@@ -34,7 +34,7 @@ bool OnSimulator() {
     const pid_t child = fork();
     if (child == 0) {
       void* library = dlopen("libcuda.so.1", RTLD_NOW);
-      _exit(library != nullptr && dlsym(library, "headroom_sim_call_count") != nullptr ? 0 : 1);
+      _exit(library != nullptr && dlsym(library, "gpuroom_sim_call_count") != nullptr ? 0 : 1);
     }
     int status = 0;
     return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -56,7 +56,7 @@ void Runner::StartWorker() {
   int requests[2];
   int answers[2];
   if (pipe2(requests, O_CLOEXEC) != 0 || pipe2(answers, O_CLOEXEC) != 0) {
-    std::perror("headroom_conformance: pipe");
+    std::perror("gpuroom_conformance: pipe");
     _exit(1);
   }
   std::fflush(nullptr);
@@ -131,4 +131,4 @@ std::string Runner::Died(const char* why) {
   return std::string(why) + ": exit status " + std::to_string(WEXITSTATUS(status));
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

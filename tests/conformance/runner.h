@@ -10,7 +10,7 @@
 
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 
 // Whether the driver at hand is the simulated one. Asked once, in a process of its own.
 bool OnSimulator();
@@ -39,4 +39,4 @@ class Runner {
   int answers_ = -1;
 };
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -5,7 +5,7 @@
 
 #include "kernels.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 const Cuda* g_cuda = nullptr;  // for Name: set by the process's one Session
@@ -92,22 +92,22 @@ void Session::Launch(const char* kernel, unsigned blocks, void** arguments, CUst
 
 void Session::Fill(CUdeviceptr p, uint64_t words, uint64_t seed, CUstream stream) {
   void* arguments[] = {&p, &words, &seed};
-  Launch("headroom_fill", 64, arguments, stream);
+  Launch("gpuroom_fill", 64, arguments, stream);
 }
 
 void Session::Sum(CUdeviceptr p, uint64_t words, CUdeviceptr out, CUstream stream) {
   void* arguments[] = {&p, &words, &out};
-  Launch("headroom_sum", 64, arguments, stream);
+  Launch("gpuroom_sum", 64, arguments, stream);
 }
 
 void Session::Verify(CUdeviceptr p, uint64_t words, uint64_t seed, CUdeviceptr bad, CUstream stream) {
   void* arguments[] = {&p, &words, &seed, &bad};
-  Launch("headroom_verify", 64, arguments, stream);
+  Launch("gpuroom_verify", 64, arguments, stream);
 }
 
 void Session::Spin(uint64_t nanoseconds, CUstream stream) {
   void* arguments[] = {&nanoseconds};
-  Launch("headroom_spin", 1, arguments, stream);
+  Launch("gpuroom_spin", 1, arguments, stream);
 }
 
 Scope::~Scope() {
@@ -229,4 +229,4 @@ CUresult Scope::Drop(const char* kind, uint64_t key, CUresult result) {
   return result;
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -17,7 +17,7 @@
 #include "base/size.h"
 #include "cuda_api.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 
 struct ProbeFailure : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -118,4 +118,4 @@ class Scope {
   std::vector<Entry> entries_;
 };
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

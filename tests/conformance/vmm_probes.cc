@@ -5,7 +5,7 @@
 #include "contents.h"
 #include "probe.h"
 
-namespace headroom::conformance {
+namespace gpuroom::conformance {
 namespace {
 
 using Body = std::function<std::string(Session&, Scope&)>;
@@ -370,4 +370,4 @@ void AddVmmProbes(ProbeList& list) {
   AddMemoryInfo(list);
 }
 
-}  // namespace headroom::conformance
+}  // namespace gpuroom::conformance

@@ -14,7 +14,7 @@
 #include "base/size.h"
 #include "cumem/chunk_size.h"
 
-namespace headroom::cumem {
+namespace gpuroom::cumem {
 namespace {
 
 constexpr uint64_t kBytes = 6 * kMiB;
@@ -24,7 +24,7 @@ class Sim {
  public:
   explicit Sim(bool hip)
       : library_(dlopen(hip ? "libamdhip64.so.7" : "libcuda.so.1", RTLD_NOW)),
-        prefix_(hip ? "headroom_hip_sim_" : "headroom_sim_") {}
+        prefix_(hip ? "gpuroom_hip_sim_" : "gpuroom_sim_") {}
 
   void Fail(const std::string& spec) { Get<void(const char*)>("fail")(spec.c_str()); }
   uint64_t Calls() { return Get<uint64_t(const char*)>("call_count")("*"); }
@@ -56,7 +56,7 @@ Claim ClaimOf(const Grant& grant) {
 class AllocationsTest : public ::testing::TestWithParam<const char*> {
  protected:
   AllocationsTest() : sim_(std::strcmp(GetParam(), "hip") == 0) {
-    setenv("HEADROOM_CUMEM_BACKEND", GetParam(), 1);
+    setenv("GPUROOM_CUMEM_BACKEND", GetParam(), 1);
     setenv("VLLM_ROCM_SLEEP_MEM_CHUNK_SIZE", "2", 1);
     ForgetOperationsForTest();
   }
@@ -238,4 +238,4 @@ TEST(ErrorTest, KeepsTheFirstAndCutsWhatIsTooLong) {
 }
 
 }  // namespace
-}  // namespace headroom::cumem
+}  // namespace gpuroom::cumem

@@ -8,9 +8,9 @@ import textwrap
 
 import pytest
 
-SOURCE = pathlib.Path(os.environ.get("HEADROOM_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
-BUILD = pathlib.Path(os.environ.get("HEADROOM_BUILD_DIR", SOURCE / "build" / "dev"))
-LIBRARIES = BUILD / "lib" / "headroom"
+SOURCE = pathlib.Path(os.environ.get("GPUROOM_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
+BUILD = pathlib.Path(os.environ.get("GPUROOM_BUILD_DIR", SOURCE / "build" / "dev"))
+LIBRARIES = BUILD / "lib" / "gpuroom"
 HERE = pathlib.Path(__file__).resolve().parent
 
 PRELUDE = """
@@ -26,9 +26,9 @@ class Program:
 
     def __call__(self, text, command=(), prelude=PRELUDE, **variables):
         kept = {name: value for name, value in os.environ.items()
-                if not name.startswith(("HEADROOM_", "VLLM_")) and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+                if not name.startswith(("GPUROOM_", "VLLM_")) and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
         folders = [LIBRARIES / "sim"] if self.backend == "cuda" else [LIBRARIES / "sim" / "hip"]
-        environment = {**kept, "LD_LIBRARY_PATH": ":".join(map(str, folders)), "HEADROOM_SIM": "2x1GiB,host=1GiB",
+        environment = {**kept, "LD_LIBRARY_PATH": ":".join(map(str, folders)), "GPUROOM_SIM": "2x1GiB,host=1GiB",
                        "PYTHONPATH": f"{LIBRARIES / 'python'}:{HERE}:{SOURCE / 'python'}", "STAND_IN": self.backend,
                        **variables}
         return subprocess.run([*map(str, command), sys.executable, "-B", "-c", prelude + textwrap.dedent(text)],

@@ -208,11 +208,11 @@ def test_an_exception_on_its_way_is_not_lost(program):
             return Pool.on_free(pool, pointer)
         cumem_allocator.init_module(pool.on_malloc, on_free)
         ctypes.pythonapi.PyErr_Occurred.restype = ctypes.c_void_p
-        raiser = ctypes.PyDLL({str(BUILD / "tests" / "cumem" / "libheadroom_cumem_raiser.so")!r})
-        raiser.headroom_free_and_raise.restype = ctypes.py_object
+        raiser = ctypes.PyDLL({str(BUILD / "tests" / "cumem" / "libgpuroom_cumem_raiser.so")!r})
+        raiser.gpuroom_free_and_raise.restype = ctypes.py_object
         p = pool.malloc(2 * MIB)
         free = ctypes.cast(pool.free_, ctypes.c_void_p)
-        text = raises(KeyError, raiser.headroom_free_and_raise, free, ctypes.c_void_p(p))
+        text = raises(KeyError, raiser.gpuroom_free_and_raise, free, ctypes.c_void_p(p))
         assert text == "'mine'" and seen == [None], (text, seen)
         """) == ""
 
@@ -222,7 +222,7 @@ def test_without_a_gpu_the_reason_is_told_each_time(program):
         pool = Pool()
         assert pool.malloc(2 * MIB) is None
         assert pool.malloc(2 * MIB) is None
-        """, HEADROOM_CUMEM_BACKEND="hip" if program.backend == "cuda" else "cuda")
+        """, GPUROOM_CUMEM_BACKEND="hip" if program.backend == "cuda" else "cuda")
     library = "libamdhip64.so" if program.backend == "cuda" else "libcuda.so.1"
     assert len(re.findall(rf"CUDA Error: no GPU at select\.cc:\d+ \(.*{re.escape(library)} was not found", said)) == 2, said
 
@@ -230,8 +230,8 @@ def test_without_a_gpu_the_reason_is_told_each_time(program):
 def test_a_backend_that_there_is_not_is_named(program):
     said = program.passes("""
         assert Pool().malloc(2 * MIB) is None
-        """, HEADROOM_CUMEM_BACKEND="rocm")
-    assert "HEADROOM_CUMEM_BACKEND is 'rocm'; write cuda or hip, or unset it" in said, said
+        """, GPUROOM_CUMEM_BACKEND="rocm")
+    assert "GPUROOM_CUMEM_BACKEND is 'rocm'; write cuda or hip, or unset it" in said, said
 
 
 def test_cuda_comes_before_hip(cuda):

@@ -2,8 +2,8 @@
 // own finalizers set it aside, those in C do not.
 #include "cumem/python.h"
 
-extern "C" __attribute__((visibility("default"))) PyObject* headroom_free_and_raise(void* my_free,
-                                                                                    void* pointer) {
+extern "C" __attribute__((visibility("default"))) PyObject* gpuroom_free_and_raise(void* my_free,
+                                                                                   void* pointer) {
   PyErr_SetString(PyExc_KeyError, "mine");
   reinterpret_cast<void (*)(void*, long, int, void*)>(my_free)(pointer, 0, 0, nullptr);  // NOLINT
   return nullptr;

@@ -16,7 +16,7 @@ class Sim:
 
     def __init__(self):
         self.library = ctypes.CDLL({"cuda": "libcuda.so.1", "hip": "libamdhip64.so.7"}[BACKEND])
-        self.prefix = {"cuda": "headroom_sim_", "hip": "headroom_hip_sim_"}[BACKEND]
+        self.prefix = {"cuda": "gpuroom_sim_", "hip": "gpuroom_hip_sim_"}[BACKEND]
 
     def control(self, name):
         function = getattr(self.library, self.prefix + name)

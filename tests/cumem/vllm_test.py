@@ -36,9 +36,9 @@ def vllm(tmp_path, cuda):
     (folder / "cumem.py").write_text(CUMEM)
 
     def run(text, **variables):
-        # Not in Python's path: headroom.cumem finds it beside the library.
+        # Not in Python's path: gpuroom.cumem finds it beside the library.
         return cuda(text, prelude="", PYTHONPATH=f"{tmp_path}:{SOURCE / 'python'}",
-                    **{"HEADROOM_LIBRARY": str(LIBRARIES / "libheadroom.so"), **variables})
+                    **{"GPUROOM_LIBRARY": str(LIBRARIES / "libgpuroom.so"), **variables})
 
     return run
 
@@ -60,39 +60,39 @@ USED = """
 
 
 def test_use_puts_it_in_place_and_may_be_called_again(vllm):
-    done = vllm("    import headroom.cumem\n    assert headroom.cumem.use() is headroom.cumem.use()\n" + USED)
+    done = vllm("    import gpuroom.cumem\n    assert gpuroom.cumem.use() is gpuroom.cumem.use()\n" + USED)
     assert (done.returncode, done.stdout, done.stderr) == (0, "used\n", "")
 
 
 def test_the_plugin_does_it_where_it_is_asked_to(vllm):
-    call = "    import headroom.cumem\n    headroom.cumem.register()\n    headroom.cumem.register()\n"
-    done = vllm(call + USED, HEADROOM_CUMEM="1")
+    call = "    import gpuroom.cumem\n    gpuroom.cumem.register()\n    gpuroom.cumem.register()\n"
+    done = vllm(call + USED, GPUROOM_CUMEM="1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "used\n", "")
     for value in "", "0":
         done = vllm(call + """
     from vllm.device_allocator import cumem
     assert not cumem.cumem_available and cumem.lib_name is None
-    """, HEADROOM_CUMEM=value)
+    """, GPUROOM_CUMEM=value)
         assert done.returncode == 0, done.stderr
-    assert "HEADROOM_CUMEM is 'yes'; write 1" in vllm(call, HEADROOM_CUMEM="yes").stderr
+    assert "GPUROOM_CUMEM is 'yes'; write 1" in vllm(call, GPUROOM_CUMEM="yes").stderr
 
 
 def test_the_wheel_registers_the_plugin():
     text = (SOURCE / "pyproject.toml").read_text()
-    assert '[project.entry-points."vllm.general_plugins"]\nheadroom_cumem = "headroom.cumem:register"\n' in text
+    assert '[project.entry-points."vllm.general_plugins"]\ngpuroom_cumem = "gpuroom.cumem:register"\n' in text
 
 
 def test_too_late_is_told(vllm):
     done = vllm("""
     from vllm.device_allocator import cumem
-    import headroom.cumem
-    headroom.cumem.use()
+    import gpuroom.cumem
+    gpuroom.cumem.use()
     """)
-    assert "vllm.device_allocator.cumem is imported already; call headroom.cumem.use() before" in done.stderr
+    assert "vllm.device_allocator.cumem is imported already; call gpuroom.cumem.use() before" in done.stderr
 
 
 def test_a_build_without_it_is_told(vllm, tmp_path):
-    done = vllm("    import headroom.cumem\n    headroom.cumem.use()\n", HEADROOM_LIBRARY=str(tmp_path / "libheadroom.so"))
+    done = vllm("    import gpuroom.cumem\n    gpuroom.cumem.use()\n", GPUROOM_LIBRARY=str(tmp_path / "libgpuroom.so"))
     assert "cumem_allocator.abi3.so was not found; tried" in done.stderr and "python3-dev" in done.stderr
 
 
@@ -110,6 +110,6 @@ def test_a_link_by_that_name_serves_as_well(vllm, tmp_path):
 def test_it_shows_three_names_and_needs_the_c_library_alone(tmp_path):
     (tmp_path / "exports.txt").write_text("PyInit_cumem_allocator\nmy_malloc\nmy_free\n")
     done = subprocess.run([sys.executable, SOURCE / "scripts/check_symbols.py", "--library",
-                           BUILD / "lib/headroom/python/cumem_allocator.abi3.so", "--exports", tmp_path / "exports.txt"],
+                           BUILD / "lib/gpuroom/python/cumem_allocator.abi3.so", "--exports", tmp_path / "exports.txt"],
                           text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Runs the built `headroom doctor` and reads its JSON."""
+"""Runs the built `gpuroom doctor` and reads its JSON."""
 import json
 import os
 import pathlib
@@ -6,16 +6,16 @@ import subprocess
 
 import pytest
 
-BUILD = pathlib.Path(os.environ["HEADROOM_BUILD_DIR"])
-FIXTURES = pathlib.Path(os.environ["HEADROOM_SOURCE_DIR"]) / "tests" / "fixtures"
+BUILD = pathlib.Path(os.environ["GPUROOM_BUILD_DIR"])
+FIXTURES = pathlib.Path(os.environ["GPUROOM_SOURCE_DIR"]) / "tests" / "fixtures"
 
 
 class Doctor:
     """One run: status, texts, and the facts by name."""
 
     def __init__(self, *arguments, **environment):
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("HEADROOM_SIM", "LD_"))}
-        done = subprocess.run([BUILD / "bin" / "headroom", "doctor", *map(str, arguments)], capture_output=True,
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GPUROOM_SIM", "LD_"))}
+        done = subprocess.run([BUILD / "bin" / "gpuroom", "doctor", *map(str, arguments)], capture_output=True,
                               text=True, errors="replace", timeout=120, env={**clean, **environment}, check=False)
         self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
         self.json = json.loads(done.stdout) if "--json" in arguments and done.stdout else None

@@ -9,7 +9,7 @@ REQUIRED = ["context", "device_chunk", "host_chunk", "mixed_range"]
 @pytest.mark.parametrize("profile, count", [("h200", 1), ("gh200", 1), ("gh200-egm", 1), ("gb200", None), ("gb10", 1),
                                             ("rtx4090", 1), ("8xh200", 8), ("2x1GiB,host=4GiB", 2)])
 def test_profiles_work(doctor, profile, count):
-    run = doctor("--json", "--sim", profile, HEADROOM_SIM_STRICT="1")  # a leak would fail it
+    run = doctor("--json", "--sim", profile, GPUROOM_SIM_STRICT="1")  # a leak would fail it
     assert run.status == 0, run.out + run.err
     assert run["simulated"]["value"] == profile
     gpus = run.json["pool"]["gpus"]
@@ -42,7 +42,7 @@ def test_a_profile_beside_a_sysroot_is_its_machine(doctor):
 
 
 def test_a_profile_from_the_environment_is_entered(doctor):
-    run = doctor("--json", HEADROOM_SIM="3x1GiB,host=4GiB")
+    run = doctor("--json", GPUROOM_SIM="3x1GiB,host=4GiB")
     assert run.status == 0, run.out + run.err
     assert run["simulated"]["value"] == "3x1GiB,host=4GiB"
     assert len(run.json["pool"]["gpus"]) == 3
@@ -50,7 +50,7 @@ def test_a_profile_from_the_environment_is_entered(doctor):
 
 
 def test_a_sysroot_alone_stays_without_a_driver(doctor):
-    run = doctor("--json", "--sysroot", FIXTURES / "gh200-egm", HEADROOM_SIM="1GiB,host=4GiB")
+    run = doctor("--json", "--sysroot", FIXTURES / "gh200-egm", GPUROOM_SIM="1GiB,host=4GiB")
     names = {fact["name"] for fact in run.json["facts"]}
     assert "simulated" not in names and "gpu0.mixed_range" not in names
 
@@ -94,7 +94,7 @@ def test_no_driver_is_a_sentence(doctor, tmp_path):
     ("cuMemSetAccess:3", "mixed_range", "host_chunk"),
 ])
 def test_a_feature_that_fails_is_named(doctor, call, feature, others):
-    run = doctor("--json", "--sim", "1GiB,host=4GiB", HEADROOM_SIM_FAIL=call, HEADROOM_SIM_STRICT="1")
+    run = doctor("--json", "--sim", "1GiB,host=4GiB", GPUROOM_SIM_FAIL=call, GPUROOM_SIM_STRICT="1")
     assert run.status == 1
     assert "leak" not in run.err and "misuse" not in run.err
     failed = run[f"gpu0.{feature}"]
@@ -104,7 +104,7 @@ def test_a_feature_that_fails_is_named(doctor, call, feature, others):
 
 
 def test_optional_features_only_warn(doctor):
-    run = doctor("--json", "--sim", "1GiB,host=4GiB", HEADROOM_SIM_FAIL="cuMemExportToShareableHandle:1")
+    run = doctor("--json", "--sim", "1GiB,host=4GiB", GPUROOM_SIM_FAIL="cuMemExportToShareableHandle:1")
     assert run.status == 0
     assert run["gpu0.export_fd"]["status"] == "warn"
 
@@ -112,11 +112,11 @@ def test_optional_features_only_warn(doctor):
 def test_any_failing_call_is_survived(doctor):
     statuses = set()
     for number in range(1, 60):
-        run = doctor("--json", "--sim", "1GiB,host=4GiB", HEADROOM_SIM_FAIL=f"*:{number}")
+        run = doctor("--json", "--sim", "1GiB,host=4GiB", GPUROOM_SIM_FAIL=f"*:{number}")
         assert run.status in (0, 1, 2, 3), f"call {number}: {run.err}"
         statuses.add(run.status)
     assert {0, 1} <= statuses
 
 
 def test_the_command_is_there():
-    assert (BUILD / "bin" / "headroom").exists()
+    assert (BUILD / "bin" / "gpuroom").exists()

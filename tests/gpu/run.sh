@@ -17,8 +17,8 @@ while (($#)); do
   shift
 done
 
-if [[ ! -x "${build}/bin/headroom" || ! -e "${build}/bin/bench_call_overhead" ]]; then
-  echo "tests/gpu: ${build} has no headroom with benchmarks yet; building it" >&2
+if [[ ! -x "${build}/bin/gpuroom" || ! -e "${build}/bin/bench_call_overhead" ]]; then
+  echo "tests/gpu: ${build} has no gpuroom with benchmarks yet; building it" >&2
   if ! { cmake --preset gpu -S "${root}" -B "${build}" && cmake --build "${build}"; }; then
     echo "tests/gpu: the build failed; build on a machine that has 'make deps' done and bring ${build}/bin and" \
       "${build}/lib along" >&2

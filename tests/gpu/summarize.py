@@ -37,12 +37,12 @@ def outcomes(steps):
 
 def call_overhead(figures):
     lines = [[name.removesuffix("_ns"), pair["own"], pair["added"]] for name, pair in figures.items()]
-    return rows(["call", "driver's own, ns", "added by headroom, ns"], lines)
+    return rows(["call", "driver's own, ns", "added by gpuroom, ns"], lines)
 
 
 def alloc_cost(figures):
     names = ["bare_us", "fitting_us", "spilled_fresh_us", "spilled_cached_us", "spilled_host_MiB"]
-    header = ["size", "driver's own, us", "headroom, fitting", "spilled, fresh", "spilled, cached", "MiB on the host"]
+    header = ["size", "driver's own, us", "gpuroom, fitting", "spilled, fresh", "spilled, cached", "MiB on the host"]
     return rows(header, [[size, *(costs[name] for name in names)] for size, costs in figures.items()])
 
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "headroom_sim.h"
+#include "gpuroom_sim.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kEnd = 2048;  // of a block's two ends, as far as they do not meet
@@ -96,14 +96,14 @@ void SimDeviceTest::SetUp() {
   Enter();
   CUmodule module = nullptr;
   ASSERT_EQ(cuModuleLoadData(&module, "any image"), CUDA_SUCCESS);
-  ASSERT_EQ(cuModuleGetFunction(&fill_, module, "headroom_fill"), CUDA_SUCCESS);
-  ASSERT_EQ(cuModuleGetFunction(&verify_, module, "headroom_verify"), CUDA_SUCCESS);
+  ASSERT_EQ(cuModuleGetFunction(&fill_, module, "gpuroom_fill"), CUDA_SUCCESS);
+  ASSERT_EQ(cuModuleGetFunction(&verify_, module, "gpuroom_verify"), CUDA_SUCCESS);
 }
 
 void SimDeviceTest::TearDown() {
-  headroom_sim_fail(nullptr);
+  gpuroom_sim_fail(nullptr);
   char text[2048] = {};
-  EXPECT_EQ(headroom_sim_strict_errors(text, sizeof text), 0) << text;
+  EXPECT_EQ(gpuroom_sim_strict_errors(text, sizeof text), 0) << text;
   EXPECT_EQ(source_.live(), 0U);
 }
 
@@ -147,4 +147,4 @@ void SimDeviceTest::Order(CUstream after, CUstream before) {
   EXPECT_EQ(cuEventDestroy(event), CUDA_SUCCESS);
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -13,7 +13,7 @@
 #include "driver/driver.h"
 #include "pool/source.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class SimSource : public SegmentSource {
  public:
@@ -61,4 +61,4 @@ class SimDeviceTest : public ::testing::Test {
   CUfunction verify_ = nullptr;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

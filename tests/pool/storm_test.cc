@@ -9,11 +9,11 @@
 #include <random>
 #include <thread>
 
-#include "headroom_sim.h"
+#include "gpuroom_sim.h"
 #include "pool/pool.h"
 #include "sim_device.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr int kThreads = 8;
@@ -251,4 +251,4 @@ TEST_F(PoolStormTest, EveryBlockKeepsItsContents) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

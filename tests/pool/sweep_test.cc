@@ -1,10 +1,10 @@
 // Each driver call and each source call of a walk fails in turn, on the simulated driver: whatever
 // fails, contents are right, everything can be given back, and nothing is left behind.
-#include "headroom_sim.h"
+#include "gpuroom_sim.h"
 #include "pool/pool.h"
 #include "sim_device.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 class PoolSweepTest : public SimDeviceTest {
@@ -25,7 +25,7 @@ class PoolSweepTest : public SimDeviceTest {
     EXPECT_EQ(cuStreamDestroy(b_), CUDA_SUCCESS);
     EXPECT_EQ(cuMemFree(bad_), CUDA_SUCCESS);
     char text[2048] = {};
-    EXPECT_EQ(headroom_sim_leaks(text, sizeof text), 0) << text;
+    EXPECT_EQ(gpuroom_sim_leaks(text, sizeof text), 0) << text;
     SimDeviceTest::TearDown();
   }
   void Get(Pool& pool, uint64_t bytes, CUstream stream) {
@@ -71,11 +71,11 @@ class PoolSweepTest : public SimDeviceTest {
   uint64_t Run(const std::string& rule) {
     source_.SetRoom(22 << 20, 14 << 20);
     Pool pool(driver_, source_);
-    headroom_sim_fail(rule.c_str());
-    const uint64_t before = headroom_sim_call_count("*");
+    gpuroom_sim_fail(rule.c_str());
+    const uint64_t before = gpuroom_sim_call_count("*");
     Walk(pool);
-    const uint64_t calls = headroom_sim_call_count("*") - before;
-    headroom_sim_fail(nullptr);
+    const uint64_t calls = gpuroom_sim_call_count("*") - before;
+    gpuroom_sim_fail(nullptr);
     ExpectWhole(pool);
     return calls;
   }
@@ -93,9 +93,9 @@ TEST_F(PoolSweepTest, EachFunctionsEachCall) {
       "cuEventDestroy",   "cuStreamSynchronize",
   };
   for (const char* name : kFunctions) {
-    const uint64_t before = headroom_sim_call_count(name);
+    const uint64_t before = gpuroom_sim_call_count(name);
     Run("");
-    const uint64_t calls = headroom_sim_call_count(name) - before;
+    const uint64_t calls = gpuroom_sim_call_count(name) - before;
     EXPECT_GT(calls, 0U) << name << " is not on the walk";
     for (uint64_t call = 1; call <= calls && !HasFailure(); ++call) {
       SCOPED_TRACE(std::string(name) + ":" + std::to_string(call));
@@ -133,4 +133,4 @@ TEST_F(PoolSweepTest, TheSourceFailsInTurn) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -8,11 +8,11 @@ import textwrap
 
 import pytest
 
-SOURCE = pathlib.Path(os.environ.get("HEADROOM_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
-BUILD = pathlib.Path(os.environ.get("HEADROOM_BUILD_DIR", SOURCE / "build" / "dev"))
+SOURCE = pathlib.Path(os.environ.get("GPUROOM_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
+BUILD = pathlib.Path(os.environ.get("GPUROOM_BUILD_DIR", SOURCE / "build" / "dev"))
 PACKAGE = SOURCE / "python"
-LIBRARY = BUILD / "lib" / "headroom" / "libheadroom.so"
-COMMAND = BUILD / "bin" / "headroom"
+LIBRARY = BUILD / "lib" / "gpuroom" / "libgpuroom.so"
+COMMAND = BUILD / "bin" / "gpuroom"
 SIM = "1GiB,host=4GiB"
 
 sys.path.insert(0, str(PACKAGE))
@@ -20,11 +20,11 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 
 def clean_environment(**variables):
-    """This process's environment without headroom's variables, with the package in the path, and with those given."""
+    """This process's environment without gpuroom's variables, with the package in the path, and with those given."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("HEADROOM_") and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH")
+        if not name.startswith("GPUROOM_") and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH")
     }
     return {**kept, "PYTHONPATH": str(PACKAGE), "XDG_CACHE_HOME": "/nonexistent", **variables}
 
@@ -42,16 +42,16 @@ class Python:
         assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
         return done.stdout
 
-    def under_headroom(self, program, *options):
-        """The same under `headroom run` on the simulated driver."""
+    def under_gpuroom(self, program, *options):
+        """The same under `gpuroom run` on the simulated driver."""
         limits = ("--hbm-limit", "256MiB", "--host-limit", "512MiB", *options)
         return self.passes(program, command=(COMMAND, "run", "--sim", SIM, *limits, "--"))
 
     def dlopened(self, program, **variables):
         """The same with the library loaded by the package, on the simulated driver."""
         folder = str(LIBRARY.parent / "sim")
-        return self.passes(program, env={"LD_LIBRARY_PATH": folder, "HEADROOM_SIM": SIM,
-                                         "HEADROOM_LIBRARY": str(LIBRARY), **variables})
+        return self.passes(program, env={"LD_LIBRARY_PATH": folder, "GPUROOM_SIM": SIM,
+                                         "GPUROOM_LIBRARY": str(LIBRARY), **variables})
 
 
 @pytest.fixture

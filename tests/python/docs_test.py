@@ -7,8 +7,8 @@ import pytest
 from conftest import PACKAGE, SOURCE
 
 DOCUMENT = (SOURCE / "docs" / "python.md").read_text()
-MODULES = {"headroom": PACKAGE / "headroom" / "__init__.py",
-           "headroom.torch": PACKAGE / "headroom" / "torch" / "__init__.py"}
+MODULES = {"gpuroom": PACKAGE / "gpuroom" / "__init__.py",
+           "gpuroom.torch": PACKAGE / "gpuroom" / "torch" / "__init__.py"}
 
 
 def public(module):
@@ -25,7 +25,7 @@ def test_every_public_name_is_in_the_document(module):
     assert public(module) and not missing
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "headroom").rglob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "gpuroom").rglob("*.py")), ids=lambda path: path.name)
 def test_every_public_function_and_class_has_a_docstring(path):
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree)
@@ -35,6 +35,6 @@ def test_every_public_function_and_class_has_a_docstring(path):
 
 
 def test_the_package_is_valid_for_python_3_9():
-    for path in (PACKAGE / "headroom").rglob("*.py"):
+    for path in (PACKAGE / "gpuroom").rglob("*.py"):
         ast.parse(path.read_text(), str(path), feature_version=(3, 9))
         assert "from __future__ import annotations" in path.read_text()

@@ -1,7 +1,7 @@
 """An engine for streaming on the CPU whose copies happen as late as they may: a copy that nobody waited for
 has not happened, and what it would have to come after has to be over by then."""
 
-from headroom.torch._torch import torch
+from gpuroom.torch._torch import torch
 
 
 class Event:

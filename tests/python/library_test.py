@@ -1,4 +1,4 @@
-"""Finding the library, loading nothing before it is needed, and `python -m headroom`."""
+"""Finding the library, loading nothing before it is needed, and `python -m gpuroom`."""
 
 import os
 import re
@@ -8,56 +8,56 @@ import stat
 import pytest
 from conftest import BUILD, COMMAND, LIBRARY, PACKAGE
 
-import headroom
-from headroom import _capi, _sizes
+import gpuroom
+from gpuroom import _capi, _sizes
 
 
 def test_importing_loads_no_library_no_cuda_and_no_torch(python):
     out = python.passes("""
-        import sys, headroom
+        import sys, gpuroom
         maps = open("/proc/self/maps").read()
-        print([name for name in ("libheadroom", "libcuda") if name in maps], "torch" in sys.modules)
+        print([name for name in ("libgpuroom", "libcuda") if name in maps], "torch" in sys.modules)
         """)
     assert out.strip() == "[] False"
 
 
 def test_without_a_library_one_sentence_says_what_to_do(python):
     out = python.passes("""
-        import headroom
+        import gpuroom
         try:
-            headroom.describe(4096)
-        except headroom.Unsupported as error:
+            gpuroom.describe(4096)
+        except gpuroom.Unsupported as error:
             print(error)
         """, env={"PATH": "/nonexistent"})
-    assert "libheadroom.so was not found" in out and "set HEADROOM_LIBRARY" in out and out.count("\n") == 1
+    assert "libgpuroom.so was not found" in out and "set GPUROOM_LIBRARY" in out and out.count("\n") == 1
 
 
 def test_a_library_that_is_named_has_to_be_one(python, tmp_path):
     program = """
-        import headroom
+        import gpuroom
         try:
-            headroom.library_path()
-        except headroom.Unsupported as error:
+            gpuroom.library_path()
+        except gpuroom.Unsupported as error:
             print(error)
         """
     missing = str(tmp_path / "nothing.so")
-    assert missing in python.passes(program, env={"HEADROOM_LIBRARY": missing})
+    assert missing in python.passes(program, env={"GPUROOM_LIBRARY": missing})
     text = tmp_path / "text.so"
     text.write_text("no library")
-    assert "cannot be loaded" in python.passes(program, env={"HEADROOM_LIBRARY": str(text)})
+    assert "cannot be loaded" in python.passes(program, env={"GPUROOM_LIBRARY": str(text)})
 
 
 def test_the_preloaded_library_is_taken_first(python):
-    out = python.under_headroom("""
-        import os, headroom
-        os.environ["HEADROOM_LIBRARY"] = "/nonexistent"
-        print(headroom.library_path(), headroom._library.load().preloaded)
+    out = python.under_gpuroom("""
+        import os, gpuroom
+        os.environ["GPUROOM_LIBRARY"] = "/nonexistent"
+        print(gpuroom.library_path(), gpuroom._library.load().preloaded)
         """)
     assert out.split() == [str(LIBRARY), "True"]
 
 
 def test_the_library_beside_the_command_in_path(python):
-    out = python.passes("import headroom; print(headroom.library_path())", env={"PATH": str(COMMAND.parent)})
+    out = python.passes("import gpuroom; print(gpuroom.library_path())", env={"PATH": str(COMMAND.parent)})
     assert os.path.samefile(out.strip(), LIBRARY)
 
 
@@ -65,41 +65,41 @@ def test_the_library_beside_the_command_in_path(python):
 def installed(tmp_path):
     """The package as a wheel lays it out, from this build."""
     unwanted = shutil.ignore_patterns("__pycache__", "_native")
-    shutil.copytree(PACKAGE / "headroom", tmp_path / "headroom", ignore=unwanted)
-    (tmp_path / "headroom" / "_native").mkdir()
+    shutil.copytree(PACKAGE / "gpuroom", tmp_path / "gpuroom", ignore=unwanted)
+    (tmp_path / "gpuroom" / "_native").mkdir()
     for folder in ("bin", "lib"):
-        (tmp_path / "headroom" / "_native" / folder).symlink_to(BUILD / folder)
+        (tmp_path / "gpuroom" / "_native" / folder).symlink_to(BUILD / folder)
     return tmp_path
 
 
 def test_a_wheel_has_its_own_library_and_command(python, installed):
     environment = {"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"}
-    out = python.passes("import headroom; print(headroom.library_path())", env=environment)
-    assert out.strip() == str(installed / "headroom" / "_native" / "lib" / "headroom" / "libheadroom.so")
-    program = "import runpy, sys; sys.argv[1:] = ['--version']; runpy.run_module('headroom', run_name='__main__')"
-    assert python.passes(program, env=environment).startswith("headroom ")
+    out = python.passes("import gpuroom; print(gpuroom.library_path())", env=environment)
+    assert out.strip() == str(installed / "gpuroom" / "_native" / "lib" / "gpuroom" / "libgpuroom.so")
+    program = "import runpy, sys; sys.argv[1:] = ['--version']; runpy.run_module('gpuroom', run_name='__main__')"
+    assert python.passes(program, env=environment).startswith("gpuroom ")
 
 
 def test_the_command_s_exit_status_is_the_program_s(python, installed):
-    program = "import runpy, sys; sys.argv[1:] = ['frobnicate']; runpy.run_module('headroom', run_name='__main__')"
+    program = "import runpy, sys; sys.argv[1:] = ['frobnicate']; runpy.run_module('gpuroom', run_name='__main__')"
     done = python(program, env={"PYTHONPATH": str(installed)})
-    assert done.returncode == 2 and done.stderr.startswith("headroom: ")
+    assert done.returncode == 2 and done.stderr.startswith("gpuroom: ")
 
 
-def test_a_script_named_headroom_is_not_taken_for_the_command(python, tmp_path):
+def test_a_script_named_gpuroom_is_not_taken_for_the_command(python, tmp_path):
     """The wheel's own entry point, which would ask the package again, for ever."""
-    script = tmp_path / "headroom"
+    script = tmp_path / "gpuroom"
     script.write_text("#!/bin/sh\nexit 0\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    program = "import runpy, sys; sys.argv[1:] = ['doctor']; runpy.run_module('headroom', run_name='__main__')"
+    program = "import runpy, sys; sys.argv[1:] = ['doctor']; runpy.run_module('gpuroom', run_name='__main__')"
     done = python(program, env={"PATH": str(tmp_path)})
     assert done.returncode == 126 and "install the wheel" in done.stderr
 
 
 def headers():
     """The public headers that _capi.py repeats, without comments."""
-    folder = PACKAGE.parent / "include/headroom"
-    text = "".join((folder / name).read_text() for name in ("headroom.h", "sleep.h", "torch_memory_saver.h"))
+    folder = PACKAGE.parent / "include/gpuroom"
+    text = "".join((folder / name).read_text() for name in ("gpuroom.h", "sleep.h", "torch_memory_saver.h"))
     return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
 
 
@@ -108,7 +108,7 @@ def test_structures_have_the_header_s_names_in_its_order():
                   "tag_action": _capi.TagActionStruct, "sleep_request": _capi.SleepRequestStruct,
                   "sleep_report": _capi.SleepReportStruct, "tag_state": _capi.TagStateStruct}
     for kind, structure in structures.items():
-        body = headers().split(f"typedef struct headroom_{kind} {{")[1].split("}")[0]
+        body = headers().split(f"typedef struct gpuroom_{kind} {{")[1].split("}")[0]
         names = [line.split(";")[0].split("[")[0].split()[-1] for line in body.splitlines() if ";" in line]
         assert names == [name for name, *_ in structure._fields_]
 
@@ -116,7 +116,7 @@ def test_structures_have_the_header_s_names_in_its_order():
 @pytest.mark.parametrize("prefix,table", [("SLEEP", _capi.ACTIONS), ("HOLD", _capi.HOLDS)])
 def test_numbers_are_those_of_the_header(prefix, table):
     for name, number in table.items():
-        assert re.search(rf"HEADROOM_{prefix}_{name.upper()} = {number}\b", headers()), name
+        assert re.search(rf"GPUROOM_{prefix}_{name.upper()} = {number}\b", headers()), name
 
 
 def test_functions_are_those_of_the_header():
@@ -136,5 +136,5 @@ def test_sizes(text, expected):
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1", "6XiB", "1e9", True, 1.5, -1, 1 << 63, "9999999T", None])
 def test_bad_sizes_are_named(text):
-    with pytest.raises(headroom.InvalidArgument, match="hbm_limit is "):
+    with pytest.raises(gpuroom.InvalidArgument, match="hbm_limit is "):
         _sizes.parse_size(text, "hbm_limit")

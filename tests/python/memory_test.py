@@ -1,8 +1,8 @@
 """describe, migrate, prefetch, hint, stats and trim on the library and the simulated driver, with the library
-preloaded by `headroom run` and opened by the package."""
+preloaded by `gpuroom run` and opened by the package."""
 
 START = """
-import ctypes, headroom
+import ctypes, gpuroom
 MIB = 1 << 20
 cuda = ctypes.CDLL("libcuda.so.1")
 def call(name, *arguments):
@@ -28,25 +28,25 @@ def raised(kind, function, *arguments):
 ALLOCATE = START + "start()\n"
 
 SEGMENTS = ALLOCATE + """
-library = ctypes.CDLL(headroom.library_path())
-library.headroom_segment_malloc.restype = ctypes.c_void_p
-library.headroom_segment_malloc.argtypes = [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
-library.headroom_segment_free.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
+library = ctypes.CDLL(gpuroom.library_path())
+library.gpuroom_segment_malloc.restype = ctypes.c_void_p
+library.gpuroom_segment_malloc.argtypes = [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
+library.gpuroom_segment_free.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
 """
 
 
 def test_describe_and_migrate_there_and_back(python):
-    python.under_headroom(ALLOCATE + """
+    python.under_gpuroom(ALLOCATE + """
 at = allocate(64 * MIB)
-place = headroom.describe(at + 5)
+place = gpuroom.describe(at + 5)
 assert (place.address, place.bytes, place.device_bytes, place.host_bytes) == (at, 64 * MIB, 64 * MIB, 0), place
 assert place.device == 0 and place.hint == "none"
 call("cuMemsetD8_v2", ctypes.c_uint64(at), ctypes.c_ubyte(7), ctypes.c_size_t(64 * MIB))
-assert headroom.migrate(at, "host") == 64 * MIB
-assert headroom.migrate(at, "host") == 0
-assert headroom.describe(at).host_bytes == 64 * MIB
-headroom.prefetch(at)
-assert headroom.describe(at).device_bytes == 64 * MIB
+assert gpuroom.migrate(at, "host") == 64 * MIB
+assert gpuroom.migrate(at, "host") == 0
+assert gpuroom.describe(at).host_bytes == 64 * MIB
+gpuroom.prefetch(at)
+assert gpuroom.describe(at).device_bytes == 64 * MIB
 data = (ctypes.c_ubyte * MIB)()
 call("cuMemcpyDtoH_v2", data, ctypes.c_uint64(at + 63 * MIB), ctypes.c_size_t(MIB))
 assert bytes(data) == b"\\7" * MIB
@@ -55,7 +55,7 @@ assert bytes(data) == b"\\7" * MIB
 
 def test_a_tensor_s_own_part_moves(python):
     """Views count from their first element to the end of their last."""
-    python.under_headroom(ALLOCATE + """
+    python.under_gpuroom(ALLOCATE + """
 class Tensor:
     def __init__(self, at, shape, stride):
         self.at, self.shape, self.strides = at, shape, stride
@@ -64,77 +64,77 @@ class Tensor:
     def stride(self): return self.strides
     def element_size(self): return 4
 at = allocate(64 * MIB)
-part = headroom.describe(at).bytes // 2
+part = gpuroom.describe(at).bytes // 2
 whole_rows = Tensor(at, (2, 10), (part // 4, 1))       # the first row and the beginning of the second half
-assert headroom._memory.span_of(whole_rows) == (at, part + 40)
-headroom.hint(whole_rows, "cold")
-assert headroom.describe(whole_rows).hint == "cold"
-assert headroom.migrate(Tensor(at, (1, 1), (1, 1)), "host") > 0
-assert headroom.describe(at).host_bytes > 0
+assert gpuroom._memory.span_of(whole_rows) == (at, part + 40)
+gpuroom.hint(whole_rows, "cold")
+assert gpuroom.describe(whole_rows).hint == "cold"
+assert gpuroom.migrate(Tensor(at, (1, 1), (1, 1)), "host") > 0
+assert gpuroom.describe(at).host_bytes > 0
 """)
 
 
 def test_failures_have_their_own_exceptions_and_one_sentence(python):
-    python.under_headroom(ALLOCATE + """
+    python.under_gpuroom(ALLOCATE + """
 small = allocate(4096)
-assert "has placed nothing at" in raised(headroom.NotFound, headroom.describe, small)
-for function, more in ((headroom.migrate, "host"), (headroom.hint, "hot"), (headroom.prefetch, "device")):
-    text = raised(headroom.NotFound, function, small, more)
+assert "has placed nothing at" in raised(gpuroom.NotFound, gpuroom.describe, small)
+for function, more in ((gpuroom.migrate, "host"), (gpuroom.hint, "hot"), (gpuroom.prefetch, "device")):
+    text = raised(gpuroom.NotFound, function, small, more)
     assert len(text) > 10 and "\\n" not in text, text
 row = [allocate(100 * MIB) for _ in range(5)]
-text = raised(headroom.OutOfMemory, lambda: [headroom.migrate(at, "device") for at in row])
+text = raised(gpuroom.OutOfMemory, lambda: [gpuroom.migrate(at, "device") for at in row])
 assert text, text
-assert "tier is 'disk'; use device, peer, host" in raised(headroom.InvalidArgument, headroom.migrate, row[0], "disk")
-assert "hint is 'warm'" in raised(headroom.InvalidArgument, headroom.hint, row[0], "warm")
-assert "neither a CUDA tensor nor an address" in raised(headroom.InvalidArgument, headroom.describe, "here")
-assert isinstance(headroom.OutOfMemory("x"), headroom.Error) and isinstance(headroom.InvalidArgument("x"), ValueError)
+assert "tier is 'disk'; use device, peer, host" in raised(gpuroom.InvalidArgument, gpuroom.migrate, row[0], "disk")
+assert "hint is 'warm'" in raised(gpuroom.InvalidArgument, gpuroom.hint, row[0], "warm")
+assert "neither a CUDA tensor nor an address" in raised(gpuroom.InvalidArgument, gpuroom.describe, "here")
+assert isinstance(gpuroom.OutOfMemory("x"), gpuroom.Error) and isinstance(gpuroom.InvalidArgument("x"), ValueError)
 """)
 
 
-def test_stats_under_headroom_run(python):
-    python.under_headroom(ALLOCATE + """
+def test_stats_under_gpuroom_run(python):
+    python.under_gpuroom(ALLOCATE + """
 row = [allocate(100 * MIB) for _ in range(3)]
-stats = headroom.stats()
+stats = gpuroom.stats()
 assert stats.device_limit == 256 * MIB and stats.host_limit == 512 * MIB, stats
 assert stats.device_used + stats.host_used >= 300 * MIB and stats.host_used > 0
 assert stats.allocations == 3 and stats.pool_reserved == 0
-assert headroom.stats(0) == stats == headroom.stats("cuda:0")
+assert gpuroom.stats(0) == stats == gpuroom.stats("cuda:0")
 call("cuMemFree_v2", ctypes.c_uint64(row[2])), call("cuMemFree_v2", ctypes.c_uint64(row[1]))
-kept = headroom.stats().host_kept
-headroom.trim()
-assert headroom.stats().host_kept == 0 and kept >= 0
-assert "device is 'cpu'" in raised(headroom.InvalidArgument, headroom.stats, "cpu")
-assert raised(headroom.Error, headroom.stats, 77)
+kept = gpuroom.stats().host_kept
+gpuroom.trim()
+assert gpuroom.stats().host_kept == 0 and kept >= 0
+assert "device is 'cpu'" in raised(gpuroom.InvalidArgument, gpuroom.stats, "cpu")
+assert raised(gpuroom.Error, gpuroom.stats, 77)
 """)
 
 
 def test_opened_by_the_package_with_its_own_limits(python):
-    python.dlopened(SEGMENTS.replace("\nstart()\n", "\nstart()\nheadroom.configure('256MiB', '512MiB')\n", 1) + """
-row = [library.headroom_segment_malloc(100 * MIB, 0, None) for _ in range(4)]
+    python.dlopened(SEGMENTS.replace("\nstart()\n", "\nstart()\ngpuroom.configure('256MiB', '512MiB')\n", 1) + """
+row = [library.gpuroom_segment_malloc(100 * MIB, 0, None) for _ in range(4)]
 assert all(row)
-places = [headroom.describe(at) for at in row]
+places = [gpuroom.describe(at) for at in row]
 assert sum(place.host_bytes for place in places) >= 144 * MIB, places
-assert headroom.stats().host_limit == 512 * MIB and headroom.stats().device_limit == 256 * MIB
-assert headroom.migrate(row[0], "host") > 0
+assert gpuroom.stats().host_limit == 512 * MIB and gpuroom.stats().device_limit == 256 * MIB
+assert gpuroom.migrate(row[0], "host") > 0
 for at in row:
-    library.headroom_segment_free(at, 100 * MIB, 0, None)
-assert headroom.stats().host_used == 0
+    library.gpuroom_segment_free(at, 100 * MIB, 0, None)
+assert gpuroom.stats().host_used == 0
 """)
 
 
 def test_limits_cannot_change_once_the_library_works(python):
     python.dlopened(ALLOCATE + """
 import os
-headroom.configure(hbm_limit="256MiB", host_limit=1 << 29, policy="balanced", reserve="16MiB", resident_below="8M",
+gpuroom.configure(hbm_limit="256MiB", host_limit=1 << 29, policy="balanced", reserve="16MiB", resident_below="8M",
                    expect="1GiB", oversubscription_ratio=2, allow_oversubscription=False, prefetch_below=5)
-assert os.environ["HEADROOM_EXPECT"] == str(1 << 30)
-assert os.environ["HEADROOM_HBM_LIMIT"] == str(256 << 20) and os.environ["HEADROOM_OVERSUBSCRIPTION_RATIO"] == "2.0"
-headroom.stats()
-headroom.configure(hbm_limit="256MiB")
+assert os.environ["GPUROOM_EXPECT"] == str(1 << 30)
+assert os.environ["GPUROOM_HBM_LIMIT"] == str(256 << 20) and os.environ["GPUROOM_OVERSUBSCRIPTION_RATIO"] == "2.0"
+gpuroom.stats()
+gpuroom.configure(hbm_limit="256MiB")
 try:
-    headroom.configure(hbm_limit="128MiB")
-except headroom.Error as error:
-    assert "HEADROOM_HBM_LIMIT cannot change; call" in str(error)
+    gpuroom.configure(hbm_limit="128MiB")
+except gpuroom.Error as error:
+    assert "GPUROOM_HBM_LIMIT cannot change; call" in str(error)
 else:
     raise AssertionError("changed")
 """)
@@ -143,49 +143,49 @@ else:
 def test_auto_is_what_the_command_would_offer(python):
     out = python.dlopened(ALLOCATE + """
 import os
-headroom.configure()
-print(os.environ["HEADROOM_HOST_LIMIT"])
-assert headroom.stats().host_limit == int(os.environ["HEADROOM_HOST_LIMIT"]) > 0
+gpuroom.configure()
+print(os.environ["GPUROOM_HOST_LIMIT"])
+assert gpuroom.stats().host_limit == int(os.environ["GPUROOM_HOST_LIMIT"]) > 0
 """, PATH=str(__import__("conftest").COMMAND.parent))
     assert int(out) > 1 << 20
 
 
 def test_auto_without_a_command_says_what_to_give(python):
     python.dlopened("""
-import headroom
+import gpuroom
 try:
-    headroom.configure(host_limit="auto")
-except headroom.Unsupported as error:
+    gpuroom.configure(host_limit="auto")
+except gpuroom.Unsupported as error:
     assert "give a size such as '64GiB'" in str(error)
 else:
     raise AssertionError("no error")
 """, PATH="/nonexistent")
 
 
-def test_under_headroom_run_its_options_hold(python):
-    python.under_headroom(ALLOCATE + """
+def test_under_gpuroom_run_its_options_hold(python):
+    python.under_gpuroom(ALLOCATE + """
 import warnings
-headroom.configure()
+gpuroom.configure()
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
-    headroom.configure(hbm_limit="1GiB")
-assert "HEADROOM_HBM_LIMIT" in str(seen[0].message), seen
-assert headroom.stats().device_limit == 256 << 20
+    gpuroom.configure(hbm_limit="1GiB")
+assert "GPUROOM_HBM_LIMIT" in str(seen[0].message), seen
+assert gpuroom.stats().device_limit == 256 << 20
 """)
 
 
 def test_stats_before_cuda_has_started_says_so(python):
     python.dlopened(START + """
-headroom.configure("256MiB", "512MiB")
-assert "has CUDA started?" in raised(headroom.NotFound, headroom.stats)
+gpuroom.configure("256MiB", "512MiB")
+assert "has CUDA started?" in raised(gpuroom.NotFound, gpuroom.stats)
 start()
-assert headroom.stats().device_limit == 256 * MIB
+assert gpuroom.stats().device_limit == 256 * MIB
 """)
 
 
 def test_bad_settings_are_named(python):
     python.dlopened("""
-import headroom
+import gpuroom
 for arguments, words in (({"policy": "fast"}, "policy is 'fast'; use gpu_first, balanced, cpu_first"),
                          ({"backend": "disk"}, "backend is 'disk'; use tiers, managed"),
                          ({"hbm_limit": "1KiB"}, "the least is 2MiB"), ({"host_limit": "lots"}, "host_limit is 'lots'"),
@@ -194,8 +194,8 @@ for arguments, words in (({"policy": "fast"}, "policy is 'fast'; use gpu_first, 
                          ({"oversubscription_ratio": 0.05}, "oversubscription_ratio is 0.05"),
                          ({"oversubscription_ratio": 500}, "oversubscription_ratio is 500")):
     try:
-        headroom.configure(**arguments)
-    except headroom.InvalidArgument as error:
+        gpuroom.configure(**arguments)
+    except gpuroom.InvalidArgument as error:
         assert words in str(error), error
     else:
         raise AssertionError(arguments)

@@ -1,5 +1,5 @@
 """sleep, wake, sleep_states and region on the library and the simulated driver, with the library preloaded by
-`headroom run` and opened by the package; and headroom.torch.region against PyTorch's rules (fake_torch.py)."""
+`gpuroom run` and opened by the package; and gpuroom.torch.region against PyTorch's rules (fake_torch.py)."""
 
 import pytest
 from allocator_test import LIMITS, run
@@ -16,67 +16,67 @@ def holds(at, value, size):
 PROGRAM = ALLOCATE + CONTENTS
 OPENED = SEGMENTS + CONTENTS + """
 def allocate(size):
-    return library.headroom_segment_malloc(size, 0, None)
+    return library.gpuroom_segment_malloc(size, 0, None)
 """
 
 
 @pytest.fixture(params=["preloaded", "opened"])
 def passes(request, python):
     if request.param == "preloaded":
-        return lambda program: python.under_headroom(PROGRAM + program)
-    return lambda program: python.dlopened(OPENED + program, HEADROOM_HBM_LIMIT=str(256 << 20),
-                                           HEADROOM_HOST_LIMIT=str(512 << 20))
+        return lambda program: python.under_gpuroom(PROGRAM + program)
+    return lambda program: python.dlopened(OPENED + program, GPUROOM_HBM_LIMIT=str(256 << 20),
+                                           GPUROOM_HOST_LIMIT=str(512 << 20))
 
 
 def test_contents_come_back_at_the_same_address(passes):
     passes("""
 at = allocate(64 * MIB)
 fill(at, 7, 64 * MIB)
-report = headroom.sleep()
+report = gpuroom.sleep()
 assert (report.ranges, report.kept, report.released, report.dropped) == (1, 64 * MIB, 64 * MIB, 0), report
-assert report.seconds > 0 and headroom.sleep_states()[""].kept == 64 * MIB
-assert headroom.sleep().ranges == 0
-assert headroom.stats().device_used < 64 * MIB and headroom.stats().asleep_bytes == 64 * MIB
-report = headroom.wake()
+assert report.seconds > 0 and gpuroom.sleep_states()[""].kept == 64 * MIB
+assert gpuroom.sleep().ranges == 0
+assert gpuroom.stats().device_used < 64 * MIB and gpuroom.stats().asleep_bytes == 64 * MIB
+report = gpuroom.wake()
 assert (report.ranges, report.kept) == (1, 64 * MIB), report
-assert headroom.wake().ranges == 0
+assert gpuroom.wake().ranges == 0
 assert holds(at, 7, 64 * MIB)
 """)
 
 
 def test_tags_sleep_and_wake_by_name(passes):
     passes("""
-with headroom.region("weights"):
+with gpuroom.region("weights"):
     weights = allocate(32 * MIB)
-    with headroom.region("kv"):
+    with gpuroom.region("kv"):
         kv = allocate(4 * MIB)
     more = allocate(4 * MIB)
 plain = allocate(32 * MIB)
 for at, size in ((weights, 32), (kv, 4), (more, 4), (plain, 32)):
     fill(at, size, size * MIB)
-states = headroom.sleep_states()
+states = gpuroom.sleep_states()
 assert {tag: states[tag].ranges for tag in ("weights", "kv", "")} == {"weights": 2, "kv": 1, "": 1}, states
-assert headroom.sleep("weights", drop=["kv"]).kept == 36 * MIB
-states = headroom.sleep_states()
+assert gpuroom.sleep("weights", drop=["kv"]).kept == 36 * MIB
+states = gpuroom.sleep_states()
 assert (states["weights"].kept, states["kv"].dropped, states[""].awake_on_gpu) == (36 * MIB, 4 * MIB, 32 * MIB), states
-assert headroom.wake(["weights"]).kept == 36 * MIB
-assert headroom.wake("kv").dropped == 4 * MIB
-assert headroom.sleep(["", "kv"], "drop").dropped == 36 * MIB
-headroom.wake()
+assert gpuroom.wake(["weights"]).kept == 36 * MIB
+assert gpuroom.wake("kv").dropped == 4 * MIB
+assert gpuroom.sleep(["", "kv"], "drop").dropped == 36 * MIB
+gpuroom.wake()
 assert holds(weights, 32, 32 * MIB) and holds(more, 4, 4 * MIB)
 """)
 
 
 def test_what_needs_no_backup_is_dropped_whatever_the_action(passes):
     passes("""
-with headroom.region("activations", backup=False):
+with gpuroom.region("activations", backup=False):
     one = allocate(32 * MIB)
-    with headroom.region("weights"):
+    with gpuroom.region("weights"):
         two = allocate(32 * MIB)
     three = allocate(32 * MIB)
-report = headroom.sleep()
+report = gpuroom.sleep()
 assert (report.dropped, report.kept) == (64 * MIB, 32 * MIB), report
-headroom.wake()
+gpuroom.wake()
 """)
 
 
@@ -86,9 +86,9 @@ import tempfile, os
 at = allocate(32 * MIB)
 fill(at, 9, 32 * MIB)
 with tempfile.TemporaryDirectory() as folder:
-    report = headroom.sleep(action="disk", directory=folder, verify=True)
-    assert report.on_disk == 32 * MIB and headroom.sleep_states()[""].on_disk == 32 * MIB
-    headroom.wake()
+    report = gpuroom.sleep(action="disk", directory=folder, verify=True)
+    assert report.on_disk == 32 * MIB and gpuroom.sleep_states()[""].on_disk == 32 * MIB
+    gpuroom.wake()
     assert holds(at, 9, 32 * MIB)
 """)
 
@@ -97,8 +97,8 @@ def test_lazily(passes):
     passes("""
 at = allocate(32 * MIB)
 fill(at, 9, 32 * MIB)
-headroom.sleep()
-report = headroom.wake(lazy=True)
+gpuroom.sleep()
+report = gpuroom.wake(lazy=True)
 assert report.kept == 32 * MIB and holds(at, 9, 32 * MIB)
 """)
 
@@ -106,34 +106,34 @@ assert report.kept == 32 * MIB and holds(at, 9, 32 * MIB)
 def test_mistakes_are_named(passes):
     passes("""
 allocate(32 * MIB)
-assert "absent" in raised(headroom.NotFound, headroom.sleep, "absent")
-assert "absent" in raised(headroom.NotFound, headroom.wake, ["absent"])
+assert "absent" in raised(gpuroom.NotFound, gpuroom.sleep, "absent")
+assert "absent" in raised(gpuroom.NotFound, gpuroom.wake, ["absent"])
 for arguments, more, words in (
         ((None, "eat"), {}, "action is 'eat'; use keep, disk, drop"), (([],), {}, "tags is empty"),
         ((None,), {"hold": "on"}, "hold is 'on'; use none, wait, fail"), (([3],), {}, "3, which is no tag"),
-        (("a",), {"drop": "a"}, "'a' is in both"), ((None, "disk"), {}, "HEADROOM_SLEEP_DIR")):
-    text = raised(headroom.InvalidArgument, lambda: headroom.sleep(*arguments, **more))
+        (("a",), {"drop": "a"}, "'a' is in both"), ((None, "disk"), {}, "GPUROOM_SLEEP_DIR")):
+    text = raised(gpuroom.InvalidArgument, lambda: gpuroom.sleep(*arguments, **more))
     assert words in text, text
 for tag in ("", "t" * 64, "a\\0b"):
-    assert "1 to 63 bytes" in raised(headroom.InvalidArgument, headroom.region, tag)
-raised(headroom.InvalidArgument, headroom.region("a;b").__enter__)
-assert "tags is empty" in raised(headroom.InvalidArgument, headroom.wake, ())
-assert headroom.sleep_states()[""].awake >= 32 * MIB
+    assert "1 to 63 bytes" in raised(gpuroom.InvalidArgument, gpuroom.region, tag)
+raised(gpuroom.InvalidArgument, gpuroom.region("a;b").__enter__)
+assert "tags is empty" in raised(gpuroom.InvalidArgument, gpuroom.wake, ())
+assert gpuroom.sleep_states()[""].awake >= 32 * MIB
 """)
 
 
 def test_an_exception_restores_what_held_before(passes):
     passes("""
 try:
-    with headroom.region("weights", backup=False):
+    with gpuroom.region("weights", backup=False):
         raise ArithmeticError
 except ArithmeticError:
     pass
 at = allocate(32 * MIB)
-states = headroom.sleep_states()
+states = gpuroom.sleep_states()
 assert states[""].ranges == 1 and "weights" not in states, states
-assert headroom.sleep().kept == 32 * MIB
-headroom.wake()
+assert gpuroom.sleep().kept == 32 * MIB
+gpuroom.wake()
 """)
 
 
@@ -145,10 +145,10 @@ def work():
     allocate(32 * MIB)
 context = ctypes.c_void_p()
 call("cuCtxGetCurrent", ctypes.byref(context))
-with headroom.region("mine"):
+with gpuroom.region("mine"):
     thread = threading.Thread(target=work)
     thread.start(); thread.join()
-assert "mine" not in headroom.sleep_states() and headroom.sleep_states()[""].ranges == 1
+assert "mine" not in gpuroom.sleep_states() and gpuroom.sleep_states()[""].ranges == 1
 """)
 
 
@@ -162,21 +162,21 @@ def look():
     call("cuCtxSetCurrent", context)
     seen.append(holds(at, 3, 32 * MIB))
 at = allocate(32 * MIB)
-headroom.sleep()
+gpuroom.sleep()
 data = (ctypes.c_ubyte * MIB)()
 assert cuda.cuMemcpyDtoH_v2(data, ctypes.c_uint64(at), ctypes.c_size_t(MIB)) == 401
-headroom.wake()
+gpuroom.wake()
 fill(at, 3, 32 * MIB)
-headroom.sleep(hold="wait")
+gpuroom.sleep(hold="wait")
 seen = []
 thread = threading.Thread(target=look)
 thread.start()
 thread.join(0.2)
 assert thread.is_alive() and not seen
-headroom.wake()
+gpuroom.wake()
 thread.join()
 assert seen == [True]
-""", command=(*python_command(), "--"), env={"HEADROOM_LOG": "off"})
+""", command=(*python_command(), "--"), env={"GPUROOM_LOG": "off"})
 
 
 def python_command():
@@ -187,27 +187,27 @@ def python_command():
 
 def test_a_torch_region_has_a_pool_of_its_own(python):
     run(python, LIMITS + """
-with headroom.torch.region("weights"):
+with gpuroom.torch.region("weights"):
     one, first = allocate(32 * MIB)
-    with headroom.torch.region("kv", backup=False):
+    with gpuroom.torch.region("kv", backup=False):
         two, second = allocate(32 * MIB)
     three, third = allocate(32 * MIB)
 assert first is third and first is not second and not state.recording
-states = headroom.sleep_states()
+states = gpuroom.sleep_states()
 assert (states["weights"].ranges, states["kv"].ranges) == (2, 1), states
-assert headroom.sleep().dropped == 32 * MIB
-headroom.wake()
+assert gpuroom.sleep().dropped == 32 * MIB
+gpuroom.wake()
 """)
 
 
 def test_a_pool_in_a_region_has_its_tag_and_shares_with_nobody_else(python):
     run(python, LIMITS + """
-block = headroom.torch.pool(hint="hot")
-with headroom.region("weights"):
+block = gpuroom.torch.pool(hint="hot")
+with gpuroom.region("weights"):
     with block:
         one, first = allocate(32 * MIB)
-    with headroom.torch.pool(tag="kv"):
-        with headroom.region("inner"):
+    with gpuroom.torch.pool(tag="kv"):
+        with gpuroom.region("inner"):
             pass
         two, _ = allocate(32 * MIB)
     with block:
@@ -215,32 +215,32 @@ with headroom.region("weights"):
 with block:
     four, fourth = allocate(32 * MIB)
 assert first is third and first is not fourth
-states = headroom.sleep_states()
+states = gpuroom.sleep_states()
 assert {tag: state.ranges for tag, state in states.items()} == {"weights": 2, "kv": 1, "": 1}, states
-headroom.torch.region("weights").release()
+gpuroom.torch.region("weights").release()
 """)
 
 
 def test_a_torch_region_behind_use_sets_the_tag(python):
     run(python, """
-headroom.torch.use(hbm_limit="256MiB", host_limit="512MiB")
-with headroom.torch.region("weights"):
+gpuroom.torch.use(hbm_limit="256MiB", host_limit="512MiB")
+with gpuroom.torch.region("weights"):
     at, pool = allocate(64 * MIB)
-assert pool is None and headroom.sleep_states()["weights"].ranges == 1
-assert headroom.sleep("weights").kept >= 64 * MIB
-headroom.wake()
+assert pool is None and gpuroom.sleep_states()["weights"].ranges == 1
+assert gpuroom.sleep("weights").kept >= 64 * MIB
+gpuroom.wake()
 """)
 
 
-def test_a_torch_region_under_headroom_run(python):
+def test_a_torch_region_under_gpuroom_run(python):
     import conftest
     from allocator_test import BEGIN
 
     path = f"{conftest.PACKAGE}:{conftest.SOURCE / 'tests' / 'python'}"
     python.passes(BEGIN + """
-with headroom.torch.region("weights"):
+with gpuroom.torch.region("weights"):
     at, pool = allocate(64 * MIB)
-assert pool is not None and headroom.sleep_states()["weights"].ranges == 1
-assert headroom.sleep("weights", "drop").released == 64 * MIB
-headroom.wake()
+assert pool is not None and gpuroom.sleep_states()["weights"].ranges == 1
+assert gpuroom.sleep("weights", "drop").released == 64 * MIB
+gpuroom.wake()
 """, command=(*python_command(), "--"), env={"PYTHONPATH": path})

@@ -1,5 +1,5 @@
 """The module that takes torch_memory_saver's place, used as its own users do, against PyTorch's rules
-(fake_torch.py), under `headroom run` and without."""
+(fake_torch.py), under `gpuroom run` and without."""
 
 import pytest
 from conftest import PACKAGE
@@ -10,7 +10,7 @@ import ctypes, os, sys
 import fake_torch
 torch = fake_torch.install()
 from torch_memory_saver import configure_subprocess, torch_memory_saver as saver
-import headroom
+import gpuroom
 MIB = 1 << 20
 def call(name, *arguments):
     result = getattr(ctypes.CDLL("libcuda.so.1"), name)(*arguments)
@@ -26,13 +26,13 @@ def raised(kind, function, *arguments, **options):
 
 @pytest.fixture(params=["preloaded", "opened"])
 def passes(request, python, tmp_path):
-    paths = ":".join(map(str, (PACKAGE / "headroom" / "stand_ins", PACKAGE, PACKAGE.parent / "tests" / "python")))
+    paths = ":".join(map(str, (PACKAGE / "gpuroom" / "stand_ins", PACKAGE, PACKAGE.parent / "tests" / "python")))
 
     def run(program):
         body = f"import sys; sys.path[:0] = {paths.split(':')!r}\nFOLDER = {str(tmp_path)!r}\n" + BEFORE + program
         if request.param == "preloaded":
-            return python.under_headroom(body + "\n")
-        return python.dlopened(body, HEADROOM_HBM_LIMIT=str(256 << 20), HEADROOM_HOST_LIMIT=str(512 << 20))
+            return python.under_gpuroom(body + "\n")
+        return python.dlopened(body, GPUROOM_HBM_LIMIT=str(256 << 20), GPUROOM_HOST_LIMIT=str(512 << 20))
 
     return run
 
@@ -49,9 +49,9 @@ for at, value, size in ((weights, 1, 32), (kv, 2, 16), (state, 3, 8)):
     fill(at, value, size * MIB)
 saver.set_disk_backup_dir(FOLDER + "/backups")
 saver.pause("weights")
-assert headroom.sleep_states()["weights"].kept == 32 * MIB
+assert gpuroom.sleep_states()["weights"].kept == 32 * MIB
 saver.pause()
-states = headroom.sleep_states()
+states = gpuroom.sleep_states()
 assert states["kv_cache"].dropped == 16 * MIB and states["optimizer (disk)"].on_disk == 8 * MIB, states
 saver.resume("kv_cache")
 saver.resume()
@@ -66,7 +66,7 @@ with saver.region("outer", enable_cpu_backup=True):
     with saver.region("inner"):
         inner, a = fake_torch.allocate(16 * MIB)
     outer, b = fake_torch.allocate(16 * MIB)
-states = headroom.sleep_states()
+states = gpuroom.sleep_states()
 assert (states["inner"].ranges, states["outer"].ranges) == (1, 1), states
 fill(outer, 5, 16 * MIB)
 saver.pause("outer")
@@ -85,21 +85,21 @@ with saver.region("outer", enable_cpu_backup=True):
         free, b = fake_torch.allocate(16 * MIB)
         with saver.region("inner", enable_cpu_backup=True):
             inner, c = fake_torch.allocate(16 * MIB)
-        with headroom.torch.pool():
+        with gpuroom.torch.pool():
             apart, d = fake_torch.allocate(16 * MIB)
         free, e = fake_torch.allocate(16 * MIB)
     last, f = fake_torch.allocate(16 * MIB)
 assert a is f and b is e and len({id(pool) for pool in (a, b, c, d)}) == 4
-states = headroom.sleep_states()
+states = gpuroom.sleep_states()
 assert (states["outer"].ranges, states["inner"].ranges) == (2, 1), states
 saver.pause()
-assert headroom.stats().asleep_bytes == 48 * MIB
+assert gpuroom.stats().asleep_bytes == 48 * MIB
 fill(free, 3, 16 * MIB)
 fill(apart, 4, 16 * MIB)
 saver.resume()
 with saver.disable():
     outside, g = fake_torch.allocate(16 * MIB)
-assert not fake_torch.state.recording and headroom.sleep_states()["outer"].ranges == 2
+assert not fake_torch.state.recording and gpuroom.sleep_states()["outer"].ranges == 2
 """)
 
 
@@ -116,15 +116,15 @@ saver.set_disk_backup_dir(FOLDER + "/gone")
 os.rmdir(FOLDER + "/gone")
 sys.stderr.flush()
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the library says it there, too
-assert "name an existing one" in raised(headroom.Error, saver.pause)
-if headroom._library.load().preloaded:
+assert "name an existing one" in raised(gpuroom.Error, saver.pause)
+if gpuroom._library.load().preloaded:
     with configure_subprocess():
         pass
 else:
-    assert "headroom run" in raised(headroom.Unsupported, configure_subprocess().__enter__)
+    assert "gpuroom run" in raised(gpuroom.Unsupported, configure_subprocess().__enter__)
 """)
 
 
 def test_the_folder_is_printed(python):
-    text = python.passes("import runpy, sys; sys.argv[1:] = ['stand-ins']; runpy.run_module('headroom', run_name='__main__')")
-    assert text.strip() == str(PACKAGE / "headroom" / "stand_ins")
+    text = python.passes("import runpy, sys; sys.argv[1:] = ['stand-ins']; runpy.run_module('gpuroom', run_name='__main__')")
+    assert text.strip() == str(PACKAGE / "gpuroom" / "stand_ins")

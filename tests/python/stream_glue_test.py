@@ -15,9 +15,9 @@ if importlib.util.find_spec("torch") is not None:
 fake_tensors.install()
 
 from fake_tensors import Memory, Module, Tensor  # noqa: E402
-from headroom import Busy  # noqa: E402
-from headroom.torch import _engine  # noqa: E402
-from headroom.torch._streamer import Streamed, Streamer  # noqa: E402
+from gpuroom import Busy  # noqa: E402
+from gpuroom.torch import _engine  # noqa: E402
+from gpuroom.torch._streamer import Streamed, Streamer  # noqa: E402
 from late_engine import Event, LateEngine  # noqa: E402
 
 BYTES = 64

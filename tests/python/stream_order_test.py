@@ -2,7 +2,7 @@
 
 import random
 
-from headroom._stream_order import Order, Ring
+from gpuroom._stream_order import Order, Ring
 
 
 def run(order, sequence, count=2):

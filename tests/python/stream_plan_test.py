@@ -3,8 +3,8 @@
 import random
 
 import pytest
-from headroom._errors import InvalidArgument
-from headroom._stream_plan import DIRECT, RESIDENT, SMALL, STREAMED, Unit, plan, spread
+from gpuroom._errors import InvalidArgument
+from gpuroom._stream_plan import DIRECT, RESIDENT, SMALL, STREAMED, Unit, plan, spread
 
 MIB = 1 << 20
 GIB = 1 << 30

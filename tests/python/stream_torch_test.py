@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from headroom import Busy, Error, InvalidArgument  # noqa: E402
-from headroom._stream_plan import STREAMED  # noqa: E402
-from headroom.torch import _packing, _stream, _units  # noqa: E402
-from headroom.torch._hooks import is_streamed  # noqa: E402
+from gpuroom import Busy, Error, InvalidArgument  # noqa: E402
+from gpuroom._stream_plan import STREAMED  # noqa: E402
+from gpuroom.torch import _packing, _stream, _units  # noqa: E402
+from gpuroom.torch._hooks import is_streamed  # noqa: E402
 from late_engine import LateEngine  # noqa: E402
 
 WIDTH = 1024  # a block of two squares has 8 MiB and more

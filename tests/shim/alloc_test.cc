@@ -1,7 +1,7 @@
 // cuMemAlloc, cuMemAllocPitch and cuMemFree: where allocations go and that they come back.
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 using AllocTest = ShimTest;
@@ -54,7 +54,7 @@ TEST_F(AllocTest, TheReserveServesSmallOnesWhenRangesFillTheRest) {
 
 TEST_F(AllocTest, SmallOnesSpillWhenTheBudgetIsFullAndNothingGivesWay) {
   const CUdeviceptr large = Alloc(kForRanges);
-  ASSERT_EQ(headroom_set_hint(large, HEADROOM_HINT_HOT), HEADROOM_OK);
+  ASSERT_EQ(gpuroom_set_hint(large, GPUROOM_HINT_HOT), GPUROOM_OK);
   const CUdeviceptr filler = Alloc(15 * kMiB);
   const CUdeviceptr small = Alloc(3 * kMiB);
   EXPECT_EQ(PlacementOf(small).host_bytes, 4 * kMiB);
@@ -188,4 +188,4 @@ TEST_F(AllocTest, ASmallOneCostsTwoCallsBesidesTheDriversOwn) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

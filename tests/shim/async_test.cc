@@ -2,7 +2,7 @@
 // and never unmapped while work that was queued before may use it.
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 // The three ways to ask for it, and the two to give it back.
@@ -245,4 +245,4 @@ TEST_F(PoolTest, APoolOfHostMemoryIsTheDriversOwn) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

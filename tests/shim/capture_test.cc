@@ -4,7 +4,7 @@
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 class CaptureTest : public ShimTest {
@@ -163,4 +163,4 @@ TEST_F(CaptureTest, OneThreadsPerThreadStreamDoesNotEndAnothersCapture) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 using Environment = std::vector<std::pair<std::string, std::string>>;
 
@@ -44,11 +44,11 @@ struct Child {
 inline void ExecSelf(const char* role) {
   char self[4096] = {};
   if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0) return;
-  const char* emulator = std::getenv("HEADROOM_EMULATOR");
+  const char* emulator = std::getenv("GPUROOM_EMULATOR");
   if (emulator == nullptr) {
     execl(self, self, role, nullptr);
   } else {
-    execlp(emulator, emulator, "-L", std::getenv("HEADROOM_EMULATED_ROOT"), self, role, nullptr);
+    execlp(emulator, emulator, "-L", std::getenv("GPUROOM_EMULATED_ROOT"), self, role, nullptr);
   }
 }
 
@@ -73,4 +73,4 @@ inline Child StartChild(const char* role, const Environment& environment = {}) {
   return child;
 }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

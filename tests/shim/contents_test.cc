@@ -4,7 +4,7 @@
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 class ContentsTest : public ShimTest, public testing::WithParamInterface<uint64_t> {
@@ -155,4 +155,4 @@ INSTANTIATE_TEST_SUITE_P(Placement, ContentsTest, testing::Values(80 * kMiB, kMi
                          [](const auto& test) { return test.param == kMixed ? "Mixed" : "Spilled"; });
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

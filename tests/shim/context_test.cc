@@ -3,7 +3,7 @@
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 class ContextTest : public ShimTest {
@@ -215,4 +215,4 @@ TEST_F(StandstillTest, OneThatWasGivenUpBreaksNoLaterCapture) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

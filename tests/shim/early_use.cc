@@ -1,5 +1,5 @@
 // A library whose constructor uses CUDA. The program links it, so it is initialised before
-// libheadroom.so is: what stands first among the libraries comes last.
+// libgpuroom.so is: what stands first among the libraries comes last.
 #include "early_use.h"
 
 #include <cuda.h>
@@ -11,7 +11,7 @@
 namespace {
 
 std::string* g_folder = nullptr;  // initialised before any constructor runs
-headroom::shim_test::EarlyUse g_use;
+gpuroom::shim_test::EarlyUse g_use;
 
 CUresult AllocateOnce() {
   CUcontext context = nullptr;
@@ -24,11 +24,11 @@ CUresult AllocateOnce() {
 }
 
 __attribute__((constructor)) void Use() {
-  char folder[] = "/tmp/headroom-early-XXXXXX";
+  char folder[] = "/tmp/gpuroom-early-XXXXXX";
   if (mkdtemp(folder) == nullptr) return;
   g_folder = new std::string(folder);
-  setenv("HEADROOM_CONTROL", "1", 1);
-  setenv("HEADROOM_CONTROL_DIR", folder, 1);
+  setenv("GPUROOM_CONTROL", "1", 1);
+  setenv("GPUROOM_CONTROL_DIR", folder, 1);
   g_use.control_directory = g_folder->c_str();
   g_use.result = AllocateOnce();
   cuGetProcAddress("cuLaunchKernel", &g_use.launch, CUDA_VERSION, 0, nullptr);
@@ -42,8 +42,8 @@ __attribute__((destructor)) void Remove() {
 
 }  // namespace
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 const EarlyUse& EarlyUseOfCuda() { return g_use; }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

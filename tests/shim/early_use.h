@@ -1,9 +1,9 @@
-// What a library got that used CUDA in its constructor, before libheadroom.so was initialised.
+// What a library got that used CUDA in its constructor, before libgpuroom.so was initialised.
 #pragma once
 
 #include <cuda.h>
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 struct EarlyUse {
   CUresult result = CUDA_ERROR_UNKNOWN;  // of an allocation and its free
@@ -14,4 +14,4 @@ struct EarlyUse {
 
 __attribute__((visibility("default"))) const EarlyUse& EarlyUseOfCuda();
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -8,7 +8,7 @@
 #include <map>
 #include <sstream>
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 using Arguments = std::istringstream;
@@ -119,7 +119,7 @@ CUipcMemHandle FromHex(const std::string& text) {
 }
 
 Actor::Actor(Environment environment, const std::string& log_path) {
-  if (!log_path.empty()) environment.emplace_back("HEADROOM_TEST_LOG", log_path);
+  if (!log_path.empty()) environment.emplace_back("GPUROOM_TEST_LOG", log_path);
   child_ = StartChild("actor", environment);
   EXPECT_EQ(Ask("device 0"), "ready");
 }
@@ -179,7 +179,7 @@ int Actor::End() {
 }
 
 int PlayActor() {
-  const char* log = std::getenv("HEADROOM_TEST_LOG");
+  const char* log = std::getenv("GPUROOM_TEST_LOG");
   if (log != nullptr && std::freopen(log, "w", stderr) == nullptr) return 1;
   std::string line;
   while (std::getline(std::cin, line)) {
@@ -193,4 +193,4 @@ int PlayActor() {
   return 0;
 }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

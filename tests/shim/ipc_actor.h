@@ -5,7 +5,7 @@
 #include "child.h"
 #include "program.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 // A handle as text, for a command line.
 std::string ToHex(const CUipcMemHandle& handle);
@@ -48,4 +48,4 @@ class Actor {
 // The actor's side: does what it reads until its input ends.
 int PlayActor();
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

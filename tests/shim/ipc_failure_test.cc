@@ -12,13 +12,13 @@
 #include "ipc_fixture.h"
 #include "runtime/ipc_socket.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 // What a process logs, read while it runs.
 class LogFile {
  public:
-  LogFile() : path_(testing::TempDir() + "headroom-ipc-log-" + std::to_string(getpid())) { Remove(); }
+  LogFile() : path_(testing::TempDir() + "gpuroom-ipc-log-" + std::to_string(getpid())) { Remove(); }
   ~LogFile() { Remove(); }
   const std::string& path() const { return path_; }
   // Waits until the last line that holds `mark` is `text`'s.
@@ -52,7 +52,7 @@ class IpcFailureTest : public IpcTest {
 
 TEST_F(IpcFailureTest, AnOpenRangeIsPinnedUntilItsImporterClosesOrDies) {
   const LogFile log;
-  Actor exporter(Environment{{"HEADROOM_LOG", "debug"}}, log.path());
+  Actor exporter(Environment{{"GPUROOM_LOG", "debug"}}, log.path());
   const CUdeviceptr theirs = exporter.Alloc(kSpilled);
   const CUipcMemHandle handle = exporter.Export(theirs);
   const CUdeviceptr p = Open(handle);
@@ -96,7 +96,7 @@ TEST_F(IpcFailureTest, ADeadExportersForkedChildAnswersForNobody) {
 
 TEST_F(IpcFailureTest, FreedFirstTheMemoryStaysTheImportersAlone) {
   // Host chunks would be kept and handed out again.
-  Actor exporter(Environment{{"HEADROOM_HOST_KEEP", std::to_string(kSpilled)}, {"HEADROOM_SIM_STRICT", "0"}});
+  Actor exporter(Environment{{"GPUROOM_HOST_KEEP", std::to_string(kSpilled)}, {"GPUROOM_SIM_STRICT", "0"}});
   const CUdeviceptr theirs = exporter.Alloc(kSpilled);
   exporter.Fill(theirs, kSpilled, 1);
   const CUipcMemHandle handle = exporter.Export(theirs);
@@ -146,9 +146,9 @@ TEST_F(IpcFailureTest, HandlesThatNameNothingAreRefused) {
   EXPECT_EQ(exporter.End(), 0);
 }
 
-TEST_F(IpcFailureTest, WithoutHeadroomTheDriverRefusesOurHandles) {
+TEST_F(IpcFailureTest, WithoutGpuroomTheDriverRefusesOurHandles) {
   const CUdeviceptr p = Alloc(kSpilled);
-  Actor bare(Environment{{"HEADROOM_HBM_LIMIT", ""}, {"HEADROOM_HOST_LIMIT", ""}});
+  Actor bare(Environment{{"GPUROOM_HBM_LIMIT", ""}, {"GPUROOM_HOST_LIMIT", ""}});
   std::string error;
   EXPECT_EQ(bare.Open(Export(p), &error), 0u);
   EXPECT_EQ(error, "CUDA_ERROR_INVALID_VALUE");
@@ -283,7 +283,7 @@ TEST_F(IpcFailureTest, EveryFailingCallLeavesItAsItWas) {
 
 TEST_F(IpcFailureTest, AnExportThatFailsIsTheImportersErrorOnce) {
   const LogFile log;
-  Actor exporter(Environment{{"HEADROOM_SIM_FAIL", "cuMemExportToShareableHandle:1:CUDA_ERROR_UNKNOWN"}},
+  Actor exporter(Environment{{"GPUROOM_SIM_FAIL", "cuMemExportToShareableHandle:1:CUDA_ERROR_UNKNOWN"}},
                  log.path());
   const CUdeviceptr theirs = exporter.Alloc(kMixed);
   const CUipcMemHandle handle = exporter.Export(theirs);
@@ -324,7 +324,7 @@ TEST_F(IpcManyChunksTest, ArriveInTheirOrder) {
 }
 
 TEST_F(IpcManyChunksTest, NeedDescriptorsOnBothSides) {
-  Actor exporter(Environment{{"HEADROOM_LOG", "off"}});
+  Actor exporter(Environment{{"GPUROOM_LOG", "off"}});
   const CUdeviceptr theirs = exporter.Alloc(kMany);
   const CUipcMemHandle handle = exporter.Export(theirs);
   const size_t descriptors = Descriptors();
@@ -344,10 +344,10 @@ TEST_F(IpcManyChunksTest, NeedDescriptorsOnBothSides) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test
 
 int main(int argc, char** argv) {
-  if (argc == 2 && argv[1][0] != '-') return headroom::shim_test::PlayActor();
+  if (argc == 2 && argv[1][0] != '-') return gpuroom::shim_test::PlayActor();
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

@@ -9,7 +9,7 @@
 #include "ipc_actor.h"
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 inline constexpr unsigned kFlags = CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS;
 
@@ -51,4 +51,4 @@ class IpcTest : public ShimTest {
   static void LetTheLedgerAge() { std::this_thread::sleep_for(std::chrono::milliseconds(30)); }
 };
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

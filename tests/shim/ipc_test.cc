@@ -2,10 +2,10 @@
 // works, and what the program is told.
 #include <thread>
 
-#include "headroom/sleep.h"
+#include "gpuroom/sleep.h"
 #include "ipc_fixture.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 // 32 MiB: in HBM; kSpilled: on the host; kMixed: both, interleaved.
@@ -82,21 +82,21 @@ TEST_F(IpcTest, ItMovesWhileNobodyHasItOpen) {
   Fill(p, bytes, 1);
   ASSERT_CU(Cu().CtxSynchronize());
   const CUipcMemHandle handle = Export(p);
-  EXPECT_EQ(headroom_range_migrate(p, 0, HEADROOM_TIER_HOST), HEADROOM_OK);
+  EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OK);
   Actor importer;
   const CUdeviceptr there = importer.Open(handle);
   EXPECT_EQ(importer.CountBad(there, bytes, 1), 0u);
-  EXPECT_EQ(headroom_range_migrate(p, 0, HEADROOM_TIER_DEVICE), HEADROOM_BUSY);
+  EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_DEVICE), GPUROOM_BUSY);
   EXPECT_EQ(PlacementOf(p).host_bytes, bytes);
   importer.Fill(there, bytes, 2);
   EXPECT_EQ(importer.Close(there), "CUDA_SUCCESS");
   EXPECT_EQ(importer.End(), 0);
-  int moved = HEADROOM_BUSY;  // until its end has been noticed
-  for (int i = 0; i < 1000 && moved == HEADROOM_BUSY; ++i) {
-    moved = headroom_range_migrate(p, 0, HEADROOM_TIER_DEVICE);
+  int moved = GPUROOM_BUSY;  // until its end has been noticed
+  for (int i = 0; i < 1000 && moved == GPUROOM_BUSY; ++i) {
+    moved = gpuroom_range_migrate(p, 0, GPUROOM_TIER_DEVICE);
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  EXPECT_EQ(moved, HEADROOM_OK);
+  EXPECT_EQ(moved, GPUROOM_OK);
   EXPECT_EQ(PlacementOf(p).host_bytes, 0u);
   EXPECT_EQ(CountBad(p, bytes, 2), 0u);
   Actor another;
@@ -274,18 +274,18 @@ TEST_F(IpcTest, WhatSleepsIsOpenedAfterItsWakeAndWhatIsOpenStaysAwake) {
   const CUdeviceptr p = Alloc(kThreshold);
   Fill(p, kThreshold, 4);
   const CUipcMemHandle handle = Export(p);
-  const headroom_sleep_request all = {nullptr, 0, nullptr, HEADROOM_HOLD_NONE, 0};
-  headroom_sleep_report report{};
-  ASSERT_EQ(headroom_sleep(&all, &report, sizeof report), HEADROOM_OK) << headroom_last_error();
+  const gpuroom_sleep_request all = {nullptr, 0, nullptr, GPUROOM_HOLD_NONE, 0};
+  gpuroom_sleep_report report{};
+  ASSERT_EQ(gpuroom_sleep(&all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(report.ranges, 1u);
   Actor importer;
   std::string error;
   EXPECT_EQ(importer.Open(handle, &error), 0u);
   EXPECT_EQ(error, "CUDA_ERROR_INVALID_VALUE");
-  ASSERT_EQ(headroom_wake(nullptr, 0, 0, nullptr, 0), HEADROOM_OK) << headroom_last_error();
+  ASSERT_EQ(gpuroom_wake(nullptr, 0, 0, nullptr, 0), GPUROOM_OK) << gpuroom_last_error();
   const CUdeviceptr there = importer.Open(handle);
   EXPECT_EQ(importer.CountBad(there, kThreshold, 4), 0u);
-  ASSERT_EQ(headroom_sleep(&all, &report, sizeof report), HEADROOM_OK) << headroom_last_error();
+  ASSERT_EQ(gpuroom_sleep(&all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(report.ranges, 0u);
   EXPECT_EQ(report.left_awake, kThreshold);
   EXPECT_EQ(importer.CountBad(there, kThreshold, 4), 0u);
@@ -295,4 +295,4 @@ TEST_F(IpcTest, WhatSleepsIsOpenedAfterItsWakeAndWhatIsOpenStaysAwake) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -5,7 +5,7 @@
 #include "early_use.h"
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 using LinkedTest = ShimTest;
@@ -42,4 +42,4 @@ TEST_F(LinkedTest, AProcessWhoseLibraryUsedTheGpuInItsConstructorCanBeAsked) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

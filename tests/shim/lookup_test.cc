@@ -8,9 +8,9 @@
 #include "shim_test.h"
 
 extern "C" void* AskNext(const char* name);
-extern "C" __attribute__((visibility("default"))) int headroom_test_which() { return 1; }
+extern "C" __attribute__((visibility("default"))) int gpuroom_test_which() { return 1; }
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 using LookupTest = ShimTest;
@@ -26,7 +26,7 @@ std::string FileOf(void* address) {
   Dl_info info{};
   return dladdr(address, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
 }
-bool InShim(void* address) { return FileOf(address).find("libheadroom.so") != std::string::npos; }
+bool InShim(void* address) { return FileOf(address).find("libgpuroom.so") != std::string::npos; }
 bool InDriver(void* address) { return FileOf(address).find("libcuda.so") != std::string::npos; }
 
 TEST_F(LookupTest, DlsymGivesTheShimForWhatItHooksAndTheDriverForTheRest) {
@@ -35,7 +35,7 @@ TEST_F(LookupTest, DlsymGivesTheShimForWhatItHooksAndTheDriverForTheRest) {
                            "cuLaunchKernel", "cuMemcpyHtoD_v2", "cuMemcpyDtoDAsync_v2_ptsz"}) {
     EXPECT_TRUE(InShim(dlsym(LibCuda(), name))) << name;
   }
-  for (const char* name : {"cuInit", "cuStreamSynchronize", "cuModuleLoadData", "headroom_sim_fail"}) {
+  for (const char* name : {"cuInit", "cuStreamSynchronize", "cuModuleLoadData", "gpuroom_sim_fail"}) {
     EXPECT_TRUE(InDriver(dlsym(LibCuda(), name))) << name;
   }
 }
@@ -58,11 +58,11 @@ TEST_F(LookupTest, TheGlobalScopeFindsTheShimFirst) {
 
 TEST_F(LookupTest, NextKeepsTheCallerRight) {
   // After the helper library come neither the program nor the shim.
-  EXPECT_EQ(AskNext("headroom_test_which"), nullptr);
+  EXPECT_EQ(AskNext("gpuroom_test_which"), nullptr);
   EXPECT_FALSE(InShim(AskNext("cuMemAlloc_v2")));
   // And what is asked of the next one there is found: the C library's.
   EXPECT_EQ(AskNext("lrand48"), reinterpret_cast<void*>(&lrand48));  // sanitizers leave it alone
-  EXPECT_EQ(dlsym(RTLD_DEFAULT, "headroom_test_which"), reinterpret_cast<void*>(&headroom_test_which));
+  EXPECT_EQ(dlsym(RTLD_DEFAULT, "gpuroom_test_which"), reinterpret_cast<void*>(&gpuroom_test_which));
 }
 
 TEST_F(LookupTest, UnknownNamesLeaveDlerrorAsTheCLibraryWouldHave) {
@@ -156,4 +156,4 @@ TEST_F(LookupTest, ThreadsMayAskAtOnce) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

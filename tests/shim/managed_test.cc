@@ -1,11 +1,11 @@
-// Large allocations as managed memory: ctest sets HEADROOM_BACKEND=managed on a machine that
+// Large allocations as managed memory: ctest sets GPUROOM_BACKEND=managed on a machine that
 // is coherent (ManagedTest: the cap is twice the HBM, prefetch below 32 MiB) and on one that
 // is not (ManagedPcieTest), and in RuledBackendTest a rule for the tag "kv" alone.
 #include <thread>
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kCap = 2 * kHbm;
@@ -41,10 +41,10 @@ bool IsManaged(CUdeviceptr p) {
 
 class ManagedTest : public ShimTest {
  protected:
-  CUdeviceptr AllocHinted(headroom_hint hint, uint64_t bytes, const char* tag = nullptr) {
-    EXPECT_EQ(headroom_set_thread_hint(hint, tag), HEADROOM_OK);
+  CUdeviceptr AllocHinted(gpuroom_hint hint, uint64_t bytes, const char* tag = nullptr) {
+    EXPECT_EQ(gpuroom_set_thread_hint(hint, tag), GPUROOM_OK);
     const CUdeviceptr p = Alloc(bytes);
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
+    EXPECT_EQ(gpuroom_set_thread_hint(GPUROOM_HINT_NONE, nullptr), GPUROOM_OK);
     return p;
   }
   void ExpectContents(CUdeviceptr p, uint64_t bytes) {
@@ -84,10 +84,10 @@ TEST_F(ManagedTest, GpuFirstIsAdvisedAndPrefetchedIfItIsSmaller) {
 }
 
 TEST_F(ManagedTest, ColdIsAsCpuFirstAndStreamAsBalanced) {
-  const CUdeviceptr cold = AllocHinted(HEADROOM_HINT_COLD, kThreshold);
+  const CUdeviceptr cold = AllocHinted(GPUROOM_HINT_COLD, kThreshold);
   EXPECT_EQ(AdviceOf(cold, kThreshold),
             (Advice{CU_MEM_LOCATION_TYPE_HOST_NUMA, 0, CU_MEM_LOCATION_TYPE_INVALID, 0}));
-  const CUdeviceptr streamed = AllocHinted(HEADROOM_HINT_STREAM, kThreshold);
+  const CUdeviceptr streamed = AllocHinted(GPUROOM_HINT_STREAM, kThreshold);
   EXPECT_EQ(AdviceOf(streamed, kThreshold),
             (Advice{CU_MEM_LOCATION_TYPE_INVALID, 0, CU_MEM_LOCATION_TYPE_INVALID, 0}));
   Free(cold);
@@ -146,10 +146,10 @@ TEST_F(ManagedTest, RowsBeginAsTheDriversDo) {
 
 TEST_F(ManagedTest, WhereItLiesIsTheDriversBusiness) {
   const CUdeviceptr p = Alloc(kThreshold);
-  headroom_placement placement;
-  EXPECT_EQ(headroom_describe(p, &placement), -1);
-  EXPECT_EQ(headroom_range_migrate(p, 0, HEADROOM_TIER_HOST), HEADROOM_NOT_FOUND);
-  EXPECT_EQ(headroom_set_hint(p, HEADROOM_HINT_COLD), HEADROOM_NOT_FOUND);
+  gpuroom_placement placement;
+  EXPECT_EQ(gpuroom_describe(p, &placement), -1);
+  EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_NOT_FOUND);
+  EXPECT_EQ(gpuroom_set_hint(p, GPUROOM_HINT_COLD), GPUROOM_NOT_FOUND);
   CUipcMemHandle handle;
   EXPECT_CU_IS(Cu().IpcGetMemHandle(&handle, p), CUDA_ERROR_INVALID_VALUE);
   Free(p);
@@ -236,7 +236,7 @@ TEST_F(RuledBackendTest, OnlyWhatTheRuleNamesIsManaged) {
   EXPECT_EQ(before_.total, kHbm + kHost);
   const CUdeviceptr tiered = Alloc(kThreshold);
   EXPECT_EQ(PlacementOf(tiered).device_bytes, kThreshold);
-  const CUdeviceptr managed = AllocHinted(HEADROOM_HINT_NONE, kThreshold, "kv");
+  const CUdeviceptr managed = AllocHinted(GPUROOM_HINT_NONE, kThreshold, "kv");
   EXPECT_TRUE(IsManaged(managed));
   EXPECT_EQ(PlacementOf(managed).device_bytes, 0u);
   ExpectContents(managed, kThreshold);
@@ -245,4 +245,4 @@ TEST_F(RuledBackendTest, OnlyWhatTheRuleNamesIsManaged) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -3,7 +3,7 @@
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 class MoveTest : public ShimTest {
@@ -29,19 +29,19 @@ TEST_F(MoveTest, WhatMovedCanStillBeExported) {
   constexpr uint64_t kOneChunk = 40 * kMiB;
   Free(AllocOnHost(20 * kMiB));
   for (const std::vector<int>& way :
-       std::vector<std::vector<int>>{{HEADROOM_TIER_HOST}, {HEADROOM_TIER_HOST, HEADROOM_TIER_DEVICE}}) {
+       std::vector<std::vector<int>>{{GPUROOM_TIER_HOST}, {GPUROOM_TIER_HOST, GPUROOM_TIER_DEVICE}}) {
     const Mapped mapped(kOneChunk, 1, 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
     Fill(mapped.va, kOneChunk, 4);
     for (const int tier : way) {
-      ASSERT_EQ(headroom_range_migrate(mapped.va, 0, tier), HEADROOM_OK) << headroom_last_error();
+      ASSERT_EQ(gpuroom_range_migrate(mapped.va, 0, tier), GPUROOM_OK) << gpuroom_last_error();
     }
     const Placement placement = PlacementOf(mapped.va);
-    EXPECT_EQ(way.back() == HEADROOM_TIER_HOST ? placement.host_bytes : placement.device_bytes, kOneChunk);
+    EXPECT_EQ(way.back() == GPUROOM_TIER_HOST ? placement.host_bytes : placement.device_bytes, kOneChunk);
     EXPECT_EQ(CountBad(mapped.va, kOneChunk, 4), 0u);
     EXPECT_CU(Export(mapped));
     mapped.Free();
   }
-  EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
+  EXPECT_EQ(gpuroom_trim(0), GPUROOM_OK);
 }
 
 TEST_F(MoveTest, WhatHasNoRoomInOneChunkMovesInSeveral) {
@@ -49,19 +49,19 @@ TEST_F(MoveTest, WhatHasNoRoomInOneChunkMovesInSeveral) {
   const Mapped mapped(kOneChunk, 1, 0, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
   Fill(mapped.va, kOneChunk, 4);
   EXPECT_CU(Cu().CtxSynchronize());
-  ASSERT_EQ(headroom_range_migrate(mapped.va, 0, HEADROOM_TIER_HOST), HEADROOM_OK) << headroom_last_error();
+  ASSERT_EQ(gpuroom_range_migrate(mapped.va, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
   GetSim().fail("cuMemCreate:1:CUDA_ERROR_OUT_OF_MEMORY");
-  ASSERT_EQ(headroom_range_migrate(mapped.va, 0, HEADROOM_TIER_DEVICE), HEADROOM_OK) << headroom_last_error();
+  ASSERT_EQ(gpuroom_range_migrate(mapped.va, 0, GPUROOM_TIER_DEVICE), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(PlacementOf(mapped.va).device_bytes, kOneChunk);
   EXPECT_EQ(CountBad(mapped.va, kOneChunk, 4), 0u);
   // And comes to lie in one again.
-  for (const int tier : {HEADROOM_TIER_HOST, HEADROOM_TIER_DEVICE}) {
-    ASSERT_EQ(headroom_range_migrate(mapped.va, 0, tier), HEADROOM_OK) << headroom_last_error();
+  for (const int tier : {GPUROOM_TIER_HOST, GPUROOM_TIER_DEVICE}) {
+    ASSERT_EQ(gpuroom_range_migrate(mapped.va, 0, tier), GPUROOM_OK) << gpuroom_last_error();
   }
   EXPECT_EQ(CountBad(mapped.va, kOneChunk, 4), 0u);
   EXPECT_CU(Export(mapped));
   mapped.Free();
-  EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
+  EXPECT_EQ(gpuroom_trim(0), GPUROOM_OK);
 }
 
 TEST_F(MoveTest, AdjacentChunksGiveWayByOneCopy) {
@@ -83,19 +83,19 @@ TEST_F(MoveTest, OneMoveThatFailsLeavesTheOthersRight) {
   EXPECT_CU(Cu().CtxSynchronize());
   const uint64_t host_bytes = PlacementOf(p).host_bytes;
   GetSim().fail("cuMemCreate:2:CUDA_ERROR_UNKNOWN");
-  EXPECT_EQ(headroom_range_migrate(p, 0, HEADROOM_TIER_HOST), HEADROOM_FAILED);
+  EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_FAILED);
   GetSim().fail("");
   EXPECT_GT(PlacementOf(p).host_bytes, host_bytes);
   EXPECT_GT(PlacementOf(p).device_bytes, 0u);
   EXPECT_EQ(PlacementOf(p).host_bytes + PlacementOf(p).device_bytes, kSpilled);
   EXPECT_EQ(CountBad(p, kSpilled, 6), 0u);
-  ASSERT_EQ(headroom_range_migrate(p, 0, HEADROOM_TIER_HOST), HEADROOM_OK) << headroom_last_error();
+  ASSERT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(PlacementOf(p).host_bytes, kSpilled);
   EXPECT_EQ(CountBad(p, kSpilled, 6), 0u);
   Free(p);
 }
 
-// Device 0 may use device 1's memory (HEADROOM_PEERS).
+// Device 0 may use device 1's memory (GPUROOM_PEERS).
 using PeerLoanTest = MoveTest;
 
 TEST_F(PeerLoanTest, WhatGivesWayGoesToThePeer) {
@@ -182,7 +182,7 @@ TEST_F(EvenTest, WhatGivesWayLiesApart) {
 }
 
 TEST_F(EvenTest, ColdDataGivesWayFirst) {
-  const CUdeviceptr read_once = AllocHinted(HEADROOM_HINT_STREAM, kSize);
+  const CUdeviceptr read_once = AllocHinted(GPUROOM_HINT_STREAM, kSize);
   const uint64_t before = PlacementOf(read_once).device_bytes;
   std::vector<CUdeviceptr> data = AllocData();
   for (const CUdeviceptr p : data) EXPECT_EQ(PlacementOf(p).host_bytes, 0u);
@@ -248,4 +248,4 @@ TEST_F(EvenTest, SharedPiecesGiveWayWhole) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -12,5 +12,5 @@ __attribute__((visibility("default"))) void* AskNext(const char* name) {
 }
 
 // A symbol that the test program and this library both define.
-__attribute__((visibility("default"))) int headroom_test_which() { return 2; }
+__attribute__((visibility("default"))) int gpuroom_test_which() { return 2; }
 }

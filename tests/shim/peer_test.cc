@@ -2,7 +2,7 @@
 // other's ranges.
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 using PeerTest = ShimTest;
@@ -110,7 +110,7 @@ class PeerFreeTest : public ShimTest {
   static constexpr uint64_t kMost = 256 * kMiB - kReserve;
 
   // Memory of device 1, while device 0 is current before and after. What is hot gives way to nothing.
-  CUdeviceptr AllocThere(uint64_t bytes, headroom_hint hint = HEADROOM_HINT_HOT) {
+  CUdeviceptr AllocThere(uint64_t bytes, gpuroom_hint hint = GPUROOM_HINT_HOT) {
     UseDevice(1);
     const CUdeviceptr p = AllocHinted(hint, bytes);
     UseDevice(0);
@@ -124,7 +124,7 @@ class PeerFreeTest : public ShimTest {
 TEST_F(PeerFreeTest, WhatBelongsInHbmComesBackWhileAFullDeviceIsCurrent) {
   const CUdeviceptr first = Alloc(kMost);
   const CUdeviceptr second = AllocThere(kMost);
-  const CUdeviceptr spilled = AllocThere(32 * kMiB, HEADROOM_HINT_NONE);
+  const CUdeviceptr spilled = AllocThere(32 * kMiB, GPUROOM_HINT_NONE);
   ASSERT_EQ(PlacementOf(spilled).host_bytes, 32 * kMiB);
   Free(second);
   EXPECT_TRUE(AwaitReturnThere(spilled, 32 * kMiB));
@@ -136,8 +136,8 @@ TEST_F(PeerFreeTest, TheReserveIsKeptWhileAnEmptyDeviceIsCurrent) {
   constexpr uint64_t kFreed = 88 * kMiB;  // 64 MiB of it stay free, so that the next request has some
   const CUdeviceptr second = AllocThere(kMost - kFreed);
   const CUdeviceptr freed = AllocThere(kFreed);
-  const CUdeviceptr large = AllocThere(kFreed, HEADROOM_HINT_NONE);
-  const CUdeviceptr small = AllocThere(kThreshold, HEADROOM_HINT_NONE);
+  const CUdeviceptr large = AllocThere(kFreed, GPUROOM_HINT_NONE);
+  const CUdeviceptr small = AllocThere(kThreshold, GPUROOM_HINT_NONE);
   ASSERT_EQ(PlacementOf(large).host_bytes + PlacementOf(small).host_bytes, kFreed + kThreshold);
   Free(freed);
   EXPECT_TRUE(AwaitReturnThere(small, kThreshold));
@@ -174,4 +174,4 @@ TEST_F(PeerTest, AnotherDevicesPoolIsTheDriversOwn) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

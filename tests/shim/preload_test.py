@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-BUILD = pathlib.Path(os.environ["HEADROOM_BUILD_DIR"])
-SHIM = BUILD / "lib/headroom/libheadroom.so"
-SIM = BUILD / "lib/headroom/sim"
+BUILD = pathlib.Path(os.environ["GPUROOM_BUILD_DIR"])
+SHIM = BUILD / "lib/gpuroom/libgpuroom.so"
+SIM = BUILD / "lib/gpuroom/sim"
 MIB = 1 << 20
 
 PROGRAM = """
@@ -43,12 +43,12 @@ def run(command, tmp_path, **more):
         **os.environ,
         "LD_PRELOAD": str(SHIM),
         "LD_LIBRARY_PATH": str(SIM),
-        "HEADROOM_SIM": "1GiB,host=2GiB",
-        "HEADROOM_SIM_STRICT": "1",
-        "HEADROOM_HBM_LIMIT": str(64 * MIB),
-        "HEADROOM_HOST_LIMIT": str(96 * MIB),
-        "HEADROOM_HOST_KEEP": "0",
-        "HEADROOM_LEDGER": str(tmp_path / "ledger"),
+        "GPUROOM_SIM": "1GiB,host=2GiB",
+        "GPUROOM_SIM_STRICT": "1",
+        "GPUROOM_HBM_LIMIT": str(64 * MIB),
+        "GPUROOM_HOST_LIMIT": str(96 * MIB),
+        "GPUROOM_HOST_KEEP": "0",
+        "GPUROOM_LEDGER": str(tmp_path / "ledger"),
         **more,
     }
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -63,13 +63,13 @@ def test_ctypes_sees_the_larger_device(tmp_path):
 
 def test_host_memory_ahead_ends_with_the_program(tmp_path):
     for _ in range(5):  # the thread may be anywhere when the program ends
-        done = run([sys.executable, "-c", PROGRAM], tmp_path, HEADROOM_HOST_AHEAD=str(64 * MIB))
+        done = run([sys.executable, "-c", PROGRAM], tmp_path, GPUROOM_HOST_AHEAD=str(64 * MIB))
         assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_report_and_stats_name_what_was_used(tmp_path):
     stats = tmp_path / "stats"
-    done = run([sys.executable, "-c", PROGRAM], tmp_path, HEADROOM_REPORT="1", HEADROOM_STATS_FILE=str(stats))
+    done = run([sys.executable, "-c", PROGRAM], tmp_path, GPUROOM_REPORT="1", GPUROOM_STATS_FILE=str(stats))
     assert done.returncode == 0, done.stderr
     (line,) = done.stderr.splitlines()
     assert "GPU 0: HBM 0 B (peak 62.0 MiB), host node 0 0 B (peak 2.0 MiB)" in line
@@ -85,7 +85,7 @@ def test_report_and_stats_name_what_was_used(tmp_path):
 
 
 def test_a_stats_file_that_cannot_be_written_is_one_warning(tmp_path):
-    done = run([sys.executable, "-c", PROGRAM], tmp_path, HEADROOM_STATS_FILE=str(tmp_path / "no" / "such"))
+    done = run([sys.executable, "-c", PROGRAM], tmp_path, GPUROOM_STATS_FILE=str(tmp_path / "no" / "such"))
     assert done.returncode == 0
     assert "cannot be opened" in done.stderr
 
@@ -93,7 +93,7 @@ def test_a_stats_file_that_cannot_be_written_is_one_warning(tmp_path):
 @pytest.mark.parametrize("command", [["true"], ["sh", "-c", "echo hello | cat"], [sys.executable, "-c", "import ssl"]])
 def test_programs_without_cuda_are_left_alone(tmp_path, command):
     stats = tmp_path / "stats"
-    done = run(command, tmp_path, HEADROOM_REPORT="1", HEADROOM_STATS_FILE=str(stats))
+    done = run(command, tmp_path, GPUROOM_REPORT="1", GPUROOM_STATS_FILE=str(stats))
     assert done.returncode == 0
     assert done.stderr == ""
     assert not stats.exists()
@@ -115,7 +115,7 @@ def test_without_a_driver_programs_hear_so_from_the_loader(tmp_path):
 
 
 def test_without_limits_nothing_changes(tmp_path):
-    done = run([sys.executable, "-c", PROGRAM], tmp_path, HEADROOM_HBM_LIMIT="", HEADROOM_HOST_LIMIT="")
+    done = run([sys.executable, "-c", PROGRAM], tmp_path, GPUROOM_HBM_LIMIT="", GPUROOM_HOST_LIMIT="")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(1024 * MIB), str(64 * MIB)]
 
@@ -134,8 +134,8 @@ def test_the_shim_loads_anywhere():
 )
 def test_managed_memory_is_capped_with_one_sentence(tmp_path, profile, ratio, total, words):
     program = PROGRAM.replace("64 << 20", "32 << 20") + "\nassert cuda.cuMemAlloc_v2(ctypes.byref(pointer), size(1 << 30)) == 2\n"
-    done = run([sys.executable, "-c", program], tmp_path, HEADROOM_BACKEND="managed", HEADROOM_SIM=profile,
-               HEADROOM_OVERSUBSCRIPTION_RATIO=ratio, HEADROOM_REPORT="1")  # fmt: skip
+    done = run([sys.executable, "-c", program], tmp_path, GPUROOM_BACKEND="managed", GPUROOM_SIM=profile,
+               GPUROOM_OVERSUBSCRIPTION_RATIO=ratio, GPUROOM_REPORT="1")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(total * MIB), str(32 * MIB)]
     assert done.stderr.count("refused") == 1
@@ -143,7 +143,7 @@ def test_managed_memory_is_capped_with_one_sentence(tmp_path, profile, ratio, to
     assert f"managed memory 0 B (peak 32.0 MiB, cap {total}" in done.stderr
 
 
-@pytest.mark.parametrize("how", [{"HEADROOM_BACKEND": "managed"}, {"HEADROOM_RULES": "min=1,backend=managed"}])
+@pytest.mark.parametrize("how", [{"GPUROOM_BACKEND": "managed"}, {"GPUROOM_RULES": "min=1,backend=managed"}])
 def test_managed_memory_needs_no_limits(tmp_path, how):
     """Also where nothing of the host can be spared and no HBM limit is set, the backend is the one asked for."""
     program = PROGRAM + """
@@ -153,7 +153,7 @@ check(cuda.cuPointerGetAttribute(ctypes.byref(managed), 8, pointer))
 print(managed.value)
 check(cuda.cuMemFree_v2(pointer))
 """
-    done = run([sys.executable, "-c", program], tmp_path, HEADROOM_HBM_LIMIT="", HEADROOM_HOST_LIMIT="0", **how)
+    done = run([sys.executable, "-c", program], tmp_path, GPUROOM_HBM_LIMIT="", GPUROOM_HOST_LIMIT="0", **how)
     assert done.returncode == 0, done.stderr
     total, used, managed = done.stdout.split()
     assert int(total) == 1024 * MIB and managed == "1"

@@ -10,7 +10,7 @@
 #include "child.h"
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kChildSpill = 80 * kMiB;  // two of these do not fit the host limit
@@ -20,7 +20,7 @@ class ProcessTest : public ShimTest {
   // What is allocated here, in the children too, lies on the host: they share its limit.
   void SetUp() override {
     ShimTest::SetUp();
-    ASSERT_EQ(headroom_set_thread_hint(HEADROOM_HINT_COLD, nullptr), HEADROOM_OK);
+    ASSERT_EQ(gpuroom_set_thread_hint(GPUROOM_HINT_COLD, nullptr), GPUROOM_OK);
   }
 };
 
@@ -82,7 +82,7 @@ TEST_F(ProcessTest, KillingOneGivesItsShareBack) {
 }
 
 TEST_F(ProcessTest, WithoutLimitsEverythingPassesThrough) {
-  Child child = StartChild("passthrough", {{"HEADROOM_HBM_LIMIT", ""}, {"HEADROOM_HOST_LIMIT", ""}});
+  Child child = StartChild("passthrough", {{"GPUROOM_HBM_LIMIT", ""}, {"GPUROOM_HOST_LIMIT", ""}});
   EXPECT_EQ(child.ReadLine(), "passed\n");
   EXPECT_EQ(child.Wait(), 0);
 }
@@ -94,10 +94,10 @@ TEST_F(ProcessTest, WithoutADriverCallsFailAndNothingCrashes) {
 }
 
 TEST_F(ProcessTest, StatsAreOneJsonLineAProcess) {
-  const std::string path = testing::TempDir() + "headroom-stats-" + std::to_string(getpid());
+  const std::string path = testing::TempDir() + "gpuroom-stats-" + std::to_string(getpid());
   unlink(path.c_str());
   for (int i = 0; i < 2; ++i) {
-    Child child = StartChild("spill", {{"HEADROOM_STATS_FILE", path}});
+    Child child = StartChild("spill", {{"GPUROOM_STATS_FILE", path}});
     EXPECT_EQ(child.ReadLine(), "spilled\n");
     child.Tell("\n");
     EXPECT_EQ(child.Wait(), 0);
@@ -122,13 +122,13 @@ TEST_F(ProcessTest, StatsAreOneJsonLineAProcess) {
 
 TEST_F(ProcessTest, KeptHostChunksServeTheNextRequest) {
   Child child =
-      StartChild("keep", {{"HEADROOM_HOST_KEEP", std::to_string(64 * kMiB)}, {"HEADROOM_SIM_STRICT", "0"}});
+      StartChild("keep", {{"GPUROOM_HOST_KEEP", std::to_string(64 * kMiB)}, {"GPUROOM_SIM_STRICT", "0"}});
   EXPECT_EQ(child.ReadLine(), "1\n");  // one cuMemCreate on the host for three allocations
   EXPECT_EQ(child.Wait(), 0);
 }
 
 TEST_F(ProcessTest, WithoutAThreadForHostMemoryAheadTheProgramRuns) {
-  Child child = StartChild("threadless", {{"HEADROOM_HOST_AHEAD", std::to_string(64 * kMiB)}});
+  Child child = StartChild("threadless", {{"GPUROOM_HOST_AHEAD", std::to_string(64 * kMiB)}});
   EXPECT_EQ(child.ReadLine(), "allocated\n");
   EXPECT_EQ(child.Wait(), 0);
 }
@@ -137,7 +137,7 @@ TEST_F(ProcessTest, WithoutAThreadForHostMemoryAheadTheProgramRuns) {
 
 // What the children do. The exit status is 0 where they did it.
 int Play(const std::string& role) {
-  headroom_set_thread_hint(HEADROOM_HINT_COLD, nullptr);
+  gpuroom_set_thread_hint(GPUROOM_HINT_COLD, nullptr);
   const auto say = [](const std::string& text) {
     std::printf("%s\n", text.c_str());
     std::fflush(stdout);
@@ -187,10 +187,10 @@ int Play(const std::string& role) {
   return Cu().MemFree(p);
 }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test
 
 int main(int argc, char** argv) {
-  if (argc == 2 && argv[1][0] != '-') return headroom::shim_test::Play(argv[1]);
+  if (argc == 2 && argv[1][0] != '-') return gpuroom::shim_test::Play(argv[1]);
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

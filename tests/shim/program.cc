@@ -8,10 +8,10 @@
 #include <map>
 #include <mutex>
 
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 #include "kernels.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 // A ledger of this process's own, before the shim looks for it: tests that run at
@@ -20,8 +20,8 @@ struct FreshLedger {
   FreshLedger() {
     const char* folder = std::getenv("TMPDIR");
     path =
-        std::string(folder != nullptr ? folder : "/tmp") + "/headroom-shim-test-" + std::to_string(getpid());
-    mine = setenv("HEADROOM_LEDGER", path.c_str(), 0) == 0 && path == std::getenv("HEADROOM_LEDGER");
+        std::string(folder != nullptr ? folder : "/tmp") + "/gpuroom-shim-test-" + std::to_string(getpid());
+    mine = setenv("GPUROOM_LEDGER", path.c_str(), 0) == 0 && path == std::getenv("GPUROOM_LEDGER");
     owner = getpid();
   }
   ~FreshLedger() {
@@ -85,7 +85,7 @@ void* LibCuda() {
 const Calls& Cu() {
   static const Calls calls = [] {
     Calls bound;
-#define HEADROOM_CALL(member, symbol, type) \
+#define GPUROOM_CALL(member, symbol, type) \
   bound.member = reinterpret_cast<decltype(bound.member)>(dlsym(LibCuda(), #symbol));
 #include "driver_calls.def"
     return bound;
@@ -96,12 +96,12 @@ const Calls& Cu() {
 const Sim& GetSim() {
   static const Sim sim = [] {
     Sim bound;
-    Load(bound.call_count, "headroom_sim_call_count");
-    Load(bound.fail, "headroom_sim_fail");
-    Load(bound.leaks, "headroom_sim_leaks");
-    Load(bound.used, "headroom_sim_used");
-    Load(bound.strict_errors, "headroom_sim_strict_errors");
-    Load(bound.clear_strict_errors, "headroom_sim_clear_strict_errors");
+    Load(bound.call_count, "gpuroom_sim_call_count");
+    Load(bound.fail, "gpuroom_sim_fail");
+    Load(bound.leaks, "gpuroom_sim_leaks");
+    Load(bound.used, "gpuroom_sim_used");
+    Load(bound.strict_errors, "gpuroom_sim_strict_errors");
+    Load(bound.clear_strict_errors, "gpuroom_sim_clear_strict_errors");
     return bound;
   }();
   return sim;
@@ -132,14 +132,14 @@ CUcontext UseDevice(int device) {
 }
 
 void Fill(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUstream stream) {
-  Launch("headroom_fill", {p, bytes / 8, seed}, stream);
+  Launch("gpuroom_fill", {p, bytes / 8, seed}, stream);
 }
 
 void Verify(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUdeviceptr bad, CUstream stream) {
-  Launch("headroom_verify", {p, bytes / 8, seed, bad}, stream);
+  Launch("gpuroom_verify", {p, bytes / 8, seed, bad}, stream);
 }
 
-void Spin(uint64_t nanoseconds, CUstream stream) { Launch("headroom_spin", {nanoseconds}, stream); }
+void Spin(uint64_t nanoseconds, CUstream stream) { Launch("gpuroom_spin", {nanoseconds}, stream); }
 
 uint64_t CountBad(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUstream stream) {
   CUdeviceptr bad = 0;
@@ -173,9 +173,9 @@ CUmemAccessDesc DeviceAccess(int device) {
 
 Placement PlacementOf(CUdeviceptr p) {
   static const auto describe =
-      reinterpret_cast<decltype(&headroom_describe)>(dlsym(RTLD_DEFAULT, "headroom_describe"));
-  if (describe == nullptr) Die("headroom_describe");
-  headroom_placement placement{};
+      reinterpret_cast<decltype(&gpuroom_describe)>(dlsym(RTLD_DEFAULT, "gpuroom_describe"));
+  if (describe == nullptr) Die("gpuroom_describe");
+  gpuroom_placement placement{};
   if (describe(p, &placement) != 0) return {};
   return {placement.device_bytes, placement.host_bytes};
 }
@@ -188,4 +188,4 @@ std::string NameOf(CUresult result) {
   return name;
 }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

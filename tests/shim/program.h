@@ -16,10 +16,10 @@
 #undef cuGetProcAddress
 #undef cuStreamBeginCapture
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 struct Calls {
-#define HEADROOM_CALL(member, symbol, type) decltype(&::type) member = nullptr;
+#define GPUROOM_CALL(member, symbol, type) decltype(&::type) member = nullptr;
 #include "driver_calls.def"
 };
 
@@ -66,15 +66,15 @@ struct Placement {
   uint64_t device_bytes = 0;
   uint64_t host_bytes = 0;
 };
-// Where a range lies, by headroom_describe; zeroes for ordinary memory.
+// Where a range lies, by gpuroom_describe; zeroes for ordinary memory.
 Placement PlacementOf(CUdeviceptr p);
 
 // "CUDA_SUCCESS" and so on, for messages.
 std::string NameOf(CUresult result);
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test
 
-#define EXPECT_CU(call) EXPECT_EQ(headroom::shim_test::NameOf(call), "CUDA_SUCCESS") << #call
-#define ASSERT_CU(call) ASSERT_EQ(headroom::shim_test::NameOf(call), "CUDA_SUCCESS") << #call
+#define EXPECT_CU(call) EXPECT_EQ(gpuroom::shim_test::NameOf(call), "CUDA_SUCCESS") << #call
+#define ASSERT_CU(call) ASSERT_EQ(gpuroom::shim_test::NameOf(call), "CUDA_SUCCESS") << #call
 #define EXPECT_CU_IS(call, result) \
-  EXPECT_EQ(headroom::shim_test::NameOf(call), headroom::shim_test::NameOf(result)) << #call
+  EXPECT_EQ(gpuroom::shim_test::NameOf(call), gpuroom::shim_test::NameOf(result)) << #call

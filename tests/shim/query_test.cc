@@ -3,7 +3,7 @@
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 using QueryTest = ShimTest;
@@ -164,4 +164,4 @@ TEST_F(QueryTest, HostAndUnknownPointersAreTheDriversBusiness) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

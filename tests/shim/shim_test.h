@@ -11,10 +11,10 @@
 #include <chrono>
 #include <thread>
 
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 #include "program.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 inline constexpr uint64_t kHbm = 64 * kMiB;
 inline constexpr uint64_t kReserve = 16 * kMiB;
@@ -50,20 +50,20 @@ class ShimTest : public testing::Test {
     EXPECT_CU(Cu().MemAlloc(&p, bytes));
     return p;
   }
-  CUdeviceptr AllocHinted(headroom_hint hint, uint64_t bytes) {
-    EXPECT_EQ(headroom_set_thread_hint(hint, nullptr), HEADROOM_OK);
+  CUdeviceptr AllocHinted(gpuroom_hint hint, uint64_t bytes) {
+    EXPECT_EQ(gpuroom_set_thread_hint(hint, nullptr), GPUROOM_OK);
     const CUdeviceptr p = Alloc(bytes);
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
+    EXPECT_EQ(gpuroom_set_thread_hint(GPUROOM_HINT_NONE, nullptr), GPUROOM_OK);
     return p;
   }
   // Whole in host memory, though HBM may have room.
   CUdeviceptr AllocOnHost(uint64_t bytes) {
-    const CUdeviceptr p = AllocHinted(HEADROOM_HINT_COLD, bytes);
+    const CUdeviceptr p = AllocHinted(GPUROOM_HINT_COLD, bytes);
     EXPECT_EQ(PlacementOf(p).device_bytes, 0u);
     return p;
   }
   // It gives way to nothing.
-  CUdeviceptr AllocHot(uint64_t bytes) { return AllocHinted(HEADROOM_HINT_HOT, bytes); }
+  CUdeviceptr AllocHot(uint64_t bytes) { return AllocHinted(GPUROOM_HINT_HOT, bytes); }
   void Free(CUdeviceptr p) { EXPECT_CU(Cu().MemFree(p)); }
   // What gave way comes back some time after a free. Lets `free_something` be, again and again, until
   // `bytes` of `p` are in HBM; false after a minute.
@@ -113,4 +113,4 @@ struct Mapped {
   CUdeviceptr va = 0;
 };
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

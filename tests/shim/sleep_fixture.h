@@ -5,24 +5,24 @@
 #include <string>
 #include <vector>
 
-#include "headroom/sleep.h"
+#include "gpuroom/sleep.h"
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
-using Tags = std::vector<headroom_tag_action>;
+using Tags = std::vector<gpuroom_tag_action>;
 
 class SleepTest : public ShimTest {
  protected:
   void TearDown() override {
-    EXPECT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, nullptr), HEADROOM_OK);
-    EXPECT_EQ(headroom_set_thread_dispensable(0), HEADROOM_OK);
+    EXPECT_EQ(gpuroom_set_thread_hint(GPUROOM_HINT_NONE, nullptr), GPUROOM_OK);
+    EXPECT_EQ(gpuroom_set_thread_dispensable(0), GPUROOM_OK);
     EXPECT_EQ(Wake().ranges, 0u);
     ShimTest::TearDown();
   }
 
   static void SetTag(const char* tag) {
-    ASSERT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, tag), HEADROOM_OK);
+    ASSERT_EQ(gpuroom_set_thread_hint(GPUROOM_HINT_NONE, tag), GPUROOM_OK);
   }
   CUdeviceptr AllocTagged(const char* tag, uint64_t bytes) {
     SetTag(tag);
@@ -31,47 +31,47 @@ class SleepTest : public ShimTest {
     return p;
   }
 
-  static int TrySleep(const Tags& tags = {}, headroom_hold hold = HEADROOM_HOLD_NONE,
-                      const char* directory = nullptr, headroom_sleep_report* report = nullptr) {
-    const headroom_sleep_request request = {tags.data(), tags.size(), directory, hold, 1};
-    return headroom_sleep(&request, report, report == nullptr ? 0 : sizeof *report);
+  static int TrySleep(const Tags& tags = {}, gpuroom_hold hold = GPUROOM_HOLD_NONE,
+                      const char* directory = nullptr, gpuroom_sleep_report* report = nullptr) {
+    const gpuroom_sleep_request request = {tags.data(), tags.size(), directory, hold, 1};
+    return gpuroom_sleep(&request, report, report == nullptr ? 0 : sizeof *report);
   }
-  static headroom_sleep_report Sleep(const Tags& tags = {}, headroom_hold hold = HEADROOM_HOLD_NONE,
-                                     const char* directory = nullptr) {
-    headroom_sleep_report report{};
-    EXPECT_EQ(TrySleep(tags, hold, directory, &report), HEADROOM_OK) << headroom_last_error();
+  static gpuroom_sleep_report Sleep(const Tags& tags = {}, gpuroom_hold hold = GPUROOM_HOLD_NONE,
+                                    const char* directory = nullptr) {
+    gpuroom_sleep_report report{};
+    EXPECT_EQ(TrySleep(tags, hold, directory, &report), GPUROOM_OK) << gpuroom_last_error();
     return report;
   }
   static int TryWake(const std::vector<const char*>& tags = {}) {
-    return headroom_wake(tags.data(), tags.size(), 0, nullptr, 0);
+    return gpuroom_wake(tags.data(), tags.size(), 0, nullptr, 0);
   }
-  static headroom_sleep_report Wake(const std::vector<const char*>& tags = {}, bool lazy = false) {
-    headroom_sleep_report report{};
-    EXPECT_EQ(headroom_wake(tags.data(), tags.size(), lazy ? 1 : 0, &report, sizeof report), HEADROOM_OK)
-        << headroom_last_error();
+  static gpuroom_sleep_report Wake(const std::vector<const char*>& tags = {}, bool lazy = false) {
+    gpuroom_sleep_report report{};
+    EXPECT_EQ(gpuroom_wake(tags.data(), tags.size(), lazy ? 1 : 0, &report, sizeof report), GPUROOM_OK)
+        << gpuroom_last_error();
     return report;
   }
   // All zero for a tag that no memory has.
-  static headroom_tag_state StateOf(const std::string& tag) {
-    std::vector<headroom_tag_state> states(16);
+  static gpuroom_tag_state StateOf(const std::string& tag) {
+    std::vector<gpuroom_tag_state> states(16);
     size_t count = 0;
-    EXPECT_EQ(headroom_sleep_states(states.data(), states.size(), &count), HEADROOM_OK);
+    EXPECT_EQ(gpuroom_sleep_states(states.data(), states.size(), &count), GPUROOM_OK);
     EXPECT_LE(count, states.size());
     for (size_t i = 0; i < count; ++i) {
       if (tag == states[i].tag) return states[i];
     }
     return {};
   }
-  static headroom_placement Describe(CUdeviceptr p) {
-    headroom_placement placement{};
-    EXPECT_EQ(headroom_describe(p, &placement), 0);
+  static gpuroom_placement Describe(CUdeviceptr p) {
+    gpuroom_placement placement{};
+    EXPECT_EQ(gpuroom_describe(p, &placement), 0);
     return placement;
   }
-  static headroom_stats Stats(int device = 0) {
-    headroom_stats stats{};
-    EXPECT_EQ(headroom_get_stats(device, &stats, sizeof stats), HEADROOM_OK);
+  static gpuroom_stats Stats(int device = 0) {
+    gpuroom_stats stats{};
+    EXPECT_EQ(gpuroom_get_stats(device, &stats, sizeof stats), GPUROOM_OK);
     return stats;
   }
 };
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -7,7 +7,7 @@
 
 #include "sleep_fixture.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kSize = 2 * kMiB;
@@ -23,7 +23,7 @@ class SleepHoldTest : public SleepTest {
 TEST_F(SleepHoldTest, WaitingSubmissionsGoOnAfterTheWake) {
   const CUdeviceptr p = AllocTagged("t", kSize);
   const CUdeviceptr awake = Alloc(4096);
-  Sleep({}, HEADROOM_HOLD_WAIT);
+  Sleep({}, GPUROOM_HOLD_WAIT);
   std::atomic<bool> done{false};
   std::thread one([&] {
     UseDevice(0);
@@ -53,7 +53,7 @@ TEST_F(SleepHoldTest, WaitingSubmissionsGoOnAfterTheWake) {
 TEST_F(SleepHoldTest, TheyWaitUntilNothingIsAsleep) {
   const CUdeviceptr a = AllocTagged("a", kSize);
   const CUdeviceptr b = AllocTagged("b", kSize);
-  Sleep({}, HEADROOM_HOLD_WAIT);
+  Sleep({}, GPUROOM_HOLD_WAIT);
   std::atomic<bool> done{false};
   std::thread thread([&] {
     UseDevice(0);
@@ -73,17 +73,17 @@ TEST_F(SleepHoldTest, TheyWaitUntilNothingIsAsleep) {
 TEST_F(SleepHoldTest, FreeingAllThatSleepsEndsTheHold) {
   const CUdeviceptr awake = Alloc(4096);
   const CUstream stream = NewStream();
-  const auto sleep_both = [](headroom_hold hold, auto first, auto second) {
+  const auto sleep_both = [](gpuroom_hold hold, auto first, auto second) {
     EXPECT_EQ(Sleep({}, hold).ranges, 2u);
     first();
     EXPECT_GT(Stats().asleep_bytes, 0u);
-    if (hold == HEADROOM_HOLD_FAIL) {
+    if (hold == GPUROOM_HOLD_FAIL) {
       EXPECT_CU_IS(Cu().MemsetD8(0, 0, 0), CUDA_ERROR_ILLEGAL_STATE);
     }
     second();
     EXPECT_EQ(Stats().asleep_bytes, 0u);
   };
-  for (const headroom_hold hold : {HEADROOM_HOLD_FAIL, HEADROOM_HOLD_WAIT}) {
+  for (const gpuroom_hold hold : {GPUROOM_HOLD_FAIL, GPUROOM_HOLD_WAIT}) {
     const CUdeviceptr a = AllocTagged("t", kSize);
     const CUdeviceptr b = AllocTagged("t", kSize);
     sleep_both(
@@ -114,7 +114,7 @@ TEST_F(SleepHoldTest, FailingSubmissionsAreToldOfOnce) {
   const CUstream stream = NewStream();
   for (int round = 0; round < 2; ++round) {
     testing::internal::CaptureStderr();
-    Sleep({}, HEADROOM_HOLD_FAIL);
+    Sleep({}, GPUROOM_HOLD_FAIL);
     for (int i = 0; i < 3; ++i) {
       EXPECT_CU_IS(CopyTo(awake), CUDA_ERROR_ILLEGAL_STATE);
       EXPECT_CU_IS(CopyTo(p), CUDA_ERROR_ILLEGAL_STATE);
@@ -139,7 +139,7 @@ TEST_F(SleepHoldTest, OnlyWhatTouchesSleepingMemoryIsRefused) {
   SetTag("t");
   const Mapped mapped(kSize);
   SetTag(nullptr);
-  Sleep({{"t", HEADROOM_SLEEP_DROP}});
+  Sleep({{"t", GPUROOM_SLEEP_DROP}});
   uint64_t word = 0;
   for (const CUdeviceptr p : {range + 4096, mapped.va, mapped.va + kSize - 8}) {
     EXPECT_CU_IS(CopyTo(p), CUDA_ERROR_ILLEGAL_STATE);
@@ -172,7 +172,7 @@ TEST_F(SleepHoldTest, OnlyWhatTouchesSleepingMemoryIsRefused) {
 
 TEST_F(SleepHoldTest, ACaptureBeginsAfterTheWake) {
   const CUdeviceptr p = AllocTagged("t", kSize);
-  Sleep({}, HEADROOM_HOLD_WAIT);
+  Sleep({}, GPUROOM_HOLD_WAIT);
   std::atomic<bool> began{false};
   CUgraph graph = nullptr;
   std::thread thread([&] {
@@ -220,7 +220,7 @@ TEST_F(SleepHoldTest, AThreadThatSubmitsAllTheTimeSeesNothingOfIt) {
     EXPECT_CU(Cu().StreamDestroy(stream));
   });
   for (int i = 0; i < 100; ++i) {
-    EXPECT_EQ(Sleep({{"t", HEADROOM_SLEEP_KEEP}}, HEADROOM_HOLD_WAIT).ranges, 1u);
+    EXPECT_EQ(Sleep({{"t", GPUROOM_SLEEP_KEEP}}, GPUROOM_HOLD_WAIT).ranges, 1u);
     EXPECT_EQ(Wake().ranges, 1u);
     const uint64_t seen = rounds;
     while (i % 10 == 0 && rounds == seen) sched_yield();  // it gets on
@@ -239,13 +239,13 @@ TEST_F(SleepHoldTest, SeveralThreadsSleepAndWakeOneAfterTheOther) {
     threads.emplace_back([=] {
       UseDevice(0);
       const std::string tag = "thread " + std::to_string(i);
-      ASSERT_EQ(headroom_set_thread_hint(HEADROOM_HINT_NONE, tag.c_str()), HEADROOM_OK);
+      ASSERT_EQ(gpuroom_set_thread_hint(GPUROOM_HINT_NONE, tag.c_str()), GPUROOM_OK);
       CUdeviceptr p = 0;
       ASSERT_CU(Cu().MemAlloc(&p, kSize));
       const auto seed = static_cast<uint64_t>(i);
       Fill(p, kSize, seed);
       for (int round = 0; round < 10; ++round) {
-        EXPECT_EQ(Sleep({{tag.c_str(), HEADROOM_SLEEP_KEEP}}).ranges, 1u);
+        EXPECT_EQ(Sleep({{tag.c_str(), GPUROOM_SLEEP_KEEP}}).ranges, 1u);
         EXPECT_EQ(StateOf(tag).kept, kSize);
         EXPECT_EQ(Wake({tag.c_str()}).ranges, 1u);
       }
@@ -257,4 +257,4 @@ TEST_F(SleepHoldTest, SeveralThreadsSleepAndWakeOneAfterTheOther) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -3,7 +3,7 @@
 
 #include "sleep_fixture.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kSize = 2 * kMiB;
@@ -58,15 +58,15 @@ TEST_F(SleepHooksTest, ASpanMayBePartlyAsleep) {
     ASSERT_CU(Cu().MemCreate(&handles[i], kSize, &prop, 0));
     ASSERT_CU(Cu().MemMap(va + i * kSize, kSize, 0, handles[i], 0));
   }
-  Sleep({{"t", HEADROOM_SLEEP_KEEP}});  // no device may write it: it stays
+  Sleep({{"t", GPUROOM_SLEEP_KEEP}});  // no device may write it: it stays
   EXPECT_EQ(StateOf("t").awake, 2 * kSize);
   ASSERT_CU(Cu().MemSetAccess(va, 4 * kSize, &access, 1));
   Fill(va, 4 * kSize, 7);
-  EXPECT_EQ(Sleep({{"t", HEADROOM_SLEEP_KEEP}}).ranges, 2u);
+  EXPECT_EQ(Sleep({{"t", GPUROOM_SLEEP_KEEP}}).ranges, 2u);
   EXPECT_CU(Cu().MemSetAccess(va, 4 * kSize, &access, 1));
   Wake();
   EXPECT_EQ(CountBad(va, 4 * kSize, 7), 0u);
-  Sleep({{"t", HEADROOM_SLEEP_KEEP}});
+  Sleep({{"t", GPUROOM_SLEEP_KEEP}});
   EXPECT_CU(Cu().MemUnmap(va, 4 * kSize));
   // What is unmapped and held by its handle wakes, too, and can be mapped again.
   EXPECT_EQ(StateOf("t").kept, 2 * kSize);
@@ -99,14 +99,14 @@ TEST_F(SleepHooksTest, WhatNeedsItsChunksIsRefused) {
   EXPECT_CU_IS(Cu().MemSetAccess(va, kSize, &host, 1), CUDA_ERROR_ILLEGAL_STATE);
   CUipcMemHandle ipc{};
   EXPECT_CU_IS(Cu().IpcGetMemHandle(&ipc, range), CUDA_ERROR_ILLEGAL_STATE);
-  EXPECT_EQ(headroom_range_migrate(range, 0, HEADROOM_TIER_HOST), HEADROOM_BUSY);
-  EXPECT_STREQ(headroom_last_error(), "the memory is asleep; wake it first");
-  EXPECT_EQ(headroom_range_migrate(va, 0, HEADROOM_TIER_HOST), HEADROOM_BUSY);
-  EXPECT_EQ(headroom_set_hint(va, HEADROOM_HINT_COLD), HEADROOM_OK);
+  EXPECT_EQ(gpuroom_range_migrate(range, 0, GPUROOM_TIER_HOST), GPUROOM_BUSY);
+  EXPECT_STREQ(gpuroom_last_error(), "the memory is asleep; wake it first");
+  EXPECT_EQ(gpuroom_range_migrate(va, 0, GPUROOM_TIER_HOST), GPUROOM_BUSY);
+  EXPECT_EQ(gpuroom_set_hint(va, GPUROOM_HINT_COLD), GPUROOM_OK);
   Wake();
   EXPECT_EQ(CountBad(va, kSize, 1), 0u);
   EXPECT_EQ(CountBad(range, kSize, 2), 0u);
-  EXPECT_EQ(headroom_range_migrate(range, 0, HEADROOM_TIER_HOST), HEADROOM_OK);
+  EXPECT_EQ(gpuroom_range_migrate(range, 0, GPUROOM_TIER_HOST), GPUROOM_OK);
   mapped.Free();
   EXPECT_CU(Cu().MemAddressFree(elsewhere, kSize));
   Free(range);
@@ -118,7 +118,7 @@ TEST_F(SleepHooksTest, WhatIsSharedStaysAwake) {
   int fd = -1;
   EXPECT_CU(Cu().MemExportToShareableHandle(&fd, mapped.handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
   const CUdeviceptr sleeps = Alloc(kSize);
-  const headroom_sleep_report slept = Sleep();
+  const gpuroom_sleep_report slept = Sleep();
   EXPECT_EQ(slept.ranges, 1u);
   EXPECT_EQ(slept.left_awake, kSize);
   Fill(va, kSize, 3);
@@ -144,7 +144,7 @@ TEST_F(SleepHooksTest, QueriesAnswerAsForTheMemoryThatItIs) {
     EXPECT_CU(Cu().MemGetAddressRange(&base, &bytes, p + 8));
     EXPECT_EQ(base, p);
     EXPECT_EQ(bytes, kSize);
-    const headroom_placement placement = Describe(p);
+    const gpuroom_placement placement = Describe(p);
     EXPECT_EQ(placement.address, p);
     EXPECT_EQ(placement.bytes, kSize);
     EXPECT_EQ(placement.device_bytes + placement.peer_bytes + placement.host_bytes, 0u);
@@ -180,4 +180,4 @@ TEST_F(SleepHooksTest, SleepersNeitherGiveWayNorComeBackByThemselves) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

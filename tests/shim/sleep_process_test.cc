@@ -9,7 +9,7 @@
 #include "child.h"
 #include "sleep_fixture.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kSize = 4 * kMiB;
@@ -17,11 +17,11 @@ constexpr uint64_t kSize = 4 * kMiB;
 class SleepProcessTest : public SleepTest {
  protected:
   void TearDown() override {
-    EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
+    EXPECT_EQ(gpuroom_trim(0), GPUROOM_OK);
     SleepTest::TearDown();
   }
   static void ExpectEnds(const char* role, const Environment& environment = {}) {
-    Environment all = {{"HEADROOM_SIM_STRICT", "0"}};  // it leaves memory behind
+    Environment all = {{"GPUROOM_SIM_STRICT", "0"}};  // it leaves memory behind
     all.insert(all.end(), environment.begin(), environment.end());
     Child child = StartChild(role, all);
     EXPECT_EQ(child.ReadLine(), "asleep\n");
@@ -32,13 +32,13 @@ class SleepProcessTest : public SleepTest {
 TEST_F(SleepProcessTest, AForkedChildHoldsNothingAndTheParentWakes) {
   const CUdeviceptr p = AllocTagged("t", kSize);
   Fill(p, kSize, 3);
-  Sleep({}, HEADROOM_HOLD_WAIT);
+  Sleep({}, GPUROOM_HOLD_WAIT);
   const pid_t pid = fork();
   if (pid == 0) {
     // Calls answer as the driver's own do in a forked child, and none waits for a wake.
     const uint64_t word = 0;
     const bool copied = Cu().MemcpyHtoD(p, &word, sizeof word) == CUDA_SUCCESS;
-    const bool woke = headroom_wake(nullptr, 0, 0, nullptr, 0) == HEADROOM_OK;
+    const bool woke = gpuroom_wake(nullptr, 0, 0, nullptr, 0) == GPUROOM_OK;
     _exit(copied || woke ? 1 : 0);
   }
   int status = -1;
@@ -58,9 +58,9 @@ TEST_F(SleepProcessTest, MayEndAsleep) {
 TEST_F(SleepProcessTest, AResetOfTheDeviceForgetsWhatSleeps) { ExpectEnds("reset"); }
 
 TEST_F(SleepProcessTest, LeavesNoFilesBehind) {
-  const std::filesystem::path directory = testing::TempDir() + "headroom-sleep-" + std::to_string(getpid());
+  const std::filesystem::path directory = testing::TempDir() + "gpuroom-sleep-" + std::to_string(getpid());
   std::filesystem::create_directory(directory);
-  ExpectEnds("disk", {{"HEADROOM_SLEEP_DIR", directory.string()}});
+  ExpectEnds("disk", {{"GPUROOM_SLEEP_DIR", directory.string()}});
   EXPECT_TRUE(std::filesystem::is_empty(directory));
   std::filesystem::remove_all(directory);
 }
@@ -77,14 +77,14 @@ CopiesAtExit g_copies;
 
 bool ResetForgets() {
   const auto reset = reinterpret_cast<CUresult (*)(CUdevice)>(dlsym(LibCuda(), "cuDevicePrimaryCtxReset_v2"));
-  std::array<headroom_tag_state, 4> states{};
+  std::array<gpuroom_tag_state, 4> states{};
   size_t count = 0;
   if (reset(0) != CUDA_SUCCESS) return false;
-  headroom_sleep_states(states.data(), states.size(), &count);
+  gpuroom_sleep_states(states.data(), states.size(), &count);
   for (size_t i = 0; i < count; ++i) {
     if (states[i].ranges != 0) return false;
   }
-  return headroom_wake(nullptr, 0, 0, nullptr, 0) == HEADROOM_OK;
+  return gpuroom_wake(nullptr, 0, 0, nullptr, 0) == GPUROOM_OK;
 }
 
 int Say() {
@@ -98,26 +98,26 @@ int Say() {
 int Play(const std::string& role) {
   UseDevice(0);
   CUdeviceptr p = 0;
-  if (headroom_set_thread_hint(HEADROOM_HINT_COLD, "t") != HEADROOM_OK || Cu().MemAlloc(&p, 32 * kMiB) != 0 ||
+  if (gpuroom_set_thread_hint(GPUROOM_HINT_COLD, "t") != GPUROOM_OK || Cu().MemAlloc(&p, 32 * kMiB) != 0 ||
       Cu().MemFree(p) != 0) {
     return 1;  // host memory is kept now
   }
-  headroom_set_thread_hint(HEADROOM_HINT_NONE, "t");
+  gpuroom_set_thread_hint(GPUROOM_HINT_NONE, "t");
   if (Cu().MemAlloc(&p, 32 * kMiB) != 0) return 1;
-  const headroom_tag_action action = {"t", role == "disk" ? HEADROOM_SLEEP_DISK : HEADROOM_SLEEP_KEEP};
-  const int hold = role == "waiting" ? HEADROOM_HOLD_WAIT : HEADROOM_HOLD_NONE;
-  const headroom_sleep_request request = {&action, 1, nullptr, hold, 0};
-  if (headroom_sleep(&request, nullptr, 0) != HEADROOM_OK) return 2;
+  const gpuroom_tag_action action = {"t", role == "disk" ? GPUROOM_SLEEP_DISK : GPUROOM_SLEEP_KEEP};
+  const int hold = role == "waiting" ? GPUROOM_HOLD_WAIT : GPUROOM_HOLD_NONE;
+  const gpuroom_sleep_request request = {&action, 1, nullptr, hold, 0};
+  if (gpuroom_sleep(&request, nullptr, 0) != GPUROOM_OK) return 2;
   if (role == "waiting") g_copies.p = p;
-  if (role == "returning" && headroom_wake(nullptr, 0, 1, nullptr, 0) != HEADROOM_OK) return 2;
+  if (role == "returning" && gpuroom_wake(nullptr, 0, 1, nullptr, 0) != GPUROOM_OK) return 2;
   if (role == "reset" && !ResetForgets()) return 4;
   return Say();
 }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test
 
 int main(int argc, char** argv) {
-  if (argc == 2 && argv[1][0] != '-') return headroom::shim_test::Play(argv[1]);
+  if (argc == 2 && argv[1][0] != '-') return gpuroom::shim_test::Play(argv[1]);
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

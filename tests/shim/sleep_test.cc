@@ -5,7 +5,7 @@
 
 #include "sleep_fixture.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kSize = 4 * kMiB;
@@ -17,7 +17,7 @@ TEST_F(SleepTest, KeepsContentsAndGivesTheMemoryBack) {
   SetTag(nullptr);
   Fill(p, 20 * kMiB, 1);
   Fill(mapped.At(1), kSize, 2);
-  const headroom_sleep_report slept = Sleep();
+  const gpuroom_sleep_report slept = Sleep();
   EXPECT_EQ(slept.ranges, 2u);
   EXPECT_EQ(slept.kept, 24 * kMiB);
   EXPECT_EQ(slept.released, 24 * kMiB);
@@ -32,7 +32,7 @@ TEST_F(SleepTest, KeepsContentsAndGivesTheMemoryBack) {
   Fill(other, kForRanges, 3);
   EXPECT_EQ(CountBad(other, kForRanges, 3), 0u);
   Free(other);
-  const headroom_sleep_report woke = Wake();
+  const gpuroom_sleep_report woke = Wake();
   EXPECT_EQ(woke.ranges, 2u);
   EXPECT_EQ(woke.kept, 24 * kMiB);
   EXPECT_EQ(Stats().asleep_bytes, 0u);
@@ -52,11 +52,11 @@ TEST_F(SleepTest, EveryTagGoesItsOwnWay) {
   Fill(kept, kSize, 1);
   Fill(on_disk, 2 * kSize, 2);
   Fill(awake, kSize, 3);
-  const Tags tags = {{"kept", HEADROOM_SLEEP_KEEP},
-                     {"on_disk", HEADROOM_SLEEP_DISK},
-                     {"awake", HEADROOM_SLEEP_STAY},
-                     {nullptr, HEADROOM_SLEEP_DROP}};
-  const headroom_sleep_report slept = Sleep(tags, HEADROOM_HOLD_NONE, testing::TempDir().c_str());
+  const Tags tags = {{"kept", GPUROOM_SLEEP_KEEP},
+                     {"on_disk", GPUROOM_SLEEP_DISK},
+                     {"awake", GPUROOM_SLEEP_STAY},
+                     {nullptr, GPUROOM_SLEEP_DROP}};
+  const gpuroom_sleep_report slept = Sleep(tags, GPUROOM_HOLD_NONE, testing::TempDir().c_str());
   EXPECT_EQ(slept.kept, kSize);
   EXPECT_EQ(slept.on_disk, 2 * kSize);
   EXPECT_EQ(slept.dropped, 3 * kSize);
@@ -67,7 +67,7 @@ TEST_F(SleepTest, EveryTagGoesItsOwnWay) {
   EXPECT_EQ(StateOf("dropped").awake, 0u);
   EXPECT_EQ(StateOf("awake").awake_on_gpu, kSize);
   EXPECT_EQ(CountBad(awake, kSize, 3), 0u);
-  const headroom_sleep_report woke = Wake();
+  const gpuroom_sleep_report woke = Wake();
   EXPECT_EQ(woke.kept, 3 * kSize);
   EXPECT_EQ(woke.dropped, 3 * kSize);
   EXPECT_EQ(CountBad(kept, kSize, 1), 0u);
@@ -90,7 +90,7 @@ TEST_F(SleepTest, WakesByTagAsAsked) {
   EXPECT_EQ(Wake({"a", ""}).ranges, 1u);  // what is awake stays as it is
   EXPECT_EQ(CountBad(untagged, kSize, untagged), 0u);
   EXPECT_EQ(StateOf("b").kept, kSize);
-  EXPECT_EQ(Sleep({{"a", HEADROOM_SLEEP_KEEP}}).ranges, 1u);
+  EXPECT_EQ(Sleep({{"a", GPUROOM_SLEEP_KEEP}}).ranges, 1u);
   EXPECT_EQ(Wake({"b", "a", "b"}).ranges, 2u);
   for (const CUdeviceptr p : {a, b, untagged}) {
     EXPECT_EQ(CountBad(p, kSize, p), 0u);
@@ -105,11 +105,11 @@ TEST_F(SleepTest, ATagMakesMemoryFromTwoMiBOnSleep) {
   SetTag("t");
   const Mapped mapped(2 * kMiB);
   SetTag(nullptr);
-  headroom_placement placement{};
-  EXPECT_EQ(headroom_describe(large, &placement), 0);
-  EXPECT_EQ(headroom_describe(small, &placement), -1);
-  EXPECT_EQ(headroom_describe(untagged, &placement), -1);
-  const headroom_sleep_report slept = Sleep();
+  gpuroom_placement placement{};
+  EXPECT_EQ(gpuroom_describe(large, &placement), 0);
+  EXPECT_EQ(gpuroom_describe(small, &placement), -1);
+  EXPECT_EQ(gpuroom_describe(untagged, &placement), -1);
+  const gpuroom_sleep_report slept = Sleep();
   EXPECT_EQ(slept.ranges, 2u);
   EXPECT_EQ(slept.released, 4 * kMiB);
   EXPECT_EQ(slept.left_awake, 3 * kMiB);
@@ -125,7 +125,7 @@ TEST_F(SleepTest, TwiceIsOnce) {
   Fill(p, kSize, 5);
   EXPECT_EQ(Wake().ranges, 0u);
   EXPECT_EQ(Sleep().ranges, 1u);
-  const headroom_sleep_report again = Sleep({{"t", HEADROOM_SLEEP_DROP}});
+  const gpuroom_sleep_report again = Sleep({{"t", GPUROOM_SLEEP_DROP}});
   EXPECT_EQ(again.ranges + again.kept + again.dropped + again.released, 0u);
   EXPECT_EQ(StateOf("t").kept, kSize);  // as it was
   EXPECT_EQ(Wake().ranges, 1u);
@@ -135,38 +135,38 @@ TEST_F(SleepTest, TwiceIsOnce) {
 }
 
 TEST_F(SleepTest, WhatCannotBeIsRefusedInOneSentence) {
-  EXPECT_EQ(TrySleep({{"nobody's", HEADROOM_SLEEP_KEEP}}), HEADROOM_NOT_FOUND);
-  EXPECT_STREQ(headroom_last_error(), "no memory has had the tag 'nobody's'");
-  EXPECT_EQ(TryWake({"nobody's"}), HEADROOM_NOT_FOUND);
-  EXPECT_STREQ(headroom_last_error(), "no memory has had the tag 'nobody's'");
-  EXPECT_EQ(TryWake({nullptr}), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(TrySleep({{"", 4}}), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_STREQ(headroom_last_error(), "action must be a headroom_sleep_action");
-  EXPECT_EQ(TrySleep({{"", HEADROOM_SLEEP_KEEP}, {"", HEADROOM_SLEEP_DROP}}), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_STREQ(headroom_last_error(), "a tag is named twice");
-  EXPECT_EQ(TrySleep({}, static_cast<headroom_hold>(3)), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_STREQ(headroom_last_error(), "hold must be a headroom_hold");
-  EXPECT_EQ(TrySleep({{nullptr, HEADROOM_SLEEP_DISK}}), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_STREQ(headroom_last_error(),
-               "sleeping to disk needs a directory: name one, or set HEADROOM_SLEEP_DIR");
-  EXPECT_EQ(headroom_sleep(nullptr, nullptr, 0), HEADROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(headroom_sleep_states(nullptr, 0, nullptr), HEADROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(TrySleep({{"nobody's", GPUROOM_SLEEP_KEEP}}), GPUROOM_NOT_FOUND);
+  EXPECT_STREQ(gpuroom_last_error(), "no memory has had the tag 'nobody's'");
+  EXPECT_EQ(TryWake({"nobody's"}), GPUROOM_NOT_FOUND);
+  EXPECT_STREQ(gpuroom_last_error(), "no memory has had the tag 'nobody's'");
+  EXPECT_EQ(TryWake({nullptr}), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(TrySleep({{"", 4}}), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(gpuroom_last_error(), "action must be a gpuroom_sleep_action");
+  EXPECT_EQ(TrySleep({{"", GPUROOM_SLEEP_KEEP}, {"", GPUROOM_SLEEP_DROP}}), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(gpuroom_last_error(), "a tag is named twice");
+  EXPECT_EQ(TrySleep({}, static_cast<gpuroom_hold>(3)), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(gpuroom_last_error(), "hold must be a gpuroom_hold");
+  EXPECT_EQ(TrySleep({{nullptr, GPUROOM_SLEEP_DISK}}), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_STREQ(gpuroom_last_error(),
+               "sleeping to disk needs a directory: name one, or set GPUROOM_SLEEP_DIR");
+  EXPECT_EQ(gpuroom_sleep(nullptr, nullptr, 0), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(gpuroom_sleep_states(nullptr, 0, nullptr), GPUROOM_INVALID_ARGUMENT);
   // A directory that is not there.
   const CUdeviceptr p = AllocTagged("t", kSize);
   Fill(p, kSize, 1);
-  EXPECT_NE(TrySleep({{"t", HEADROOM_SLEEP_DISK}}, HEADROOM_HOLD_NONE, "/nonexistent/there"), HEADROOM_OK);
-  EXPECT_STRNE(headroom_last_error(), "");
+  EXPECT_NE(TrySleep({{"t", GPUROOM_SLEEP_DISK}}, GPUROOM_HOLD_NONE, "/nonexistent/there"), GPUROOM_OK);
+  EXPECT_STRNE(gpuroom_last_error(), "");
   EXPECT_EQ(CountBad(p, kSize, 1), 0u);
   Free(p);
 }
 
 TEST_F(SleepTest, TheDispensableIsDropped) {
-  EXPECT_EQ(headroom_set_thread_dispensable(1), HEADROOM_OK);
+  EXPECT_EQ(gpuroom_set_thread_dispensable(1), GPUROOM_OK);
   const CUdeviceptr scratch = AllocTagged("t", kSize);
-  EXPECT_EQ(headroom_set_thread_dispensable(0), HEADROOM_OK);
+  EXPECT_EQ(gpuroom_set_thread_dispensable(0), GPUROOM_OK);
   const CUdeviceptr data = AllocTagged("t", kSize);
   Fill(data, kSize, 8);
-  const headroom_sleep_report slept = Sleep();
+  const gpuroom_sleep_report slept = Sleep();
   EXPECT_EQ(slept.kept, kSize);
   EXPECT_EQ(slept.dropped, kSize);
   Wake();
@@ -180,14 +180,14 @@ TEST_F(SleepTest, GraphsCapturedBeforeReplayAfter) {
   const CUstream stream = NewStream();
   ASSERT_CU(Cu().StreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
   Fill(p, kSize, 31, stream);
-  EXPECT_EQ(TrySleep(), HEADROOM_BUSY);
-  EXPECT_EQ(TryWake(), HEADROOM_BUSY);
-  EXPECT_STREQ(headroom_last_error(), "a CUDA graph is being captured");
+  EXPECT_EQ(TrySleep(), GPUROOM_BUSY);
+  EXPECT_EQ(TryWake(), GPUROOM_BUSY);
+  EXPECT_STREQ(gpuroom_last_error(), "a CUDA graph is being captured");
   CUgraph graph = nullptr;
   CUgraphExec exec = nullptr;
   ASSERT_CU(Cu().StreamEndCapture(stream, &graph));
   ASSERT_CU(Cu().GraphInstantiate(&exec, graph, 0));
-  EXPECT_EQ(Sleep({{"t", HEADROOM_SLEEP_DROP}}).ranges, 1u);
+  EXPECT_EQ(Sleep({{"t", GPUROOM_SLEEP_DROP}}).ranges, 1u);
   EXPECT_EQ(Wake().ranges, 1u);
   EXPECT_CU(Cu().GraphLaunch(exec, stream));
   EXPECT_CU(Cu().StreamSynchronize(stream));
@@ -217,8 +217,8 @@ TEST_F(SleepTest, AWakeWithoutRoomLeavesAllAsleepAndALaterOneWorks) {
   Fill(b, 16 * kMiB, 2);
   Sleep();
   const CUdeviceptr hot = AllocHot(24 * kMiB);  // gives way to nothing
-  EXPECT_EQ(TryWake(), HEADROOM_OUT_OF_MEMORY);
-  EXPECT_STRNE(headroom_last_error(), "");
+  EXPECT_EQ(TryWake(), GPUROOM_OUT_OF_MEMORY);
+  EXPECT_STRNE(gpuroom_last_error(), "");
   EXPECT_EQ(StateOf("a").kept + StateOf("b").kept, 32 * kMiB);
   EXPECT_EQ(GetSim().used(0), 24 * kMiB);
   EXPECT_EQ(Wake({"a"}).ranges, 1u);  // less than all
@@ -278,7 +278,7 @@ class LazyWakeTest : public SleepTest {
     before_ = MemInfo();
   }
   void TearDown() override {
-    EXPECT_EQ(headroom_trim(0), HEADROOM_OK);
+    EXPECT_EQ(gpuroom_trim(0), GPUROOM_OK);
     SleepTest::TearDown();
   }
   static void AwaitReturn(CUdeviceptr p) {
@@ -292,8 +292,8 @@ TEST_F(LazyWakeTest, ContentsAreThereAtOnceAndMoveBack) {
   const CUdeviceptr p = AllocTagged("t", kBytes);
   Fill(p, kBytes, 4);
   for (int round = 0; round < 3; ++round) {
-    EXPECT_EQ(Sleep({}, HEADROOM_HOLD_WAIT).kept, kBytes);
-    const headroom_sleep_report woke = Wake({}, true);
+    EXPECT_EQ(Sleep({}, GPUROOM_HOLD_WAIT).kept, kBytes);
+    const gpuroom_sleep_report woke = Wake({}, true);
     EXPECT_EQ(woke.kept, kBytes);
     EXPECT_EQ(woke.released, kBytes);  // not on the GPU yet
     for (uint64_t at = 0; at < kBytes; at += kBytes / 8) EXPECT_EQ(CountBad(p + at, 4096, 4 + at / 8), 0u);
@@ -422,4 +422,4 @@ TEST_F(SleepPeerTest, AccessGivenWhileItSleepsHoldsAfterTheWake) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

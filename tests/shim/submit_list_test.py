@@ -3,8 +3,8 @@ import os
 import pathlib
 import re
 
-BUILD = pathlib.Path(os.environ["HEADROOM_BUILD_DIR"])
-SHIM = pathlib.Path(os.environ["HEADROOM_SOURCE_DIR"]) / "src/shim"
+BUILD = pathlib.Path(os.environ["GPUROOM_BUILD_DIR"])
+SHIM = pathlib.Path(os.environ["GPUROOM_SOURCE_DIR"]) / "src/shim"
 
 TOUCH_NO_MEMORY = {
     # Streams themselves: made, asked, waited for.
@@ -28,7 +28,7 @@ LAUNCHES_OF_OLD = {"cuLaunch", "cuLaunchGrid"}
 
 FUNCTION = re.compile(r"CUresult\s+CUDAAPI\s+(cu\w+)\s*\(([^;]*)\)\s*;")
 PER_THREAD = re.compile(r"#\s*define\s+(cu\w+)\s+__CUDA_API_PT([DS])[SZ]\((\w+)\)")
-LISTED = re.compile(r'^HEADROOM_(?:HOOK|SUBMIT)\("(\w+)", (\w+)', re.MULTILINE)
+LISTED = re.compile(r'^GPUROOM_(?:HOOK|SUBMIT)\("(\w+)", (\w+)', re.MULTILINE)
 
 
 def declared(text):

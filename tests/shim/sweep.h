@@ -6,7 +6,7 @@
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 
 using Results = std::vector<CUresult>;
 
@@ -89,4 +89,4 @@ Case MakeCase(const char* name) {
   return {name, [] { return std::make_unique<Kind>(kArguments...); }};
 }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

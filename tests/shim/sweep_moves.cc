@@ -4,7 +4,7 @@
 
 #include "sweep.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kRoom = 4 * kMiB;      // for ranges
@@ -26,11 +26,11 @@ class Displacing : public Operation {
   }
   void Run(Results* results) override {
     inner_.Run(results);
-    headroom_range_migrate(large_, 0, HEADROOM_TIER_DEVICE);
+    gpuroom_range_migrate(large_, 0, GPUROOM_TIER_DEVICE);
   }
   void Finish() override {
     inner_.Finish();
-    EXPECT_EQ(headroom_range_migrate(large_, 0, HEADROOM_TIER_DEVICE), HEADROOM_OK) << headroom_last_error();
+    EXPECT_EQ(gpuroom_range_migrate(large_, 0, GPUROOM_TIER_DEVICE), GPUROOM_OK) << gpuroom_last_error();
     EXPECT_EQ(PlacementOf(large_).device_bytes, kRoom);
     Verified(large_, kRoom);
   }
@@ -60,17 +60,17 @@ class Migrating : public Operation {
     mapped_->Free();
   }
   void Run(Results*) override {
-    Move(HEADROOM_TIER_HOST);
-    Move(HEADROOM_TIER_DEVICE);
+    Move(GPUROOM_TIER_HOST);
+    Move(GPUROOM_TIER_DEVICE);
   }
   void Finish() override {
-    EXPECT_EQ(Move(HEADROOM_TIER_DEVICE), HEADROOM_OK) << headroom_last_error();
+    EXPECT_EQ(Move(GPUROOM_TIER_DEVICE), GPUROOM_OK) << gpuroom_last_error();
     Verified(large_, kSize);
     Verified(mapped_->va, kSize);
     Verified(mapped_->At(1), kSize);
   }
   void Check() override {
-    EXPECT_EQ(Move(HEADROOM_TIER_HOST), HEADROOM_OK) << headroom_last_error();
+    EXPECT_EQ(Move(GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
     EXPECT_EQ(PlacementOf(large_).host_bytes, kSize);
     EXPECT_EQ(PlacementOf(mapped_->At(1)).host_bytes, kSize);
     Verified(mapped_->At(1), kSize);
@@ -79,8 +79,8 @@ class Migrating : public Operation {
 
  private:
   int Move(int tier) {
-    headroom_move moves[] = {{large_, 0, tier, 0, 0}, {mapped_->va, 0, tier, 0, 0}};
-    return headroom_migrate_batch(moves, 2);
+    gpuroom_move moves[] = {{large_, 0, tier, 0, 0}, {mapped_->va, 0, tier, 0, 0}};
+    return gpuroom_migrate_batch(moves, 2);
   }
   CUdeviceptr large_ = 0;
   std::optional<Mapped> mapped_;
@@ -93,4 +93,4 @@ std::vector<Case> MoveCases() {
           {"Migrating", [] { return std::make_unique<Migrating>(); }, 2 * kMiB}};
 }
 
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

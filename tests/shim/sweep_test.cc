@@ -1,13 +1,13 @@
 // The sweep: every driver call that an operation makes is failed in turn, by lack of memory
 // and by an unknown error. The program must get one of the two or success; afterwards the
 // same operation works, its memory holds what was put there, the figures are as before and
-// nothing has leaked. HEADROOM_HOST_KEEP is 0, so that no host chunk is kept.
+// nothing has leaked. GPUROOM_HOST_KEEP is 0, so that no host chunk is kept.
 #include "sweep.h"
 
 #include <set>
 #include <sstream>
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 // Small ones, with the device's budget used up: the reserve too.
@@ -15,7 +15,7 @@ class SmallSpilled : public Operation {
  public:
   SmallSpilled() {
     EXPECT_CU(Cu().MemAlloc(&large_, kForRanges));
-    EXPECT_EQ(headroom_set_hint(large_, HEADROOM_HINT_HOT), HEADROOM_OK);
+    EXPECT_EQ(gpuroom_set_hint(large_, GPUROOM_HINT_HOT), GPUROOM_OK);
     EXPECT_CU(Cu().MemAlloc(&small_, kReserve - 1));
   }
   ~SmallSpilled() override {
@@ -213,7 +213,7 @@ TEST_P(SweepTest, AnyOneCallMayFail) {
   uint64_t k = 0;
   uint64_t calls = 0;
   do {
-    const CUresult error = errors[(++k + HEADROOM_SWEEP_TURN) % 2];
+    const CUresult error = errors[(++k + GPUROOM_SWEEP_TURN) % 2];
     const std::string rule = "*:" + std::to_string(k) + ":" + NameOf(error);
     SCOPED_TRACE(rule);
     GetSim().fail(rule.c_str());
@@ -270,7 +270,7 @@ INSTANTIATE_TEST_SUITE_P(
                     MakeCase<CreateAndMap, kSpilled, Last::kUnmap>("SpilledCreateUnmappedLast"),
                     MakeCase<CreateAndMap, kMixed, Last::kUnmap>("CompositeCreateUnmappedLast")),
     CaseName);
-// ctest sets HEADROOM_BACKEND=managed; prefetched below 32 MiB.
+// ctest sets GPUROOM_BACKEND=managed; prefetched below 32 MiB.
 INSTANTIATE_TEST_SUITE_P(Managed, SweepTest,
                          testing::Values(MakeCase<AllocAndFree, 24 * kMiB>("PrefetchedAlloc"),
                                          MakeCase<AllocAndFree, kMixed>("LargeAlloc"),
@@ -287,4 +287,4 @@ INSTANTIATE_TEST_SUITE_P(TwoDevices, SweepTest, testing::Values(MakeCase<EnableP
                          CaseName);
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -5,7 +5,7 @@
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 using ThreadTest = ShimTest;
@@ -114,4 +114,4 @@ TEST_F(ThreadTest, CreateMapAndRelease) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

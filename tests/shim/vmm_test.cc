@@ -4,7 +4,7 @@
 
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 using Handle = CUmemGenericAllocationHandle;
@@ -266,4 +266,4 @@ TEST_F(VmmTest, MemoryOfFinishedAsyncFreesServesACreate) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

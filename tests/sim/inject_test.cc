@@ -2,7 +2,7 @@
 
 #include "sim_test.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 using InjectTest = SimTest;
@@ -14,22 +14,22 @@ CUresult Query() {
 }
 
 TEST_F(InjectTest, FailsTheNthCallOnce) {
-  headroom_sim_fail("cuMemGetInfo:2");
+  gpuroom_sim_fail("cuMemGetInfo:2");
   EXPECT_EQ(Query(), CUDA_SUCCESS);
   EXPECT_EQ(Query(), CUDA_ERROR_OUT_OF_MEMORY);
   EXPECT_EQ(Query(), CUDA_SUCCESS);
 }
 
 TEST_F(InjectTest, TakesResultsByNameAndNumberAndSeveralRules) {
-  headroom_sim_fail("cuMemGetInfo:1:CUDA_ERROR_UNKNOWN,cuMemGetInfo:2:801");
+  gpuroom_sim_fail("cuMemGetInfo:1:CUDA_ERROR_UNKNOWN,cuMemGetInfo:2:801");
   EXPECT_EQ(Query(), CUDA_ERROR_UNKNOWN);
   EXPECT_EQ(Query(), CUDA_ERROR_NOT_SUPPORTED);
-  headroom_sim_fail("");
+  gpuroom_sim_fail("");
   EXPECT_EQ(Query(), CUDA_SUCCESS);
 }
 
 TEST_F(InjectTest, TheStarCountsEveryFunction) {
-  headroom_sim_fail("*:2");
+  gpuroom_sim_fail("*:2");
   CUdevice device = 0;
   EXPECT_EQ(cuCtxGetDevice(&device), CUDA_SUCCESS);
   EXPECT_EQ(Query(), CUDA_ERROR_OUT_OF_MEMORY);
@@ -39,9 +39,9 @@ TEST_F(InjectTest, TheStarCountsEveryFunction) {
 TEST_F(InjectTest, ASeedFailsTheSameCallsAgain) {
   std::vector<CUresult> first;
   std::vector<CUresult> second;
-  headroom_sim_fail("seed:9:50");
+  gpuroom_sim_fail("seed:9:50");
   for (int i = 0; i < 64; ++i) first.push_back(Query());
-  headroom_sim_fail("seed:9:50");
+  gpuroom_sim_fail("seed:9:50");
   for (int i = 0; i < 64; ++i) second.push_back(Query());
   EXPECT_EQ(first, second);
   EXPECT_NE(std::count(first.begin(), first.end(), CUDA_SUCCESS), 0);
@@ -49,19 +49,19 @@ TEST_F(InjectTest, ASeedFailsTheSameCallsAgain) {
 }
 
 TEST_F(InjectTest, AFailedCallDoesNothing) {
-  headroom_sim_fail("cuMemAlloc:1");
+  gpuroom_sim_fail("cuMemAlloc:1");
   CUdeviceptr address = 0;
   EXPECT_EQ(cuMemAlloc(&address, kChunk), CUDA_ERROR_OUT_OF_MEMORY);
-  EXPECT_EQ(headroom_sim_used(0), 0U);
+  EXPECT_EQ(gpuroom_sim_used(0), 0U);
 }
 
 TEST_F(InjectTest, CallsAreCountedByNameAndInAll) {
-  const uint64_t before = headroom_sim_call_count("cuMemGetInfo");
-  const uint64_t all = headroom_sim_call_count("*");
+  const uint64_t before = gpuroom_sim_call_count("cuMemGetInfo");
+  const uint64_t all = gpuroom_sim_call_count("*");
   EXPECT_EQ(Query(), CUDA_SUCCESS);
-  EXPECT_EQ(headroom_sim_call_count("cuMemGetInfo"), before + 1);
-  EXPECT_EQ(headroom_sim_call_count("*"), all + 1);
+  EXPECT_EQ(gpuroom_sim_call_count("cuMemGetInfo"), before + 1);
+  EXPECT_EQ(gpuroom_sim_call_count("*"), all + 1);
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

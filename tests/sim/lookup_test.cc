@@ -4,7 +4,7 @@
 
 #include "sim_test.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 struct Export {
@@ -81,4 +81,4 @@ TEST(NvmlTest, MemoryFollowsThisProcess) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

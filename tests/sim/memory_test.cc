@@ -5,7 +5,7 @@
 
 #include "sim_test.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 using MemoryTest = SimTest;
@@ -26,7 +26,7 @@ TEST_F(MemoryTest, AllocationsChargeTheDeviceAndEndInOutOfMemory) {
   CUdeviceptr more = 0;
   EXPECT_EQ(cuMemAlloc(&more, 1), CUDA_ERROR_OUT_OF_MEMORY);
   EXPECT_EQ(cuMemFree(big), CUDA_SUCCESS);
-  EXPECT_EQ(headroom_sim_used(0), 0U);
+  EXPECT_EQ(gpuroom_sim_used(0), 0U);
 }
 
 TEST_F(MemoryTest, SmallAllocationsShareABlockAndDoNotOverlap) {
@@ -34,7 +34,7 @@ TEST_F(MemoryTest, SmallAllocationsShareABlockAndDoNotOverlap) {
   CUdeviceptr b = 0;
   ASSERT_EQ(cuMemAlloc(&a, 100), CUDA_SUCCESS);
   ASSERT_EQ(cuMemAlloc(&b, 100), CUDA_SUCCESS);
-  EXPECT_EQ(headroom_sim_used(0), kChunk);
+  EXPECT_EQ(gpuroom_sim_used(0), kChunk);
   ASSERT_EQ(cuMemsetD8(a, 1, 100), CUDA_SUCCESS);
   ASSERT_EQ(cuMemsetD8(b, 2, 100), CUDA_SUCCESS);
   unsigned char back[2] = {};
@@ -44,7 +44,7 @@ TEST_F(MemoryTest, SmallAllocationsShareABlockAndDoNotOverlap) {
   EXPECT_EQ(back[1], 2);
   EXPECT_EQ(cuMemFree(a), CUDA_SUCCESS);
   EXPECT_EQ(cuMemFree(b), CUDA_SUCCESS);
-  EXPECT_EQ(headroom_sim_used(0), 0U);
+  EXPECT_EQ(gpuroom_sim_used(0), 0U);
 }
 
 TEST_F(MemoryTest, ADoubleFreeIsRefusedAndRecorded) {
@@ -54,13 +54,13 @@ TEST_F(MemoryTest, ADoubleFreeIsRefusedAndRecorded) {
   EXPECT_EQ(Misuses(), 0);
   EXPECT_EQ(cuMemFree(a), CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(Misuses(), 1);
-  headroom_sim_clear_strict_errors();
+  gpuroom_sim_clear_strict_errors();
   EXPECT_EQ(Misuses(), 0);
 }
 
 TEST_F(MemoryTest, RemappingAChunkKeepsItsContents) {
   const auto handle = Create(CU_MEM_LOCATION_TYPE_HOST_NUMA, 1);
-  EXPECT_EQ(headroom_sim_used(-2), kChunk);
+  EXPECT_EQ(gpuroom_sim_used(-2), kChunk);
   const CUdeviceptr first = Reserve(kChunk);
   const CUdeviceptr second = Reserve(kChunk);
   ASSERT_EQ(cuMemMap(first, kChunk, 0, handle, 0), CUDA_SUCCESS);
@@ -75,7 +75,7 @@ TEST_F(MemoryTest, RemappingAChunkKeepsItsContents) {
   ASSERT_EQ(cuMemcpyDtoH(&back, second + 8, 8), CUDA_SUCCESS);
   EXPECT_EQ(back, value);
   Drop(second, kChunk);
-  EXPECT_EQ(headroom_sim_used(-2), 0U);
+  EXPECT_EQ(gpuroom_sim_used(-2), 0U);
 }
 
 TEST_F(MemoryTest, ANewChunkReadsAsZerosAfterAnotherUsedTheSpace) {
@@ -96,12 +96,12 @@ TEST_F(MemoryTest, CopiesAndKernelsCrossChunkBorders) {
   CUdeviceptr bad = 0;
   ASSERT_EQ(cuMemAlloc(&bad, 8), CUDA_SUCCESS);
   ASSERT_EQ(cuMemsetD8(bad, 0, 8), CUDA_SUCCESS);
-  ASSERT_EQ(Launch("headroom_fill", nullptr, {va, bytes / 8, 5}), CUDA_SUCCESS);
-  ASSERT_EQ(Launch("headroom_verify", nullptr, {va, bytes / 8, 5, bad}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_fill", nullptr, {va, bytes / 8, 5}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_verify", nullptr, {va, bytes / 8, 5, bad}), CUDA_SUCCESS);
   uint64_t count = 1;
   ASSERT_EQ(cuMemcpyDtoH(&count, bad, 8), CUDA_SUCCESS);
   EXPECT_EQ(count, 0U);
-  ASSERT_EQ(Launch("headroom_verify", nullptr, {va, bytes / 8, 6, bad}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_verify", nullptr, {va, bytes / 8, 6, bad}), CUDA_SUCCESS);
   ASSERT_EQ(cuMemcpyDtoH(&count, bad, 8), CUDA_SUCCESS);
   EXPECT_EQ(count, bytes / 8);
   std::vector<char> out(3 * kMega, 7);
@@ -195,7 +195,7 @@ TEST_F(MemoryTest, ManagedMemoryIsOneForHostAndDevice) {
   CUdeviceptr address = 0;
   ASSERT_EQ(cuMemAllocManaged(&address, 8000, CU_MEM_ATTACH_GLOBAL), CUDA_SUCCESS);
   auto* words = reinterpret_cast<uint64_t*>(address);
-  ASSERT_EQ(Launch("headroom_fill", nullptr, {address, 1000, 3}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_fill", nullptr, {address, 1000, 3}), CUDA_SUCCESS);
   ASSERT_EQ(cuCtxSynchronize(), CUDA_SUCCESS);
   EXPECT_NE(words[999], 0U);
   EXPECT_EQ(cuMemFree(address), CUDA_SUCCESS);
@@ -212,10 +212,10 @@ TEST_F(MemoryTest, APoolKeepsWhatItsThresholdAllows) {
     ASSERT_EQ(cuMemFreeAsync(address, nullptr), CUDA_SUCCESS);
     EXPECT_NE(cuMemFreeAsync(address, nullptr), CUDA_SUCCESS);
     ASSERT_EQ(cuStreamSynchronize(nullptr), CUDA_SUCCESS);
-    EXPECT_EQ(headroom_sim_used(0), threshold == 0 ? 0 : 4 * kMega);
+    EXPECT_EQ(gpuroom_sim_used(0), threshold == 0 ? 0 : 4 * kMega);
   }
   EXPECT_EQ(cuMemPoolTrimTo(pool, 0), CUDA_SUCCESS);
-  EXPECT_EQ(headroom_sim_used(0), 0U);
+  EXPECT_EQ(gpuroom_sim_used(0), 0U);
 }
 
 TEST_F(MemoryTest, LegacyIpcServesAllocationsAndRefusesMappings) {
@@ -240,10 +240,10 @@ TEST_F(MemoryDeathTest, TheHostFaultsOnDeviceMemory) {
 
 TEST(StrictDeathTest, LeaksFailAStrictProcess) {
   // Under an emulator the kernel cannot execute the program again; this process has no thread yet.
-  GTEST_FLAG_SET(death_test_style, HEADROOM_EMULATED ? "fast" : "threadsafe");
+  GTEST_FLAG_SET(death_test_style, GPUROOM_EMULATED ? "fast" : "threadsafe");
   EXPECT_EXIT(
       {
-        setenv("HEADROOM_SIM_STRICT", "1", 1);
+        setenv("GPUROOM_SIM_STRICT", "1", 1);
         CUdeviceptr va = 0;
         cuInit(0);
         cuMemAddressReserve(&va, kChunk, 0, 0, 0);
@@ -265,4 +265,4 @@ TEST(StrictDeathTest, AForkedChildIsNotInitialized) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 Profile Parse(const char* text) {
@@ -42,9 +42,9 @@ TEST(ProfileTest, RefusesWhatItDoesNotUnderstand) {
     Profile profile;
     std::string error;
     EXPECT_FALSE(ParseProfile(text, &profile, &error)) << text;
-    EXPECT_NE(error.find("HEADROOM_SIM"), std::string::npos);
+    EXPECT_NE(error.find("GPUROOM_SIM"), std::string::npos);
   }
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -7,9 +7,9 @@
 
 #include <vector>
 
-#include "headroom_sim.h"
+#include "gpuroom_sim.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 
 inline constexpr size_t kMega = size_t{1} << 20;
 inline constexpr size_t kChunk = 2 * kMega;
@@ -22,9 +22,9 @@ class SimTest : public ::testing::Test {
     ASSERT_EQ(cuCtxSetCurrent(context_), CUDA_SUCCESS);
   }
   void TearDown() override {
-    headroom_sim_fail(nullptr);
+    gpuroom_sim_fail(nullptr);
     char text[1024] = {};
-    EXPECT_EQ(headroom_sim_leaks(text, sizeof text), 0) << text;
+    EXPECT_EQ(gpuroom_sim_leaks(text, sizeof text), 0) << text;
   }
 
   static CUmemGenericAllocationHandle Create(CUmemLocationType type, int id, size_t bytes = kChunk,
@@ -81,9 +81,9 @@ class SimTest : public ::testing::Test {
     for (size_t i = 0; i < arguments.size(); ++i) pointers[i] = &arguments[i];
     return cuLaunchKernel(Kernel(name), 1, 1, 1, 32, 1, 1, 0, stream, pointers, nullptr);
   }
-  static int Misuses() { return headroom_sim_strict_errors(nullptr, 0); }
+  static int Misuses() { return gpuroom_sim_strict_errors(nullptr, 0); }
 
   CUcontext context_ = nullptr;
 };
 
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -3,7 +3,7 @@
 
 #include "sim_test.h"
 
-namespace headroom::sim {
+namespace gpuroom::sim {
 namespace {
 
 using StreamTest = SimTest;
@@ -19,8 +19,8 @@ TEST_F(StreamTest, UnmappingWithoutAWaitFaults) {
   const CUdeviceptr va = MixedRange(2);
   const CUstream stream = NewStream();
   // The spin keeps the fill from running before the unmap.
-  ASSERT_EQ(Launch("headroom_spin", stream, {uint64_t{50'000'000}}), CUDA_SUCCESS);
-  ASSERT_EQ(Launch("headroom_fill", stream, {va, 2 * kChunk / 8, 1}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_spin", stream, {uint64_t{50'000'000}}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_fill", stream, {va, 2 * kChunk / 8, 1}), CUDA_SUCCESS);
   Drop(va, 2 * kChunk);
   EXPECT_EQ(cuStreamSynchronize(stream), CUDA_ERROR_ILLEGAL_ADDRESS);
   EXPECT_EQ(cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);  // the error stays
@@ -32,7 +32,7 @@ TEST_F(StreamTest, UnmappingAfterAnEventIsFine) {
   const CUstream stream = NewStream();
   CUevent event = nullptr;
   ASSERT_EQ(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING), CUDA_SUCCESS);
-  ASSERT_EQ(Launch("headroom_fill", stream, {va, 2 * kChunk / 8, 1}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_fill", stream, {va, 2 * kChunk / 8, 1}), CUDA_SUCCESS);
   ASSERT_EQ(cuEventRecord(event, stream), CUDA_SUCCESS);
   ASSERT_EQ(cuEventSynchronize(event), CUDA_SUCCESS);
   Drop(va, 2 * kChunk);
@@ -122,7 +122,7 @@ TEST_F(StreamTest, AHostFunctionRunsWithoutAnyoneAsking) {
 
 TEST_F(StreamTest, QueriesSayNotReadyAndThenReady) {
   const CUstream stream = NewStream();
-  ASSERT_EQ(Launch("headroom_spin", stream, {uint64_t{1'000'000}}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_spin", stream, {uint64_t{1'000'000}}), CUDA_SUCCESS);
   EXPECT_EQ(cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
   CUresult result = CUDA_ERROR_NOT_READY;
   while (result == CUDA_ERROR_NOT_READY) result = cuStreamQuery(stream);
@@ -146,8 +146,8 @@ TEST_F(StreamTest, StoredWordsAddUp) {
   CUdeviceptr words = 0;
   ASSERT_EQ(cuMemAlloc(&words, 64), CUDA_SUCCESS);
   ASSERT_EQ(cuMemsetD32(words, 0, 16), CUDA_SUCCESS);
-  ASSERT_EQ(Launch("headroom_store", nullptr, {words + 8, 5, 7}), CUDA_SUCCESS);
-  ASSERT_EQ(Launch("headroom_sum", nullptr, {words + 8, 7, words}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_store", nullptr, {words + 8, 5, 7}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_sum", nullptr, {words + 8, 7, words}), CUDA_SUCCESS);
   uint64_t sum = 0;
   ASSERT_EQ(cuMemcpyDtoH(&sum, words, 8), CUDA_SUCCESS);
   EXPECT_EQ(sum, 35U);  // five sevens, and the two words after them as they were
@@ -162,7 +162,7 @@ TEST_F(CaptureTest, ACapturedGraphReplays) {
   ASSERT_EQ(cuCtxSynchronize(), CUDA_SUCCESS);
   const CUstream stream = NewStream();
   ASSERT_EQ(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);
-  ASSERT_EQ(Launch("headroom_sum", stream, {sum + 8, 1, sum}), CUDA_SUCCESS);
+  ASSERT_EQ(Launch("gpuroom_sum", stream, {sum + 8, 1, sum}), CUDA_SUCCESS);
   CUgraph graph = nullptr;
   ASSERT_EQ(cuStreamEndCapture(stream, &graph), CUDA_SUCCESS);
   size_t nodes = 0;
@@ -219,4 +219,4 @@ TEST_F(CaptureTest, AForkedStreamHasToBeJoined) {
 }
 
 }  // namespace
-}  // namespace headroom::sim
+}  // namespace gpuroom::sim

@@ -11,7 +11,7 @@
 
 #include "sleep_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr Tier kD = Tier::kDevice;
@@ -264,10 +264,10 @@ TEST_F(SleepFailureTest, DriverThatGivesNothingBack) {
   ASSERT_TRUE(Sleep(SleepAction::kKeep).ok());
   // As another process may hold it: it goes back to the driver.
   Asleep(*memories_[0]).originals[1].chunk.exported = true;
-  headroom_sim_fail("seed:1:100");
+  gpuroom_sim_fail("seed:1:100");
   memories_[0]->placed.asleep.reset();
   EXPECT_GT(ScrapCount(), 0U);
-  headroom_sim_fail(nullptr);
+  gpuroom_sim_fail(nullptr);
   memories_[0]->placed.asleep =
       std::make_shared<SleepingMemory>(SleepAction::kDrop, *devices_[0].source, *host_);
   Free(memories_[0].get());
@@ -307,13 +307,13 @@ TEST_F(SleepFailureTest, AThousandTimesLeakNothing) {
     if (round == 20) {
       files = OpenFiles();
       mappings = Mappings();
-      objects = headroom_sim_leaks(nullptr, 0);
+      objects = gpuroom_sim_leaks(nullptr, 0);
     }
   }
   EXPECT_EQ(OpenFiles(), files);
   // Threads' stacks and the allocator's arenas come and go; a leak would have a thousand.
   EXPECT_LT(Mappings(), mappings + 100);
-  EXPECT_EQ(headroom_sim_leaks(nullptr, 0), objects);
+  EXPECT_EQ(gpuroom_sim_leaks(nullptr, 0), objects);
   EXPECT_EQ(host_->in_use().used(), 2 * kMiB);
   EXPECT_EQ(host_->kept_bytes(), 2 * kMiB);
   EXPECT_EQ(HostClaimed(), 4 * kMiB);
@@ -321,4 +321,4 @@ TEST_F(SleepFailureTest, AThousandTimesLeakNothing) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 
 #include "sleep_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr Tier kD = Tier::kDevice;
@@ -52,7 +52,7 @@ TEST_P(KeptTest, ContentsComeBack) {
     EXPECT_EQ(slept_.released, 26 * kMiB);
     EXPECT_EQ(slept_.on_disk + slept_.dropped, 0U);
     EXPECT_EQ(InUse(), 0U);
-    EXPECT_EQ(headroom_sim_used(0) + headroom_sim_used(1), 2 * kGranularity);  // the test's own words
+    EXPECT_EQ(gpuroom_sim_used(0) + gpuroom_sim_used(1), 2 * kGranularity);  // the test's own words
     EXPECT_EQ(Asleep(*memories_[1]).Bytes().kept, 10 * kMiB);
     ASSERT_TRUE(Wake().ok());
     EXPECT_EQ(woke_.ranges, 4U);
@@ -308,7 +308,7 @@ TEST_F(RoundTripTest, MakesNoMoreCallsThanItNeeds) {
   constexpr size_t kRanges = 5;
   for (size_t i = 0; i < kRanges; ++i) Make(0, {{kD, 4}, {kD, 4}});
   for (size_t i = 0; i < kRanges; ++i) Keep({8});
-  const auto calls = [](const char* name) { return headroom_sim_call_count(name); };
+  const auto calls = [](const char* name) { return gpuroom_sim_call_count(name); };
   const auto expect_calls = [&](const auto& step,
                                 const std::vector<std::pair<const char*, uint64_t>>& expected) {
     std::vector<uint64_t> before;
@@ -359,4 +359,4 @@ TEST_F(RoundTripTest, WhatCanSleep) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

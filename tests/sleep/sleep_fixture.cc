@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr LinkSpeeds kSpeeds{};
@@ -40,21 +40,21 @@ void SleepTest::SetUp() {
     ASSERT_EQ(cuCtxSetCurrent(device.context), CUDA_SUCCESS);
     CUmodule module = nullptr;
     ASSERT_EQ(cuModuleLoadData(&module, "any image"), CUDA_SUCCESS);
-    ASSERT_EQ(cuModuleGetFunction(&device.fill, module, "headroom_fill"), CUDA_SUCCESS);
-    ASSERT_EQ(cuModuleGetFunction(&device.verify, module, "headroom_verify"), CUDA_SUCCESS);
+    ASSERT_EQ(cuModuleGetFunction(&device.fill, module, "gpuroom_fill"), CUDA_SUCCESS);
+    ASSERT_EQ(cuModuleGetFunction(&device.verify, module, "gpuroom_verify"), CUDA_SUCCESS);
     ASSERT_EQ(cuMemAlloc(&device.bad, 8), CUDA_SUCCESS);
     device.peer.emplace(*devices_[1 - i].tier, 64 * kMiB, false);
     device.source.emplace(driver_, *device.tier, *host_, kSpeeds);
     device.source->AddPeer(&*device.peer);
   }
-  directory_ = testing::TempDir() + "headroom-sleep-XXXXXX";
+  directory_ = testing::TempDir() + "gpuroom-sleep-XXXXXX";
   ASSERT_NE(mkdtemp(directory_.data()), nullptr);
   settings_.directory = directory_.c_str();
-  leaks_before_ = headroom_sim_leaks(nullptr, 0);
+  leaks_before_ = gpuroom_sim_leaks(nullptr, 0);
 }
 
 void SleepTest::TearDown() {
-  headroom_sim_fail(nullptr);
+  gpuroom_sim_fail(nullptr);
   System() = system_before_;
   for (auto& memory : memories_) Free(memory.get());
   RetryScrap();
@@ -65,8 +65,8 @@ void SleepTest::TearDown() {
   host_->Trim();
   EXPECT_EQ(HostClaimed(), 0U);
   char text[4096] = {};
-  EXPECT_EQ(headroom_sim_leaks(text, sizeof text), leaks_before_) << text;
-  EXPECT_EQ(headroom_sim_strict_errors(text, sizeof text), 0) << text;
+  EXPECT_EQ(gpuroom_sim_leaks(text, sizeof text), leaks_before_) << text;
+  EXPECT_EQ(gpuroom_sim_strict_errors(text, sizeof text), 0) << text;
   for (Device& device : devices_) {
     EXPECT_EQ(device.tier->budget().used(), 0U);
     EXPECT_EQ(device.peer->in_use().used(), 0U);
@@ -211,4 +211,4 @@ std::string SleepTest::Chunks(const TestMemory& memory) {
   return text;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -9,13 +9,13 @@
 #include <string>
 #include <vector>
 
-#include "headroom_sim.h"
+#include "gpuroom_sim.h"
 #include "sleep/engine.h"
 #include "sleep/scrap.h"
 #include "sleep/sleeping_memory.h"
 #include "sleep/system_calls.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct TestPiece {
   Tier tier;
@@ -89,4 +89,4 @@ class SleepTest : public ::testing::Test {
   const SystemCalls system_before_ = System();
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 
 #include "sleep_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr Tier kD = Tier::kDevice;
@@ -96,7 +96,7 @@ class SleepSweepTest : public SleepTest, public testing::WithParamInterface<Way>
   // All budgets and driver objects, for the state to be compared with a later one.
   std::string Held() {
     ShowKeptTo(GetParam().shown ? 0 : -1);
-    std::string text = std::to_string(headroom_sim_leaks(nullptr, 0)) + " " + std::to_string(HostClaimed()) +
+    std::string text = std::to_string(gpuroom_sim_leaks(nullptr, 0)) + " " + std::to_string(HostClaimed()) +
                        " " + std::to_string(host_->in_use().used());
     for (const Device& device : devices_) {
       text += " " + std::to_string(device.tier->budget().used()) + " " +
@@ -187,12 +187,12 @@ class SleepSweepTest : public SleepTest, public testing::WithParamInterface<Way>
 // One error or the other for each call, in turns (tests/CMakeLists.txt).
 TEST_P(SleepSweepTest, DriverCalls) {
   const char* const errors[] = {"CUDA_ERROR_OUT_OF_MEMORY", "CUDA_ERROR_UNKNOWN"};
-  EachCall([] { return headroom_sim_call_count("*"); },
+  EachCall([] { return gpuroom_sim_call_count("*"); },
            [&](bool sleeping, uint64_t call) {
              const std::string rule =
-                 "*:" + std::to_string(call) + ":" + errors[(call + HEADROOM_SWEEP_TURN) % 2];
+                 "*:" + std::to_string(call) + ":" + errors[(call + GPUROOM_SWEEP_TURN) % 2];
              Round(
-                 sleeping, [&] { headroom_sim_fail(rule.c_str()); }, [] { headroom_sim_fail(nullptr); });
+                 sleeping, [&] { gpuroom_sim_fail(rule.c_str()); }, [] { gpuroom_sim_fail(nullptr); });
            });
   EXPECT_GT(refused_, 9);  // most calls of a sleep, or of a wake, cannot do without
 }
@@ -202,7 +202,7 @@ TEST_P(SleepSweepTest, DriverCallsAtRandom) {
     SCOPED_TRACE(seed);
     const std::string rule = "seed:" + std::to_string(seed) + ":4";
     Round(
-        seed % 2 == 0, [&] { headroom_sim_fail(rule.c_str()); }, [] { headroom_sim_fail(nullptr); });
+        seed % 2 == 0, [&] { gpuroom_sim_fail(rule.c_str()); }, [] { gpuroom_sim_fail(nullptr); });
   }
   EXPECT_GT(refused_, 5);
 }
@@ -219,7 +219,7 @@ TEST_P(SystemSweepTest, SystemCalls) {
     g_failing = 0;
     EachCall([] { return static_cast<uint64_t>(g_calls.load()); },
              [&](bool sleeping, uint64_t call) {
-               if ((call + i) % 2 != HEADROOM_SWEEP_TURN) return;
+               if ((call + i) % 2 != GPUROOM_SWEEP_TURN) return;
                Round(
                    sleeping, [&] { g_failing = g_calls + static_cast<int>(call); }, [] { g_failing = 0; });
              });
@@ -243,4 +243,4 @@ INSTANTIATE_TEST_SUITE_P(Ways, SleepSweepTest,
 INSTANTIATE_TEST_SUITE_P(Ways, SystemSweepTest, testing::Values(kOrdinary, kVerified, kLazy, kDisk), NameOf);
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -1,7 +1,7 @@
 // Operations that write and check what blocks hold.
 #include "walker.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 using shim_test::Cu;
 
@@ -102,7 +102,7 @@ void Walker::CheckNow(Block& block, Cell& cell) {
   shared_.verified.fetch_add(1, std::memory_order_relaxed);
   for (size_t i = 0; i < words.size(); ++i) {
     if (words[i] == cell.pattern.Word(i)) continue;
-    headroom_placement place = {};
+    gpuroom_placement place = {};
     if (shared_.library.describe != nullptr) shared_.library.describe(block.p, &place);
     Fail("word " + std::to_string(i) + " at offset " + std::to_string(cell.offset) + " of a block of " +
          std::to_string(block.bytes) + " bytes is " + std::to_string(words[i]) + ", not " +
@@ -146,4 +146,4 @@ void Walker::CheckCounter() {
   Fail(std::to_string(bad) + " words were wrong when a kernel looked, and are right now");
 }
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

@@ -3,7 +3,7 @@
 
 #include "walker.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 using shim_test::Cu;
 
@@ -72,7 +72,7 @@ void Walker::CaptureWrite(Graph* graph) {
 // failure may have led to, cannot be freed now.
 void Walker::CaptureFree(const Graph& graph) {
   const auto is_range = [this](const Block& block) {
-    headroom_placement place = {};
+    gpuroom_placement place = {};
     return shared_.library.describe != nullptr && shared_.library.describe(block.p, &place) == 0;
   };
   Block* block = PickIf([&](const Block& any) {
@@ -86,8 +86,8 @@ void Walker::CaptureFree(const Graph& graph) {
 void Walker::CaptureMigrate() {
   Block* block = PickIf([](const Block& any) { return any.bytes >= kLarge; });
   if (block == nullptr || shared_.library.range_migrate == nullptr) return;
-  const int result = shared_.library.range_migrate(block->p, 0, HEADROOM_TIER_HOST);
-  if (result != HEADROOM_BUSY && result != HEADROOM_UNSUPPORTED) {
+  const int result = shared_.library.range_migrate(block->p, 0, GPUROOM_TIER_HOST);
+  if (result != GPUROOM_BUSY && result != GPUROOM_UNSUPPORTED) {
     Fail("a move during a capture gave " + std::to_string(result));
   }
 }
@@ -97,7 +97,7 @@ bool Walker::CaptureAllocAsync(CUstream stream) {
   CUdeviceptr p = 0;
   const uint64_t bytes = 8 + Random(kMiB);
   if (Full(Cu().MemAllocAsync(&p, bytes, stream), "cuMemAllocAsync") != Outcome::kDone) return false;
-  headroom_placement place = {};
+  gpuroom_placement place = {};
   if (shared_.library.describe != nullptr && shared_.library.describe(p, &place) == 0) {
     if (!MayFail()) Fail("what a capture allocates is none of the graph's");
     Add(p, bytes, Origin::kAlloc, Random(streams_.size()));
@@ -156,4 +156,4 @@ Outcome Walker::DropGraph() {
   return Outcome::kDone;
 }
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

@@ -3,17 +3,17 @@
 #include <atomic>
 #include <thread>
 
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 #include "shim_test.h"
 
-namespace headroom::shim_test {
+namespace gpuroom::shim_test {
 namespace {
 
 constexpr uint64_t kSpan = 64 * kKiB;
 
-headroom_placement Described(CUdeviceptr p) {
-  headroom_placement place{};
-  EXPECT_EQ(headroom_describe(p, &place), 0);
+gpuroom_placement Described(CUdeviceptr p) {
+  gpuroom_placement place{};
+  EXPECT_EQ(gpuroom_describe(p, &place), 0);
   return place;
 }
 
@@ -51,7 +51,7 @@ TEST_F(PoolTest, HoldsAlmostHalfATebibyte) {
   for (int i = 0; i < 19; ++i) {
     pieces.push_back(Alloc(kPiece));
     ASSERT_NE(pieces.back(), 0u) << i;
-    const headroom_placement place = Described(pieces.back());
+    const gpuroom_placement place = Described(pieces.back());
     EXPECT_EQ(place.device_bytes + place.host_bytes, kPiece);
     device += place.device_bytes;
     host += place.host_bytes;
@@ -60,9 +60,9 @@ TEST_F(PoolTest, HoldsAlmostHalfATebibyte) {
   EXPECT_GT(device, 80 * kGiB);
   EXPECT_EQ(device + host, 19 * kPiece);
   // The plan of the first: all in HBM, or both links at once.
-  const char* policy = std::getenv("HEADROOM_POLICY");
+  const char* policy = std::getenv("GPUROOM_POLICY");
   const bool balanced = policy != nullptr && std::string(policy) == "balanced";
-  const headroom_placement first = Described(pieces.front());
+  const gpuroom_placement first = Described(pieces.front());
   if (balanced) {
     EXPECT_GT(first.host_bytes, kPiece / 100);
     EXPECT_LT(first.host_bytes, kPiece / 2);
@@ -103,7 +103,7 @@ TEST_F(EightTest, EveryGpuSpills) {
       for (CUdeviceptr& p : pieces) {
         ASSERT_CU(Cu().MemAlloc(&p, kPiece));
         FillSpans(p, kPiece, 2 * kMiB, stream);
-        const headroom_placement place = Described(p);
+        const gpuroom_placement place = Described(p);
         EXPECT_EQ(place.device, device);
         EXPECT_EQ(place.device_bytes + place.peer_bytes + place.host_bytes, kPiece);
         outside += place.peer_bytes + place.host_bytes;
@@ -120,4 +120,4 @@ TEST_F(EightTest, EveryGpuSpills) {
 }
 
 }  // namespace
-}  // namespace headroom::shim_test
+}  // namespace gpuroom::shim_test

@@ -10,7 +10,7 @@
 
 #include "walker.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 namespace {
 
 using shim_test::Cu;
@@ -57,9 +57,9 @@ void PrintTally(const Shared& shared) {
               shared.moved_by_itself.load());
 }
 
-// Handles of host chunks that are kept for reuse, as HEADROOM_HOST_KEEP has it, are nothing lost.
+// Handles of host chunks that are kept for reuse, as GPUROOM_HOST_KEEP has it, are nothing lost.
 bool OnlyKept(const std::string& leaks) {
-  const char* keep = std::getenv("HEADROOM_HOST_KEEP");
+  const char* keep = std::getenv("GPUROOM_HOST_KEEP");
   if (keep == nullptr || shim_test::GetSim().used(-1) > std::strtoull(keep, nullptr, 10))
     return leaks.empty();
   std::istringstream lines(leaks);
@@ -136,11 +136,11 @@ int Main(const Settings& settings) {
 }
 
 }  // namespace
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak
 
 int main(int argc, char** argv) {
-  headroom::soak::Settings settings;
+  gpuroom::soak::Settings settings;
   int status = 0;
-  if (!headroom::soak::ReadSettings(argc, argv, &settings, &status)) return status;
-  return headroom::soak::Main(settings);
+  if (!gpuroom::soak::ReadSettings(argc, argv, &settings, &status)) return status;
+  return gpuroom::soak::Main(settings);
 }

@@ -3,13 +3,13 @@
 
 #include "walker.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 using shim_test::Cu;
 
 namespace {
 
-constexpr uint64_t kLarge = 4 * kMiB;  // HEADROOM_RANGE_THRESHOLD: from here on a range
+constexpr uint64_t kLarge = 4 * kMiB;  // GPUROOM_RANGE_THRESHOLD: from here on a range
 constexpr uint64_t kAliasBytes = 16 * kMiB;
 
 }  // namespace
@@ -217,4 +217,4 @@ Outcome Walker::Exchange() {
   return Outcome::kDone;
 }
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

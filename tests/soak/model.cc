@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 namespace {
 
 constexpr uint64_t kBorder = 2 * kMiB;
@@ -33,4 +33,4 @@ std::vector<Cell> MakeCells(uint64_t bytes, std::mt19937_64& random) {
   return cells;
 }
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

@@ -10,7 +10,7 @@
 
 #include "base/size.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 inline constexpr uint64_t kCellBytes = 256;
 
@@ -52,4 +52,4 @@ struct Block {
 // somewhere within every granule.
 std::vector<Cell> MakeCells(uint64_t bytes, std::mt19937_64& random);
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

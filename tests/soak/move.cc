@@ -1,19 +1,19 @@
 // Operations that move memory between tiers, say how it will be used, or ask where it is.
 #include "walker.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 using shim_test::Cu;
 
 // What a call of the library's that moves or marks may give.
 Outcome Walker::Judge(int result) {
   switch (result) {
-    case HEADROOM_OK: return Outcome::kDone;
-    case HEADROOM_OUT_OF_MEMORY: return Outcome::kNoMemory;
-    case HEADROOM_NOT_FOUND: return Outcome::kIdle;  // small: the driver's own
-    case HEADROOM_UNSUPPORTED: return Outcome::kUnsupported;
-    case HEADROOM_BUSY: return Outcome::kBusy;
-    case HEADROOM_FAILED:
+    case GPUROOM_OK: return Outcome::kDone;
+    case GPUROOM_OUT_OF_MEMORY: return Outcome::kNoMemory;
+    case GPUROOM_NOT_FOUND: return Outcome::kIdle;  // small: the driver's own
+    case GPUROOM_UNSUPPORTED: return Outcome::kUnsupported;
+    case GPUROOM_BUSY: return Outcome::kBusy;
+    case GPUROOM_FAILED:
       if (MayFail()) return Outcome::kFailed;
       break;
     default: break;
@@ -23,11 +23,11 @@ Outcome Walker::Judge(int result) {
 
 // After a move of all of a block that was reported done. Others' requests may have moved it on.
 void Walker::CheckPlace(const Block& block, int tier) {
-  headroom_placement place = {};
+  gpuroom_placement place = {};
   if (shared_.settings.threads > 1 || shared_.library.describe(block.p, &place) != 0) return;
-  const uint64_t there = tier == HEADROOM_TIER_HOST   ? place.host_bytes
-                         : tier == HEADROOM_TIER_PEER ? place.peer_bytes
-                                                      : place.device_bytes;
+  const uint64_t there = tier == GPUROOM_TIER_HOST   ? place.host_bytes
+                         : tier == GPUROOM_TIER_PEER ? place.peer_bytes
+                                                     : place.device_bytes;
   if (there != place.bytes) {
     Fail("of " + std::to_string(place.bytes) + " bytes only " + std::to_string(there) + " lie in tier " +
          std::to_string(tier) + " after a move to it");
@@ -39,7 +39,7 @@ Outcome Walker::MigrateOne() {
   if (block == nullptr) return Outcome::kIdle;
   if (shared_.library.range_migrate == nullptr) return Outcome::kUnsupported;
   const bool peer = shared_.settings.devices > 1 && Chance(30);
-  const int tier = peer ? HEADROOM_TIER_PEER : Chance(50) ? HEADROOM_TIER_HOST : HEADROOM_TIER_DEVICE;
+  const int tier = peer ? GPUROOM_TIER_PEER : Chance(50) ? GPUROOM_TIER_HOST : GPUROOM_TIER_DEVICE;
   const bool whole = Chance(50);
   const uint64_t from = whole ? 0 : Random(block->bytes);
   const uint64_t bytes = whole ? 0 : 1 + Random(block->bytes - from);
@@ -54,18 +54,18 @@ Outcome Walker::MigrateOne() {
 Outcome Walker::MigrateBatch() {
   if (blocks_.empty()) return Outcome::kIdle;
   if (shared_.library.migrate_batch == nullptr) return Outcome::kUnsupported;
-  std::vector<headroom_move> moves(1 + Random(6));
-  for (headroom_move& move : moves) {
+  std::vector<gpuroom_move> moves(1 + Random(6));
+  for (gpuroom_move& move : moves) {
     Block* block = Pick();
     block->host_bytes = ~uint64_t{0};
     const uint64_t from = Chance(50) ? 0 : Random(block->bytes);
     move = {block->p + from, Chance(50) ? 0 : 1 + Random(block->bytes - from),
-            Chance(50) ? HEADROOM_TIER_HOST : HEADROOM_TIER_DEVICE, -1, 0};
+            Chance(50) ? GPUROOM_TIER_HOST : GPUROOM_TIER_DEVICE, -1, 0};
   }
   const Outcome outcome = Judge(shared_.library.migrate_batch(moves.data(), moves.size()));
   if (outcome == Outcome::kBusy || outcome == Outcome::kUnsupported) return outcome;
   bool all_right = true;
-  for (const headroom_move& move : moves) {
+  for (const gpuroom_move& move : moves) {
     all_right = all_right && Judge(move.result) == Outcome::kDone;
     shared_.migrated.fetch_add(move.moved);
   }
@@ -82,7 +82,7 @@ Outcome Walker::SetHint() {
 
 Outcome Walker::SetThreadHint() {
   if (shared_.library.set_thread_hint == nullptr) return Outcome::kUnsupported;
-  const int hint = Chance(60) ? HEADROOM_HINT_NONE : static_cast<int>(Random(4));
+  const int hint = Chance(60) ? GPUROOM_HINT_NONE : static_cast<int>(Random(4));
   return Judge(shared_.library.set_thread_hint(hint, Chance(50) ? nullptr : "storm"));
 }
 
@@ -91,7 +91,7 @@ Outcome Walker::Describe() {
   Block* block = Pick();
   if (block == nullptr) return Outcome::kIdle;
   if (shared_.library.describe == nullptr) return Outcome::kUnsupported;
-  headroom_placement place = {};
+  gpuroom_placement place = {};
   if (shared_.library.describe(block->p, &place) != 0) return Outcome::kIdle;
   if (place.device_bytes + place.peer_bytes + place.host_bytes != place.bytes) {
     Fail("the tiers of an allocation do not add up");
@@ -132,4 +132,4 @@ Outcome Walker::AskDriver() {
   return Outcome::kDone;
 }
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

@@ -7,7 +7,7 @@
 
 #include "program.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 namespace {
 
 template <typename Function>
@@ -19,12 +19,12 @@ void Find(Function& function, const char* name) {
 
 Library FindLibrary() {
   Library library;
-  Find(library.describe, "headroom_describe");
-  Find(library.migrate_batch, "headroom_migrate_batch");
-  Find(library.range_migrate, "headroom_range_migrate");
-  Find(library.set_hint, "headroom_set_hint");
-  Find(library.set_thread_hint, "headroom_set_thread_hint");
-  Find(library.last_error, "headroom_last_error");
+  Find(library.describe, "gpuroom_describe");
+  Find(library.migrate_batch, "gpuroom_migrate_batch");
+  Find(library.range_migrate, "gpuroom_range_migrate");
+  Find(library.set_hint, "gpuroom_set_hint");
+  Find(library.set_thread_hint, "gpuroom_set_thread_hint");
+  Find(library.last_error, "gpuroom_last_error");
   return library;
 }
 
@@ -90,4 +90,4 @@ uint64_t Shared::Counted(Outcome outcome) const {
   return sum;
 }
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "headroom/headroom.h"
+#include "gpuroom/gpuroom.h"
 #include "model.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 struct Settings {
   uint64_t seed = 1;
@@ -30,12 +30,12 @@ inline constexpr size_t kOutcomes = 6;
 
 // The library's functions by dlsym, as programs find them; null where they are absent.
 struct Library {
-  decltype(&headroom_describe) describe = nullptr;
-  decltype(&headroom_migrate_batch) migrate_batch = nullptr;
-  decltype(&headroom_range_migrate) range_migrate = nullptr;
-  decltype(&headroom_set_hint) set_hint = nullptr;
-  decltype(&headroom_set_thread_hint) set_thread_hint = nullptr;
-  decltype(&headroom_last_error) last_error = nullptr;
+  decltype(&gpuroom_describe) describe = nullptr;
+  decltype(&gpuroom_migrate_batch) migrate_batch = nullptr;
+  decltype(&gpuroom_range_migrate) range_migrate = nullptr;
+  decltype(&gpuroom_set_hint) set_hint = nullptr;
+  decltype(&gpuroom_set_thread_hint) set_thread_hint = nullptr;
+  decltype(&gpuroom_last_error) last_error = nullptr;
 };
 Library FindLibrary();
 
@@ -96,4 +96,4 @@ class Shared {
 
 double Now();  // seconds
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

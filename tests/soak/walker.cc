@@ -5,7 +5,7 @@
 
 #include "kernels.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 using shim_test::Cu;
 
@@ -60,8 +60,8 @@ Walker::Walker(Shared& shared, uint64_t id)
   }
   CUmodule module = nullptr;
   Insist([&] { return Cu().ModuleLoadData(&module, samples::KernelsPtx()); }, "cuModuleLoadData");
-  Insist([&] { return Cu().ModuleGetFunction(&fill_, module, "headroom_fill"); }, "cuModuleGetFunction");
-  Insist([&] { return Cu().ModuleGetFunction(&verify_, module, "headroom_verify"); }, "cuModuleGetFunction");
+  Insist([&] { return Cu().ModuleGetFunction(&fill_, module, "gpuroom_fill"); }, "cuModuleGetFunction");
+  Insist([&] { return Cu().ModuleGetFunction(&verify_, module, "gpuroom_verify"); }, "cuModuleGetFunction");
   Insist([&] { return Cu().MemAlloc(&bad_, sizeof(uint64_t)); }, "cuMemAlloc");
   Insist([&] { return Cu().MemsetD8(bad_, 0, sizeof(uint64_t)); }, "cuMemsetD8");
   Reserve();
@@ -120,7 +120,7 @@ Block* Walker::PickIf(const std::function<bool(const Block&)>& fits) {
 
 bool Walker::Ok(CUresult result, const char* call) {
   if (result == CUDA_SUCCESS) return true;
-  // The library goes without headroom where it cannot learn the device: the driver's own
+  // The library goes without gpuroom where it cannot learn the device: the driver's own
   // allocations end a capture.
   const bool ended = capturing_ && (result == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED ||
                                     result == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
@@ -165,4 +165,4 @@ void Walker::Fail(const std::string& what) {
   std::_Exit(1);
 }
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

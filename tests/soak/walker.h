@@ -11,7 +11,7 @@
 #include "program.h"
 #include "shared.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 class Walker {
  public:
@@ -144,4 +144,4 @@ class Walker {
   CUdeviceptr bad_ = 0;  // where late checks count wrong words
 };
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

@@ -1,7 +1,7 @@
 // Failures of driver calls: one thread has them begin and end, for all.
 #include "walker.h"
 
-namespace headroom::soak {
+namespace gpuroom::soak {
 
 Outcome Walker::ChangeWeather() {
   if (id_ != 0 || !shared_.settings.failures) return Outcome::kIdle;
@@ -28,4 +28,4 @@ Outcome Walker::ChangeWeather() {
   return Outcome::kDone;
 }
 
-}  // namespace headroom::soak
+}  // namespace gpuroom::soak

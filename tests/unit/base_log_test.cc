@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // Standard error goes to a file for as long as one of these lives. A file, not
@@ -49,14 +49,14 @@ class LogTest : public testing::Test {
 
   static void SetLevel(const char* level) {
     if (level == nullptr) {
-      unsetenv("HEADROOM_LOG");
+      unsetenv("GPUROOM_LOG");
     } else {
-      setenv("HEADROOM_LOG", level, 1);
+      setenv("GPUROOM_LOG", level, 1);
     }
     ResetLogForTest();
   }
 
-  static std::string Prefix() { return "headroom[" + std::to_string(getpid()) + "] "; }
+  static std::string Prefix() { return "gpuroom[" + std::to_string(getpid()) + "] "; }
 };
 
 TEST_F(LogTest, WritesOneLineWithThePrefix) {
@@ -134,4 +134,4 @@ TEST_F(LogTest, KeepsErrno) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

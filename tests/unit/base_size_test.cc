@@ -4,7 +4,7 @@
 
 #include "base/size.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kLargest = 9223372036854775807u;  // 2^63 - 1
@@ -104,4 +104,4 @@ TEST(Rounding, MeetsTheUnit) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include "base/status.h"
 #include "base/undo.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST(Status, IsOkUntilToldOtherwise) {
@@ -73,4 +73,4 @@ TEST(Undo, RunsInTheReverseOrderOfArming) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -4,7 +4,7 @@
 
 #include "measure/shares.h"
 
-namespace headroom::measure {
+namespace gpuroom::measure {
 namespace {
 
 constexpr Place kHostNode{Tier::kHost, 3};
@@ -84,4 +84,4 @@ TEST(SharesTest, TheIdealIsTheSlowerOfTheTwoLinks) {
 }
 
 }  // namespace
-}  // namespace headroom::measure
+}  // namespace gpuroom::measure

@@ -3,7 +3,7 @@
 
 #include "range/plan.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kG = kGranularity;
@@ -284,4 +284,4 @@ TEST(ChunkSizes, AreLargeWhereAPieceIs) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

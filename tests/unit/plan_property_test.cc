@@ -7,7 +7,7 @@
 
 #include "range/plan.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kG = kGranularity;
@@ -279,4 +279,4 @@ TEST(PlanProperty, MiddlingMachines) { Try(0x94d049bb133111eb, kCases / 25, 200)
 TEST(PlanProperty, LargeMachines) { Try(0xd6e8feb86659fd93, kCases / 5000, 20'000); }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "pool_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 class PoolFailureTest : public PoolTest {
@@ -125,4 +125,4 @@ TEST_F(PoolFailureTest, AnEndThatCannotWaitKeepsItsMemory) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 #include "pool/source.h"
 #include "pool_fakes.h"
 
-namespace headroom {
+namespace gpuroom {
 
 // Addresses, and so many bytes of each kind. An address that was given back is the next to be given out.
 class FakeSource : public SegmentSource {
@@ -64,4 +64,4 @@ class FakeSource : public SegmentSource {
   uint64_t creates_ = 0;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

@@ -19,7 +19,7 @@
 
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class FakeDevice {
  public:
@@ -258,4 +258,4 @@ inline Driver FakeDevice::MakeDriver() {
 
 inline CUstream Stream(uintptr_t number) { return reinterpret_cast<CUstream>(number); }
 
-}  // namespace headroom
+}  // namespace gpuroom

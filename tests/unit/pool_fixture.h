@@ -9,7 +9,7 @@
 #include "pool_fake_source.h"
 #include "pool_fakes.h"
 
-namespace headroom {
+namespace gpuroom {
 
 class PoolTest : public ::testing::Test {
  protected:
@@ -44,4 +44,4 @@ class PoolTest : public ::testing::Test {
   const CUstream b_ = Stream(200);
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

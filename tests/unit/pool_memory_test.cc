@@ -3,7 +3,7 @@
 
 #include "pool_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST_F(PoolTest, WithoutRoomFreeSegmentsOfOtherSizesGoBack) {
@@ -87,4 +87,4 @@ TEST_F(PoolTest, AMisplacedSegmentIsRefused) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 
 #include "pool_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 class PoolModelTest : public PoolTest, public ::testing::WithParamInterface<unsigned> {
@@ -222,4 +222,4 @@ TEST_P(PoolModelTest, NoOverlapNoUseTooEarlyAndAllComesBack) {
 INSTANTIATE_TEST_SUITE_P(Seeds, PoolModelTest, ::testing::Range(1U, 13U));
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 
 #include "pool_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr PoolId kFirst{1, 0};
@@ -167,4 +167,4 @@ TEST_F(PoolPrivateTest, AnUnannouncedCaptureIsNotBroken) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

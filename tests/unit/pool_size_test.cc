@@ -2,7 +2,7 @@
 
 #include "pool/size_class.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST(PoolSizeTest, EveryClassHoldsItsRequestsAndNoMore) {
@@ -41,4 +41,4 @@ TEST(PoolSizeTest, SegmentsAreAsPyTorchHasThem) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "pool_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST_F(PoolTest, TheSameStreamGetsItsMemoryBackAtOnce) {
@@ -183,4 +183,4 @@ TEST_F(PoolTest, ThreadsMayOutliveThePool) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 
 #include "pool/pool.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr CUdeviceptr kBase = CUdeviceptr{1} << 40;
@@ -144,4 +144,4 @@ TEST_F(PoolThreadTest, ThreadsAndPoolEndTogether) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 
 #include "range/managed_cap.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr ManagedMachine kPcie{100 * kGiB, 300 * kGiB, false};
@@ -69,4 +69,4 @@ TEST(ManagedCap, RatiosAreNumbersFromATenthToAHundred) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

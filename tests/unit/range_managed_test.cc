@@ -10,7 +10,7 @@
 #include "range/managed_table.h"
 #include "tier_fake_driver.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kHbm = 100 * kMiB;
@@ -373,4 +373,4 @@ TEST(ManagedTable, KeepsWhatCannotBeFreedYet) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include "range/names.h"
 #include "range/rules.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 Rules Parsed(std::string_view text) {
@@ -184,4 +184,4 @@ TEST(Names, EveryNameComesBack) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

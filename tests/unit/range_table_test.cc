@@ -7,7 +7,7 @@
 #include <random>
 #include <thread>
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 std::unique_ptr<Range> MakeRange(CUdeviceptr va, uint64_t bytes, CUdevice device = 0) {
@@ -112,4 +112,4 @@ TEST(RangeTable, AReaderSeesItsRangeWhileOthersComeAndGo) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

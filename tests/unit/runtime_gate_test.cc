@@ -6,7 +6,7 @@
 
 #include "runtime/gate.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMinute = 60000000000;
@@ -92,4 +92,4 @@ TEST_F(GateTest, NothingHoldsInAForkedChild) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

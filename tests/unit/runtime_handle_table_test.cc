@@ -2,7 +2,7 @@
 
 #include "runtime/handle_table.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 using Released = HandleTable::Released;
@@ -188,4 +188,4 @@ TEST_F(HandleTableTest, ItsOwnNumbersAreToldFromTheDrivers) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "runtime/ipc_socket.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kSecond = 1000000000;
@@ -153,4 +153,4 @@ TEST(IpcSocketTest, ANumberThatTheProgramTookIsNotOurs) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 
 #include "runtime/ipc_wire.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 IpcTicket SomeTicket() {
@@ -196,4 +196,4 @@ TEST(IpcNonsenseTest, RandomBytesNeverAddUpToMoreThanWasSaid) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -6,7 +6,7 @@
 #include "base/size.h"
 #include "runtime/options.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 class ShimOptions : public testing::Test {
@@ -92,8 +92,8 @@ TEST_F(ShimOptions, WhatDoesNotParseIsIgnoredWithALine) {
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_EQ(options.hbm_limit, Budget::kUnlimited);
   EXPECT_EQ(options.range_threshold, 16 * kMiB);
-  EXPECT_NE(log.find("HEADROOM_HBM_LIMIT is 'lots'"), std::string::npos) << log;
-  EXPECT_NE(log.find("HEADROOM_RANGE_THRESHOLD is '-5'"), std::string::npos) << log;
+  EXPECT_NE(log.find("GPUROOM_HBM_LIMIT is 'lots'"), std::string::npos) << log;
+  EXPECT_NE(log.find("GPUROOM_RANGE_THRESHOLD is '-5'"), std::string::npos) << log;
 }
 
 TEST_F(ShimOptions, AThresholdOfNothingIsOneByteAndOnlyOneTurnsTheReportOn) {
@@ -177,14 +177,14 @@ TEST_F(ShimOptions, WhatSteersPlansIsIgnoredWithALineWhereItDoesNotParse) {
   EXPECT_EQ(options.link_speeds.device, 0u);
   EXPECT_EQ(options.backend, Backend::kTiers);
   EXPECT_EQ(options.managed.ratio, 5.0);
-  EXPECT_NE(log.find("HEADROOM_BACKEND is 'uvm': not a backend; take tiers or managed"), std::string::npos)
+  EXPECT_NE(log.find("GPUROOM_BACKEND is 'uvm': not a backend; take tiers or managed"), std::string::npos)
       << log;
-  EXPECT_NE(log.find("HEADROOM_OVERSUBSCRIPTION_RATIO is '0': not a ratio"), std::string::npos) << log;
-  EXPECT_NE(log.find("HEADROOM_POLICY is 'fastest': not a policy"), std::string::npos) << log;
-  EXPECT_NE(log.find("HEADROOM_PEERS is 'all': not a list of GPUs"), std::string::npos) << log;
-  EXPECT_NE(log.find("HEADROOM_RULES: rule 2, 'hint=warm': not a hint"), std::string::npos) << log;
-  EXPECT_NE(log.find("HEADROOM_LINK_SPEEDS is 'quick': not link speeds"), std::string::npos) << log;
+  EXPECT_NE(log.find("GPUROOM_OVERSUBSCRIPTION_RATIO is '0': not a ratio"), std::string::npos) << log;
+  EXPECT_NE(log.find("GPUROOM_POLICY is 'fastest': not a policy"), std::string::npos) << log;
+  EXPECT_NE(log.find("GPUROOM_PEERS is 'all': not a list of GPUs"), std::string::npos) << log;
+  EXPECT_NE(log.find("GPUROOM_RULES: rule 2, 'hint=warm': not a hint"), std::string::npos) << log;
+  EXPECT_NE(log.find("GPUROOM_LINK_SPEEDS is 'quick': not link speeds"), std::string::npos) << log;
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -7,7 +7,7 @@
 #include "base/size.h"
 #include "runtime/pointer_table.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST(PointerTable, TakesWhatWasInsertedOnce) {
@@ -94,4 +94,4 @@ TEST(PointerTable, ThreadsKeepTheirOwnRecords) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

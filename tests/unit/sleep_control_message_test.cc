@@ -4,7 +4,7 @@
 #include "sleep/control_line.h"
 #include "sleep/control_message.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 std::string WithoutNewline(const std::string& line) {
@@ -55,9 +55,9 @@ TEST(ControlMessageTest, ASleepIsReadBack) {
   ControlRequest request;
   request.verb = ControlRequest::Verb::kSleep;
   request.actions = {
-      {"kv = \n\xc3\xa9 %41", HEADROOM_SLEEP_DROP}, {"", HEADROOM_SLEEP_DISK}, {"a:b", HEADROOM_SLEEP_STAY}};
-  request.rest = HEADROOM_SLEEP_KEEP;
-  request.hold = HEADROOM_HOLD_FAIL;
+      {"kv = \n\xc3\xa9 %41", GPUROOM_SLEEP_DROP}, {"", GPUROOM_SLEEP_DISK}, {"a:b", GPUROOM_SLEEP_STAY}};
+  request.rest = GPUROOM_SLEEP_KEEP;
+  request.hold = GPUROOM_HOLD_FAIL;
   request.verify = true;
   request.directory = "/a folder/=";
   const Result<ControlRequest> back = ParseRequest(WithoutNewline(FormatRequest(request)));
@@ -83,28 +83,28 @@ TEST(ControlMessageTest, AWakeIsReadBackInItsOrder) {
 }
 
 TEST(ControlMessageTest, BadRequestsAreRefused) {
-  EXPECT_EQ(CodeOfRequest("headroom 1 status"), Code::kOk);
-  EXPECT_EQ(CodeOfRequest("headroom 1 sleep"), Code::kOk);
-  EXPECT_EQ(CodeOfRequest("headroom 2 sleep"), Code::kUnsupported);
-  EXPECT_EQ(CodeOfRequest("headroom x status"), Code::kUnsupported);
-  for (const char* line : {"", "GET / HTTP/1.1", "headroom 1", "headroom 1 destroy", "headroom 1 status a=1",
-                           "headroom 1 sleep do=keep", "headroom 1 sleep do=eat:x", "headroom 1 sleep rest=",
-                           "headroom 1 sleep hold=perhaps", "headroom 1 sleep verify=2",
-                           "headroom 1 sleep tag=x", "headroom 1 sleep directory=%00",
-                           "headroom 1 wake lazy=yes", "headroom 1 wake do=keep:x", "headroom 1 wake tag=%0"})
+  EXPECT_EQ(CodeOfRequest("gpuroom 1 status"), Code::kOk);
+  EXPECT_EQ(CodeOfRequest("gpuroom 1 sleep"), Code::kOk);
+  EXPECT_EQ(CodeOfRequest("gpuroom 2 sleep"), Code::kUnsupported);
+  EXPECT_EQ(CodeOfRequest("gpuroom x status"), Code::kUnsupported);
+  for (const char* line : {"", "GET / HTTP/1.1", "gpuroom 1", "gpuroom 1 destroy", "gpuroom 1 status a=1",
+                           "gpuroom 1 sleep do=keep", "gpuroom 1 sleep do=eat:x", "gpuroom 1 sleep rest=",
+                           "gpuroom 1 sleep hold=perhaps", "gpuroom 1 sleep verify=2",
+                           "gpuroom 1 sleep tag=x", "gpuroom 1 sleep directory=%00",
+                           "gpuroom 1 wake lazy=yes", "gpuroom 1 wake do=keep:x", "gpuroom 1 wake tag=%0"})
     EXPECT_EQ(CodeOfRequest(line), Code::kInvalidArgument) << line;
 }
 
 TEST(ControlMessageTest, ARepliesReportAndStatesAreReadBack) {
   ControlReply reply;
-  reply.report = headroom_sleep_report{1, 2, 3, 4, 5, 6, UINT64_MAX};
+  reply.report = gpuroom_sleep_report{1, 2, 3, 4, 5, 6, UINT64_MAX};
   reply.version = "0.1.0";
   reply.doing = "sleep";
   reply.fresh = false;
   reply.tags = {{"kv cache", 1, 2, 3, 4, 5, 6}, {"", 7, 8, 9, 10, 11, 12}};
   const Result<ControlReply> back = ParseReply(FormatReply(reply));
   ASSERT_TRUE(back.ok()) << back.status().what();
-  EXPECT_EQ(back->result, HEADROOM_OK);
+  EXPECT_EQ(back->result, GPUROOM_OK);
   ASSERT_TRUE(back->report.has_value());
   EXPECT_EQ(back->report->left_awake, 6u);
   EXPECT_EQ(back->report->nanoseconds, UINT64_MAX);
@@ -118,7 +118,7 @@ TEST(ControlMessageTest, ARepliesReportAndStatesAreReadBack) {
 }
 
 TEST(ControlMessageTest, ARefusalCarriesItsSentence) {
-  for (int result = HEADROOM_OUT_OF_MEMORY; result <= HEADROOM_BUSY; ++result) {
+  for (int result = GPUROOM_OUT_OF_MEMORY; result <= GPUROOM_BUSY; ++result) {
     ControlReply reply;
     reply.result = result;
     reply.text = "no room; drop some = more\n";
@@ -132,15 +132,15 @@ TEST(ControlMessageTest, ARefusalCarriesItsSentence) {
 
 TEST(ControlMessageTest, RepliesOfALaterLibraryAreReadAsFarAsTheyGo) {
   const Result<ControlReply> known =
-      ParseReply("headroom 1 ok mood=good\nweather sun=1\nreport kept=7 new=8\nend\n");
+      ParseReply("gpuroom 1 ok mood=good\nweather sun=1\nreport kept=7 new=8\nend\n");
   ASSERT_TRUE(known.ok());
   EXPECT_EQ(known->report->kept, 7u);
-  EXPECT_EQ(ParseReply("headroom 1 tired\nend\n")->result, HEADROOM_FAILED);
-  EXPECT_EQ(ParseReply("headroom 2 ok\nend\n").status().code(), Code::kUnsupported);
+  EXPECT_EQ(ParseReply("gpuroom 1 tired\nend\n")->result, GPUROOM_FAILED);
+  EXPECT_EQ(ParseReply("gpuroom 2 ok\nend\n").status().code(), Code::kUnsupported);
 }
 
 TEST(ControlMessageTest, RepliesThatEndEarlyAreNoReplies) {
-  const std::string whole = "headroom 1 ok\nreport kept=7\nend\n";
+  const std::string whole = "gpuroom 1 ok\nreport kept=7\nend\n";
   ASSERT_TRUE(ParseReply(whole).ok());
   for (size_t length = 0; length < whole.size(); ++length)
     EXPECT_EQ(ParseReply(whole.substr(0, length)).status().code(), Code::kNotFound) << length;
@@ -148,4 +148,4 @@ TEST(ControlMessageTest, RepliesThatEndEarlyAreNoReplies) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -16,7 +16,7 @@
 #include "sleep/control_directory.h"
 #include "sleep/control_service.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // The core that the tests play.
@@ -32,7 +32,7 @@ void Within(const std::atomic<bool>& held) {
   g_in_core.fetch_sub(1);
 }
 
-int FakeSleep(const headroom_sleep_request* request, headroom_sleep_report* out, size_t) {
+int FakeSleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t) {
   g_sleeps.fetch_add(1);
   std::string seen = "hold=" + std::to_string(request->hold) + " verify=" + std::to_string(request->verify);
   for (size_t i = 0; i < request->tag_count; ++i) {
@@ -43,22 +43,22 @@ int FakeSleep(const headroom_sleep_request* request, headroom_sleep_report* out,
   if (request->directory != nullptr) seen += std::string(" in ") + request->directory;
   *g_seen = seen;
   Within(g_held);
-  if (request->verify != 0) return HEADROOM_OUT_OF_MEMORY;
+  if (request->verify != 0) return GPUROOM_OUT_OF_MEMORY;
   *out = {};
   out->kept = 123;
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
-int FakeWake(const char* const* tags, size_t count, int lazy, headroom_sleep_report* out, size_t) {
+int FakeWake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out, size_t) {
   static const std::atomic<bool> never{false};
   Within(never);
   *out = {};
   out->kept = count;
   out->dropped = static_cast<uint64_t>(lazy);
-  return count > 0 && std::strcmp(tags[0], "absent") == 0 ? HEADROOM_NOT_FOUND : HEADROOM_OK;
+  return count > 0 && std::strcmp(tags[0], "absent") == 0 ? GPUROOM_NOT_FOUND : GPUROOM_OK;
 }
 
-int FakeStates(headroom_tag_state* out, size_t capacity, size_t* count) {
+int FakeStates(gpuroom_tag_state* out, size_t capacity, size_t* count) {
   static const std::atomic<bool> never{false};
   Within(never);
   *count = 2;
@@ -67,7 +67,7 @@ int FakeStates(headroom_tag_state* out, size_t capacity, size_t* count) {
     std::strcpy(out[i].tag, i == 0 ? "" : "kv cache");
     out[i].awake = static_cast<uint64_t>(g_sleeps.load());
   }
-  return HEADROOM_OK;
+  return GPUROOM_OK;
 }
 
 const char* FakeError() { return "no room; drop some"; }
@@ -110,7 +110,7 @@ class ControlServiceTest : public testing::Test {
     g_held.store(false);
     g_overlapped.store(false);
     g_seen = &seen_;
-    std::string pattern = testing::TempDir() + "headroom-control-XXXXXX";
+    std::string pattern = testing::TempDir() + "gpuroom-control-XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     root_ = pattern;
     folder_ = root_ + "/sockets";
@@ -158,7 +158,7 @@ TEST_F(ControlServiceTest, FolderAndSocketArePrivate) {
 }
 
 TEST_F(ControlServiceTest, AStatusHasAllTags) {
-  const Result<ControlReply> reply = ParseReply(Ask("headroom 1 status\n"));
+  const Result<ControlReply> reply = ParseReply(Ask("gpuroom 1 status\n"));
   ASSERT_TRUE(reply.ok());
   EXPECT_EQ(reply->doing, "nothing");
   EXPECT_TRUE(reply->fresh);
@@ -169,33 +169,33 @@ TEST_F(ControlServiceTest, AStatusHasAllTags) {
 
 TEST_F(ControlServiceTest, ASleepReachesTheCoreAsItWasAsked) {
   const std::string text =
-      Ask("headroom 1 sleep do=drop:kv%20cache do=disk: rest=keep hold=fail directory=/a%20b\n");
+      Ask("gpuroom 1 sleep do=drop:kv%20cache do=disk: rest=keep hold=fail directory=/a%20b\n");
   const Result<ControlReply> reply = ParseReply(text);
   ASSERT_TRUE(reply.ok()) << text;
-  EXPECT_EQ(reply->result, HEADROOM_OK);
+  EXPECT_EQ(reply->result, GPUROOM_OK);
   EXPECT_EQ(reply->report->kept, 123u);
   EXPECT_EQ(seen_, "hold=2 verify=0 kv cache:2 :1 (rest):0 in /a b");
-  EXPECT_EQ(ParseReply(Ask("headroom 1 sleep\n"))->result, HEADROOM_OK);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 sleep\n"))->result, GPUROOM_OK);
   EXPECT_EQ(seen_, "hold=1 verify=0");
 }
 
 TEST_F(ControlServiceTest, FailuresComeWithTheirSentence) {
-  const Result<ControlReply> sleep = ParseReply(Ask("headroom 1 sleep verify=1\n"));
-  EXPECT_EQ(sleep->result, HEADROOM_OUT_OF_MEMORY);
+  const Result<ControlReply> sleep = ParseReply(Ask("gpuroom 1 sleep verify=1\n"));
+  EXPECT_EQ(sleep->result, GPUROOM_OUT_OF_MEMORY);
   EXPECT_EQ(sleep->text, FakeError());
   EXPECT_FALSE(sleep->report.has_value());
-  EXPECT_EQ(ParseReply(Ask("headroom 1 wake tag=absent\n"))->result, HEADROOM_NOT_FOUND);
-  const Result<ControlReply> wake = ParseReply(Ask("headroom 1 wake tag=a tag=b lazy=1\n"));
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 wake tag=absent\n"))->result, GPUROOM_NOT_FOUND);
+  const Result<ControlReply> wake = ParseReply(Ask("gpuroom 1 wake tag=a tag=b lazy=1\n"));
   EXPECT_EQ(wake->report->kept, 2u);
   EXPECT_EQ(wake->report->dropped, 1u);
 }
 
 TEST_F(ControlServiceTest, BadRequestsGetAnAnswerAndTheNextIsServed) {
-  EXPECT_EQ(ParseReply(Ask("GET / HTTP/1.1\r\n\r\n"))->result, HEADROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(ParseReply(Ask("\n"))->result, HEADROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(ParseReply(Ask("headroom 9 status\n"))->result, HEADROOM_UNSUPPORTED);
-  EXPECT_EQ(ParseReply(Ask("headroom 1 sleep do=eat:x\n"))->result, HEADROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(ParseReply(Ask("headroom 1 status\n"))->result, HEADROOM_OK);
+  EXPECT_EQ(ParseReply(Ask("GET / HTTP/1.1\r\n\r\n"))->result, GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(ParseReply(Ask("\n"))->result, GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 9 status\n"))->result, GPUROOM_UNSUPPORTED);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 sleep do=eat:x\n"))->result, GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 status\n"))->result, GPUROOM_OK);
   EXPECT_EQ(g_sleeps.load(), 0);
 }
 
@@ -206,46 +206,46 @@ TEST_F(ControlServiceTest, ATooLongRequestIsCutOff) {
     if (send(fd, part.data(), part.size(), MSG_NOSIGNAL) <= 0) break;  // it has seen enough
   }
   close(fd);
-  EXPECT_EQ(ParseReply(Ask("headroom 1 status\n"))->result, HEADROOM_OK);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 status\n"))->result, GPUROOM_OK);
 }
 
 TEST_F(ControlServiceTest, ARequestInPiecesIsARequest) {
   const int fd = Connect(Path());
-  for (const char c : std::string("headroom 1 status\n")) Send(fd, std::string(1, c));
-  EXPECT_EQ(ParseReply(ReadAll(fd))->result, HEADROOM_OK);
+  for (const char c : std::string("gpuroom 1 status\n")) Send(fd, std::string(1, c));
+  EXPECT_EQ(ParseReply(ReadAll(fd))->result, GPUROOM_OK);
 }
 
 TEST_F(ControlServiceTest, SilentClientsHoldNobodyUp) {
   // As many as are served at once: the next waits until the first of them have had their time.
   std::vector<int> silent;
   for (int i = 0; i < 16; ++i) silent.push_back(Connect(Path()));
-  EXPECT_EQ(ParseReply(Ask("headroom 1 status\n"))->result, HEADROOM_OK);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 status\n"))->result, GPUROOM_OK);
   for (const int fd : silent) close(fd);
 }
 
 TEST_F(ControlServiceTest, AClientThatLeavesDoesNotStopItsSleep) {
   g_held.store(true);
   const int fd = Connect(Path());
-  Send(fd, "headroom 1 sleep\n");
+  Send(fd, "gpuroom 1 sleep\n");
   WaitForSleeps(1);
   close(fd);
   g_held.store(false);
-  EXPECT_EQ(ParseReply(Ask("headroom 1 wake\n"))->result, HEADROOM_OK);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 wake\n"))->result, GPUROOM_OK);
 }
 
 TEST_F(ControlServiceTest, AStatusIsAnsweredWhileASleepIsInProgress) {
   g_held.store(true);
   const int fd = Connect(Path());
-  Send(fd, "headroom 1 sleep\n");
+  Send(fd, "gpuroom 1 sleep\n");
   WaitForSleeps(1);
-  const Result<ControlReply> status = ParseReply(Ask("headroom 1 status\n"));
+  const Result<ControlReply> status = ParseReply(Ask("gpuroom 1 status\n"));
   EXPECT_EQ(status->doing, "sleep");
   EXPECT_FALSE(status->fresh);
   ASSERT_EQ(status->tags.size(), 2u);
   EXPECT_EQ(status->tags[0].awake, 0u);  // as it was before
   g_held.store(false);
-  EXPECT_EQ(ParseReply(ReadAll(fd))->result, HEADROOM_OK);
-  EXPECT_EQ(ParseReply(Ask("headroom 1 status\n"))->tags[0].awake, 1u);
+  EXPECT_EQ(ParseReply(ReadAll(fd))->result, GPUROOM_OK);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 status\n"))->tags[0].awake, 1u);
 }
 
 TEST_F(ControlServiceTest, SeveralAtOnceAreDoneOneAfterTheOther) {
@@ -253,9 +253,9 @@ TEST_F(ControlServiceTest, SeveralAtOnceAreDoneOneAfterTheOther) {
   std::atomic<int> good{0};
   for (int i = 0; i < 8; ++i) {
     clients.emplace_back([&, i] {
-      const char* request = i % 2 == 0 ? "headroom 1 sleep\n" : "headroom 1 wake\n";
+      const char* request = i % 2 == 0 ? "gpuroom 1 sleep\n" : "gpuroom 1 wake\n";
       for (int turn = 0; turn < 5; ++turn) {
-        if (ParseReply(Ask(request))->result == HEADROOM_OK) good.fetch_add(1);
+        if (ParseReply(Ask(request))->result == GPUROOM_OK) good.fetch_add(1);
       }
     });
   }
@@ -278,18 +278,18 @@ TEST_F(ControlServiceTest, AForkedChildNeitherAnswersNorTakesTheNameAway) {
   int status = -1;
   ASSERT_EQ(waitpid(pid, &status, 0), pid);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
-  EXPECT_EQ(ParseReply(Ask("headroom 1 status\n"))->result, HEADROOM_OK);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 status\n"))->result, GPUROOM_OK);
 }
 
 TEST_F(ControlServiceTest, ANameInUseIsNotTakenOver) {
   EXPECT_EQ(ControlSocket::Listen(folder_).status().code(), Code::kBusy);
-  EXPECT_EQ(ParseReply(Ask("headroom 1 status\n"))->result, HEADROOM_OK);
+  EXPECT_EQ(ParseReply(Ask("gpuroom 1 status\n"))->result, GPUROOM_OK);
 }
 
 class ControlFolderTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = testing::TempDir() + "headroom-control-XXXXXX";
+    std::string pattern = testing::TempDir() + "gpuroom-control-XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     root_ = pattern;
   }
@@ -322,7 +322,7 @@ TEST_F(ControlFolderTest, LinksAndFilesAreRefused) {
 }
 
 TEST_F(ControlFolderTest, APathThatIsTooLongOrCannotBeMadeIsRefused) {
-  EXPECT_NE(Refusal(root_ + "/absent/folder").find("HEADROOM_CONTROL_DIR"), std::string::npos);
+  EXPECT_NE(Refusal(root_ + "/absent/folder").find("GPUROOM_CONTROL_DIR"), std::string::npos);
   const std::string deep = root_ + "/" + std::string(100, 'd');
   EXPECT_NE(Refusal(deep).find("too long"), std::string::npos);
   rmdir(deep.c_str());
@@ -350,4 +350,4 @@ TEST_F(ControlFolderTest, NamesOfSockets) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -5,7 +5,7 @@
 
 #include "tier/budget.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST(Budget, GrantsUpToItsLimitAndNoFurther) {
@@ -82,4 +82,4 @@ TEST(Budget, ThreadsTogetherNeverPassTheLimit) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 #include "tier/device_tier.h"
 #include "tier_fake_driver.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kLimit = 100 * kMiB;
@@ -77,4 +77,4 @@ TEST(DeviceTier, WithoutALimitTheDriverDecides) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

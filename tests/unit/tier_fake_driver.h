@@ -11,7 +11,7 @@
 
 #include "driver/driver.h"
 
-namespace headroom {
+namespace gpuroom {
 
 struct FakeMemory {
   uint64_t device_capacity = UINT64_MAX;
@@ -129,4 +129,4 @@ inline Driver FakeDriver() {
   return driver;
 }
 
-}  // namespace headroom
+}  // namespace gpuroom

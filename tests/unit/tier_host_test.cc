@@ -11,7 +11,7 @@
 #include "tier/host_tier.h"
 #include "tier_fake_driver.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr uint64_t kLimit = 100 * kMiB;
@@ -28,7 +28,7 @@ class HostTierTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     if (GetParam()) {
-      path_ = testing::TempDir() + "headroom-host-tier-" + std::to_string(getpid());
+      path_ = testing::TempDir() + "gpuroom-host-tier-" + std::to_string(getpid());
       auto ledger = Ledger::Open(path_.c_str());
       ASSERT_TRUE(ledger.ok()) << ledger.status().what();
       ledger_ = std::move(*ledger);
@@ -315,4 +315,4 @@ INSTANTIATE_TEST_SUITE_P(Sharing, HostTierTest, testing::Bool(),
                          [](const auto& test) { return test.param ? "Ledger" : "Alone"; });
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -3,7 +3,7 @@
 #include "tier/host_tier.h"
 #include "tier_fake_driver.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 class HostViewsTest : public testing::Test {
@@ -119,4 +119,4 @@ TEST_F(HostViewsTest, CreatedAheadAndShown) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

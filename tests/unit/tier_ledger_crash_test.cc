@@ -1,5 +1,5 @@
 // The ledger between processes: races, fork, exec and kill -9. Where a test
-// kills at random the seed is fixed; HEADROOM_STRESS_ROUNDS sets how many rounds.
+// kills at random the seed is fixed; GPUROOM_STRESS_ROUNDS sets how many rounds.
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,7 +21,7 @@
 #include "tier/ledger.h"
 #include "tier_ledger_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 // An object that forked children share; of lock-free atomics only.
@@ -308,7 +308,7 @@ bool RunWorker(Child& self, const char* path, Worker& worker, unsigned seed) {
 }
 
 int StressRounds() {
-  const char* text = std::getenv("HEADROOM_STRESS_ROUNDS");
+  const char* text = std::getenv("GPUROOM_STRESS_ROUNDS");
   return text == nullptr ? 200 : std::atoi(text);
 }
 
@@ -356,4 +356,4 @@ TEST_F(LedgerTest, KilledProcessesLeaveExactlyTheSurvivorsShares) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

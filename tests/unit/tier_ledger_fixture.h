@@ -19,7 +19,7 @@
 
 #include "tier/ledger.h"
 
-namespace headroom {
+namespace gpuroom {
 
 inline constexpr uint64_t kMi = uint64_t{1} << 20;
 
@@ -29,7 +29,7 @@ inline uint64_t Total(Ledger& ledger) { return ledger.Own() + ledger.Others(); }
 class LedgerTest : public testing::Test {
  protected:
   void SetUp() override {
-    char text[] = "/tmp/headroom-ledger-XXXXXX";
+    char text[] = "/tmp/gpuroom-ledger-XXXXXX";
     ASSERT_NE(mkdtemp(text), nullptr);
     folder_ = text;
     path_ = folder_ + "/ledger";
@@ -171,4 +171,4 @@ class RawLock {
   int fd_;
 };
 
-}  // namespace headroom
+}  // namespace gpuroom

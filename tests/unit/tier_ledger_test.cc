@@ -16,7 +16,7 @@
 #include "tier/ledger.h"
 #include "tier_ledger_fixture.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST_F(LedgerTest, ClaimsUpToTheLimitAndNoFurther) {
@@ -143,7 +143,7 @@ TEST_F(LedgerTest, SaysWhatIsWrongWithAPath) {
   EXPECT_EQ(Ledger::Open(("/" + std::string(5000, 'x')).c_str()).status().code(), Code::kInvalidArgument);
   const Status missing = Ledger::Open((folder_ + "/none/ledger").c_str()).status();
   EXPECT_EQ(missing.code(), Code::kNotFound);
-  EXPECT_NE(std::strstr(missing.what(), "HEADROOM_LEDGER"), nullptr);
+  EXPECT_NE(std::strstr(missing.what(), "GPUROOM_LEDGER"), nullptr);
   EXPECT_EQ(Ledger::Open("/dev/null/ledger").status().code(), Code::kNotFound);
 }
 
@@ -328,4 +328,4 @@ TEST_F(LedgerTest, AVanishedFolderIsAnErrorAndChangesNothing) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

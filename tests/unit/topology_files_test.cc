@@ -11,7 +11,7 @@
 #include "topology/pci.h"
 #include "topology/sysroot.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST(ParseNumber, TakesWholeNumbersOnly) {
@@ -209,4 +209,4 @@ TEST(NvidiaFiles, NvidiaSmiGarbageIsNoGpu) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

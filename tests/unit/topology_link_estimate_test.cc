@@ -5,7 +5,7 @@
 
 #include "topology/link_estimate.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 constexpr double kGigabyte = 1e9;
@@ -111,7 +111,7 @@ Driver FakeDriver() {
 }
 
 LinkFacts Read(const Driver& driver) {
-  return ReadLinkFacts(driver, 0, Sysroot(HEADROOM_FIXTURES "container-cgroup1"));
+  return ReadLinkFacts(driver, 0, Sysroot(GPUROOM_FIXTURES "container-cgroup1"));
 }
 
 TEST(LinkFacts, AreReadFromTheDriverAndTheBus) {
@@ -152,4 +152,4 @@ TEST(LinkFacts, ADriverThatFailsLeavesThemUnknown) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

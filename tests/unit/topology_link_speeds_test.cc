@@ -2,7 +2,7 @@
 
 #include "topology/link_speeds.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST(LinkSpeeds, OneLineAndBack) {
@@ -36,4 +36,4 @@ TEST(LinkSpeeds, WhatIsNoneIsRefused) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

@@ -11,10 +11,10 @@
 #include "topology/host_budget.h"
 #include "topology/host_model.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
-std::string Fixture(const std::string& name) { return HEADROOM_FIXTURES + name; }
+std::string Fixture(const std::string& name) { return GPUROOM_FIXTURES + name; }
 
 HostModel ModelOf(const std::string& fixture) { return ReadHostModel(Sysroot(Fixture(fixture))); }
 
@@ -26,7 +26,7 @@ HostBudget BudgetOf(const std::string& fixture, int node = -1) {
 class Tree : public testing::Test {
  protected:
   void SetUp() override {
-    std::string path = testing::TempDir() + "headroom-tree-XXXXXX";
+    std::string path = testing::TempDir() + "gpuroom-tree-XXXXXX";
     ASSERT_NE(mkdtemp(path.data()), nullptr);
     path_ = path;
   }
@@ -378,4 +378,4 @@ TEST(CheckHostLimit, TheCeilingIsRealRamWithinTheCgroup) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

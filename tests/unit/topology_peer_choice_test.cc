@@ -3,7 +3,7 @@
 #include "base/size.h"
 #include "topology/peer_choice.h"
 
-namespace headroom {
+namespace gpuroom {
 namespace {
 
 TEST(PeerChoice, ReadsEveryForm) {
@@ -44,4 +44,4 @@ TEST(PeerChoice, MistakesSayWhatToWrite) {
 }
 
 }  // namespace
-}  // namespace headroom
+}  // namespace gpuroom

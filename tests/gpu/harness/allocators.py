@@ -1,4 +1,4 @@
-"""Steps about headroom as PyTorch's allocator, without `headroom run`: does everything work, what does it cost beside
+"""Steps about gpuroom as PyTorch's allocator, without `gpuroom run`: does everything work, what does it cost beside
 what people would pick, and weights that are streamed. The managed backend gets at most 2 GiB here."""
 
 from context import GIB, ROOT
@@ -8,12 +8,12 @@ from timing import FAILED, PacedLoop, compare_pairs
 MOST_GLOBAL, MOST_POOL, MOST_MANAGED = 1.05, 1.02, 1.10  # of PyTorch's own step time
 LEAST_OF_LINK = 0.90
 OTHERS = ["async", "plain", "plain_managed", "rmm_pool", "rmm_managed"]
-OURS = {"headroom_use": MOST_GLOBAL, "headroom_pool": MOST_POOL, "headroom_managed": MOST_MANAGED}
+OURS = {"gpuroom_use": MOST_GLOBAL, "gpuroom_pool": MOST_POOL, "gpuroom_managed": MOST_MANAGED}
 
 
 def libraries(context):
-    folder = context.build / "lib" / "headroom"
-    return {"HEADROOM_LIBRARY": str(folder / "libheadroom.so"), "GPUTEST_LIBRARIES": str(folder)}
+    folder = context.build / "lib" / "gpuroom"
+    return {"GPUROOM_LIBRARY": str(folder / "libgpuroom.so"), "GPUTEST_LIBRARIES": str(folder)}
 
 
 def correct(context, allocator):
@@ -23,29 +23,29 @@ def correct(context, allocator):
 
 @step("torch_use", alone=True)
 def torch_use(context):
-    """headroom.torch.use(): tensors, streams, graphs, compile, backward, threads, empty_cache, out of memory."""
-    return correct(context, "headroom_use")
+    """gpuroom.torch.use(): tensors, streams, graphs, compile, backward, threads, empty_cache, out of memory."""
+    return correct(context, "gpuroom_use")
 
 
 @step("torch_pool", alone=True)
 def torch_pool(context):
-    return correct(context, "headroom_pool")
+    return correct(context, "gpuroom_pool")
 
 
 @step("torch_pool_managed", alone=True)
 def torch_pool_managed(context):
-    return correct(context, "headroom_managed")
+    return correct(context, "gpuroom_managed")
 
 
 @step("torch_cumem", alone=True)
 def torch_cumem(context):
     """cumem_allocator behind a pool of PyTorch's: sleep, wake, graphs, out of memory."""
-    folder = {"PYTHONPATH": str(context.build / "lib" / "headroom" / "python")}
+    folder = {"PYTHONPATH": str(context.build / "lib" / "gpuroom" / "python")}
     return judge(context.call(context.program("torch_cumem.py"), 240, folder, bare=True))
 
 
 class Loop(PacedLoop):
-    """A small_step.py with one allocator, without `headroom run`."""
+    """A small_step.py with one allocator, without `gpuroom run`."""
 
     def __init__(self, context, allocator, steps=120):
         command = context.program("small_step.py", "--paced", 1, "--steps", steps, "--allocator", allocator)
@@ -102,13 +102,13 @@ def stream_program(context, how, *arguments):
 
 @step("stream_2", alone=True)
 def stream_2(context):
-    """A model of twice the HBM budget: streamed, by itself and under `headroom run`, and by accelerate's offload."""
+    """A model of twice the HBM budget: streamed, by itself and under `gpuroom run`, and by accelerate's offload."""
     extra = libraries(context)
     limits = ["--hbm-limit", str(7 * GIB), "--host-limit", str(24 * GIB)]
     outcomes = {
         "full": context.call(stream_program(context, "full"), 200, bare=True),
         "stream": context.call(stream_program(context, "stream"), 300, extra, bare=True),
-        "stream_run": context.call(context.headroom(stream_program(context, "stream", "--under-run", 1), limits), 300),
+        "stream_run": context.call(context.gpuroom(stream_program(context, "stream", "--under-run", 1), limits), 300),
         "accelerate": context.call(stream_program(context, "accelerate"), 300, bare=True),
     }
     result = judge_all(outcomes)
@@ -131,8 +131,8 @@ def stream_2(context):
 
 @step("python_doctor")
 def python_doctor(context):
-    """`python -m headroom doctor`, with the package of the source tree."""
-    command = [context.program("common.py")[0], "-m", "headroom", "doctor"]
+    """`python -m gpuroom doctor`, with the package of the source tree."""
+    command = [context.program("common.py")[0], "-m", "gpuroom", "doctor"]
     extra = {"PYTHONPATH": str(ROOT / "python"), "PATH": f"{context.build / 'bin'}:/usr/bin:/bin"}
     outcome = context.call(command, 60, extra, bare=True)
     return judge(outcome)

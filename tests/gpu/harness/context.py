@@ -1,4 +1,4 @@
-"""How steps start programs: the commands with and without headroom, time limits,
+"""How steps start programs: the commands with and without gpuroom, time limits,
 logs, and what is known of the machine. Knows nothing of single steps."""
 
 import dataclasses
@@ -95,20 +95,20 @@ class Context:
         """Arguments that tell a test program how much there is."""
         return ["--device", device, "--expect-total", self.total, "--piece", self.piece, "--pieces", pieces]
 
-    def headroom(self, command, options=()):
+    def gpuroom(self, command, options=()):
         limits = ["--hbm-limit", str(self.hbm), "--host-limit", str(self.host)]
         sim = ["--sim", self.sim] if self.sim else []
-        return [self.binary("headroom"), "run", *limits, *sim, *options, "--", *command]
+        return [self.binary("gpuroom"), "run", *limits, *sim, *options, "--", *command]
 
     def environment(self, extra=None, bare=False):
         environment = {**os.environ, **(extra or {})}
         if bare and self.sim:
-            folder = str(self.build / "lib" / "headroom" / "sim")
+            folder = str(self.build / "lib" / "gpuroom" / "sim")
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, [folder, environment.get("LD_LIBRARY_PATH", "")]))
-            environment["HEADROOM_SIM"] = self.sim
+            environment["GPUROOM_SIM"] = self.sim
         ledger = getattr(self.current, "ledger", None)
         if ledger and not bare:
-            environment["HEADROOM_LEDGER"] = ledger
+            environment["GPUROOM_LEDGER"] = ledger
         return environment
 
     def log(self, text):
@@ -166,7 +166,7 @@ def gpu_names(context):
 
 def machine(context):
     """What every result file says about where it was made."""
-    revision = os.environ.get("HEADROOM_REVISION", "")
+    revision = os.environ.get("GPUROOM_REVISION", "")
     stamp = context.build / "bin" / "revision.txt"
     if not revision and stamp.exists():
         revision = stamp.read_text().strip()

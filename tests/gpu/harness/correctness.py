@@ -13,10 +13,10 @@ LINK_SPEED = 49.0  # GB/s that a spilled tensor has to reach on PCIe 5 x16
 
 @step("conformance", sim=True)
 def conformance(context):
-    """The driver's behaviour that the simulator copies, without headroom."""
-    if not context.has("headroom_conformance"):
-        return Result("SKIP", "this build has no headroom_conformance")
-    outcome = context.call([context.binary("headroom_conformance"), "--gtest_brief=1"], 120, bare=True)
+    """The driver's behaviour that the simulator copies, without gpuroom."""
+    if not context.has("gpuroom_conformance"):
+        return Result("SKIP", "this build has no gpuroom_conformance")
+    outcome = context.call([context.binary("gpuroom_conformance"), "--gtest_brief=1"], 120, bare=True)
     passed = [line for line in outcome.text.splitlines() if "PASSED" in line or "FAILED" in line or "SKIPPED" in line]
     result = judge(outcome, {"gtest": "; ".join(line.strip() for line in passed)[:300]})
     if result.status == "FAIL" and not outcome.timed_out:
@@ -27,8 +27,8 @@ def conformance(context):
 @step("doctor", sim=True)
 def doctor(context):
     sim = ["--sim", context.sim] if context.sim else []
-    text = context.call([context.binary("headroom"), "doctor", *sim], 60)
-    outcome = context.call([context.binary("headroom"), "doctor", "--json", *sim], 60)
+    text = context.call([context.binary("gpuroom"), "doctor", *sim], 60)
+    outcome = context.call([context.binary("gpuroom"), "doctor", "--json", *sim], 60)
     try:
         json.loads(outcome.text)
     except ValueError as error:
@@ -44,21 +44,21 @@ def doctor(context):
 @step("demo", sim=True)
 def demo(context):
     sim = ["--sim", context.sim, "--hbm-limit", str(context.hbm)] if context.sim else []
-    outcome = context.call([context.binary("headroom"), "demo", *sim], 120)
+    outcome = context.call([context.binary("gpuroom"), "demo", *sim], 120)
     table = [line for line in outcome.text.splitlines() if line.strip()]
     return judge(outcome, {"table": table[-12:]})
 
 
 @step("front", sim=True)
 def front(context):
-    """Exit status, --report and --stats-file of `headroom run` around a program."""
-    seven = context.call(context.headroom(["/bin/sh", "-c", "exit 7"]), 60)
+    """Exit status, --report and --stats-file of `gpuroom run` around a program."""
+    seven = context.call(context.gpuroom(["/bin/sh", "-c", "exit 7"]), 60)
     if seven.status != 7:
         return Result("FAIL", f"'exit 7' ended with status {seven.status}")
     stats = context.logs / "front.stats.jsonl"
     stats.unlink(missing_ok=True)
     program = context.program("driver_ctypes.py", *context.pieces())
-    outcome = context.call(context.headroom(program, ["--report", "--stats-file", str(stats)]), 120)
+    outcome = context.call(context.gpuroom(program, ["--report", "--stats-file", str(stats)]), 120)
     result = judge(outcome)
     lines = stats.read_text().splitlines() if stats.exists() else []
     if result.status == "PASS" and not lines:
@@ -74,12 +74,12 @@ def driver_api(context):
     outcomes = {}
     for lookup in ("dlsym", "procaddress"):
         command = [context.binary("gputest_driver_api"), *pieces, f"--lookup={lookup}"]
-        outcomes[lookup] = context.call(context.headroom(command), 120)
+        outcomes[lookup] = context.call(context.gpuroom(command), 120)
     if context.has("gputest_linked_driver"):
         command = [context.binary("gputest_linked_driver"), str(context.total)]
-        outcomes["linked"] = context.call(context.headroom(command), 60)
+        outcomes["linked"] = context.call(context.gpuroom(command), 60)
     command = context.program("driver_ctypes.py", *context.pieces())
-    outcomes["ctypes"] = context.call(context.headroom(command), 120)
+    outcomes["ctypes"] = context.call(context.gpuroom(command), 120)
     return judge_all(outcomes)
 
 
@@ -87,7 +87,7 @@ def driver_api(context):
 def driver_api_second_gpu(context):
     command = [context.binary("gputest_driver_api"), f"--piece={context.piece}", "--pieces=16",
                f"--expect-total={context.total}", "--device=1"]
-    return judge(context.call(context.headroom(command), 120))
+    return judge(context.call(context.gpuroom(command), 120))
 
 
 def runtime_program(context, kind, extra=None):
@@ -95,7 +95,7 @@ def runtime_program(context, kind, extra=None):
     if not context.has(name):
         return Result("SKIP", f"this build has no {name} (nvcc was missing)")
     command = [context.binary(name), str(context.piece), "16", str(context.total)]
-    return judge(context.call(context.headroom(command), 120, extra))
+    return judge(context.call(context.gpuroom(command), 120, extra))
 
 
 @step("static_cudart")
@@ -115,7 +115,7 @@ def shared_cudart(context):
 
 def torch_memory(context, device, extra):
     command = context.program("torch_memory.py", *context.pieces(device), "--minimum-speed", LINK_SPEED)
-    return judge(context.call(context.headroom(command), 120, extra))
+    return judge(context.call(context.gpuroom(command), 120, extra))
 
 
 @step("torch_default", alone=True)
@@ -140,19 +140,19 @@ def torch_expandable_second_gpu(context):
 
 @step("cupy")
 def cupy(context):
-    return judge(context.call(context.headroom(context.program("cupy_memory.py", *context.pieces())), 120))
+    return judge(context.call(context.gpuroom(context.program("cupy_memory.py", *context.pieces())), 120))
 
 
 @step("cupy_second_gpu", gpus=2)
 def cupy_second_gpu(context):
-    return judge(context.call(context.headroom(context.program("cupy_memory.py", *context.pieces(1))), 120))
+    return judge(context.call(context.gpuroom(context.program("cupy_memory.py", *context.pieces(1))), 120))
 
 
 def jax(context, extra):
     """One visible GPU: XLA would take its share of every one, and the host's budget is one for all."""
     command = context.program("jax_memory.py", *context.pieces(0, 18))
     visible = {"CUDA_VISIBLE_DEVICES": "0", "TF_CPP_MIN_LOG_LEVEL": "1"}
-    return judge(context.call(context.headroom(command), 150, {**visible, **extra}))
+    return judge(context.call(context.gpuroom(command), 150, {**visible, **extra}))
 
 
 @step("jax_default")
@@ -166,12 +166,12 @@ def jax_on_demand(context):
 
 
 def same_answers(context, mode, key, variants):
-    """Runs transformers_model bare and under headroom in each variant; `key` has to agree."""
+    """Runs transformers_model bare and under gpuroom in each variant; `key` has to agree."""
     scale = "0.75" if context.quick else "1.0"
     command = context.program("transformers_model.py", "--mode", mode, "--scale", scale)
     outcomes = {"bare": context.call(command, 120, bare=True)}
     for name, extra in variants.items():
-        outcomes[name] = context.call(context.headroom(command), 120, extra)
+        outcomes[name] = context.call(context.gpuroom(command), 120, extra)
     result = judge_all(outcomes)
     if result.status != "PASS":
         return result
@@ -196,12 +196,12 @@ def transformers_train(context):
 @step("torch_share", alone=True)
 def torch_share(context):
     """CUDA tensors passed between two processes by torch.multiprocessing."""
-    return judge(context.call(context.headroom(context.program("torch_share.py", *context.pieces())), 180))
+    return judge(context.call(context.gpuroom(context.program("torch_share.py", *context.pieces())), 180))
 
 
 @step("torch_peer", gpus=2)
 def torch_peer(context):
-    command = context.headroom(context.program("torch_peer.py", *context.pieces()))
+    command = context.gpuroom(context.program("torch_peer.py", *context.pieces()))
     return judge_all({
         "default": context.call(command, 90),
         "expandable": context.call(command, 90, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
@@ -211,4 +211,4 @@ def torch_peer(context):
 @step("nccl", gpus=2, alone=True)
 def nccl(context):
     command = context.program("nccl_allreduce.py", "--piece", context.piece, "--pieces", 15)
-    return judge(context.call(context.headroom(command), 180))
+    return judge(context.call(context.gpuroom(command), 180))

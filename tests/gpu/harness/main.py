@@ -92,7 +92,7 @@ def short(figures):
 
 
 def table(meta, results):
-    lines = [f"headroom {meta['revision']} on {meta['gpus']} x {meta['gpu']}, driver {meta['driver']}, {meta['date']}"]
+    lines = [f"gpuroom {meta['revision']} on {meta['gpus']} x {meta['gpu']}, driver {meta['driver']}, {meta['date']}"]
     for name, result in results.items():
         note = result.reason or short(result.figures)
         lines.append(f"{result.status:4} {name:28} {result.seconds:6.1f} s  {note}")

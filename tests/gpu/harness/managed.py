@@ -29,15 +29,15 @@ def arguments(context):
 def managed_driver(context):
     """What the driver says of managed allocations, and their contents."""
     command = context.program("managed_driver.py", *arguments(context))
-    return judge(context.call(context.headroom(command, options(context, "--backend", "managed")), 90))
+    return judge(context.call(context.gpuroom(command, options(context, "--backend", "managed")), 90))
 
 
 @step("torch_managed", alone=True)
 def torch_managed(context):
     """PyTorch with the option, and with the lines of its UVM patches."""
     command = context.program("torch_managed.py", *arguments(context))
-    backend = context.headroom(command, options(context, "--backend", "managed"))
-    lines = context.headroom(command, options(context))
+    backend = context.gpuroom(command, options(context, "--backend", "managed"))
+    lines = context.gpuroom(command, options(context))
     return judge_all({
         "option": context.call(backend, 120),
         "use_uvm": context.call(lines, 120, {"PYTORCH_CUDA_ALLOC_CONF": "use_uvm:True"}),

@@ -37,8 +37,8 @@ def migrate(context, options, extra, *arguments):
     command = [context.binary("gputest_migrate"), f"--size={size}", *arguments]
     limits = room(context, 20 * GIB, 24 * GIB)
     # Creating host memory is measured elsewhere: what the first move made is kept.
-    keep = {"HEADROOM_HOST_KEEP": str(context.host if context.sim else 24 * GIB)}
-    return judge(context.call(context.headroom(command, [*limits, *options]), 120, {**keep, **extra}))
+    keep = {"GPUROOM_HOST_KEEP": str(context.host if context.sim else 24 * GIB)}
+    return judge(context.call(context.gpuroom(command, [*limits, *options]), 120, {**keep, **extra}))
 
 
 @step("migrate", sim=True, alone=True)
@@ -52,7 +52,7 @@ def migrate_whole(context):
 def migrate_interleaved(context):
     """The same of a range whose 2 MiB pieces alternate between HBM and host. No speed is
     asked of it: every 2 MiB cost a mapping of their own."""
-    extra = {"HEADROOM_LINK_SPEEDS": EQUAL_SPEEDS}
+    extra = {"GPUROOM_LINK_SPEEDS": EQUAL_SPEEDS}
     return migrate(context, ["--policy", "balanced"], extra, "--mixed=1")
 
 
@@ -70,10 +70,10 @@ def interleave(context):
     command = [context.binary("bench_read_speed"), f"--size={size}", "--buffers=8",
                f"--repeats={1 if context.sim else 5}"]
     outcomes = {"bare": context.call([*command[:2], "--buffers=2", command[3]], 60, bare=True)}
-    extra = {"HEADROOM_LINK_SPEEDS": EQUAL_SPEEDS} if context.sim else {}  # or so little has no host share
+    extra = {"GPUROOM_LINK_SPEEDS": EQUAL_SPEEDS} if context.sim else {}  # or so little has no host share
     for name, hbm in {"roomy": 12 * GIB, "tight": 6 * GIB}.items():
         options = [*room(context, hbm, 16 * GIB), "--policy", "balanced"]
-        outcomes[name] = context.call(context.headroom(command, options), 120, extra)
+        outcomes[name] = context.call(context.gpuroom(command, options), 120, extra)
     result = judge_all(outcomes)
     if result.status != "PASS":
         return result
@@ -98,7 +98,7 @@ def torch_reads(context):
     program = context.program("torch_reads.py")
     options = [*room(context, 4 * GIB, 8 * GIB), "--policy", "cpu_first", "--resident-below", "512MiB"]
     outcomes = {
-        "spilled": context.call(context.headroom(program, options), 120),
+        "spilled": context.call(context.gpuroom(program, options), 120),
         "faults": context.call([*program, "--allocator", "plain_managed"], 120, libraries(context), bare=True),
     }
     result = judge_all(outcomes)
@@ -116,7 +116,7 @@ def late_hot(context):
     program = context.program("late_hot.py")
     outcomes = {"bare": context.call(program, 90, bare=True)}
     for name, extra in {"default": {}, "expandable": EXPANDABLE}.items():
-        command = context.headroom(program, [*limits, "--policy", "gpu_first"])
+        command = context.gpuroom(program, [*limits, "--policy", "gpu_first"])
         outcomes[name] = context.call(command, 120, extra)
     result = judge_all(outcomes)
     ratios = {name: outcomes[name].answer["figures"]["ratio"] for name in ("default", "expandable")

@@ -35,11 +35,11 @@ def case_reasons(case, link):
 
 @step("bench_sleep", sim=True, alone=True)
 def bench_sleep(context):
-    """headroom bench sleep; its figures are asked for at 40 GiB."""
+    """gpuroom bench sleep; its figures are asked for at 40 GiB."""
     sizes = "32MiB" if context.sim else "1GiB,8GiB" if context.quick else "1GiB,8GiB,40GiB"
     # A virtual machine may have much less free than it can have, which is what `auto` goes by.
     machine = ["--sim", context.sim] if context.sim else ["--host-limit", "100GiB"]
-    command = [context.binary("headroom"), "bench", "sleep", "--size", sizes, "--json", *machine]
+    command = [context.binary("gpuroom"), "bench", "sleep", "--size", sizes, "--json", *machine]
     outcome = context.call(command, 240, bare=True)
     if outcome.failure():
         return Result("FAIL", outcome.failure())
@@ -58,13 +58,13 @@ def bench_sleep(context):
 
 @step("torch_sleep_run", alone=True)
 def torch_sleep_run(context):
-    """PyTorch sleeps and wakes under `headroom run`."""
+    """PyTorch sleeps and wakes under `gpuroom run`."""
     limits = ["--hbm-limit", str(20 * GIB), "--host-limit", str(24 * GIB)]
     ahead = ["--host-ahead", str(6 * GIB)]
     program = context.program("torch_sleep.py", "--how", "run")
     return judge_all({
-        "plain": context.call(context.headroom(program, limits), 240),
-        "ahead": context.call(context.headroom([*program, "--ahead", str(5 * GIB)], [*limits, *ahead]), 120),
+        "plain": context.call(context.gpuroom(program, limits), 240),
+        "ahead": context.call(context.gpuroom([*program, "--ahead", str(5 * GIB)], [*limits, *ahead]), 120),
     })
 
 
@@ -86,20 +86,20 @@ def saver_speeds(outcome):
 @step("torch_memory_saver", alone=True)
 def torch_memory_saver(context):
     """Pause and resume of 8 GiB in 200 tensors: by the package of that name, where PYTHONPATH has it, as it comes and
-    with backups that it keeps; and by headroom's module of its name."""
+    with backups that it keeps; and by gpuroom's module of its name."""
     program = context.program("torch_saver_speed.py")
     limits = ["--hbm-limit", str(20 * GIB), "--host-limit", str(24 * GIB)]
-    ours = {**libraries(context), "PYTHONPATH": f"{ROOT / 'python' / 'headroom' / 'stand_ins'}:{ROOT / 'python'}"}
+    ours = {**libraries(context), "PYTHONPATH": f"{ROOT / 'python' / 'gpuroom' / 'stand_ins'}:{ROOT / 'python'}"}
     ahead = [*program, "--ahead", str(9 * GIB)]
     outcomes = {
-        "headroom": context.call(context.headroom(program, limits), 120, ours),
-        "headroom_ahead": context.call(context.headroom(ahead, [*limits, "--host-ahead", str(10 * GIB)]), 120, ours),
+        "gpuroom": context.call(context.gpuroom(program, limits), 120, ours),
+        "gpuroom_ahead": context.call(context.gpuroom(ahead, [*limits, "--host-ahead", str(10 * GIB)]), 120, ours),
         "original": context.call(program, 180, bare=True),
         "original_retained": context.call([*program, "--retain", "1"], 180, bare=True),
     }
     result = judge_all(outcomes)
     if result.status == "PASS":
-        own, theirs = saver_speeds(outcomes["headroom_ahead"]), saver_speeds(outcomes["original"])
+        own, theirs = saver_speeds(outcomes["gpuroom_ahead"]), saver_speeds(outcomes["original"])
         if min(own[0] / theirs[0], own[1] / theirs[1]) < 1:
             return Result("FAIL", f"pause and resume at {own} GB/s, the original's at {theirs}", result.figures)
     return result
@@ -111,8 +111,8 @@ EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 @step("torch_regions", alone=True)
 def torch_regions(context):
     """Regions on default and expandable segments; the program sleeps and wakes by its PID while a thread launches."""
-    command = context.program("torch_regions.py", "--piece", context.piece, "--command", context.binary("headroom"))
-    run = context.headroom(command)
+    command = context.program("torch_regions.py", "--piece", context.piece, "--command", context.binary("gpuroom"))
+    run = context.gpuroom(command)
     return judge_all({"default": context.call(run, 240), "expandable": context.call(run, 240, EXPANDABLE)})
 
 
@@ -131,9 +131,9 @@ def ask(port, index, wrong, stop):
 
 
 def control(context, command, pid, *arguments):
-    done = subprocess.run([context.binary("headroom"), command, str(pid), *arguments], text=True, capture_output=True,
+    done = subprocess.run([context.binary("gpuroom"), command, str(pid), *arguments], text=True, capture_output=True,
                           timeout=120, env=context.environment())
-    context.log(f"$ headroom {command} {pid}\n{done.stdout}{done.stderr}[status {done.returncode}]")
+    context.log(f"$ gpuroom {command} {pid}\n{done.stdout}{done.stderr}[status {done.returncode}]")
     return done
 
 
@@ -141,7 +141,7 @@ def control(context, command, pid, *arguments):
 def sleep_by_pid(context):
     """A server sleeps and wakes by its PID while clients wait for its answers."""
     limits = ["--hbm-limit", str(8 * GIB), "--host-limit", str(8 * GIB)]
-    child = context.start(context.headroom(context.program("sleep_server.py", 2), limits))
+    child = context.start(context.gpuroom(context.program("sleep_server.py", 2), limits))
     wrong, stop, figures = [], threading.Event(), {}
     try:
         port = int(child.stdout.readline())
@@ -158,7 +158,7 @@ def sleep_by_pid(context):
         stop.set()
         for client in clients:
             client.join(90)
-        listed = subprocess.run([context.binary("headroom"), "ps", "--json"], text=True, capture_output=True, timeout=60,
+        listed = subprocess.run([context.binary("gpuroom"), "ps", "--json"], text=True, capture_output=True, timeout=60,
                                 env=context.environment())
         figures["ps"] = listed.stdout[:500]
         reasons = [f"a client heard: {text}" for text in wrong]

@@ -22,12 +22,12 @@ def call_overhead(context):
     added, own = {}, {}
     for _ in range(3 if context.quick else 7):
         bare = context.call(command, 60, bare=True)
-        shim = context.call(context.headroom(command), 60)
-        result = judge_all({"bare": bare, "headroom": shim})
+        shim = context.call(context.gpuroom(command), 60)
+        result = judge_all({"bare": bare, "gpuroom": shim})
         if result.status != "PASS":
             return result
-        if not shim.answer["figures"]["headroom_loaded"] or bare.answer["figures"]["headroom_loaded"]:
-            return Result("FAIL", "headroom_describe was found in the wrong one of the two")
+        if not shim.answer["figures"]["gpuroom_loaded"] or bare.answer["figures"]["gpuroom_loaded"]:
+            return Result("FAIL", "gpuroom_describe was found in the wrong one of the two")
         for name, value in bare.answer["figures"].items():
             if name.endswith("_ns"):
                 own.setdefault(name, []).append(value)
@@ -42,16 +42,16 @@ def call_overhead(context):
 
 @step("alloc_cost", sim=True, alone=True)
 def alloc_cost(context):
-    """cuMemAlloc + cuMemFree by size: the driver's own, through headroom, and spilled."""
+    """cuMemAlloc + cuMemFree by size: the driver's own, through gpuroom, and spilled."""
     sizes = [2 * MIB, 16 * MIB, 64 * MIB] if context.sim else [2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, GIB]
     figures, outcomes = {}, {}
     for size in sizes:
         command = [context.binary("bench_alloc_cost"), f"--size={size}"]
         name = f"{size // MIB} MiB"
         outcomes[f"{name} bare"] = bare = context.call(command, 60, bare=True)
-        outcomes[f"{name} fitting"] = fitting = context.call(context.headroom(command), 60)
+        outcomes[f"{name} fitting"] = fitting = context.call(context.gpuroom(command), 60)
         spilling = [*command, f"--fill={context.hbm}", "--repeats=5"]
-        outcomes[f"{name} spilled"] = spilled = context.call(context.headroom(spilling), 60)
+        outcomes[f"{name} spilled"] = spilled = context.call(context.gpuroom(spilling), 60)
         if all(outcome.answer.get("figures") for outcome in (bare, fitting, spilled)):
             figures[name] = {
                 "bare_us": bare.answer["figures"]["cached_us"],
@@ -72,12 +72,12 @@ def read_speed(context):
     command = [context.binary("bench_read_speed"), f"--size={size}", "--buffers=8", f"--repeats={repeats}"]
     bare_command = [*command[:2], "--buffers=2", command[3]]
     bare = context.call(bare_command, 60, bare=True)
-    shim = context.call(context.headroom(command), 120)
-    result = judge_all({"bare": bare, "headroom": shim})
+    shim = context.call(context.gpuroom(command), 120)
+    result = judge_all({"bare": bare, "gpuroom": shim})
     if result.status != "PASS":
         return result
-    speed = result.figures.get("headroom.spilled_GBps", 0)
-    if result.figures.get("headroom.spilled_buffers", 0) == 0:
+    speed = result.figures.get("gpuroom.spilled_GBps", 0)
+    if result.figures.get("gpuroom.spilled_buffers", 0) == 0:
         return Result("FAIL", "no buffer lies wholly in host memory", result.figures)
     if speed < LINK_SPEED and not context.sim:
         return Result("FAIL", f"a spilled buffer is read at {speed} GB/s, less than {LINK_SPEED}", result.figures)
@@ -103,7 +103,7 @@ class PacedLoop:
 
     def __init__(self, context, bare, options=(), steps=250):
         command = context.program("small_step.py", "--paced", 1, "--steps", steps)
-        self.child = context.start(command if bare else context.headroom(command, options), bare=bare)
+        self.child = context.start(command if bare else context.gpuroom(command, options), bare=bare)
 
     def answer(self, limit=90):
         ready, _, _ = select.select([self.child.stdout], [], [], limit)
@@ -171,7 +171,7 @@ FAILED = (RuntimeError, OSError, ValueError, KeyError)
 
 
 def compare_loops(context, most_ratio, options=()):
-    """Step times with headroom, under `options`, over those without, at most `most_ratio`."""
+    """Step times with gpuroom, under `options`, over those without, at most `most_ratio`."""
     starts = [lambda: PacedLoop(context, bare=True), lambda: PacedLoop(context, bare=False, options=options)]
     try:
         figures = compare_pairs(context, starts, 2 if context.quick else 4, 60)
@@ -186,5 +186,5 @@ def compare_loops(context, most_ratio, options=()):
 
 @step("small_step", alone=True)
 def small_step(context):
-    """Step time of a small PyTorch loop with and without headroom."""
+    """Step time of a small PyTorch loop with and without gpuroom."""
     return compare_loops(context, MOST_STEP_RATIO)

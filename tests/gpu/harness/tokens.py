@@ -1,4 +1,4 @@
-"""Steps in which a large model generates tokens: without headroom, with it by policy
+"""Steps in which a large model generates tokens: without gpuroom, with it by policy
 and kind of segments, with accelerate's offload at the same limit, and by CUDA graphs."""
 
 from context import GIB
@@ -21,14 +21,14 @@ def program(context, times, *arguments):
     return context.program("torch_generate.py", "--model-gib", times * LIMIT / GIB, *arguments)
 
 
-def with_headroom(context, command, policy, extra=None, options=()):
+def with_gpuroom(context, command, policy, extra=None, options=()):
     limits = ["--hbm-limit", str(LIMIT), "--host-limit", str(HOST), "--policy", policy, *options]
-    return context.call(context.headroom(command, limits), 120, extra)
+    return context.call(context.gpuroom(command, limits), 120, extra)
 
 
 def spread(context, command, times):
     """Every weight lies in both memories, so that both are read at once."""
-    return with_headroom(context, command, "balanced", None, ["--expect", str(int(times * LIMIT * MORE))])
+    return with_gpuroom(context, command, "balanced", None, ["--expect", str(int(times * LIMIT * MORE))])
 
 
 def eager_modes(context, times):
@@ -36,11 +36,11 @@ def eager_modes(context, times):
     eager = program(context, times)
     outcomes = {"bare": context.call(eager, 120, bare=True)}
     if context.quick:
-        return {**outcomes, "gpu_first.default": with_headroom(context, eager, "gpu_first"),
+        return {**outcomes, "gpu_first.default": with_gpuroom(context, eager, "gpu_first"),
                 "spread.default": spread(context, eager, times)}
     for policy in ("gpu_first", "balanced"):
         for name, extra in {"default": {}, "expandable": EXPANDABLE}.items():
-            outcomes[f"{policy}.{name}"] = with_headroom(context, eager, policy, extra)
+            outcomes[f"{policy}.{name}"] = with_gpuroom(context, eager, policy, extra)
     outcomes["spread.default"] = spread(context, eager, times)
     offload = ["--accelerate-gib", (LIMIT - ACTIVATIONS) / GIB, "--tokens", 8, "--warm-up", 2]
     return {**outcomes, "accelerate": context.call(program(context, times, *offload), 150, bare=True)}
@@ -51,15 +51,15 @@ def graph_modes(context, times):
     graph = program(context, times, "--graph", 1)
     return {
         "graph.bare": context.call(graph, 120, bare=True),
-        "graph.gpu_first": with_headroom(context, graph, "gpu_first"),
-        "graph.balanced": with_headroom(context, graph, "balanced"),
-        "graph.expandable": with_headroom(context, graph, "balanced", EXPANDABLE),
+        "graph.gpu_first": with_gpuroom(context, graph, "gpu_first"),
+        "graph.balanced": with_gpuroom(context, graph, "balanced"),
+        "graph.expandable": with_gpuroom(context, graph, "balanced", EXPANDABLE),
         "graph.spread": spread(context, graph, times),
     }
 
 
 def bare_of(name):
-    """The mode without headroom that this one is compared with: other kernels may choose other tokens."""
+    """The mode without gpuroom that this one is compared with: other kernels may choose other tokens."""
     return "graph.bare" if name.startswith("graph.") else "bare"
 
 
@@ -90,7 +90,7 @@ def row(name, figures, bare_seconds):
 
 
 def too_slow(name, figures, model_gib):
-    """Why one mode with headroom is, or ""."""
+    """Why one mode with gpuroom is, or ""."""
     if name.startswith("graph.") and figures["host_GiB"] > MUCH * model_gib:
         if figures["of_link"] < LEAST_OF_LINK:
             return f"{name}: {figures['of_link']:.1%} of the tokens/s that the link allows"
@@ -104,7 +104,7 @@ def failures(rows, tokens, model_gib):
     for name, own in tokens.items():
         expected = tokens[bare_of(name)]
         if own != expected[: len(own)]:
-            yield f"{name}: other tokens than without headroom: {own} and {expected}"
+            yield f"{name}: other tokens than without gpuroom: {own} and {expected}"
     for name, figures in rows.items():
         if name in ("bare", "graph.bare", "accelerate"):
             continue

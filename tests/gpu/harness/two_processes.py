@@ -9,12 +9,12 @@ from registry import Result, step
 
 
 class Holder:
-    """A budget_holder.py under headroom, spoken to line by line."""
+    """A budget_holder.py under gpuroom, spoken to line by line."""
 
     def __init__(self, context, name):
         self.context, self.name = context, name
         command = context.program("budget_holder.py", "--piece", context.piece)
-        self.child = context.start(context.headroom(command))
+        self.child = context.start(context.gpuroom(command))
         self.answer()
 
     def answer(self, limit=90):

@@ -9,28 +9,28 @@ import sys
 import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-NAMES = ["native", "async", "plain", "plain_managed", "headroom_use", "headroom_pool", "headroom_managed", "rmm_pool",
+NAMES = ["native", "async", "plain", "plain_managed", "gpuroom_use", "gpuroom_pool", "gpuroom_managed", "rmm_pool",
          "rmm_managed"]
 
 
 class Chosen:
-    def __init__(self, name, inside=contextlib.nullcontext, headroom=None):
-        self.name, self.inside, self.headroom = name, inside, headroom
+    def __init__(self, name, inside=contextlib.nullcontext, gpuroom=None):
+        self.name, self.inside, self.gpuroom = name, inside, gpuroom
 
 
 def package():
-    """The headroom package of this source tree, or the installed one."""
+    """The gpuroom package of this source tree, or the installed one."""
     folder = ROOT / "python"
-    if (folder / "headroom").exists():
+    if (folder / "gpuroom").exists():
         sys.path.insert(0, str(folder))
-    import headroom
-    import headroom.torch  # noqa: F401
+    import gpuroom
+    import gpuroom.torch  # noqa: F401
 
-    return headroom
+    return gpuroom
 
 
 def choose(name, device=0, **limits):
-    """`limits` are those of headroom.configure, and count for headroom's allocators alone."""
+    """`limits` are those of gpuroom.configure, and count for gpuroom's allocators alone."""
     if name not in NAMES:
         sys.exit(f"--allocator is '{name}'; use {', '.join(NAMES)}")
     if name == "async":  # read when PyTorch is imported
@@ -38,11 +38,11 @@ def choose(name, device=0, **limits):
     torch = common.need("torch")
     if name in ("native", "async"):
         return Chosen(name)
-    if name.startswith("headroom_"):
-        return headroom_allocator(name, device, limits)
+    if name.startswith("gpuroom_"):
+        return gpuroom_allocator(name, device, limits)
     if name.startswith("rmm_"):
         return rmm_allocator(name, torch, device)
-    library = os.environ.get("GPUTEST_LIBRARIES", str(ROOT / "build" / "gpu" / "lib" / "headroom"))
+    library = os.environ.get("GPUTEST_LIBRARIES", str(ROOT / "build" / "gpu" / "lib" / "gpuroom"))
     path = os.path.join(library, "gputest_plain_allocator.so")
     if not os.path.exists(path):
         common.skip(f"{path} was not built")
@@ -51,18 +51,18 @@ def choose(name, device=0, **limits):
     return Chosen(name)
 
 
-def headroom_allocator(name, device, limits):
-    headroom = package()
-    if name == "headroom_use":
-        headroom.torch.use(**limits)
-        return Chosen(name, headroom=headroom)
-    if name == "headroom_managed":
+def gpuroom_allocator(name, device, limits):
+    gpuroom = package()
+    if name == "gpuroom_use":
+        gpuroom.torch.use(**limits)
+        return Chosen(name, gpuroom=gpuroom)
+    if name == "gpuroom_managed":
         # Little, since managed memory beyond a card's own can hang it: at most 2 GiB in all.
-        headroom.torch.use(**{**limits, "hbm_limit": "2GiB", "host_limit": "1GiB"}, backend="managed")
-        return Chosen(name, headroom=headroom)
-    headroom.configure(**limits)
-    pool = headroom.torch.pool(tag="test", device=device)
-    return Chosen(name, lambda: pool, headroom)
+        gpuroom.torch.use(**{**limits, "hbm_limit": "2GiB", "host_limit": "1GiB"}, backend="managed")
+        return Chosen(name, gpuroom=gpuroom)
+    gpuroom.configure(**limits)
+    pool = gpuroom.torch.pool(tag="test", device=device)
+    return Chosen(name, lambda: pool, gpuroom)
 
 
 def rmm_allocator(name, torch, device):

@@ -1,6 +1,6 @@
-"""What the test programs share: recording checks and figures, asking headroom
+"""What the test programs share: recording checks and figures, asking gpuroom
 where memory lies, and asking NVML or another process. Programs import nothing else of this project,
-and none of them knows whether headroom is loaded."""
+and none of them knows whether gpuroom is loaded."""
 
 import argparse
 import ctypes
@@ -70,7 +70,7 @@ def arguments(**extra):
 
 
 class Placement(ctypes.Structure):
-    """headroom_placement of include/headroom/headroom.h."""
+    """gpuroom_placement of include/gpuroom/gpuroom.h."""
 
     _fields_ = [
         ("address", ctypes.c_uint64),
@@ -83,8 +83,8 @@ class Placement(ctypes.Structure):
     ]
 
 
-def headroom_function(name, result, *arguments):
-    """A function of headroom's C interface, or None where the process has none."""
+def gpuroom_function(name, result, *arguments):
+    """A function of gpuroom's C interface, or None where the process has none."""
     try:
         function = getattr(ctypes.CDLL(None), name)
     except AttributeError:
@@ -95,15 +95,15 @@ def headroom_function(name, result, *arguments):
 
 def describe(address):
     """The Placement of the range, or of the program's own mapping, that holds
-    `address`; None without headroom, or where headroom has not placed it (small)."""
-    function = headroom_function("headroom_describe", ctypes.c_int, ctypes.c_uint64, ctypes.POINTER(Placement))
+    `address`; None without gpuroom, or where gpuroom has not placed it (small)."""
+    function = gpuroom_function("gpuroom_describe", ctypes.c_int, ctypes.c_uint64, ctypes.POINTER(Placement))
     placement = Placement()
     return placement if function and function(address, ctypes.byref(placement)) == 0 else None
 
 
 def bytes_by_tier(spans):
     """Where the bytes of [(address, bytes), ...] lie; overlaps count once. Of an
-    allocation that lies in several tiers a part counts in proportion. What headroom
+    allocation that lies in several tiers a part counts in proportion. What gpuroom
     has not placed is `other`: small allocations, which lie in HBM."""
     found = {"device": 0.0, "peer": 0.0, "host": 0.0, "other": 0.0}
     done = 0
@@ -125,9 +125,9 @@ def bytes_by_tier(spans):
 
 
 def free_elsewhere():
-    """Bytes free on the GPU as a process without headroom sees them; its own context counts alike each time."""
+    """Bytes free on the GPU as a process without gpuroom sees them; its own context counts alike each time."""
     plain = {name: value for name, value in os.environ.items()
-             if name != "LD_PRELOAD" and not name.startswith("HEADROOM_")}
+             if name != "LD_PRELOAD" and not name.startswith("GPUROOM_")}
     ask = "import driver_ctypes; print(driver_ctypes.Driver().memory()[0])"
     done = subprocess.run([sys.executable, "-c", ask], cwd=pathlib.Path(__file__).parent, env=plain, text=True,
                           capture_output=True, timeout=120, check=True)

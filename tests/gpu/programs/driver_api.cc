@@ -1,4 +1,4 @@
-// A driver-API program that knows nothing of headroom: takes more device memory
+// A driver-API program that knows nothing of gpuroom: takes more device memory
 // than the GPU is said to have, uses all of it in the ways programs do, and
 // checks every word. Prints one JSON line; status 1 when a check fails.
 #include <cstdio>
@@ -8,7 +8,7 @@
 
 #include "driver_program.h"
 
-namespace headroom::bench {
+namespace gpuroom::bench {
 namespace {
 
 constexpr uint64_t kTolerance = uint64_t{16} << 20;
@@ -23,7 +23,7 @@ class DriverApiTest {
         pieces_(piece_count) {}
 
   void Run(uint64_t expected_total) {
-    HEADROOM_CHECK(api_.MemAlloc(&scratch_, 4096));
+    GPUROOM_CHECK(api_.MemAlloc(&scratch_, 4096));
     VisibleMemory(expected_total);
     uint64_t free_before = FreeBytes();
     AllocateAll();
@@ -34,7 +34,7 @@ class DriverApiTest {
     Capture();
     TooLarge(expected_total);
     AsyncAllocation();
-    for (CUdeviceptr piece : pieces_) HEADROOM_CHECK(api_.MemFree(piece));
+    for (CUdeviceptr piece : pieces_) GPUROOM_CHECK(api_.MemFree(piece));
     uint64_t free_after = FreeBytes();
     // Graphs and modules may keep a little; a lost piece would be more.
     report_.Check(
@@ -51,14 +51,14 @@ class DriverApiTest {
 
   uint64_t FreeBytes() {
     size_t free_bytes = 0, total = 0;
-    HEADROOM_CHECK(api_.MemGetInfo(&free_bytes, &total));
+    GPUROOM_CHECK(api_.MemGetInfo(&free_bytes, &total));
     return free_bytes;
   }
 
   void VisibleMemory(uint64_t expected_total) {
     size_t free_bytes = 0, info_total = 0, device_total = 0;
-    HEADROOM_CHECK(api_.MemGetInfo(&free_bytes, &info_total));
-    HEADROOM_CHECK(api_.DeviceTotalMem(&device_total, program_.device()));
+    GPUROOM_CHECK(api_.MemGetInfo(&free_bytes, &info_total));
+    GPUROOM_CHECK(api_.DeviceTotalMem(&device_total, program_.device()));
     report_.Figure("total_bytes", static_cast<double>(info_total));
     report_.Check(
         "totals_agree", info_total == device_total,
@@ -71,7 +71,7 @@ class DriverApiTest {
 
   void AllocateAll() {
     for (size_t i = 0; i < pieces_.size(); ++i) {
-      HEADROOM_CHECK(api_.MemAlloc(&pieces_[i], piece_bytes_));
+      GPUROOM_CHECK(api_.MemAlloc(&pieces_[i], piece_bytes_));
       program_.Fill(pieces_[i], piece_bytes_, Seed(i), program_.stream());
     }
   }
@@ -80,7 +80,7 @@ class DriverApiTest {
 
   // Words of the piece that differ from what Fill wrote.
   uint64_t Bad(CUdeviceptr address, uint64_t bytes, uint64_t seed) {
-    HEADROOM_CHECK(api_.MemsetD32Async(scratch_, 0, 2, program_.stream()));
+    GPUROOM_CHECK(api_.MemsetD32Async(scratch_, 0, 2, program_.stream()));
     program_.Verify(address, bytes, seed, scratch_, program_.stream());
     return program_.ReadWord(scratch_);
   }
@@ -92,7 +92,7 @@ class DriverApiTest {
   }
 
   void Placement(bool expect_spilled) {
-    if (!HasHeadroom()) return;
+    if (!HasGpuroom()) return;
     int64_t host_bytes = 0;
     for (CUdeviceptr piece : pieces_) host_bytes += HostBytes(piece) > 0 ? HostBytes(piece) : 0;
     report_.Figure("host_bytes", static_cast<double>(host_bytes));
@@ -107,9 +107,9 @@ class DriverApiTest {
       int ordinal = -1;
       CUdeviceptr base = 0, inside = piece + piece_bytes_ - 8;
       size_t size = 0;
-      HEADROOM_CHECK(api_.PointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, inside));
-      HEADROOM_CHECK(api_.PointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, inside));
-      HEADROOM_CHECK(api_.MemGetAddressRange(&base, &size, inside));
+      GPUROOM_CHECK(api_.PointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, inside));
+      GPUROOM_CHECK(api_.PointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, inside));
+      GPUROOM_CHECK(api_.MemGetAddressRange(&base, &size, inside));
       wrong_type += type != CU_MEMORYTYPE_DEVICE;
       wrong_device += ordinal != program_.device();
       wrong_range += base != piece || size != piece_bytes_;
@@ -124,19 +124,19 @@ class DriverApiTest {
   // Device to device (first piece over last), to the host and back, at an odd offset.
   void Copies() {
     CUdeviceptr from = pieces_.front(), to = pieces_.back();
-    HEADROOM_CHECK(api_.MemcpyDtoDAsync(to, from, piece_bytes_, program_.stream()));
+    GPUROOM_CHECK(api_.MemcpyDtoDAsync(to, from, piece_bytes_, program_.stream()));
     report_.Check("copy_device_to_device", Bad(to, piece_bytes_, Seed(0)) == 0, "wrong words after the copy");
     program_.Fill(to, piece_bytes_, Seed(pieces_.size() - 1), program_.stream());
-    HEADROOM_CHECK(api_.StreamSynchronize(program_.stream()));
+    GPUROOM_CHECK(api_.StreamSynchronize(program_.stream()));
 
     std::vector<uint64_t> words((uint64_t{5} << 20) / sizeof(uint64_t) + 1);
     uint64_t bytes = words.size() * sizeof(uint64_t), first = 12345;
-    HEADROOM_CHECK(api_.MemcpyDtoH(words.data(), to + first * sizeof(uint64_t), bytes));
+    GPUROOM_CHECK(api_.MemcpyDtoH(words.data(), to + first * sizeof(uint64_t), bytes));
     uint64_t bad = 0;
     for (uint64_t i = 0; i < words.size(); ++i) bad += words[i] != Mix(Seed(pieces_.size() - 1) + first + i);
     report_.Check("copy_to_host", bad == 0, std::to_string(bad) + " wrong words");
     for (uint64_t i = 0; i < words.size(); ++i) words[i] = Mix(99 + i);
-    HEADROOM_CHECK(api_.MemcpyHtoD(to + first * sizeof(uint64_t), words.data(), bytes));
+    GPUROOM_CHECK(api_.MemcpyHtoD(to + first * sizeof(uint64_t), words.data(), bytes));
     report_.Check("copy_from_host", Bad(to + first * sizeof(uint64_t), bytes, 99) == 0, "wrong words");
   }
 
@@ -146,11 +146,11 @@ class DriverApiTest {
     CUdeviceptr piece = pieces_.back();
     CUgraph graph = nullptr;
     CUgraphExec exec = nullptr;
-    HEADROOM_CHECK(api_.StreamBeginCapture(program_.stream(), CU_STREAM_CAPTURE_MODE_GLOBAL));
+    GPUROOM_CHECK(api_.StreamBeginCapture(program_.stream(), CU_STREAM_CAPTURE_MODE_GLOBAL));
     program_.Fill(piece, piece_bytes_, 4711, program_.stream());
-    HEADROOM_CHECK(api_.StreamEndCapture(program_.stream(), &graph));
-    HEADROOM_CHECK(api_.GraphInstantiate(&exec, graph, 0));
-    HEADROOM_CHECK(api_.GraphLaunch(exec, program_.stream()));
+    GPUROOM_CHECK(api_.StreamEndCapture(program_.stream(), &graph));
+    GPUROOM_CHECK(api_.GraphInstantiate(&exec, graph, 0));
+    GPUROOM_CHECK(api_.GraphLaunch(exec, program_.stream()));
     report_.Check("graph", Bad(piece, piece_bytes_, 4711) == 0, "wrong words after the replay");
   }
 
@@ -159,19 +159,19 @@ class DriverApiTest {
     CUresult result = api_.MemAlloc(&pointer, expected_total != 0 ? 2 * expected_total : uint64_t{1} << 46);
     report_.Check("too_large", result == CUDA_ERROR_OUT_OF_MEMORY,
                   "result " + std::to_string(static_cast<int>(result)));
-    HEADROOM_CHECK(api_.MemAlloc(&pointer, 1 << 20));
-    HEADROOM_CHECK(api_.MemFree(pointer));
+    GPUROOM_CHECK(api_.MemAlloc(&pointer, 1 << 20));
+    GPUROOM_CHECK(api_.MemFree(pointer));
   }
 
   // A large stream-ordered allocation while the device is already over-full.
   void AsyncAllocation() {
     if (!Has("async", api_.MemAllocAsync != nullptr && api_.MemFreeAsync != nullptr)) return;
     CUdeviceptr pointer = 0;
-    HEADROOM_CHECK(api_.MemAllocAsync(&pointer, piece_bytes_, program_.stream()));
+    GPUROOM_CHECK(api_.MemAllocAsync(&pointer, piece_bytes_, program_.stream()));
     program_.Fill(pointer, piece_bytes_, 31337, program_.stream());
     bool right = Bad(pointer, piece_bytes_, 31337) == 0;
-    HEADROOM_CHECK(api_.MemFreeAsync(pointer, program_.stream()));
-    HEADROOM_CHECK(api_.StreamSynchronize(program_.stream()));
+    GPUROOM_CHECK(api_.MemFreeAsync(pointer, program_.stream()));
+    GPUROOM_CHECK(api_.StreamSynchronize(program_.stream()));
     report_.Check("async_allocation", right, "wrong words");
   }
 
@@ -184,10 +184,10 @@ class DriverApiTest {
 };
 
 }  // namespace
-}  // namespace headroom::bench
+}  // namespace gpuroom::bench
 
 int main(int argc, char** argv) {
-  using namespace headroom::bench;
+  using namespace gpuroom::bench;
   Options options(argc, argv, {"piece", "pieces", "expect-total", "device", "lookup"});
   Program program(options.LookupKind(), static_cast<int>(options.Number("device", 0)));
   program.LoadKernels();

@@ -1,7 +1,7 @@
 // Moves memory between HBM and the host at fixed addresses and says how fast: a whole
 // range to and fro, two ranges past one another in one batch, and a captured graph that
 // is replayed on what has moved. Every word is checked after every move.
-// Only under `headroom run`: the functions are looked up, and without them it is skipped.
+// Only under `gpuroom run`: the functions are looked up, and without them it is skipped.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -12,13 +12,13 @@
 
 #include "driver_program.h"
 
-namespace headroom::bench {
+namespace gpuroom::bench {
 namespace {
 
-struct Headroom {
-  decltype(&headroom_describe) describe = nullptr;
-  decltype(&headroom_migrate_batch) migrate_batch = nullptr;
-  decltype(&headroom_last_error) last_error = nullptr;
+struct Gpuroom {
+  decltype(&gpuroom_describe) describe = nullptr;
+  decltype(&gpuroom_migrate_batch) migrate_batch = nullptr;
+  decltype(&gpuroom_last_error) last_error = nullptr;
 };
 
 template <typename Function>
@@ -26,11 +26,11 @@ void Find(Function& function, const char* name) {
   function = reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
 }
 
-Headroom FindHeadroom() {
-  Headroom found;
-  Find(found.describe, "headroom_describe");
-  Find(found.migrate_batch, "headroom_migrate_batch");
-  Find(found.last_error, "headroom_last_error");
+Gpuroom FindGpuroom() {
+  Gpuroom found;
+  Find(found.describe, "gpuroom_describe");
+  Find(found.migrate_batch, "gpuroom_migrate_batch");
+  Find(found.last_error, "gpuroom_last_error");
   return found;
 }
 
@@ -43,26 +43,26 @@ struct Buffer {
 
 class MigrateTest {
  public:
-  MigrateTest(Program& program, Report& report, const Headroom& headroom)
-      : program_(program), report_(report), headroom_(headroom) {
-    HEADROOM_CHECK(program.api().MemAlloc(&bad_, sizeof(uint64_t)));
+  MigrateTest(Program& program, Report& report, const Gpuroom& gpuroom)
+      : program_(program), report_(report), gpuroom_(gpuroom) {
+    GPUROOM_CHECK(program.api().MemAlloc(&bad_, sizeof(uint64_t)));
   }
 
   Buffer Make(uint64_t bytes, uint64_t seed) {
     Buffer buffer{0, bytes, seed};
-    HEADROOM_CHECK(program_.api().MemAlloc(&buffer.address, bytes));
+    GPUROOM_CHECK(program_.api().MemAlloc(&buffer.address, bytes));
     program_.Fill(buffer.address, bytes, seed, program_.stream());
-    HEADROOM_CHECK(program_.api().StreamSynchronize(program_.stream()));
+    GPUROOM_CHECK(program_.api().StreamSynchronize(program_.stream()));
     return buffer;
   }
-  void Free(const Buffer& buffer) { HEADROOM_CHECK(program_.api().MemFree(buffer.address)); }
+  void Free(const Buffer& buffer) { GPUROOM_CHECK(program_.api().MemFree(buffer.address)); }
 
   // Once to the host and back; the first time the host's memory may have to be created.
   void ThereAndBack(const Buffer& buffer, uint64_t rounds) {
     std::vector<double> there, back;
     for (uint64_t round = 0; round < rounds; ++round) {
-      there.push_back(Move("to_host", {MoveOf(buffer, HEADROOM_TIER_HOST)}, {buffer}));
-      back.push_back(Move("to_device", {MoveOf(buffer, HEADROOM_TIER_DEVICE)}, {buffer}));
+      there.push_back(Move("to_host", {MoveOf(buffer, GPUROOM_TIER_HOST)}, {buffer}));
+      back.push_back(Move("to_device", {MoveOf(buffer, GPUROOM_TIER_DEVICE)}, {buffer}));
     }
     report_.Figure("to_host_first_GBps", there.front());
     report_.Figure("to_device_first_GBps", back.front());
@@ -72,12 +72,12 @@ class MigrateTest {
 
   // Two buffers change places: one call.
   void PastOneAnother(const Buffer& a, const Buffer& b, uint64_t rounds) {
-    Move("prepare", {MoveOf(a, HEADROOM_TIER_HOST), MoveOf(b, HEADROOM_TIER_DEVICE)}, {a, b});
+    Move("prepare", {MoveOf(a, GPUROOM_TIER_HOST), MoveOf(b, GPUROOM_TIER_DEVICE)}, {a, b});
     std::vector<double> speeds;
     for (uint64_t round = 0; round < 2 * rounds; ++round) {
       const bool even = round % 2 == 0;
-      const int to_a = even ? HEADROOM_TIER_DEVICE : HEADROOM_TIER_HOST;
-      const int to_b = even ? HEADROOM_TIER_HOST : HEADROOM_TIER_DEVICE;
+      const int to_a = even ? GPUROOM_TIER_DEVICE : GPUROOM_TIER_HOST;
+      const int to_b = even ? GPUROOM_TIER_HOST : GPUROOM_TIER_DEVICE;
       speeds.push_back(Move("both_ways", {MoveOf(a, to_a), MoveOf(b, to_b)}, {a, b}));
     }
     Later("both_ways_GBps", speeds);
@@ -89,15 +89,15 @@ class MigrateTest {
     CUgraph graph = nullptr;
     CUgraphExec exec = nullptr;
     buffer.seed += 1000;
-    HEADROOM_CHECK(api.StreamBeginCapture(program_.stream(), CU_STREAM_CAPTURE_MODE_GLOBAL));
+    GPUROOM_CHECK(api.StreamBeginCapture(program_.stream(), CU_STREAM_CAPTURE_MODE_GLOBAL));
     program_.Fill(buffer.address, buffer.bytes, buffer.seed, program_.stream());
-    HEADROOM_CHECK(api.StreamEndCapture(program_.stream(), &graph));
-    HEADROOM_CHECK(api.GraphInstantiate(&exec, graph, 0));
-    for (const int tier : {HEADROOM_TIER_HOST, HEADROOM_TIER_DEVICE}) {
+    GPUROOM_CHECK(api.StreamEndCapture(program_.stream(), &graph));
+    GPUROOM_CHECK(api.GraphInstantiate(&exec, graph, 0));
+    for (const int tier : {GPUROOM_TIER_HOST, GPUROOM_TIER_DEVICE}) {
       buffer.seed -= 1000;  // what the move has to keep
       program_.Fill(buffer.address, buffer.bytes, buffer.seed, program_.stream());
       Move("before_replay", {MoveOf(buffer, tier)}, {buffer});
-      HEADROOM_CHECK(api.GraphLaunch(exec, program_.stream()));
+      GPUROOM_CHECK(api.GraphLaunch(exec, program_.stream()));
       buffer.seed += 1000;
       CheckContents("replay", buffer);
     }
@@ -105,24 +105,24 @@ class MigrateTest {
   }
 
   uint64_t BytesIn(int tier, const Buffer& buffer) const {
-    headroom_placement place = {};
-    if (headroom_.describe(buffer.address, &place) != 0) return 0;
-    return tier == HEADROOM_TIER_HOST ? place.host_bytes : place.device_bytes;
+    gpuroom_placement place = {};
+    if (gpuroom_.describe(buffer.address, &place) != 0) return 0;
+    return tier == GPUROOM_TIER_HOST ? place.host_bytes : place.device_bytes;
   }
 
  private:
-  static headroom_move MoveOf(const Buffer& buffer, int tier) {
-    return {buffer.address, 0, tier, HEADROOM_OK, 0};
+  static gpuroom_move MoveOf(const Buffer& buffer, int tier) {
+    return {buffer.address, 0, tier, GPUROOM_OK, 0};
   }
 
   // The speed of one call, from what it says it moved. Checks places and contents.
-  double Move(const std::string& name, std::vector<headroom_move> moves, const std::vector<Buffer>& buffers) {
-    HEADROOM_CHECK(program_.api().CtxSynchronize());
+  double Move(const std::string& name, std::vector<gpuroom_move> moves, const std::vector<Buffer>& buffers) {
+    GPUROOM_CHECK(program_.api().CtxSynchronize());
     const double start = NowSeconds();
-    const int result = headroom_.migrate_batch(moves.data(), moves.size());
+    const int result = gpuroom_.migrate_batch(moves.data(), moves.size());
     const double seconds = NowSeconds() - start;
-    if (result != HEADROOM_OK) {
-      report_.Check(name, false, "result " + std::to_string(result) + ": " + headroom_.last_error());
+    if (result != GPUROOM_OK) {
+      report_.Check(name, false, "result " + std::to_string(result) + ": " + gpuroom_.last_error());
       return 0;
     }
     uint64_t moved = 0;
@@ -141,7 +141,7 @@ class MigrateTest {
   }
 
   void CheckContents(const std::string& name, const Buffer& buffer) {
-    HEADROOM_CHECK(program_.api().MemsetD32Async(bad_, 0, 2, program_.stream()));
+    GPUROOM_CHECK(program_.api().MemsetD32Async(bad_, 0, 2, program_.stream()));
     program_.Verify(buffer.address, buffer.bytes, buffer.seed, bad_, program_.stream());
     const uint64_t bad = program_.ReadWord(bad_);
     ++checked_;
@@ -159,31 +159,31 @@ class MigrateTest {
 
   Program& program_;
   Report& report_;
-  const Headroom headroom_;
+  const Gpuroom gpuroom_;
   CUdeviceptr bad_ = 0;
   int checked_ = 0;
 };
 
 }  // namespace
-}  // namespace headroom::bench
+}  // namespace gpuroom::bench
 
 int main(int argc, char** argv) {
-  using namespace headroom::bench;
+  using namespace gpuroom::bench;
   const Options options(argc, argv, {"size", "rounds", "device", "lookup", "mixed"});
-  const Headroom headroom = FindHeadroom();
-  if (headroom.describe == nullptr || headroom.migrate_batch == nullptr || headroom.last_error == nullptr) {
-    std::printf("{\"skip\": \"there is no headroom_migrate_batch in this process\"}\n");
+  const Gpuroom gpuroom = FindGpuroom();
+  if (gpuroom.describe == nullptr || gpuroom.migrate_batch == nullptr || gpuroom.last_error == nullptr) {
+    std::printf("{\"skip\": \"there is no gpuroom_migrate_batch in this process\"}\n");
     return 77;
   }
   Program program(options.LookupKind(), static_cast<int>(options.Number("device", 0)));
   program.LoadKernels();
   Report report("migrate");
-  MigrateTest test(program, report, headroom);
+  MigrateTest test(program, report, gpuroom);
   const uint64_t bytes = options.Bytes("size", uint64_t{8} << 30);
   const uint64_t rounds = options.Number("rounds", 4);
   const Buffer whole = test.Make(bytes, 7);
   report.Figure("bytes", static_cast<double>(bytes));
-  const uint64_t on_host = test.BytesIn(HEADROOM_TIER_HOST, whole);
+  const uint64_t on_host = test.BytesIn(GPUROOM_TIER_HOST, whole);
   report.Figure("first_host_bytes", static_cast<double>(on_host));
   if (options.Number("mixed", 0) != 0) {
     report.Check("mixed", on_host > 0 && on_host < bytes, std::to_string(on_host) + " bytes on the host");

@@ -15,7 +15,7 @@ torch = common.need("torch")
 
 
 def one_spilled(row):
-    """A tensor in host memory: by headroom_describe, else the slowest to read."""
+    """A tensor in host memory: by gpuroom_describe, else the slowest to read."""
     places = [common.describe(tensor.data_ptr()) for tensor in row]
     if all(place is not None for place in places):
         return max(range(len(row)), key=lambda i: places[i].host_bytes / places[i].bytes)

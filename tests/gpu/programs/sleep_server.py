@@ -1,5 +1,5 @@
 """A server as people run them: answers HTTP requests by work on its GPU memory. Prints its port, and ends with its
-standard input. Nothing in it knows that headroom puts it to sleep."""
+standard input. Nothing in it knows that gpuroom puts it to sleep."""
 
 import http.server
 import sys

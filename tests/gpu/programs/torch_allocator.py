@@ -1,5 +1,5 @@
-"""PyTorch with headroom as its allocator, without `headroom run`: global (`--allocator headroom_use`), behind a pool
-(`headroom_pool`), or managed (`headroom_managed`). Tensors beyond HBM, streams, CUDA graphs, torch.compile, backward,
+"""PyTorch with gpuroom as its allocator, without `gpuroom run`: global (`--allocator gpuroom_use`), behind a pool
+(`gpuroom_pool`), or managed (`gpuroom_managed`). Tensors beyond HBM, streams, CUDA graphs, torch.compile, backward,
 threads, empty_cache and lack of memory. Each topic is one check or more."""
 
 import gc
@@ -35,8 +35,8 @@ def tensors(report, modes):
 
 def host_bytes(modes, tensor):
     try:
-        return modes.headroom.describe(tensor).host_bytes
-    except modes.headroom.NotFound:
+        return modes.gpuroom.describe(tensor).host_bytes
+    except modes.gpuroom.NotFound:
         return 0
 
 
@@ -167,16 +167,16 @@ def empty_cache(report, modes):
     gc.collect()
     torch.cuda.synchronize(modes.device)
     if modes.name == "use":
-        before = modes.headroom.stats(modes.device).pool_reserved
+        before = modes.gpuroom.stats(modes.device).pool_reserved
         torch.cuda.empty_cache()
-        stats = modes.headroom.stats(modes.device)
+        stats = modes.gpuroom.stats(modes.device)
         report.figure("reserved_before", before)
         report.figure("reserved_after", stats.pool_reserved)
         report.check("empty_cache", stats.pool_reserved <= before and stats.pool_reserved < 256 * MIB, stats)
     else:
-        used = modes.headroom.stats(modes.device)
+        used = modes.gpuroom.stats(modes.device)
         modes.inside().release()
-        after = modes.headroom.stats(modes.device)
+        after = modes.gpuroom.stats(modes.device)
         report.check("release", after.device_used + after.host_used <= used.device_used + used.host_used, after)
 
 
@@ -204,28 +204,28 @@ def out_of_memory(report, modes):
 
 
 def statistics_of(report, modes):
-    stats = modes.headroom.stats(modes.device)
+    stats = modes.gpuroom.stats(modes.device)
     report.check("statistics", stats.allocations > 0 and (modes.name != "use" or stats.pool_allocations > 0), stats)
     if modes.name == "use":
         report.check("pool allocations balance", stats.pool_frees <= stats.pool_allocations, stats)
 
 
 class Modes:
-    """How this run allocates: inside() is entered around what is to be headroom's."""
+    """How this run allocates: inside() is entered around what is to be gpuroom's."""
 
     def __init__(self, options, chosen):
-        self.headroom, self.inside = chosen.headroom, chosen.inside
+        self.gpuroom, self.inside = chosen.gpuroom, chosen.inside
         self.device = torch.device("cuda", options.device)
-        self.name = "pool" if chosen.name == "headroom_pool" else "use"
-        self.managed = chosen.name == "headroom_managed"
+        self.name = "pool" if chosen.name == "gpuroom_pool" else "use"
+        self.managed = chosen.name == "gpuroom_managed"
         self.pieces = 5 if self.managed else 40  # of 256 MiB: 10 GiB where 6 are HBM
 
 
 def main():
     global torch
-    options = common.arguments(allocator="headroom_pool", only="")
-    if not options.allocator.startswith("headroom_"):
-        sys.exit(f"--allocator is '{options.allocator}'; use headroom_use, headroom_pool or headroom_managed")
+    options = common.arguments(allocator="gpuroom_pool", only="")
+    if not options.allocator.startswith("gpuroom_"):
+        sys.exit(f"--allocator is '{options.allocator}'; use gpuroom_use, gpuroom_pool or gpuroom_managed")
     chosen = allocators.choose(options.allocator, options.device, hbm_limit="6GiB", host_limit="8GiB")
     torch = common.need("torch")
     if torch.cuda.device_count() <= options.device:

@@ -92,7 +92,7 @@ def read_speed(tensor):
 
 
 def placement_and_speed(report, t):
-    """Which tensors spilled, by headroom_describe or, where the program mapped its
+    """Which tensors spilled, by gpuroom_describe or, where the program mapped its
     memory itself (expandable segments), by their speed."""
     speeds = [read_speed(tensor) for tensor in t.row]
     places = [common.describe(tensor.data_ptr()) for tensor in t.row]

@@ -1,5 +1,5 @@
-"""GB/s at which PyTorch's operations read a matrix that lies in host memory: under headroom a tensor that was
-spilled there (`headroom run --policy cpu_first`), and with --allocator plain_managed managed memory that the
+"""GB/s at which PyTorch's operations read a matrix that lies in host memory: under gpuroom a tensor that was
+spilled there (`gpuroom run --policy cpu_first`), and with --allocator plain_managed managed memory that the
 operation's page faults bring in, written by the processor before each time. Results have to be those on HBM."""
 
 import ctypes

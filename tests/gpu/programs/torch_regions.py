@@ -1,6 +1,6 @@
-"""Stock PyTorch under `headroom run` with regions: what they allocate sleeps and wakes by its tag, at the same address
+"""Stock PyTorch under `gpuroom run` with regions: what they allocate sleeps and wakes by its tag, at the same address
 and with its contents; a CUDA graph captured before replays after; and the command does it from outside while
-threads launch. `--command PATH` is the headroom command."""
+threads launch. `--command PATH` is the gpuroom command."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ import common
 
 torch = common.need("torch")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "python"))
-import headroom.torch  # noqa: E402
+import gpuroom.torch  # noqa: E402
 
 MIB = common.MIB
 
@@ -28,9 +28,9 @@ def wrong(tensor, seed):
 def make(options):
     """Tensors by tag; small and large, so that both of PyTorch's kinds of segments are in it."""
     sizes = [4, 24, options.piece // MIB]
-    with headroom.torch.region("weights"):
+    with gpuroom.torch.region("weights"):
         weights = [pattern(7 * i, size) for i, size in enumerate(sizes)]
-    with headroom.torch.region("kv_cache", backup=False):
+    with gpuroom.torch.region("kv_cache", backup=False):
         cache = [pattern(5 * i, size) for i, size in enumerate(sizes)]
     plain = [pattern(3 * i, size) for i, size in enumerate(sizes)]
     torch.cuda.synchronize()
@@ -40,15 +40,15 @@ def make(options):
 
 def tags(report, weights, cache, plain):
     addresses = [tensor.data_ptr() for tensor in (*weights, *cache, *plain)]
-    before = headroom.stats().device_used
-    slept = headroom.sleep(["weights", "kv_cache"])
+    before = gpuroom.stats().device_used
+    slept = gpuroom.sleep(["weights", "kv_cache"])
     kept = sum(tensor.numel() * 4 for tensor in weights)
     report.check("weights are kept, the cache is dropped", slept.kept >= kept and slept.dropped >= kept, slept)
-    report.check("the GPU has it back", before - headroom.stats().device_used >= slept.released * 9 // 10, slept)
+    report.check("the GPU has it back", before - gpuroom.stats().device_used >= slept.released * 9 // 10, slept)
     report.check("what has no tag is awake", all(wrong(tensor, 3 * i) == 0 for i, tensor in enumerate(plain)))
-    woken = headroom.wake(["weights"])
+    woken = gpuroom.wake(["weights"])
     report.check("weights are right", all(wrong(tensor, 7 * i) == 0 for i, tensor in enumerate(weights)), woken)
-    headroom.wake(["kv_cache"])
+    gpuroom.wake(["kv_cache"])
     for i, tensor in enumerate(cache):
         tensor.copy_(pattern(5 * i, tensor.numel() * 4 // MIB))
     report.check("the cache is usable", all(wrong(tensor, 5 * i) == 0 for i, tensor in enumerate(cache)))
@@ -70,8 +70,8 @@ def graphs(report, weights):
         total.copy_(source.sum())
     want = int(source.sum())
     for lazy in (False, True):
-        headroom.sleep()
-        headroom.wake(lazy=lazy)
+        gpuroom.sleep()
+        gpuroom.wake(lazy=lazy)
         total.zero_()
         graph.replay()
         report.check(f"a graph replays, lazy={lazy}", int(total) == want, f"{int(total)}, not {want}")
@@ -113,7 +113,7 @@ def outside(report, weights, command):
 
 
 def main():
-    options = common.arguments(command="headroom")
+    options = common.arguments(command="gpuroom")
     report = common.Report("torch_regions")
     weights, cache, plain = make(options)
     report.run(tags, weights, cache, plain)

@@ -1,6 +1,6 @@
-"""Pauses and resumes by torch_memory_saver's own interface: with that package, or with headroom's module of its name,
+"""Pauses and resumes by torch_memory_saver's own interface: with that package, or with gpuroom's module of its name,
 whichever PYTHONPATH has first. GB/s of the first pause and resume, of later ones, and, with `--ahead BYTES`, only once
-so much host memory was created ahead (headroom alone). `--retain 1`: the original keeps its backups between pauses."""
+so much host memory was created ahead (gpuroom alone). `--retain 1`: the original keeps its backups between pauses."""
 
 import os
 import sys
@@ -31,10 +31,10 @@ def timed(call):
 
 
 def wait_for_host_memory(wanted):
-    import headroom
+    import gpuroom
 
     end = time.monotonic() + 90
-    while headroom.stats(0).host_kept < wanted and time.monotonic() < end:
+    while gpuroom.stats(0).host_kept < wanted and time.monotonic() < end:
         time.sleep(0.1)
 
 

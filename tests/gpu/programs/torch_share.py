@@ -99,7 +99,7 @@ def main():
     small = torch.empty(12 * common.MIB // 4, dtype=torch.int32, device=device)
     large = torch.empty(64 * common.MIB // 4, dtype=torch.int32, device=device)
     spilled = most_spilled(options, device)
-    if common.describe(large.data_ptr()) is not None:  # headroom is there
+    if common.describe(large.data_ptr()) is not None:  # gpuroom is there
         report.check("the small one is the driver's own", common.describe(small.data_ptr()) is None)
         report.check("one lies on the host", host_bytes(spilled) > 0)
     for name, tensor, seed in (("small", small, 1), ("large", large, 1000), ("spilled", spilled, 5000)):

@@ -1,4 +1,4 @@
-"""headroom.torch.stream() on a Llama-like model with random bf16 weights (torch_generate.py has the model): the
+"""gpuroom.torch.stream() on a Llama-like model with random bf16 weights (torch_generate.py has the model): the
 logits of a prompt and greedy tokens, seconds a token, and which part of the link's speed the streamed bytes
 reached. --how full (all weights in HBM), stream, or accelerate (its CPU offload in as much HBM). The logits have to
 be the same to the bit in `full` and `stream`."""
@@ -47,19 +47,19 @@ def link_speed(handle, device):
 
 
 def streamed(report, config, options, device):
-    headroom = allocators.package()
+    gpuroom = allocators.package()
     if not options.under_run:
-        headroom.configure(host_limit="24GiB")
+        gpuroom.configure(host_limit="24GiB")
     model = with_weights(config, device, torch.device("cpu"))
-    handle = headroom.torch.stream(model, hbm=int(options.hbm_gib * common.GIB), prefetch=options.prefetch,
+    handle = gpuroom.torch.stream(model, hbm=int(options.hbm_gib * common.GIB), prefetch=options.prefetch,
                                    device=options.device)
     stats = handle.stats()
     for name in ("resident_bytes", "streamed_bytes", "direct_bytes", "staging_bytes"):
         report.figure(name, getattr(stats, name))
     report.check("within the budget", stats.resident_bytes + stats.staging_bytes <= options.hbm_gib * common.GIB, stats)
-    homes = [headroom.describe(unit.home) for unit in handle._streamer._units]
+    homes = [gpuroom.describe(unit.home) for unit in handle._streamer._units]
     report.check("streamed weights lie on the host", all(home.host_bytes == home.bytes for home in homes), homes[:2])
-    report.figure("used_hbm_bytes", headroom.stats(options.device).device_used)
+    report.figure("used_hbm_bytes", gpuroom.stats(options.device).device_used)
     report.figure("link_GBps", round(link_speed(handle, device), 2))
     return model, handle
 

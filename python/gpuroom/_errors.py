@@ -1,0 +1,46 @@
+"""What gpuroom raises. Every message is one sentence, the library's own where it has one."""
+
+from __future__ import annotations
+
+from typing import Dict, Type
+
+
+class Error(RuntimeError):
+    """Something that gpuroom could not do; the base of all that it raises."""
+
+
+class OutOfMemory(Error):
+    """The tier that was asked for has no room."""
+
+
+class InvalidArgument(Error, ValueError):
+    """An argument that makes no sense; the message names the fix."""
+
+
+class NotFound(Error):
+    """gpuroom has placed nothing at that address: it is small, the driver's own, or no device memory."""
+
+
+class Unsupported(Error):
+    """The process has no gpuroom library, or the driver cannot do it."""
+
+
+class Busy(Error):
+    """Not now: a capture is in progress, the memory is shared, or the GPU stays busy."""
+
+
+# gpuroom_result of gpuroom.h.
+_CLASSES: Dict[int, Type[Error]] = {
+    1: OutOfMemory,
+    2: InvalidArgument,
+    3: NotFound,
+    4: Unsupported,
+    5: Error,
+    6: Busy,
+}
+
+
+def from_result(code: int, sentence: str, what: str) -> Error:
+    """The exception for a gpuroom_result; `what` was asked for and stands in for a missing sentence."""
+    kind = _CLASSES.get(code, Error)
+    return kind(sentence or f"{what} failed with result {code}, and the library gave no reason")

@@ -1,0 +1,86 @@
+"""What streaming asks of CUDA: copies on a stream of their own, events, and memory of either kind.
+
+The one place where `_streamer` meets the GPU, and small enough to be stood in for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+from gpuroom import _capi, _library
+from gpuroom._errors import OutOfMemory
+from gpuroom.torch import _allocator, _pool
+from gpuroom.torch._torch import torch
+
+
+class CudaEngine:
+    """For one device. Calls come with the streamer's lock held, from the thread that runs the model."""
+
+    def __init__(self, device: int) -> None:
+        self.device = torch.device("cuda", device)
+        self._copies = torch.cuda.Stream(self.device)
+
+    def reads_in_place(self) -> bool:
+        """Whether what runs now outlives the staging buffer that it would read: a graph being captured or
+        compiled, or the tensors that a backward pass will want."""
+        return bool(
+            torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+            or torch.cuda.is_current_stream_capturing()
+        )
+
+    def fill(self, target: Any, source: Any, after: List[Any]) -> Any:
+        """Copies on the copy stream once all of `after` have happened; returns the event of its end."""
+        for event in after:
+            self._copies.wait_event(event)
+        with torch.cuda.stream(self._copies):
+            target.copy_(source, non_blocking=True)
+            return self._copies.record_event()
+
+    def wait(self, event: Any) -> None:
+        """What this thread submits from now on to its current stream comes after `event`."""
+        torch.cuda.current_stream(self.device).wait_event(event)
+
+    def mark(self) -> Any:
+        """An event after all that this thread's current stream has now."""
+        return torch.cuda.current_stream(self.device).record_event()
+
+    def empty(self, count: int, hint: str) -> Any:
+        """`count` bytes on the device, placed by `hint`; a plain tensor. Raises OutOfMemory."""
+        try:
+            piece = self._placed(count, hint) if _allocator.in_use() else self._pooled(count, hint)
+        except RuntimeError as error:
+            if "out of memory" not in str(error):  # PyTorch has a class for it in pools, and none for other allocators
+                raise
+            raise OutOfMemory(f"there are no {count} bytes for weights with hint '{hint}'; raise the"
+                              f" {'host' if hint == 'cold' else 'HBM'} limit ({error})") from error  # fmt: skip
+        piece.record_stream(self._copies)  # whoever drops it may do so while a copy is under way
+        return piece
+
+    def _pooled(self, count: int, hint: str) -> Any:
+        with _pool.pool(hint=hint, tag="stream", device=self.device):
+            return self._bytes(count)
+
+    def _placed(self, count: int, hint: str) -> Any:
+        # The global allocator serves from what it has cached, wherever that lies; so that goes first.
+        library = _library.load()
+        library.check(library.function("gpuroom_trim")(self.device.index), "gpuroom.trim()")
+        place = library.function("gpuroom_set_thread_placement")
+        library.check(place(_capi.DEFAULT, _capi.DEFAULT, _capi.HINTS[hint], b"stream"), "placing weights")
+        try:
+            return self._bytes(count)
+        finally:
+            library.check(place(_capi.DEFAULT, _capi.DEFAULT, _capi.HINTS["none"], None), "placing weights")
+
+    def _bytes(self, count: int) -> Any:
+        return torch.empty(count, dtype=torch.uint8, device=self.device)
+
+    def settle(self) -> None:
+        """Waits for all work on the device."""
+        torch.cuda.synchronize(self.device)
+
+    def drop_cached(self) -> None:
+        """PyTorch's cached memory goes back, so that what weights left can be had again."""
+        torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()
