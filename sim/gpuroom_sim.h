@@ -16,6 +16,10 @@ extern "C" {
  * ("cuMemMap"); "*" counts every call that can fail. */
 uint64_t gpuroom_sim_call_count(const char* name);
 
+/* Launches so far that asked to begin while the kernel before them runs
+ * (CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION). */
+uint64_t gpuroom_sim_early_launches(void);
+
 /* Makes calls fail; the syntax of GPUROOM_SIM_FAIL:
  *   cuMemMap:3                          the third call from now, out of memory
  *   cuMemMap:3:CUDA_ERROR_INVALID_VALUE (or the number) with that result

@@ -1,4 +1,5 @@
 // Modules and launches. Any image loads; its functions are the built-in kernels.
+#include <atomic>
 #include <cstring>
 #include <set>
 
@@ -81,6 +82,17 @@ CUresult Launch(Guard& guard, CUfunction function, const Shape& shape, CUstream 
   return Submit(stream, kernel->launch(arguments, guard.context().device));
 }
 
+std::atomic<uint64_t> g_early_launches{0};
+
+void CountEarly(const CUlaunchConfig& config) {
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    const CUlaunchAttribute& attribute = config.attrs[i];
+    const bool early = attribute.id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION &&
+                       attribute.value.programmaticStreamSerializationAllowed != 0;
+    if (early) g_early_launches.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
 int FunctionAttribute(CUfunction_attribute attribute) {
   switch (attribute) {
     case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: return 1024;
@@ -148,11 +160,17 @@ SIM_API cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int gr
 
 SIM_API cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra) {
   SIM_ENTER(cuLaunchKernelEx, kContext);
-  if (config == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (config == nullptr || (config->numAttrs != 0 && config->attrs == nullptr))
+    return CUDA_ERROR_INVALID_VALUE;
+  sim::CountEarly(*config);
   return sim::Launch(guard, function,
                      {{config->gridDimX, config->gridDimY, config->gridDimZ},
                       {config->blockDimX, config->blockDimY, config->blockDimZ}},
                      config->hStream, parameters, extra);
+}
+
+extern "C" __attribute__((visibility("default"))) uint64_t gpuroom_sim_early_launches() {
+  return sim::g_early_launches.load(std::memory_order_relaxed);
 }
 
 SIM_API cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction function) {

@@ -1,5 +1,7 @@
 #include "shim/submit.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "runtime/runtime.h"
 #include "shim/real.h"
@@ -59,6 +61,35 @@ __attribute__((noinline)) bool Refused(Hold hold, const char* symbol, Arguments.
   return refused;
 }
 
+template <typename... Arguments>
+CUresult Forward(CUresult (*real)(Arguments...), Arguments... arguments) {
+  return real(arguments...);
+}
+
+// A launch may ask to begin while the kernel before it in its stream still runs (programmatic dependent
+// launch). Some kernels then read too early what that one writes; CUB's merge sort of CUDA 12.8 to 13.0 is
+// known to (docs/driver-notes.md). That goes well where memory is fast and ends in illegal addresses where
+// some of it is not. So while the process has memory outside HBM the wish is not passed on: it is only a
+// hint, and such a launch begins when the kernel before it has ended, as all others do.
+CUresult Forward(CUresult (*real)(const CUlaunchConfig*, CUfunction, void**, void**),
+                 const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra) {
+  constexpr unsigned kMostAttributes = 32;  // CUDA 13 has some twenty kinds
+  const auto begins_early = [](const CUlaunchAttribute& attribute) {
+    return attribute.id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+  };
+  const unsigned count = config != nullptr && config->attrs != nullptr ? config->numAttrs : 0;
+  const bool wished =
+      count <= kMostAttributes && std::any_of(config->attrs, config->attrs + count, begins_early);
+  const Runtime* runtime = wished ? Runtime::Existing() : nullptr;
+  if (runtime == nullptr || !runtime->UsesSlowMemory()) return real(config, function, parameters, extra);
+  CUlaunchAttribute kept[kMostAttributes];
+  CUlaunchConfig plain = *config;
+  plain.attrs = kept;
+  plain.numAttrs = static_cast<unsigned>(
+      std::remove_copy_if(config->attrs, config->attrs + count, kept, begins_early) - kept);
+  return real(&plain, function, parameters, extra);
+}
+
 template <int kIndex, typename Function>
 struct Submit;
 
@@ -70,7 +101,7 @@ struct Submit<kIndex, CUresult (*)(Arguments...)> {
     const Submission submission;
     if (submission.hold() != Hold::kNone && Refused(submission.hold(), kSymbols[kIndex], arguments...))
       return CUDA_ERROR_ILLEGAL_STATE;
-    return real(arguments...);
+    return Forward(real, arguments...);
   }
 };
 

@@ -187,5 +187,18 @@ TEST_F(AllocTest, ASmallOneCostsTwoCallsBesidesTheDriversOwn) {
   EXPECT_EQ(Count("*") - all, 4u);  // cuCtxGetDevice, cuCtxGetCurrent, cuMemAlloc, cuMemFree
 }
 
+// Kernels of CUB that begin too early are right by luck in fast memory, and wrong in slow memory.
+TEST_F(AllocTest, NoKernelBeginsEarlyBesideMemoryOutsideHbm) {
+  const uint64_t before = GetSim().early_launches();
+  SpinEarly(1);
+  EXPECT_EQ(GetSim().early_launches(), before + 1);
+  const CUdeviceptr spilled = Alloc(kSpilled);
+  SpinEarly(1);
+  EXPECT_EQ(GetSim().early_launches(), before + 1);
+  Free(spilled);
+  SpinEarly(1);
+  EXPECT_EQ(GetSim().early_launches(), before + 2);
+}
+
 }  // namespace
 }  // namespace gpuroom::shim_test

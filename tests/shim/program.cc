@@ -97,6 +97,7 @@ const Sim& GetSim() {
   static const Sim sim = [] {
     Sim bound;
     Load(bound.call_count, "gpuroom_sim_call_count");
+    Load(bound.early_launches, "gpuroom_sim_early_launches");
     Load(bound.fail, "gpuroom_sim_fail");
     Load(bound.leaks, "gpuroom_sim_leaks");
     Load(bound.used, "gpuroom_sim_used");
@@ -140,6 +141,23 @@ void Verify(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUdeviceptr bad, CUstr
 }
 
 void Spin(uint64_t nanoseconds, CUstream stream) { Launch("gpuroom_spin", {nanoseconds}, stream); }
+
+void SpinEarly(uint64_t nanoseconds, CUstream stream) {
+  CUlaunchAttribute attributes[2] = {};
+  attributes[0].id = CU_LAUNCH_ATTRIBUTE_PRIORITY;
+  attributes[1].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+  attributes[1].value.programmaticStreamSerializationAllowed = 1;
+  CUlaunchConfig config = {};
+  config.gridDimX = config.gridDimY = config.gridDimZ = 1;
+  config.blockDimX = config.blockDimY = config.blockDimZ = 1;
+  config.hStream = stream;
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  void* pointers[] = {&nanoseconds};
+  Must(Cu().LaunchKernelEx(&config, Kernel("gpuroom_spin"), pointers, nullptr), "cuLaunchKernelEx");
+  if (config.numAttrs != 2 || attributes[1].value.programmaticStreamSerializationAllowed != 1)
+    Die("cuLaunchKernelEx changed its caller's attributes");
+}
 
 uint64_t CountBad(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUstream stream) {
   CUdeviceptr bad = 0;

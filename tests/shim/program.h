@@ -30,6 +30,7 @@ void* LibCuda();
 
 struct Sim {
   uint64_t (*call_count)(const char*);
+  uint64_t (*early_launches)();
   void (*fail)(const char*);
   int (*leaks)(char*, size_t);
   uint64_t (*used)(int);
@@ -54,6 +55,8 @@ CUcontext UseDevice(int device);
 void Fill(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUstream stream = nullptr);
 void Verify(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUdeviceptr bad, CUstream stream = nullptr);
 void Spin(uint64_t nanoseconds, CUstream stream = nullptr);
+// Spin that asks to begin while the kernel before it runs (programmatic dependent launch).
+void SpinEarly(uint64_t nanoseconds, CUstream stream = nullptr);
 // Words that differ from what Fill wrote; waits for the context.
 uint64_t CountBad(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUstream stream = nullptr);
 // What Fill writes as word `index`.
