@@ -34,7 +34,7 @@ SEAMS: Tuple[Seam, ...] = (
     Seam(WORKER, "Worker.wake_up", ("self", "tags"), (STAGING,), True),
     Seam(WORKER, "Worker.get_kv_cache_spec", ("self",), (KV_CAP,), False),
     Seam(WORKER, "request_memory", ("init_snapshot", "cache_config"), (PREFLIGHT,), True),
-    Seam("vllm.v1.core.kv_cache_utils", "max_memory_usage_bytes", ("vllm_config", "kv_cache_specs"), (KV_CAP,), False),
+    Seam("vllm.v1.kv_cache_interface", "KVCacheSpec.max_memory_usage_bytes", ("self", "vllm_config"), (KV_CAP,), False),
     Seam("vllm.forward_context", "get_forward_context", (), (STAGING,), False),
     Seam("vllm.forward_context", "is_forward_context_available", (), (STAGING,), False),
     Seam(

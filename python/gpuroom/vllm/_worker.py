@@ -238,12 +238,12 @@ def _capped(worker: Any, state: State, told: int) -> int:
 def _one_request(worker: Any) -> int:
     """Bytes of KV blocks for one request of max_model_len, as vLLM itself counts them, and one block over, which it keeps
     for itself."""
-    kv_cache_utils = _vllm("v1.core.kv_cache_utils")
     specs = copy.deepcopy(worker.get_kv_cache_spec())
-    needed = kv_cache_utils.max_memory_usage_bytes(worker.vllm_config, specs.values())
-    by_groups = getattr(kv_cache_utils, "_max_memory_usage_bytes_from_groups", None)
-    if by_groups is not None and specs:
-        with contextlib.suppress(Exception):  # of kinds of caches that have no groups
+    needed = sum(int(spec.max_memory_usage_bytes(worker.vllm_config)) for spec in specs.values())
+    with contextlib.suppress(Exception):  # releases before groups, and kinds of caches that have none
+        kv_cache_utils = _vllm("v1.core.kv_cache_utils")
+        by_groups = getattr(kv_cache_utils, "_max_memory_usage_bytes_from_groups", None)
+        if by_groups is not None and specs:
             groups = kv_cache_utils.get_kv_cache_groups(worker.vllm_config, specs)
             needed = max(needed, by_groups(worker.vllm_config, groups))
     return int(needed + sum(int(spec.page_size_bytes) for spec in specs.values()))
