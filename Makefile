@@ -8,7 +8,7 @@ BUILD := $(CMAKE) --build
 STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test soak asan tsan test-arm64 lint format bench gpu-test install wheel clean
+.PHONY: help deps build demo test soak asan tsan test-arm64 lint format bench vllm-seams gpu-test install wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench: ## build the benchmarks (build/gpu/bin/bench_*) and run them through benc
 	$(CMAKE) --preset gpu
 	$(BUILD) --preset gpu -j $(JOBS)
 	bench/run.sh build/gpu
+
+vllm-seams: ## which places where the vLLM plug-in touches vLLM are there, by release of vLLM
+	@python3 scripts/vllm_seams.py
 
 gpu-test: ## what needs a real GPU
 	tests/gpu/run.sh

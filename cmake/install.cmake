@@ -23,6 +23,19 @@ if(TARGET gpuroom_cumem_module)
   install(TARGETS gpuroom_cumem_module LIBRARY DESTINATION ${library_folder}/python)
 endif()
 
+# The Python package, and the folder by which programs under `gpuroom run` find its plug-in for vLLM. They lie apart, so that a
+# package that pip installed goes before this one (gpuroom_run.py).
+set(plugins ${CMAKE_BINARY_DIR}/${library_folder}/plugins)
+set(plugins_info gpuroom_run-${PROJECT_VERSION}.dist-info)
+foreach(file METADATA entry_points.txt)
+  configure_file(${CMAKE_SOURCE_DIR}/python/plugins/${file}.in ${plugins}/${plugins_info}/${file} @ONLY)
+endforeach()
+configure_file(${CMAKE_SOURCE_DIR}/python/plugins/gpuroom_run.py ${plugins}/gpuroom_run.py COPYONLY)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/${library_folder}/python)
+file(CREATE_LINK ${CMAKE_SOURCE_DIR}/python/gpuroom ${CMAKE_BINARY_DIR}/${library_folder}/python/gpuroom SYMBOLIC)
+install(DIRECTORY ${plugins} DESTINATION ${library_folder} PATTERN "__pycache__" EXCLUDE)
+install(DIRECTORY python/gpuroom DESTINATION ${library_folder}/python PATTERN "__pycache__" EXCLUDE PATTERN "_native" EXCLUDE)
+
 get_property(sim_targets DIRECTORY ${CMAKE_SOURCE_DIR}/sim PROPERTY BUILDSYSTEM_TARGETS)
 foreach(target ${sim_targets})
   get_target_property(type ${target} TYPE)

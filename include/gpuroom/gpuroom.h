@@ -127,6 +127,8 @@ typedef struct gpuroom_stats {
   uint64_t pool_segments_destroyed;
   uint64_t pool_out_of_memory; /* requests that got none */
   uint64_t asleep_bytes;       /* of this device's memory that is asleep (gpuroom/sleep.h) */
+  uint64_t device_total;       /* HBM that may be used: the limit, or all that the GPU has */
+  uint64_t device_free;        /* HBM that a large allocation could have now; the reserve is left out */
 } gpuroom_stats;
 
 /* Fills the first `bytes` bytes of *out (pass sizeof(gpuroom_stats)) for CUDA ordinal `device`. A consistent

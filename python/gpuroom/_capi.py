@@ -69,6 +69,8 @@ STATS_FIELDS: Tuple[str, ...] = (
     "pool_segments_destroyed",
     "pool_out_of_memory",
     "asleep_bytes",
+    "device_total",
+    "device_free",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from gpuroom import _capi, _library
 from gpuroom._errors import InvalidArgument, NotFound
@@ -35,6 +35,7 @@ class Stats:
     0 where it is not in use. `allocations` were made so far, `spilled` of them had bytes outside HBM when they
     were made, `displaced_bytes` gave way so far, `asleep_bytes` are asleep. `pool_*` is of the caching pool behind
     `gpuroom.torch.use()`: bytes that the program holds, bytes in segments, both also at most, and counts.
+    `device_total` is the HBM that gpuroom may use, `device_free` what a large allocation could have of it now.
     """
 
     device_limit: Optional[int]
@@ -59,6 +60,8 @@ class Stats:
     pool_segments_destroyed: int
     pool_out_of_memory: int
     asleep_bytes: int
+    device_total: int
+    device_free: int
 
 
 def span_of(what: Any) -> Tuple[int, int]:
@@ -133,6 +136,19 @@ def migrate(what: Any, tier: str) -> int:
     library = _library.load()
     library.check(library.function("gpuroom_migrate_batch")(ctypes.byref(move), 1), f"moving {address:#x} to {tier}")
     return int(move.moved)
+
+
+def migrate_all(tensors: Sequence[Any], tier: str) -> int:
+    """`migrate` for many, which waits for the GPU once. What cannot move stays, and the others move all the same;
+    returns the bytes that moved."""
+    target = _target(tier)
+    spans = [span_of(tensor) for tensor in tensors]
+    moves = (_capi.MoveStruct * max(1, len(spans)))(
+        *(_capi.MoveStruct(address=address, bytes=count, tier=target) for address, count in spans)
+    )
+    if spans:
+        _library.load().function("gpuroom_migrate_batch")(moves, len(spans))
+    return sum(int(move.moved) for move in moves)
 
 
 def prefetch(what: Any, tier: str = "device", stream: Any = None) -> None:

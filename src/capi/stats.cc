@@ -24,6 +24,8 @@ void AddTiers(const DeviceState& device, gpuroom_stats* out) {
   out->allocations = device.counts.allocations.load();
   out->spilled = device.counts.spilled.load();
   out->displaced_bytes = device.counts.displaced.load();
+  out->device_total = device.hbm;
+  out->device_free = device.source.DeviceFree();
 }
 
 uint64_t AsleepBytesOf(Runtime& rt, CUdevice device) {

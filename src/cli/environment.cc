@@ -41,6 +41,21 @@ std::string_view Variable(const char* name) {
   return value != nullptr ? std::string_view(value) : std::string_view();
 }
 
+constexpr char kPythonPath[] = "PYTHONPATH";
+
+// Last in the path, so that whatever else has these names goes before it.
+void AddPythonPath(const Limits& limits, const Installation& installation,
+                   std::map<std::string, std::string>* variables) {
+  const std::string_view current = Variable(kPythonPath);
+  std::string path;
+  if (limits.plugins && access(installation.plugins.c_str(), R_OK | X_OK) == 0) {
+    path = AppendPath(current, installation.plugins);
+  } else {
+    path = RemovePath(current, installation.plugins);
+  }
+  if (!path.empty() && path != current) (*variables)[kPythonPath] = path;
+}
+
 }  // namespace
 
 bool PreloadsShim(std::string_view current) {
@@ -75,6 +90,23 @@ std::string PrependPath(std::string_view current, std::string_view folder) {
   return text;
 }
 
+std::string RemovePath(std::string_view current, std::string_view folder) {
+  std::string text;
+  bool first = true;
+  for (const std::string_view element : Split(current, ":")) {
+    if (element == folder) continue;
+    if (!first) text += ':';
+    first = false;
+    text += element;  // also an empty one, which means the current directory
+  }
+  return text;
+}
+
+std::string AppendPath(std::string_view current, std::string_view folder) {
+  const std::string others = RemovePath(current, folder);
+  return current.empty() || current == folder ? std::string(folder) : others + ":" + std::string(folder);
+}
+
 std::string SimLibraryPath(const Installation& installation) {
   return PrependPath(Variable("LD_LIBRARY_PATH"), installation.sim_dir);
 }
@@ -86,6 +118,7 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
   if (limits.host) variables[env::kHostLimit] = std::to_string(*limits.host);
   if (limits.reserve) variables[env::kReserve] = std::to_string(*limits.reserve);
   AddTierVariables(limits.tiers, &variables);
+  AddPythonPath(limits, installation, &variables);
   if (limits.control) variables[env::kControl] = "1";
   if (limits.report) variables[env::kReport] = "1";
   if (!limits.stats_file.empty()) variables[env::kStatsFile] = limits.stats_file;
@@ -96,8 +129,9 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
   return variables;
 }
 
-std::vector<std::string> RemovedVariables(const Limits& limits) {
+std::vector<std::string> RemovedVariables(const Limits& limits, const Installation& installation) {
   std::vector<std::string> removed;
+  if (!limits.plugins && Variable(kPythonPath) == installation.plugins) removed.emplace_back(kPythonPath);
   if (!limits.control && std::getenv(env::kControl) != nullptr) removed.emplace_back(env::kControl);
   for (const auto& [name, value] : limits.tiers.managed.confs) {
     if (!value) removed.push_back(name);

@@ -22,6 +22,7 @@ struct Limits {
   std::optional<uint64_t> reserve;
   TierOptions tiers;
   bool control = false;  // may others ask CMD to sleep?
+  bool plugins = true;   // do Python programs find the plug-ins?
   bool report = false;
   std::string stats_file;  // absolute; empty: none
   std::string sim;         // profile; empty: the driver that is there
@@ -39,6 +40,12 @@ std::string RemovePreload(std::string_view current);
 // A colon-separated search path with `folder` first, once.
 std::string PrependPath(std::string_view current, std::string_view folder);
 
+// A colon-separated search path with `folder` last, once.
+std::string AppendPath(std::string_view current, std::string_view folder);
+
+// The same without `folder`.
+std::string RemovePath(std::string_view current, std::string_view folder);
+
 // This process's LD_LIBRARY_PATH with the simulated driver's folder first.
 std::string SimLibraryPath(const Installation& installation);
 
@@ -46,7 +53,7 @@ std::string SimLibraryPath(const Installation& installation);
 std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation);
 
 // The variables of this process that CMD is not to get.
-std::vector<std::string> RemovedVariables(const Limits& limits);
+std::vector<std::string> RemovedVariables(const Limits& limits, const Installation& installation);
 
 // This process's environment as execve wants it, with `variables` set and without those `removed`.
 std::vector<std::string> MergedEnvironment(const std::map<std::string, std::string>& variables,

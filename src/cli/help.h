@@ -86,6 +86,7 @@ Options:
                           without a hardware-coherent link to the host, where that
                           can hang the card
   --no-control            'gpuroom sleep' and 'wake' do not reach these processes
+  --no-plugins            Python programs do not find gpuroom's plug-ins (for vLLM)
   --report                print to standard error, as each process exits, what lay
                           where
   --stats-file FILE       append one line of JSON for each process to FILE

@@ -16,6 +16,7 @@ Installation FindInstallation() {
   const std::filesystem::path libraries = prefix / "lib" / "gpuroom";
   found.shim = (libraries / kShimName).string();
   found.sim_dir = (libraries / "sim").string();
+  found.plugins = (libraries / "plugins").string();
   found.demo = (libraries / "gpuroom-demo").string();
   return found;
 }

@@ -15,6 +15,7 @@ struct Installation {
   std::string shim;     // the library to preload
   std::string sim_dir;  // folder with the simulated libcuda.so.1
   std::string demo;     // the sample program of `gpuroom demo`
+  std::string plugins;  // folder by which Python programs find the plug-ins for them
 };
 
 // Paths only; whether the files are there is for CheckInstallation.

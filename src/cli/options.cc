@@ -85,6 +85,8 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   AddTierOptions(&parser, &tiers);
   bool no_control = false;
   parser.Flag("--no-control", &no_control);
+  bool no_plugins = false;
+  parser.Flag("--no-plugins", &no_plugins);
   parser.Flag("--report", &options->report);
   parser.Value("--stats-file", &options->stats_file);
   parser.Flag("--dry-run", &options->dry_run);
@@ -98,6 +100,7 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   }
   if (failure.failed() || options->help) return failure;
   options->control = !no_control;
+  options->plugins = !no_plugins;
   InheritSim(&options->sim);
   failure = ResolveLimits(hbm, host, reserve, options);
   if (failure.failed()) return failure;

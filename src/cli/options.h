@@ -21,6 +21,7 @@ struct RunOptions {
   std::optional<uint64_t> reserve;
   TierOptions tiers;
   bool control = true;
+  bool plugins = true;
   bool report = false;
   std::string stats_file;
   bool dry_run = false;

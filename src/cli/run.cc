@@ -110,6 +110,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   plan->limits.hbm = options.hbm_limit;
   plan->limits.reserve = options.reserve;
   plan->limits.control = options.control;
+  plan->limits.plugins = options.plugins;
   plan->limits.report = options.report;
   plan->limits.sim = options.sim;
   plan->command = options.command;
@@ -124,7 +125,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   failure = ResolveTiers(options, plan);
   if (failure.failed()) return failure;
   plan->variables = RunVariables(plan->limits, plan->installation);
-  plan->removed = RemovedVariables(plan->limits);
+  plan->removed = RemovedVariables(plan->limits, plan->installation);
   return {};
 }
 

@@ -18,12 +18,15 @@ uint64_t HbmLimit(const Driver& driver, CUdevice device, const Options& options)
   return options.hbm_limit < RealTotal(driver, device) ? options.hbm_limit : Budget::kUnlimited;
 }
 
+uint64_t MemoryOf(const Driver& driver, const DeviceTier& tier) {
+  return tier.budget().limited() ? tier.budget().limit() : RealTotal(driver, tier.device());
+}
+
 ManagedMachine MachineOf(const Driver& driver, const DeviceTier& tier, const HostTier& host) {
   int coherent = 0;
   driver.DeviceGetAttribute(&coherent, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
                             tier.device());
-  const uint64_t hbm = tier.budget().limited() ? tier.budget().limit() : RealTotal(driver, tier.device());
-  return {hbm, host.limit(), coherent != 0};
+  return {MemoryOf(driver, tier), host.limit(), coherent != 0};
 }
 
 }  // namespace
@@ -44,6 +47,7 @@ DeviceState::DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& h
       builder(driver, source, own_tier.device()),
       managed(driver, tier, host, options.managed, MachineOf(driver, tier, host)),
       host_limit(host_tier.limit()),
+      hbm(MemoryOf(driver, tier)),
       backend(options.backend) {
   driver.DeviceGetUuid(&uuid, own_tier.device());
 }

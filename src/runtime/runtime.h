@@ -70,6 +70,7 @@ struct DeviceState {
   MoveBackState move_back;
   CUuuid uuid{};
   const uint64_t host_limit;
+  const uint64_t hbm;     // bytes that may be used: the limit, or all that the GPU has
   const Backend backend;  // of what no rule says otherwise
 };
 

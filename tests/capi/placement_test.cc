@@ -95,6 +95,15 @@ TEST_F(PlacementTest, StatisticsFillAsMuchAsThereIsRoomFor) {
   EXPECT_EQ(Library().trim(9), GPUROOM_NOT_FOUND);
 }
 
+TEST_F(PlacementTest, StatisticsSayWhatALargeAllocationCouldHave) {
+  const gpuroom_stats before = Stats();
+  EXPECT_EQ(before.device_total, kHbm);
+  EXPECT_LT(before.device_free, kHbm - before.device_used);  // the reserve is left out
+  const CUdeviceptr segment = Segment(20 * kMiB);
+  EXPECT_EQ(Stats().device_free, before.device_free - Describe(segment).device_bytes);
+  FreeSegment(segment);
+}
+
 // GPUROOM_EXPECT foresees 96 MiB, and HBM has 48 for them.
 class ExpectTest : public PlacementTest {};
 

@@ -127,6 +127,26 @@ def test_library_path_that_was_there_is_kept(gpuroom, tmp_path):
     assert found["LD_LIBRARY_PATH"].split(":") == [str(gpuroom.sim_folder), str(tmp_path), "/other"]
 
 
+PLUGINS = "lib/gpuroom/plugins"
+
+
+@pytest.mark.parametrize("before", ["", "/first", "/first:", ":/first", "/first::/second"])
+def test_the_folder_of_plug_ins_is_last_in_pythons_path(gpuroom, before):
+    found = environment(gpuroom, env={"PYTHONPATH": before})["PYTHONPATH"]
+    folder = str(gpuroom.binary.parent.parent / PLUGINS)
+    assert found == (f"{before}:{folder}" if before else folder)
+
+
+def test_plug_ins_are_offered_once_and_can_be_left_out(gpuroom):
+    folder = str(gpuroom.binary.parent.parent / PLUGINS)
+    for path in (folder, f"/first:{folder}", f"{folder}:/first"):
+        found = environment(gpuroom, env={"PYTHONPATH": path})["PYTHONPATH"].split(":")
+        assert found[-1] == folder and found.count(folder) == 1
+        plan = gpuroom.plan(*SIM, "--no-plugins", "--", "true", env={"PYTHONPATH": path})
+        assert ("PYTHONPATH" in plan["environment_removed"]) == (path == folder)
+        assert plan["environment"].get("PYTHONPATH") == (None if path == folder else "/first")
+
+
 def nested(gpuroom, outer, inner, **keywords):
     done = gpuroom(
         "run", *SIM, *outer, "--",

@@ -53,6 +53,20 @@ assert bytes(data) == b"\\7" * MIB
 """)
 
 
+def test_many_move_at_once_and_what_cannot_stays(python):
+    python.under_gpuroom(ALLOCATE + """
+from gpuroom import _memory
+row = [allocate(size * MIB) for size in (32, 48, 64)]
+free = gpuroom.stats().device_free
+assert gpuroom.stats().device_total == 256 * MIB
+assert _memory.migrate_all([row[0], 4096, row[2]], "host") == 96 * MIB
+assert [gpuroom.describe(at).host_bytes for at in row] == [32 * MIB, 0, 64 * MIB]
+assert gpuroom.stats().device_free == free + 96 * MIB
+assert _memory.migrate_all(row, "device") == 96 * MIB
+assert _memory.migrate_all([], "host") == 0
+""")
+
+
 def test_a_tensor_s_own_part_moves(python):
     """Views count from their first element to the end of their last."""
     python.under_gpuroom(ALLOCATE + """

@@ -1,0 +1,156 @@
+"""The steps of one model: which weights a step uses, in what order, and staging them ahead of use where a step has
+many tokens.
+
+Staged weights have a home, host memory at ordinary device addresses that is always right to read. A step either reads
+them there (few tokens, CUDA graphs) or has them copied into a ring of buffers by the copy engine; then all of them point
+into the ring from the step's begin to its end. Each has its place in the ring, so that nothing but waiting is left to do
+while the model runs: a unit waits for the copies of its weights before it computes, and lets the next copy come into
+their place afterwards. Copies of a step come after all that was submitted before it, changes of weights included.
+
+Threads: the one that runs the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from gpuroom.vllm._placing import Ring
+
+
+@dataclasses.dataclass
+class Staged:
+    """One staged weight. `tensor` is what the module holds, `home` and `place` are the same in its home and in the
+    ring, `source` and `target` the same memory as bytes."""
+
+    unit: int
+    tensor: Any
+    home: Any
+    place: Any
+    source: Any
+    target: Any
+
+
+class Stager:
+    """The copies of one step after the other, of weights in the order of use."""
+
+    def __init__(self, engine: Any, staged: Sequence[Staged], ring: Ring) -> None:
+        self._engine, self._staged, self._after = engine, list(staged), ring.after
+        self._of: Dict[int, List[int]] = {}
+        for number, weight in enumerate(self._staged):
+            self._of.setdefault(weight.unit, []).append(number)
+        self.units = list(self._of)
+        self.copied_bytes = sum(weight.source.numel() for weight in self._staged)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._filled: List[Any] = [None] * len(self._staged)
+        self._left = [False] * len(self._staged)
+        self._used = 0  # all weights before this one are used
+        self._issued = 0
+        self._marks: List[Any] = []  # of what was submitted, which the next copy has to come after
+
+    def begin(self) -> None:
+        """Lets the weights point into the ring and begins to copy."""
+        self._reset()
+        self._marks.append(self._engine.mark())
+        for weight in self._staged:
+            weight.tensor.data = weight.place
+        self._issue()
+
+    def enter(self, unit: int) -> None:
+        """What is submitted from now on comes after the copies of the unit's weights."""
+        for number in self._of.get(unit, ()):
+            if self._filled[number] is None:  # used before its turn: its place is another's still
+                self._staged[number].tensor.data = self._staged[number].home
+            else:
+                self._engine.wait(self._filled[number])
+
+    def leave(self, unit: int) -> None:
+        """The unit's work is submitted; others may come into its weights' places after it."""
+        numbers = self._of.get(unit)
+        if not numbers:
+            return
+        self._marks.append(self._engine.mark())  # units may run on streams of their own
+        for number in numbers:
+            self._left[number] = True
+        while self._used < len(self._left) and self._left[self._used]:
+            self._used += 1
+        self._issue()
+
+    def end(self) -> None:
+        """Lets the weights point home, also where the step failed half-way."""
+        for weight in self._staged:
+            weight.tensor.data = weight.home
+
+    def _issue(self) -> None:
+        while self._issued < len(self._staged):
+            number = self._issued
+            before = self._after[number]
+            if before is not None and before >= self._used:
+                return
+            weight = self._staged[number]
+            self._filled[number] = self._engine.fill(weight.target, weight.source, self._marks)
+            self._marks = []  # the copies after it keep their order
+            self._issued += 1
+
+
+class Steps:
+    """What goes on in one model. `say` gets a sentence where staging has to end."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._seen: Optional[List[int]] = []  # units of the step under way; None: not looked at
+        self.order: Tuple[int, ...] = ()  # of the last whole step outside of graphs that was looked at
+        self.stager: Optional[Stager] = None
+        self.tokens = 0  # from which on a step stages
+        self._running = False  # a step under way stages
+        self._entered = 0
+        self._inside = False
+        self.counts = {"staged": 0, "direct": 0}
+
+    def use(self, stager: Optional[Stager], tokens: int) -> None:
+        """From the next step on."""
+        self.stager, self.tokens = stager, tokens
+
+    def usable(self) -> List[int]:
+        """The units that a step uses once each, in their order: those that can be staged."""
+        return [unit for unit in self.order if self.order.count(unit) == 1]
+
+    def begin(self, tokens: int, plain: bool) -> None:
+        """A step of so many tokens begins; `plain`: no CUDA graph is captured or replayed in it."""
+        self._inside, self._entered = True, 0
+        self._seen = [] if plain and self.stager is None else None
+        self._running = plain and self.stager is not None and tokens >= self.tokens
+        if self._running and self.stager is not None:
+            self.counts["staged"] += 1
+            self.stager.begin()
+        else:
+            self.counts["direct"] += 1
+
+    def enter(self, unit: int) -> None:
+        if self._running and self.stager is not None:
+            self._entered += unit in self.stager._of
+            self.stager.enter(unit)
+        elif self._seen is not None and self._inside:
+            self._seen.append(unit)
+
+    def leave(self, unit: int) -> None:
+        if self._running and self.stager is not None:
+            self.stager.leave(unit)
+
+    def end(self, whole: bool = True) -> None:
+        """The step's work is submitted, or it failed."""
+        self._inside = False
+        if self._running and self.stager is not None:
+            self._running = False
+            self.stager.end()
+            if whole and self._entered != len(self.stager.units):
+                self._say(
+                    f"a step used {self._entered} of {len(self.stager.units)} modules with staged weights, so weights are"
+                    " read where they lie from now on"
+                )
+                self.stager = None
+        elif self._seen and whole:
+            self.order = tuple(self._seen)
+        self._seen = None

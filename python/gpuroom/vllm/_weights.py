@@ -1,0 +1,154 @@
+"""The weights of one vLLM worker: placed in HBM and on the host by plan, once it is known what else HBM has to hold."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, List, Optional, Tuple
+
+from gpuroom import _memory
+from gpuroom._errors import Error
+from gpuroom.torch import _packing
+from gpuroom.torch._torch import torch
+from gpuroom.vllm import _modules
+from gpuroom.vllm._placing import Places, Ring, Weight, place
+from gpuroom.vllm._steps import Staged, Stager, Steps
+
+# Tokens of a step that are tried to find from which on copying first is faster than reading in place, and what holds where
+# this cannot be tried (quantized weights): kernels read a weight once for each tile of so many rows.
+TRIED = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+USUAL = 256
+FASTER = 1.2  # copying has to be so many times as fast: copies of a step do not begin before the step does
+MIB = 1 << 20
+
+
+class Weights:
+    """`engine` submits copies and events (gpuroom.torch._engine); `say` gets what happened, in sentences."""
+
+    def __init__(self, model: Any, engine: Any, plain: Callable[[], bool], say: Callable[[str], None]) -> None:
+        self._engine, self._say = engine, say
+        self._units = _modules.find(model)
+        self._large = _modules.placed(model)
+        self._steps = Steps(say)
+        self._buffer: Any = None
+        self._threshold: Optional[int] = None
+        self.places = Places((), (), Ring(0, (), ()))
+        _modules.bracket(self._units, self._steps)
+        _modules.follow(model, self._steps, plain)
+
+    def in_hbm(self) -> int:
+        """Bytes in HBM now of all large weights, and of the ring."""
+        ring = self._buffer.numel() if self._buffer is not None else 0
+        return int(ring) + sum(_bytes_in_hbm(weight) for weight in self._large)
+
+    def settle(self, room: int, stage_from: Optional[int]) -> None:
+        """Places the weights, with the ring, in `room` bytes of HBM. Between steps."""
+        listed = self._in_order()
+        may_leave = {id(tensor) for _, tensor in listed}
+        room -= sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in may_leave)
+        places = place([weight for weight, _ in listed], room)
+        if self._buffer is not None and places.ring.bytes > self._buffer.numel():
+            return  # a larger ring would have to fit beside this one
+        self.places = places
+        self._steps.use(None, 0)
+        staged = [listed[number][1] for number in self.places.staged]
+        away = staged + [listed[number][1] for number in self.places.read_in_place]
+        gone = {id(tensor) for tensor in away}
+        moved = self._move(away, [weight for weight in self._large if id(weight) not in gone])
+        if staged:
+            self._stage(staged, [listed[number][0].unit for number in self.places.staged], stage_from)
+        self._say(self._sentence(staged, away, moved))
+
+    def _in_order(self) -> List[Tuple[Weight, Any]]:
+        """Each weight that may leave HBM, in the order of use."""
+        embeddings = [number for number, unit in enumerate(self._units) if unit.by_row]
+        listed = []
+        for number in embeddings + self._steps.usable():
+            unit = self._units[number]
+            for tensor in unit.weights:
+                listed.append((Weight(_modules.bytes_of(tensor), number, unit.by_row), tensor))
+        return listed
+
+    def _move(self, away: List[Any], stay: List[Any]) -> int:
+        _hint(away, "cold")  # so that they do not come back by themselves
+        moved = _memory.migrate_all(away, "host")
+        _hint(stay, "none")
+        return moved + _memory.migrate_all(stay, "device")
+
+    def _stage(self, tensors: List[Any], units: List[int], stage_from: Optional[int]) -> None:
+        ring = self.places.ring
+        staged = []
+        with torch.no_grad(), torch.inference_mode(False):
+            if self._buffer is None:
+                self._buffer = self._engine.empty(ring.bytes, "hot")
+            for tensor, unit, offset in zip(tensors, units, ring.offsets):
+                staged.append(self._staged(tensor, unit, self._buffer[offset:]))
+        threshold = stage_from or self._threshold or self._measure(staged)
+        self._steps.use(Stager(self._engine, staged, ring), threshold)
+
+    @staticmethod
+    def _staged(tensor: Any, unit: int, target: Any) -> Staged:
+        home = tensor.data
+        _, size = _memory.span_of(home)
+        source = torch.empty(0, dtype=torch.uint8, device=home.device)
+        storage = home.untyped_storage()
+        source.set_(storage, home.data_ptr() - storage.data_ptr(), (size,), (1,))
+        (there,) = _packing.same_places([home], source, target)
+        return Staged(unit, tensor, home, there, source, target[:size])
+
+    def _measure(self, staged: List[Staged]) -> int:
+        """From how many tokens on it is faster to copy a weight and multiply by the copy than by the weight itself."""
+        plain = [one for one in staged if one.home.dim() == 2 and one.home.dtype in (torch.bfloat16, torch.float16)]
+        if not plain or plain[0].home.device.type != "cuda":
+            return USUAL
+        weight = plain[0]
+        self._threshold = USUAL
+        for tokens in TRIED:
+            rows = torch.zeros(tokens, weight.home.shape[1], dtype=weight.home.dtype, device=weight.home.device)
+            direct = _milliseconds(lambda: torch.nn.functional.linear(rows, weight.home))
+            copied = _milliseconds(lambda: weight.target.copy_(weight.source))
+            if direct > FASTER * copied:
+                self._threshold = tokens
+                break
+        return self._threshold
+
+    def _sentence(self, staged: List[Any], away: List[Any], moved: int) -> str:
+        size = sum(_modules.bytes_of(tensor) for tensor in away)
+        text = f"{_mib(size)} of {_mib(sum(map(_modules.bytes_of, self._large)))} large weights lie on the host ({_mib(moved)} were moved)"
+        if staged:
+            text += (
+                f"; steps of {self._steps.tokens} tokens or more copy {_mib(sum(map(_modules.bytes_of, staged)))} of them ahead"
+                f" of use, through {_mib(self.places.ring.bytes)}"
+            )
+        if self.places.short > 0:
+            text += f"; {_mib(self.places.short)} more have no room in HBM"
+        return text
+
+
+def _hint(tensors: List[Any], hint: str) -> None:
+    for tensor in tensors:
+        with contextlib.suppress(Error):  # memory that gpuroom did not place stays where it is
+            _memory.hint(tensor, hint)
+
+
+def _bytes_in_hbm(weight: Any) -> int:
+    size = _modules.bytes_of(weight)
+    try:
+        found = _memory.describe(weight)
+    except Error:
+        return size  # a small allocation, which is the driver's
+    return min(size, found.device_bytes)
+
+
+def _milliseconds(work: Callable[[], Any]) -> float:
+    """On the GPU, without what the first time costs."""
+    work()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    work()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end))
+
+
+def _mib(count: int) -> str:
+    return f"{count / MIB:,.0f} MiB"

@@ -1,0 +1,282 @@
+"""What changes in vLLM's GPU worker, which serves both of its model runners.
+
+Each function here takes the worker's own one and gives what stands in its place (`_seams` says where). What fails in here is
+said in one sentence, and vLLM goes on as it would without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import importlib
+import os
+from typing import Any, Callable, Iterator, List, Optional
+
+from gpuroom import _capi, _intent, _memory
+from gpuroom._errors import Error
+from gpuroom.vllm import _budget, _log, _settings
+
+SLACK = 64 << 20  # bytes of HBM left for what nobody foresees, such as the workspaces of libraries
+PART_FOR_ACTIVATIONS = 10  # before they are measured: HBM over this
+WEIGHTS_TAG, KV_TAG = b"weights", b"kv_cache"  # as vLLM names what sleeps
+CUMEM_SWITCH = "GPUROOM_CUMEM"  # 1: the user wants vLLM's own way, with gpuroom's module
+SLEEP_BACKEND = "gpuroom"
+NO_COMPILE, VLLM_COMPILE = 0, 3  # vLLM's CompilationMode
+
+
+class State:
+    """What the plug-in knows of one worker."""
+
+    def __init__(self) -> None:
+        self.settings = _settings.read()
+        self.hbm_free = 0  # bytes at the start
+        self.activations = 0  # bytes that a step of the most tokens takes
+        self.weights: Any = None
+
+
+def init_device(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def init_device(self: Any, *arguments: Any, **named: Any) -> Any:
+        self._gpuroom = State()  # reads the settings: a bad one ends the start, with its sentence
+        with _log.going_on("vLLM's own sleep mode is used"):
+            _choose_sleep(self.vllm_config.model_config)
+        result = original(self, *arguments, **named)
+        with _log.going_on("the memory that is free at the start is not known"):
+            self._gpuroom.hbm_free = _memory.stats(self.device).device_free
+        return result
+
+    return init_device
+
+
+def request_memory(original: Callable[..., Any]) -> Callable[..., Any]:
+    """vLLM's check before it starts, against all memory that it is told of."""
+
+    @functools.wraps(original)
+    def request_memory(init_snapshot: Any, cache_config: Any) -> int:
+        try:
+            return int(original(init_snapshot, cache_config))
+        except ValueError:
+            hbm = _hbm(getattr(init_snapshot, "device_", None))
+            free, total = init_snapshot.free_memory, init_snapshot.total_memory
+            share = cache_config.gpu_memory_utilization
+            granted = _budget.request(free, int(total * share), hbm, share)
+            if granted == 0:
+                raise
+            _log.info("%s of %s are free, and taken as what vLLM may use", _gib(free), _gib(total))
+            return granted
+
+    return request_memory
+
+
+def load_model(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def load_model(self: Any, *arguments: Any, **named: Any) -> Any:
+        state = _state(self)
+        hint = "hot" if state is not None and not state.settings.cap_kv else "none"
+        with _placed(hint, WEIGHTS_TAG):
+            result = original(self, *arguments, **named)
+        if state is not None and state.settings.stage:
+            with _log.going_on("weights are not staged"):
+                _follow_weights(self, state)
+        return result
+
+    return load_model
+
+
+def determine_available_memory(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def determine_available_memory(self: Any, *arguments: Any, **named: Any) -> Any:
+        state = _state(self)
+        given = self.cache_config.kv_cache_memory_bytes
+        with _peak_into(state):
+            told = original(self, *arguments, **named)
+        if state is None or given or not state.settings.cap_kv:
+            return told
+        with _log.going_on("the KV cache is as large as vLLM makes it"):
+            return _capped(self, state, int(told))
+        return told
+
+    return determine_available_memory
+
+
+def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def initialize_from_config(self: Any, kv_cache_config: Any, *arguments: Any, **named: Any) -> Any:
+        state, hint = _state(self), "none"
+        with _log.going_on("weights stay where they lie"):
+            if state is not None:
+                size = _kv_bytes(kv_cache_config)
+                room = _place_weights(self, state, size)
+                hint = "hot" if state.settings.cap_kv and size <= room else "none"
+        with _placed(hint, KV_TAG):
+            return original(self, kv_cache_config, *arguments, **named)
+
+    return initialize_from_config
+
+
+def compile_or_warm_up_model(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def compile_or_warm_up_model(self: Any, *arguments: Any, **named: Any) -> Any:
+        result = original(self, *arguments, **named)
+        state = _state(self)
+        if state is not None and state.weights is not None:
+            with _log.going_on("weights stay where they lie"):
+                _place_weights(self, state, 0)  # what is there by now is known, CUDA graphs too
+        return result
+
+    return compile_or_warm_up_model
+
+
+def wake_up(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def wake_up(self: Any, *arguments: Any, **named: Any) -> Any:
+        result = original(self, *arguments, **named)
+        state = _state(self)
+        if state is not None and state.weights is not None:
+            with _log.going_on("weights stay where they woke"):
+                if _memory.stats(self.device).asleep_bytes == 0:  # else there is still to come what needs room
+                    _place_weights(self, state, 0)
+        return result
+
+    return wake_up
+
+
+def _choose_sleep(config: Any) -> None:
+    """Where sleep mode is asked for, and this vLLM has backends for it: gpuroom's, for which memory is allocated as ever."""
+    if not getattr(config, "enable_sleep_mode", False) or os.environ.get(CUMEM_SWITCH, "") == "1":
+        return
+    if getattr(config, "sleep_mode_backend", "") != "cumem" or not getattr(config, "enable_cumem_allocator", False):
+        return
+    factory = _vllm("device_allocator.sleep_mode_backend").SleepModeBackendFactory
+    with contextlib.suppress(ValueError):  # a second engine of this process
+        factory.register_backend(SLEEP_BACKEND, "gpuroom.vllm._sleep_backend", "GpuroomBackend")
+    config.sleep_mode_backend, config.enable_cumem_allocator = SLEEP_BACKEND, False
+    _log.info("sleep mode gives memory back by gpuroom's own sleep")
+
+
+def _state(worker: Any) -> Optional[State]:
+    return getattr(worker, "_gpuroom", None)
+
+
+def _torch() -> Any:
+    return importlib.import_module("torch")
+
+
+def _vllm(module: str) -> Any:
+    return importlib.import_module(f"vllm.{module}")
+
+
+def _hbm(device: Any) -> int:
+    total = _memory.stats(device).device_total
+    if total == 0:
+        raise Error("the library does not say how much HBM there is; install one of this package's version")
+    return total
+
+
+def _follow_weights(worker: Any, state: State) -> None:
+    """Where weights and one request's KV do not fit in HBM for sure: has steps followed, so that weights can be staged."""
+    from gpuroom.torch._engine import CudaEngine
+    from gpuroom.vllm._weights import Weights
+
+    _torch().cuda.empty_cache()  # what was of use in loading alone
+    model = worker.model_runner.get_model()
+    hbm = _hbm(worker.device)
+    needed = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    needed += _one_request(worker) + hbm // PART_FOR_ACTIVATIONS
+    if needed <= min(hbm, state.hbm_free + SLACK):
+        return
+    config = worker.vllm_config
+    mode = int(getattr(config.compilation_config, "mode", None) or 0)
+    if mode not in (NO_COMPILE, VLLM_COMPILE) or getattr(config.parallel_config, "enable_dbo", False):
+        _log.info("weights are not staged with this compilation mode, or with dual batch overlap")
+        return
+    if isinstance(config.additional_config, dict):
+        config.additional_config["gpuroom"] = "staged weights"  # a compiled model of another start knows nothing of them
+    state.weights = Weights(model, CudaEngine(worker.device.index), _plain, _log.info)
+
+
+def _plain() -> bool:
+    """Whether the forward under way runs outside of CUDA graphs."""
+    context = _vllm("forward_context")
+    if _torch().cuda.is_current_stream_capturing() or not context.is_forward_context_available():
+        return False
+    return int(context.get_forward_context().cudagraph_runtime_mode.value) == 0
+
+
+def _place_weights(worker: Any, state: State, kv: int) -> int:
+    """Gives the weights what HBM has left beside `kv` more bytes, activations, and what is there already. Returns the bytes
+    of HBM that can be had for KV, with all weights that can leave away."""
+    _torch().cuda.empty_cache()
+    stats = _memory.stats(worker.device)
+    if state.weights is None:
+        return stats.device_free
+    graphs = int(getattr(worker, "cudagraph_memory_estimate", 0) or 0) if kv else 0
+    beside = kv + state.activations + graphs + SLACK
+    state.weights.settle(state.weights.in_hbm() + stats.device_free - beside, state.settings.stage_from)
+    return _memory.stats(worker.device).device_free
+
+
+def _capped(worker: Any, state: State, told: int) -> int:
+    measured = _budget.Measured(
+        told=told,
+        requested=int(worker.requested_memory),
+        utilization=worker.cache_config.gpu_memory_utilization,
+        one_request=_one_request(worker),
+        hbm=_hbm(worker.device),
+        hbm_free=state.hbm_free,
+    )
+    decision = _budget.kv_cache(measured)
+    _log.info(
+        "the KV cache is %s: %s (HBM %s, beside it %s; vLLM would take %s)",
+        *(_gib(decision.bytes), decision.why, _gib(measured.hbm), _gib(measured.others), _gib(told)),
+    )
+    worker.available_kv_cache_memory_bytes = decision.bytes
+    return decision.bytes
+
+
+def _one_request(worker: Any) -> int:
+    """Bytes of KV blocks for one request of max_model_len, as vLLM itself counts them, and one block over, which it keeps
+    for itself."""
+    specs = copy.deepcopy(worker.get_kv_cache_spec())
+    needed = sum(int(spec.max_memory_usage_bytes(worker.vllm_config)) for spec in specs.values())
+    with contextlib.suppress(Exception):  # releases before groups, and kinds of caches that have none
+        kv_cache_utils = _vllm("v1.core.kv_cache_utils")
+        by_groups = getattr(kv_cache_utils, "_max_memory_usage_bytes_from_groups", None)
+        if by_groups is not None and specs:
+            groups = kv_cache_utils.get_kv_cache_groups(worker.vllm_config, specs)
+            needed = max(needed, by_groups(worker.vllm_config, groups))
+    return int(needed + sum(int(spec.page_size_bytes) for spec in specs.values()))
+
+
+def _kv_bytes(kv_cache_config: Any) -> int:
+    sizes: List[int] = [tensor.size for tensor in kv_cache_config.kv_cache_tensors]
+    packed = [tensor.size for tensor in kv_cache_config.kv_cache_tensors if getattr(tensor, "block_stride", 0) > 0]
+    return int(sum(sizes) - sum(packed[1:]))  # packed ones share one piece of memory
+
+
+@contextlib.contextmanager
+def _placed(hint: str, tag: bytes) -> Iterator[None]:
+    """What this thread allocates inside has the hint and the tag."""
+    before = _intent.current()
+    _intent.apply(before._replace(hint=_capi.HINTS[hint], tag=tag))
+    try:
+        yield
+    finally:
+        _intent.apply(before)
+
+
+@contextlib.contextmanager
+def _peak_into(state: Optional[State]) -> Iterator[None]:
+    """Notes how much more memory PyTorch held inside than before."""
+    cuda = _torch().cuda
+    cuda.empty_cache()
+    before = cuda.memory_reserved()
+    cuda.reset_peak_memory_stats()
+    yield
+    if state is not None:
+        state.activations = max(0, cuda.max_memory_reserved() - before)
+
+
+def _gib(count: int) -> str:
+    return f"{count / (1 << 30):.2f} GiB"

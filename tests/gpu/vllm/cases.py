@@ -1,0 +1,59 @@
+"""What vLLM is asked for in each case, and what stands before it. `room` of the names: all of HBM; `8`, `6`: so many GiB of it."""
+
+from typing import Any, Dict, List, Tuple
+
+GIB = 1 << 30
+# name: (sequences, tokens of each prompt, tokens to make, how often the prompts alone are run before)
+Works = Dict[str, Tuple[int, ...]]
+LARGE: Works = {"one": (1, 128, 33), "sixteen": (16, 256, 25), "prefill": (4, 2048, 1)}
+CHUNKS: Works = {"p256": (1, 256, 1), "p512": (1, 512, 1), "p1024": (1, 1024, 1), "p2048": (1, 2000, 1)}
+SMALL: Works = {"one": (1, 128, 33), "sixteen": (16, 2048, 33, 2), "many": (48, 2048, 33, 2)}
+LONG: Works = {"long": (1, 49152, 9, 1), "one": (1, 128, 33)}
+
+ENGINE: Dict[str, Any] = dict(load_format="dummy", skip_tokenizer_init=True, dtype="bfloat16", enable_prefix_caching=False, seed=0,
+                              disable_log_stats=True)  # fmt: skip
+KV1: Dict[str, Any] = dict(kv_cache_memory_bytes=GIB)
+V1_RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
+IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}  # batches are the same each time, so that results are, to the bit
+HBM8 = ["--hbm-limit", "8GiB", "--host-limit", "40GiB"]
+HBM6 = ["--hbm-limit", "6GiB", "--host-limit", "24GiB"]
+ROOM = ["--host-limit", "40GiB"]
+
+
+def graphs(sizes: List[int]) -> Dict[str, Any]:
+    return dict(compilation_config={"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": sizes})
+
+
+def large(works: Works = LARGE, under: Any = None, env: Any = None, fill: bool = True, **llm: Any) -> Dict[str, Any]:
+    asked = dict(ENGINE, max_model_len=8192, max_num_batched_tokens=2048, max_num_seqs=16, **graphs([1, 2, 4, 8, 16]))
+    return dict(model="large", llm=dict(asked, **llm), works=works, under=under, env=env or {}, fill=fill)
+
+
+def small(works: Works = SMALL, under: Any = None, env: Any = None, **llm: Any) -> Dict[str, Any]:
+    asked = dict(ENGINE, max_model_len=65536, max_num_batched_tokens=8192, max_num_seqs=48, **graphs([1, 8, 16, 24, 32, 40, 48]))
+    return dict(model="small", llm=dict(asked, **llm), works=works, under=under, env=env or {}, fill=True)
+
+
+COMPILED = dict(compilation_config={})
+CASES: Dict[str, Dict[str, Any]] = {
+    # What fits, with nothing but `gpuroom run` before it.
+    "small_bare": small(),
+    "small_room": small(under=ROOM),
+    # Weights of 10.2 GiB in 8 GiB of HBM.
+    "large_bare": large(dict(LARGE, **CHUNKS), env=IN_PROCESS),
+    "large_8": large(dict(LARGE, **CHUNKS), under=HBM8, env=IN_PROCESS),
+    "large_8_kv1": large(under=HBM8, **KV1),
+    "large_8_v1": large(under=HBM8, env=V1_RUNNER, **KV1),
+    "large_8_unstaged": large(under=HBM8, env={"GPUROOM_VLLM_STAGE": "off"}, **KV1),
+    "large_8_eager": large(under=HBM8, enforce_eager=True, **KV1),
+    "large_8_compiled": large(under=HBM8, **KV1, **COMPILED),
+    "large_compiled": large(**KV1, **COMPILED),
+    # vLLM's own offloading, which its older runner knows alone.
+    "large_uva": large(env=V1_RUNNER, cpu_offload_gb=4.0, **KV1),
+    "large_prefetch": large(env=V1_RUNNER, fill=False, offload_group_size=12, offload_num_in_group=5, offload_prefetch_step=1, **KV1),
+    # KV beyond HBM, and a context that vLLM refuses in as much.
+    "small_6": small(LONG, under=HBM6),
+    "small_6_many": small({"many": (48, 2048, 33, 1)}, under=HBM6, max_model_len=32768),
+    "small_kv15": small({"many": (48, 2048, 33, 1)}, kv_cache_memory_bytes=int(1.5 * GIB), max_model_len=32768),
+    "small_long_bare": small(LONG),
+}

@@ -1,0 +1,156 @@
+"""The plug-in's numbers: how large the KV cache is, which weights leave HBM, and how the ring of buffers is laid out."""
+
+import random
+
+import conftest  # noqa: F401  (the package's path)
+import pytest
+from gpuroom import InvalidArgument
+from gpuroom.vllm import _budget, _placing, _settings
+from gpuroom.vllm._budget import Measured
+from gpuroom.vllm._placing import Weight, lay_out, place, ring_for
+
+GIB, MIB = 1 << 30, 1 << 20
+
+
+def measured(told, requested, hbm, one=GIB, utilization=0.9, free=None):
+    return Measured(told=told, requested=requested, utilization=utilization, one_request=one, hbm=hbm,
+                    hbm_free=hbm if free is None else free)  # fmt: skip
+
+
+def test_kv_is_as_if_hbm_were_all_there_is():
+    # 100 GiB of HBM and 300 of host memory: vLLM asks for 360, of which 10 are weights and activations.
+    decision = _budget.kv_cache(measured(told=350 * GIB, requested=360 * GIB, hbm=100 * GIB))
+    assert decision.bytes == 80 * GIB
+
+
+def test_kv_without_host_memory_is_vllms_own():
+    assert _budget.kv_cache(measured(told=80 * GIB, requested=90 * GIB, hbm=100 * GIB)).bytes == 80 * GIB
+
+
+def test_kv_is_enough_for_one_request_also_where_weights_have_to_leave():
+    decision = _budget.kv_cache(measured(told=30 * GIB, requested=41 * GIB, hbm=8 * GIB, one=2 * GIB + 5))
+    assert decision.bytes == 2 * GIB + 5 and "weights leave HBM" in decision.why
+
+
+def test_kv_of_more_than_all_memory_is_left_to_vllm_to_refuse():
+    assert _budget.kv_cache(measured(told=3 * GIB, requested=41 * GIB, hbm=8 * GIB, one=4 * GIB)).bytes == 3 * GIB
+
+
+def test_hbm_that_others_use_is_not_counted():
+    decision = _budget.kv_cache(measured(told=350 * GIB, requested=360 * GIB, hbm=100 * GIB, free=50 * GIB))
+    assert decision.bytes == 40 * GIB
+
+
+def test_preflight():
+    assert _budget.request(free=400, requested=360, hbm=100, utilization=0.9) == 360
+    assert _budget.request(free=300, requested=360, hbm=100, utilization=0.9) == 300
+    assert _budget.request(free=89, requested=360, hbm=100, utilization=0.9) == 0
+
+
+def llama(layers=24, embedding=250 * MIB):
+    weights = [Weight(embedding, 0, by_row=True)]
+    for layer in range(layers):
+        for part, size in enumerate((48, 32, 224, 112)):
+            weights.append(Weight(size * MIB, 1 + 4 * layer + part))
+    return weights
+
+
+def check(weights, room, places):
+    """In HBM lies no more than there is room for, the ring included, and the ring is right."""
+    away = places.staged + places.read_in_place
+    resident = sum(weight.bytes for number, weight in enumerate(weights) if number not in away)
+    assert resident + places.ring.bytes <= room + places.short
+    assert list(places.staged) == sorted(set(places.staged)) and not set(places.staged) & set(places.read_in_place)
+    check_ring([weights[number] for number in places.staged], places.ring)
+
+
+def check_ring(staged, ring):
+    """Whoever comes into a place waits for the last one that was there, and never for its own unit."""
+    assert len(ring.offsets) == len(ring.after) == len(staged)
+    for number, weight in enumerate(staged):
+        begin, end = ring.offsets[number], ring.offsets[number] + weight.bytes
+        assert begin % _placing.ALIGNMENT == 0 and end <= ring.bytes
+        before = [k for k in range(number) if ring.offsets[k] < end and begin < ring.offsets[k] + staged[k].bytes]
+        assert ring.after[number] == (before[-1] if before else None)
+        assert not before or staged[before[-1]].unit != weight.unit
+
+
+def test_what_fits_stays():
+    weights = llama()
+    places = place(weights, sum(weight.bytes for weight in weights))
+    assert places == _placing.Places((), (), _placing.NO_RING)
+
+
+def test_an_embedding_leaves_first_and_is_not_staged():
+    weights = llama()
+    places = place(weights, sum(weight.bytes for weight in weights) - 200 * MIB)
+    assert places.read_in_place == (0,) and places.staged == ()
+
+
+@pytest.mark.parametrize("room", (9800, 6300, 3000))
+def test_a_llama_in_less_and_less_hbm(room):
+    weights = llama()
+    places = place(weights, room * MIB)
+    check(weights, room * MIB, places)
+    assert places.short == 0 and places.read_in_place == (0,)
+    out = sum(weights[number].bytes for number in places.staged)
+    missing = sum(weight.bytes for weight in weights[1:]) - room * MIB
+    assert out <= missing + places.ring.bytes + 224 * MIB  # no more than one weight too many
+    assert places.ring.bytes <= 3 * max(weights[number].bytes for number in places.staged)
+    # Copies wait for buffers during a fiftieth of the time, and each third of the layers has its share.
+    assert places.time <= 1.02 * out + 224 * MIB * _placing.COMPUTE_SHARE
+    thirds = [sum(weights[n].bytes for n in places.staged if part <= (weights[n].unit - 1) // 32 < part + 1) for part in range(3)]
+    assert max(thirds) - min(thirds) <= 2 * 224 * MIB
+
+
+def test_too_little_room_for_anything_says_how_much_is_short():
+    weights = llama(layers=2)
+    places = place(weights, 100 * MIB)
+    assert places.short > 0 and len(places.staged) == 8
+    check(weights, 100 * MIB, places)
+
+
+def test_random_models():
+    pick = random.Random(7)
+    for _ in range(20):
+        weights, unit = [], 0
+        for _ in range(pick.randrange(1, 16)):
+            unit += 1
+            for _ in range(pick.choice((1, 1, 2))):
+                weights.append(Weight(pick.choice((20, 33, 64, 100)) * MIB + pick.randrange(2), unit, pick.random() < 0.05))
+        room = pick.randrange(sum(weight.bytes for weight in weights))
+        check(weights, room, place(weights, room))
+
+
+def test_weights_of_one_unit_never_share_a_place():
+    pair = [Weight(10 * MIB, 0), Weight(10 * MIB, 0), Weight(10 * MIB, 1), Weight(10 * MIB, 1)]
+    assert lay_out(pair, 10 * MIB) is None
+    check_ring(pair, ring_for(pair))
+    assert ring_for(pair).bytes >= 20 * MIB
+
+
+@pytest.mark.parametrize("environment,kv,stage,tokens", [
+    ({}, True, True, None),
+    ({"GPUROOM_VLLM_KV": "all"}, False, False, None),
+    ({"VLLM_KV_CACHE_USE_MANAGED_MEMORY": "1"}, False, False, None),
+    ({"GPUROOM_VLLM_STAGE": "off"}, True, False, None),
+    ({"GPUROOM_VLLM_STAGE": "512", "GPUROOM_VLLM_KV": "hbm"}, True, True, 512),
+])  # fmt: skip
+def test_settings(environment, kv, stage, tokens):
+    read = _settings.read(environment)
+    assert (read.cap_kv, read.stage, read.stage_from) == (kv, stage, tokens)
+
+
+@pytest.mark.parametrize("environment", [{"GPUROOM_VLLM_KV": "host"}, {"GPUROOM_VLLM_STAGE": "-1"}, {"GPUROOM_VLLM_STAGE": "on"}])
+def test_bad_settings_are_one_sentence(environment):
+    with pytest.raises(InvalidArgument) as raised:
+        _settings.read(environment)
+    (name,) = environment
+    assert str(raised.value).startswith(f"{name} is '{environment[name]}'; write ") and "\n" not in str(raised.value)
+
+
+def test_who_gets_the_plug_in():
+    assert not _settings.wanted({}) and not _settings.wanted({"GPUROOM_VLLM": "0"}) and _settings.wanted({"GPUROOM_VLLM": "1"})
+    assert not _settings.wanted({"LD_PRELOAD": "/x/libgpuroom.so"})  # it is not in this process
+    with pytest.raises(InvalidArgument):
+        _settings.wanted({"GPUROOM_VLLM": "yes"})
