@@ -56,11 +56,7 @@ ChunkPtr OpenTicket(const Ticket& ticket) {
   std::snprintf(path, sizeof path, "/proc/%d/fd/%d", ticket.process, ticket.fd);
   const int fd = open(path, O_RDWR | O_CLOEXEC);
   if (fd < 0) return nullptr;
-  ChunkPtr chunk = AdoptFile(fd, Place{ticket.place});
-  if (chunk == nullptr || ticket.offset + ticket.bytes > chunk->bytes) return nullptr;
-  chunk->offset = ticket.offset;
-  chunk->alias += ticket.offset;
-  return chunk;
+  return AdoptPiece(fd, Place{ticket.place}, ticket.offset, ticket.bytes);
 }
 
 CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
