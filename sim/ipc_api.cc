@@ -56,7 +56,7 @@ ChunkPtr OpenTicket(const Ticket& ticket) {
   std::snprintf(path, sizeof path, "/proc/%d/fd/%d", ticket.process, ticket.fd);
   const int fd = open(path, O_RDWR | O_CLOEXEC);
   if (fd < 0) return nullptr;
-  return AdoptPiece(fd, Place{ticket.place}, ticket.offset, ticket.bytes);
+  return AdoptPiece(fd, ticket.place, ticket.offset, ticket.bytes);
 }
 
 CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
@@ -102,7 +102,7 @@ SIM_API cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   ticket.fd = region->chunk->fd;
   ticket.offset = region->chunk->offset + region->chunk_offset;
   ticket.bytes = region->bytes;
-  ticket.place = region->chunk->place.index;
+  ticket.place = guard.state().SharedName(region->chunk->place);
   std::memset(handle, 0, sizeof *handle);
   std::memcpy(handle, &ticket, sizeof ticket);
   return CUDA_SUCCESS;

@@ -1,5 +1,7 @@
 #include "physical.h"
 
+#include <unistd.h>
+
 #include "slab.h"
 #include "state.h"
 
@@ -16,12 +18,13 @@ std::vector<std::shared_ptr<Slab>>& SharedSlabs() {
 }
 
 std::shared_ptr<Slab> TakeFromSlab(Place place, uint64_t bytes, uint64_t* offset) {
+  const int name = GetState().SharedName(place);
   if (bytes <= kSlabBytes / 2) {
     for (auto& slab : SharedSlabs()) {
-      if (slab->place() == place.index && slab->Take(bytes, offset)) return slab;
+      if (slab->place() == name && slab->Take(bytes, offset)) return slab;
     }
   }
-  auto slab = Slab::Create(bytes <= kSlabBytes / 2 ? kSlabBytes : bytes, place.index);
+  auto slab = Slab::Create(bytes <= kSlabBytes / 2 ? kSlabBytes : bytes, name);
   if (slab == nullptr || !slab->Take(bytes, offset)) return nullptr;
   if (slab->bytes() != bytes) SharedSlabs().push_back(slab);
   return slab;
@@ -62,7 +65,12 @@ int ExportChunk(Chunk& chunk) {
   return fd;
 }
 
-ChunkPtr AdoptPiece(int fd, Place place, uint64_t offset, uint64_t bytes) {
+ChunkPtr AdoptPiece(int fd, int shared_name, uint64_t offset, uint64_t bytes) {
+  Place place;
+  if (!GetState().FindPlace(shared_name, &place)) {
+    close(fd);
+    return nullptr;
+  }
   auto import = ImportedPiece::Adopt(fd, {offset, bytes});
   if (import == nullptr) return nullptr;
   auto chunk = std::make_shared<Chunk>();
@@ -79,11 +87,11 @@ ChunkPtr AdoptPiece(int fd, Place place, uint64_t offset, uint64_t bytes) {
 }
 
 ChunkPtr ImportChunk(int fd) {
-  Place place;
+  int name = 0;
   Piece piece;
-  if (!ReadPiece(fd, &place.index, &piece)) return nullptr;
+  if (!ReadPiece(fd, &name, &piece)) return nullptr;
   const int own = OpenPiece(fd, piece);
-  return own >= 0 ? AdoptPiece(own, place, piece.offset, piece.bytes) : nullptr;
+  return own >= 0 ? AdoptPiece(own, name, piece.offset, piece.bytes) : nullptr;
 }
 
 }  // namespace gpuroom::sim

@@ -59,8 +59,9 @@ ChunkPtr CreateChunk(Place place, uint64_t bytes, bool shareable);
 // ExportChunk gave; null where it is no such descriptor. Keeps its own copy.
 ChunkPtr ImportChunk(int fd);
 
-// A piece of a memory file that is another process's; takes `fd` over.
-ChunkPtr AdoptPiece(int fd, Place place, uint64_t offset, uint64_t bytes);
+// A piece of a memory file that is another process's, in the place of that name (State::SharedName); takes
+// `fd` over. Null also where this process does not see that GPU.
+ChunkPtr AdoptPiece(int fd, int shared_name, uint64_t offset, uint64_t bytes);
 
 // A new descriptor for a shareable chunk, or -1.
 int ExportChunk(Chunk& chunk);

@@ -27,7 +27,8 @@ bool ReadPiece(int fd, int* place, Piece* piece);
 
 class Slab {
  public:
-  // `place` is Place::index of all chunks in it. Null: this machine has no more.
+  // `place` is the shared name (State::SharedName) of where all chunks in it are. Null: this machine has no
+  // more.
   static std::shared_ptr<Slab> Create(uint64_t bytes, int place);
   ~Slab();
   Slab(const Slab&) = delete;

@@ -32,6 +32,7 @@ struct HandleRecord {
 };
 
 struct Device {
+  int number = 0;  // among all of the machine's (device_names.h)
   CUcontext primary = nullptr;
   CUcontext retired = nullptr;  // the primary before: the next one has its address
   int primary_references = 0;
@@ -76,6 +77,17 @@ struct State {
   // ordinary allocations.
   bool peer_enabled[kMaxDevices][kMaxDevices] = {};
   bool Linked(int from, int to) const { return from == to || profile.peer != PeerLink::kNone; }
+
+  // Finds the GPUs that CUDA_VISIBLE_DEVICES leaves this process, as it is now. For cuInit.
+  void FindDevices();
+  bool IsDevice(int ordinal) const { return ordinal >= 0 && ordinal < static_cast<int>(devices.size()); }
+  // The ordinal of the machine's GPU `number`; -1: this process does not see it.
+  int OrdinalOf(int number) const;
+  // What other processes call a place: a GPU by its number on the machine, which is not its ordinal
+  // everywhere.
+  int SharedName(Place place) const;
+  // False: this process does not see the GPU.
+  bool FindPlace(int shared_name, Place* place) const;
 
  private:
   friend State& GetState();
