@@ -69,8 +69,7 @@ CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
   Region region;
   region.chunk = OpenTicket(ticket);
   if (region.chunk == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  const uint64_t rounded = (ticket.bytes + kGranularity - 1) / kGranularity * kGranularity;
-  region.start = VaTable::ReserveSpan(rounded, kGranularity, 0);
+  region.start = VaTable::ReserveSpan(ImportedSpan(ticket.bytes), kGranularity, 0);
   if (region.start == 0) return CUDA_ERROR_MAP_FAILED;
   region.bytes = ticket.bytes;
   region.requested = ticket.bytes;
@@ -124,16 +123,17 @@ SIM_API cuIpcCloseMemHandle(CUdeviceptr address) {
   SIM_ENTER(cuIpcCloseMemHandle, kContext);
   auto& va = guard.state().va;
   const auto* region = va.Find(address);
-  if (region == nullptr || region->start != address || region->kind != sim::RegionKind::kImported) {
+  if (region == nullptr || region->start != address || region->kind != sim::RegionKind::kImported ||
+      region->pool != nullptr) {
     sim::NoteMisuse("cuIpcCloseMemHandle of memory that no handle gave");
     return CUDA_ERROR_INVALID_VALUE;
   }
   const auto opened = sim::OpenedHandles().find(address);
   if (--opened->second.references > 0) return CUDA_SUCCESS;
   sim::OpenedHandles().erase(opened);
-  const uint64_t rounded = (region->bytes + sim::kGranularity - 1) / sim::kGranularity * sim::kGranularity;
+  const uint64_t reserved = sim::ImportedSpan(region->bytes);
   va.Remove(address);
-  sim::VaTable::FreeSpan(address, rounded);
+  sim::VaTable::FreeSpan(address, reserved);
   return CUDA_SUCCESS;
 }
 

@@ -73,6 +73,8 @@ SIM_API cuMemAllocAsync(CUdeviceptr* out, size_t bytes, CUstream stream) {
 SIM_API cuMemAllocFromPoolAsync(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
   SIM_ENTER(cuMemAllocFromPoolAsync, kContext);
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  // Another process's pool makes no memory here.
+  if (guard.state().pools.contains(pool) && pool->exporter != 0) return CUDA_ERROR_INVALID_VALUE;
   return sim::Allocate(guard, out, bytes, pool, stream);
 }
 
@@ -104,9 +106,9 @@ SIM_API cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice device) {
 SIM_API cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool) {
   SIM_ENTER(cuDeviceSetMemPool, kInit);
   if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
-  if (!guard.state().pools.contains(pool) || pool->place != sim::Place::Device(device))
+  if (!guard.state().pools.contains(pool) || pool->exporter != 0 || pool->place != sim::Place::Device(device))
     return CUDA_ERROR_INVALID_VALUE;
-  guard.state().devices[static_cast<size_t>(device)].current_pool = pool;
+  guard.state().devices[static_cast<size_t>(device)].pools.current = pool;
   return CUDA_SUCCESS;
 }
 
@@ -121,6 +123,7 @@ SIM_API cuMemPoolCreate(CUmemoryPool* out, const CUmemPoolProps* props) {
   if (result != CUDA_SUCCESS) return result;
   const CUcontext current = sim::CurrentContext();
   *out = sim::NewPool(place, place.is_device() ? place.index : current != nullptr ? current->device : 0);
+  (*out)->shareable = props->handleTypes != 0;
   return CUDA_SUCCESS;
 }
 
@@ -128,9 +131,11 @@ SIM_API cuMemPoolDestroy(CUmemoryPool pool) {
   SIM_ENTER(cuMemPoolDestroy, kInit);
   if (!guard.state().pools.contains(pool) || pool->is_default) return CUDA_ERROR_INVALID_VALUE;
   sim::TrimPool(pool, 0);
-  for (auto& device : guard.state().devices) {
-    if (device.current_pool == pool) device.current_pool = nullptr;
-  }
+  const auto forget = [pool](sim::PoolSlots& slots) {
+    if (slots.current == pool) slots.current = nullptr;
+  };
+  for (auto& device : guard.state().devices) forget(device.pools);
+  for (auto& [node, slots] : guard.state().node_pools) forget(slots);
   guard.state().pools.erase(pool);
   if (pool->used == 0) delete pool;  // else its memory still points to it
   return CUDA_SUCCESS;

@@ -34,9 +34,9 @@ void State::FindDevices() {
   const char* text = std::getenv("CUDA_VISIBLE_DEVICES");
   devices.clear();
   if (text != nullptr) {
-    for (const int number : VisibleDevices(text, profile.devices)) devices.push_back({number});
+    for (const int number : VisibleDevices(text, profile.devices)) devices.emplace_back().number = number;
   } else {
-    for (int number = 0; number < profile.devices; ++number) devices.push_back({number});
+    for (int number = 0; number < profile.devices; ++number) devices.emplace_back().number = number;
   }
   device_used_.assign(devices.size(), 0);
 }

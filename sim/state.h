@@ -31,14 +31,20 @@ struct HandleRecord {
   int references = 1;  // cuMemCreate and cuMemRetainAllocationHandle
 };
 
+// Of a device or a host node.
+struct PoolSlots {
+  CUmemoryPool standard = nullptr;  // made when it is first asked for
+  CUmemoryPool current = nullptr;   // null: the standard one
+};
+
 struct Device {
   int number = 0;  // among all of the machine's (device_names.h)
   CUcontext primary = nullptr;
   CUcontext retired = nullptr;  // the primary before: the next one has its address
   int primary_references = 0;
   unsigned primary_flags = 0;
-  CUmemoryPool default_pool = nullptr;
-  CUmemoryPool current_pool = nullptr;
+  PoolSlots pools;
+  uint64_t graph_bytes_high = 0;  // of GraphBytes, since it was reset
 };
 
 struct State {
@@ -64,6 +70,8 @@ struct State {
   std::unordered_set<CUgraph> graphs;
   std::unordered_set<CUgraphExec> graph_execs;
   std::unordered_set<CUmemoryPool> pools;
+  std::map<int, PoolSlots> node_pools;
+  std::unordered_set<CUarray> arrays;
 
   // Budgets. Charge refuses what would exceed the capacity.
   bool Charge(Place place, uint64_t bytes);
