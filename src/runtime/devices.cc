@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "runtime/runtime.h"
+#include "topology/host_model.h"
 #include "topology/link_estimate.h"
 
 namespace gpuroom {
@@ -43,7 +44,7 @@ DeviceState::DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& h
       source(driver, tier, host, speeds),
       builder(driver, source, own_tier.device()),
       managed(driver, tier, host, options.managed, MachineOf(driver, tier, host)),
-      host_limit(host_tier.limit()),
+      host_limit(host_tier.chunk_limit()),
       backend(options.backend) {
   driver.DeviceGetUuid(&uuid, own_tier.device());
 }
@@ -146,9 +147,10 @@ void Runtime::AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle
 
 HostTier* Runtime::Host(int numa_node) {
   for (const auto& host : hosts_) {
-    if (host->numa_node() == numa_node) return host.get();
+    if (host->home_node() == numa_node) return host.get();
   }
   hosts_.push_back(std::make_unique<HostTier>(driver, numa_node, share_));
+  hosts_.back()->FindPlace([&] { return NearestNodes(numa_node); });
   return hosts_.back().get();
 }
 

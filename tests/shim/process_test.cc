@@ -81,6 +81,59 @@ TEST_F(ProcessTest, KillingOneGivesItsShareBack) {
   Free(Alloc(96 * kMiB));
 }
 
+// As in a container without SYS_NICE (not permitted, not supported, operating system), and on a node without
+// memory.
+const char* const kRefusals[] = {"CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_OUT_OF_MEMORY",
+                                 "CUDA_ERROR_OPERATING_SYSTEM", "CUDA_ERROR_NOT_PERMITTED",
+                                 "CUDA_ERROR_NOT_SUPPORTED"};
+
+std::string Refused(const std::string& kind, const std::string& result) {
+  return "cuMemCreate." + kind + ":1+:" + result;
+}
+
+TEST_F(ProcessTest, HostMemoryThatNodesRefuseComesFromWhereTheDriverLikes) {
+  for (const char* result : kRefusals) {
+    const Environment refused = {{"GPUROOM_SIM_FAIL", Refused("HOST_NUMA", result)}};
+    Child told = StartChild("info", refused);
+    EXPECT_EQ(told.ReadLine(), std::to_string(kHbm + kHost) + "\n") << result;
+    EXPECT_EQ(told.Wait(), 0);
+    Child child = StartChild("spill", refused);
+    EXPECT_EQ(child.ReadLine(), "spilled\n") << result;
+    child.Tell("\n");
+    EXPECT_EQ(child.Wait(), 0);
+  }
+}
+
+TEST_F(ProcessTest, WhereTheDriverRefusesAllHostMemoryTheProgramHasHbmAlone) {
+  for (const char* result : kRefusals) {
+    const Environment refused = {
+        {"GPUROOM_SIM_FAIL", Refused("HOST_NUMA", result) + "," + Refused("HOST", result)}};
+    Child told = StartChild("info", refused);
+    EXPECT_EQ(told.ReadLine(), std::to_string(kHbm) + "\n") << result;
+    EXPECT_EQ(told.Wait(), 0);
+    Child beyond = StartChild("spill", refused);
+    EXPECT_EQ(beyond.ReadLine(), "CUDA_ERROR_OUT_OF_MEMORY\n") << result;
+    EXPECT_EQ(beyond.Wait(), 0);
+    Child within = StartChild("fit", refused);
+    EXPECT_EQ(within.ReadLine(), "in HBM\n") << result;
+    EXPECT_EQ(within.Wait(), 0);
+  }
+}
+
+// It was there when the process began, and then no more.
+TEST_F(ProcessTest, HostMemoryThatIsRefusedLaterIsLackOfMemory) {
+  for (const char* result : kRefusals) {
+    Child child = StartChild("late", {{"GPUROOM_LATE_FAIL", Refused("HOST_NUMA", result)}});
+    EXPECT_EQ(child.ReadLine(), "CUDA_ERROR_OUT_OF_MEMORY\n") << result;
+    EXPECT_EQ(child.Wait(), 0);
+    for (const char* call : {"cuMemMap", "cuMemSetAccess", "cuMemAddressReserve"}) {
+      Child step = StartChild("late", {{"GPUROOM_LATE_FAIL", std::string(call) + ":1+:" + result}});
+      EXPECT_EQ(step.ReadLine(), "CUDA_ERROR_OUT_OF_MEMORY\n") << call << " " << result;
+      EXPECT_EQ(step.Wait(), 0);
+    }
+  }
+}
+
 TEST_F(ProcessTest, WithoutLimitsEverythingPassesThrough) {
   Child child = StartChild("passthrough", {{"GPUROOM_HBM_LIMIT", ""}, {"GPUROOM_HOST_LIMIT", ""}});
   EXPECT_EQ(child.ReadLine(), "passed\n");
@@ -172,12 +225,22 @@ int Play(const std::string& role) {
     return Cu().MemFree(p);
   }
   if (role == "keep") {
+    MemInfo();  // where host memory comes from has been tried
     const uint64_t before = GetSim().call_count("cuMemCreate");
     for (int i = 0; i < 3; ++i) {
       if (Cu().MemAlloc(&p, kSpilled) != CUDA_SUCCESS || Cu().MemFree(p) != CUDA_SUCCESS) return 1;
     }
     say(std::to_string(GetSim().call_count("cuMemCreate") - before));
     return 0;
+  }
+  if (role == "fit") {
+    if (Cu().MemAlloc(&p, kThreshold) != CUDA_SUCCESS) return 1;
+    say(PlacementOf(p).device_bytes == kThreshold ? "in HBM" : "elsewhere");
+    return Cu().MemFree(p);
+  }
+  if (role == "late") {
+    if (MemInfo().free != kHbm + kHost) return 1;
+    GetSim().fail(std::getenv("GPUROOM_LATE_FAIL"));
   }
   const CUresult result = Cu().MemAlloc(&p, kChildSpill);
   say(result == CUDA_SUCCESS ? "spilled" : NameOf(result));
