@@ -29,6 +29,12 @@ ManagedMachine MachineOf(const Driver& driver, const DeviceTier& tier, const Hos
 
 }  // namespace
 
+uint64_t LoanLimit(const PeerLoan& loan, uint64_t total, uint64_t limit) {
+  // Without a size or a limit of its own it keeps an eighth: others may use it, too.
+  const uint64_t most = total / 8 * 7;
+  return std::min({loan.bytes != 0 ? loan.bytes : most, limit, most});
+}
+
 void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (is_spilled) spilled.fetch_add(1, std::memory_order_relaxed);
@@ -138,9 +144,7 @@ void Runtime::AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle
     Log(LogLevel::kWarn, "peers: GPU %d %s, so it lends GPU %d no memory", loan.ordinal, why, self);
     return;
   }
-  // Without a size or a limit of its own it keeps an eighth: others may use it, too.
-  const uint64_t most = RealTotal(driver, loan.ordinal) / 8 * 7;
-  const uint64_t limit = std::min({loan.bytes != 0 ? loan.bytes : most, owner->budget().limit(), most});
+  const uint64_t limit = LoanLimit(loan, RealTotal(driver, loan.ordinal), owner->budget().limit());
   loans_.push_back(std::make_unique<PeerTier>(*owner, limit, while_idle));
   device.source.AddPeer(loans_.back().get());
 }
