@@ -124,6 +124,8 @@ uint64_t RoundedSize(uint64_t bytes) {
   return RoundUp(bytes, bytes <= kSmallLimit ? kSmallUnit : kGranularity);
 }
 
+uint64_t ImportedSpan(uint64_t bytes) { return RoundUp(bytes, kGranularity); }
+
 CUresult AllocateDevice(const Request& request, CUdeviceptr* out) {
   Region region = MakeRegion(request);
   region.bytes = RoundedSize(request.bytes);

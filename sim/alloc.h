@@ -28,6 +28,9 @@ uint64_t RoundedSize(uint64_t bytes);
 // Takes a region that AllocateDevice made away, with its memory.
 void FreeDevice(Region* region);
 
+// Addresses that are reserved for `bytes` of another process.
+uint64_t ImportedSpan(uint64_t bytes);
+
 // Host memory that the GPU sees: `data` is the program's address.
 Region* AddHostRegion(CUcontext context, void* data, uint64_t bytes, RegionKind kind, unsigned flags);
 AccessSet DeviceAccess(int device);

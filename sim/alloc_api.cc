@@ -71,8 +71,10 @@ void FreeManaged(State& state, Region* region) {
 }
 
 Region* FreeableRegion(State& state, CUdeviceptr address) {
-  for (const RegionKind kind : {RegionKind::kAlloc, RegionKind::kManaged, RegionKind::kPool}) {
+  for (const RegionKind kind :
+       {RegionKind::kAlloc, RegionKind::kManaged, RegionKind::kPool, RegionKind::kImported}) {
     Region* region = OwnRegion(state, address, kind);
+    if (kind == RegionKind::kImported && region != nullptr && !IsPoolImport(*region)) continue;
     if (region != nullptr && !region->freed && !region->free_pending) return region;
   }
   return nullptr;
@@ -139,6 +141,8 @@ SIM_API cuMemFree_v2(CUdeviceptr address) {
     gpuroom::sim::FreeManaged(state, region);
   } else if (region->kind == RegionKind::kPool) {
     gpuroom::sim::ReleaseToPool(region);
+  } else if (gpuroom::sim::IsPoolImport(*region)) {
+    gpuroom::sim::FreePoolImport(region);
   } else {
     gpuroom::sim::FreeDevice(region);
   }

@@ -12,5 +12,6 @@ CUcontext NewContext(int device, unsigned flags, bool primary);
 void EndContext(CUcontext context);
 // Frees cuMemAlloc, pool and host memory of the context.
 void FreeContextMemory(CUcontext context);
+void FreeContextArrays(CUcontext context);
 
 }  // namespace gpuroom::sim

@@ -26,6 +26,7 @@ void EndContext(CUcontext context) {
     if (ends) delete event;
     return ends;
   });
+  FreeContextArrays(context);
   FreeContextMemory(context);
   GetState().contexts.erase(context);
   if (!context->primary) GetState().ended.push_back(context);

@@ -3,6 +3,7 @@
 // takes the bytes at once, one to pageable memory waits.
 #include <cstring>
 
+#include "array.h"
 #include "copy.h"
 #include "entry.h"
 #include "report.h"
@@ -118,54 +119,105 @@ CUresult RunPeer(Guard& guard, CUdeviceptr to, CUcontext to_context, CUdeviceptr
 
 CUdeviceptr Address(const void* host) { return reinterpret_cast<CUdeviceptr>(host); }
 
-// One side of a 2D or 3D copy; false for arrays, which are not simulated.
-bool Side(CUmemorytype type, const void* host, CUdeviceptr device, size_t pitch, size_t rows, Box* box) {
-  if (type == CU_MEMORYTYPE_ARRAY) return false;
-  box->start = type == CU_MEMORYTYPE_HOST ? Address(host) : device;
-  box->pitch = pitch;
-  box->slice = pitch * rows;
-  return box->start != 0 &&
-         (type == CU_MEMORYTYPE_HOST || type == CU_MEMORYTYPE_DEVICE || type == CU_MEMORYTYPE_UNIFIED);
+// One side of a 2D or 3D copy, and where in it the copy begins.
+struct Side {
+  CUmemorytype type;
+  const void* host;
+  CUdeviceptr device;
+  CUarray array;
+  size_t pitch;
+  size_t rows;
+  size_t x, y, z;
+};
+struct Extent {
+  size_t width, height, depth;
+};
+
+// Nothing beyond an array's ends is copied.
+bool ArrayBox(const Side& side, const Extent& extent, Box* box) {
+  const CUarray_st* array = FindArray(side.array);
+  if (array == nullptr) return false;
+  *box = WholeArray(*array);
+  return side.x + extent.width <= box->width && side.y + extent.height <= box->height &&
+         side.z + extent.depth <= box->depth;
 }
 
-void Shape(Box* box, size_t width, size_t height, size_t depth, size_t x, size_t y, size_t z) {
-  box->width = width;
-  box->height = height;
-  box->depth = depth;
-  if (box->pitch == 0) box->pitch = width;
-  if (box->slice == 0) box->slice = box->pitch * height;
-  box->start += x + y * box->pitch + z * box->slice;
+bool MemoryBox(const Side& side, const Extent& extent, Box* box) {
+  const bool on_host = side.type == CU_MEMORYTYPE_HOST;
+  if (!on_host && side.type != CU_MEMORYTYPE_DEVICE && side.type != CU_MEMORYTYPE_UNIFIED) return false;
+  box->start = on_host ? Address(side.host) : side.device;
+  box->pitch = side.pitch != 0 ? side.pitch : extent.width;
+  box->slice = side.pitch * side.rows != 0 ? side.pitch * side.rows : box->pitch * extent.height;
+  return box->start != 0;
+}
+
+bool MakeBox(const Side& side, const Extent& extent, Box* box) {
+  const bool valid =
+      side.type == CU_MEMORYTYPE_ARRAY ? ArrayBox(side, extent, box) : MemoryBox(side, extent, box);
+  if (!valid) return false;
+  box->width = extent.width;
+  box->height = extent.height;
+  box->depth = extent.depth;
+  box->start += side.x + side.y * box->pitch + side.z * box->slice;
   box->pageable = !IsKnown(box->start);
+  return true;
+}
+
+CUresult RunSides(Guard& guard, const Side& to, const Side& from, const Extent& extent, CUstream stream,
+                  Wait wait) {
+  Transfer transfer;
+  if (!MakeBox(to, extent, &transfer.to) || !MakeBox(from, extent, &transfer.from))
+    return CUDA_ERROR_INVALID_VALUE;
+  return Run(guard, transfer, stream, wait);
+}
+
+bool TooNarrow(CUmemorytype type, size_t pitch, size_t width) {
+  return type != CU_MEMORYTYPE_ARRAY && pitch != 0 && pitch < width;
 }
 
 CUresult Run2D(Guard& guard, const CUDA_MEMCPY2D* copy, CUstream stream, Wait wait) {
   if (copy == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (copy->WidthInBytes == 0 || copy->Height == 0) return CUDA_SUCCESS;
-  Transfer t;
-  if (!Side(copy->dstMemoryType, copy->dstHost, copy->dstDevice, copy->dstPitch, copy->Height, &t.to) ||
-      !Side(copy->srcMemoryType, copy->srcHost, copy->srcDevice, copy->srcPitch, copy->Height, &t.from)) {
+  const Extent extent{copy->WidthInBytes, copy->Height, 1};
+  if (extent.width == 0 || extent.height == 0) return CUDA_SUCCESS;
+  if (TooNarrow(copy->dstMemoryType, copy->dstPitch, extent.width) ||
+      TooNarrow(copy->srcMemoryType, copy->srcPitch, extent.width)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  if ((t.to.pitch != 0 && t.to.pitch < copy->WidthInBytes) ||
-      (t.from.pitch != 0 && t.from.pitch < copy->WidthInBytes)) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  Shape(&t.to, copy->WidthInBytes, copy->Height, 1, copy->dstXInBytes, copy->dstY, 0);
-  Shape(&t.from, copy->WidthInBytes, copy->Height, 1, copy->srcXInBytes, copy->srcY, 0);
-  return Run(guard, t, stream, wait);
+  const Side to{copy->dstMemoryType, copy->dstHost,  copy->dstDevice,
+                copy->dstArray,      copy->dstPitch, copy->Height,
+                copy->dstXInBytes,   copy->dstY,     0};
+  const Side from{copy->srcMemoryType, copy->srcHost,  copy->srcDevice,
+                  copy->srcArray,      copy->srcPitch, copy->Height,
+                  copy->srcXInBytes,   copy->srcY,     0};
+  return RunSides(guard, to, from, extent, stream, wait);
 }
 
 CUresult Run3D(Guard& guard, const CUDA_MEMCPY3D* copy, CUstream stream, Wait wait) {
   if (copy == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (copy->WidthInBytes == 0 || copy->Height == 0 || copy->Depth == 0) return CUDA_SUCCESS;
-  Transfer t;
-  if (!Side(copy->dstMemoryType, copy->dstHost, copy->dstDevice, copy->dstPitch, copy->dstHeight, &t.to) ||
-      !Side(copy->srcMemoryType, copy->srcHost, copy->srcDevice, copy->srcPitch, copy->srcHeight, &t.from)) {
-    return CUDA_ERROR_INVALID_VALUE;
+  const Extent extent{copy->WidthInBytes, copy->Height, copy->Depth};
+  if (extent.width == 0 || extent.height == 0 || extent.depth == 0) return CUDA_SUCCESS;
+  const Side to{copy->dstMemoryType, copy->dstHost,     copy->dstDevice, copy->dstArray, copy->dstPitch,
+                copy->dstHeight,     copy->dstXInBytes, copy->dstY,      copy->dstZ};
+  const Side from{copy->srcMemoryType, copy->srcHost,     copy->srcDevice, copy->srcArray, copy->srcPitch,
+                  copy->srcHeight,     copy->srcXInBytes, copy->srcY,      copy->srcZ};
+  return RunSides(guard, to, from, extent, stream, wait);
+}
+
+// Bytes of an array of one row, from `offset` on.
+Side Row(CUarray array, size_t offset) {
+  return {CU_MEMORYTYPE_ARRAY, nullptr, 0, array, 0, 0, offset, 0, 0};
+}
+Side Plain(CUmemorytype type, const void* host, CUdeviceptr device) {
+  return {type, host, device, nullptr, 0, 0, 0, 0, 0};
+}
+
+CUresult RunRow(Guard& guard, const Side& to, const Side& from, size_t bytes, CUstream stream, Wait wait) {
+  if (bytes == 0) return CUDA_SUCCESS;
+  for (const Side* side : {&to, &from}) {
+    const CUarray_st* array = side->type == CU_MEMORYTYPE_ARRAY ? FindArray(side->array) : nullptr;
+    if (array != nullptr && (array->rows > 1 || array->slices > 1)) return CUDA_ERROR_INVALID_VALUE;
   }
-  Shape(&t.to, copy->WidthInBytes, copy->Height, copy->Depth, copy->dstXInBytes, copy->dstY, copy->dstZ);
-  Shape(&t.from, copy->WidthInBytes, copy->Height, copy->Depth, copy->srcXInBytes, copy->srcY, copy->srcZ);
-  return Run(guard, t, stream, wait);
+  return RunSides(guard, to, from, {bytes, 1, 1}, stream, wait);
 }
 
 }  // namespace
@@ -250,4 +302,45 @@ SIM_API cuMemcpy3D_v2(const CUDA_MEMCPY3D* copy) {
 SIM_API cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* copy, CUstream stream) {
   SIM_ENTER(cuMemcpy3DAsync, kContext);
   return sim::Run3D(guard, copy, stream, Wait::kNo);
+}
+
+SIM_API cuMemcpyHtoA_v2(CUarray to, size_t offset, const void* from, size_t bytes) {
+  SIM_ENTER(cuMemcpyHtoA, kContext);
+  return sim::RunRow(guard, sim::Row(to, offset), sim::Plain(CU_MEMORYTYPE_HOST, from, 0), bytes, nullptr,
+                     Wait::kYes);
+}
+
+SIM_API cuMemcpyHtoAAsync_v2(CUarray to, size_t offset, const void* from, size_t bytes, CUstream stream) {
+  SIM_ENTER(cuMemcpyHtoAAsync, kContext);
+  return sim::RunRow(guard, sim::Row(to, offset), sim::Plain(CU_MEMORYTYPE_HOST, from, 0), bytes, stream,
+                     Wait::kNo);
+}
+
+SIM_API cuMemcpyAtoH_v2(void* to, CUarray from, size_t offset, size_t bytes) {
+  SIM_ENTER(cuMemcpyAtoH, kContext);
+  return sim::RunRow(guard, sim::Plain(CU_MEMORYTYPE_HOST, to, 0), sim::Row(from, offset), bytes, nullptr,
+                     Wait::kYes);
+}
+
+SIM_API cuMemcpyAtoHAsync_v2(void* to, CUarray from, size_t offset, size_t bytes, CUstream stream) {
+  SIM_ENTER(cuMemcpyAtoHAsync, kContext);
+  return sim::RunRow(guard, sim::Plain(CU_MEMORYTYPE_HOST, to, 0), sim::Row(from, offset), bytes, stream,
+                     Wait::kNo);
+}
+
+SIM_API cuMemcpyDtoA_v2(CUarray to, size_t offset, CUdeviceptr from, size_t bytes) {
+  SIM_ENTER(cuMemcpyDtoA, kContext);
+  return sim::RunRow(guard, sim::Row(to, offset), sim::Plain(CU_MEMORYTYPE_DEVICE, nullptr, from), bytes,
+                     nullptr, Wait::kNo);
+}
+
+SIM_API cuMemcpyAtoD_v2(CUdeviceptr to, CUarray from, size_t offset, size_t bytes) {
+  SIM_ENTER(cuMemcpyAtoD, kContext);
+  return sim::RunRow(guard, sim::Plain(CU_MEMORYTYPE_DEVICE, nullptr, to), sim::Row(from, offset), bytes,
+                     nullptr, Wait::kNo);
+}
+
+SIM_API cuMemcpyAtoA_v2(CUarray to, size_t to_offset, CUarray from, size_t from_offset, size_t bytes) {
+  SIM_ENTER(cuMemcpyAtoA, kContext);
+  return sim::RunRow(guard, sim::Row(to, to_offset), sim::Row(from, from_offset), bytes, nullptr, Wait::kNo);
 }

@@ -3,15 +3,12 @@
 #include <cstring>
 #include <optional>
 
+#include "device_names.h"
 #include "entry.h"
 #include "error_names.h"
 
 namespace gpuroom::sim {
 namespace {
-
-bool IsDevice(const State& state, int device) {
-  return device >= 0 && device < static_cast<int>(state.devices.size());
-}
 
 // The figures of an H200 where a profile has none of its own.
 std::optional<int> FixedAttribute(CUdevice_attribute attribute) {
@@ -75,33 +72,31 @@ std::optional<int> FixedAttribute(CUdevice_attribute attribute) {
   }
 }
 
-int Attribute(const Profile& profile, CUdevice_attribute attribute, int device) {
+int Attribute(const Profile& profile, CUdevice_attribute attribute, int number) {
   switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: return profile.multiprocessors;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: return profile.compute_major;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: return profile.compute_minor;
     case CU_DEVICE_ATTRIBUTE_INTEGRATED: return profile.integrated;
-    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID: return 0x10 + device;
+    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID: return static_cast<int>(PciBusOf(number));
     case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS:
     case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES:
     case CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST:
     case CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED: return profile.coherent;
-    case CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID: return device * profile.nodes / profile.devices;
+    case CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID: return number * profile.nodes / profile.devices;
     case CU_DEVICE_ATTRIBUTE_NUMA_CONFIG: return CU_DEVICE_NUMA_CONFIG_NONE;
     case CU_DEVICE_ATTRIBUTE_NUMA_ID: return -1;
     default: return FixedAttribute(attribute).value_or(0);
   }
 }
 
-void FillUuid(CUuuid* uuid, int device) {
-  static constexpr unsigned char kStem[15] = {0x48, 0x45, 0x41, 0x44, 0x52, 0x4f, 0x4f, 0x4d,
-                                              0x53, 0x49, 0x4d, 0x47, 0x50, 0x55, 0x00};
-  std::memcpy(uuid->bytes, kStem, sizeof kStem);
-  uuid->bytes[15] = static_cast<char>(device);
-}
+// Among all of the machine's GPUs.
+int NumberOf(Guard& guard, int ordinal) { return guard.state().devices[static_cast<size_t>(ordinal)].number; }
 
 }  // namespace
 }  // namespace gpuroom::sim
+
+namespace sim = gpuroom::sim;
 
 SIM_API cuInit(unsigned int flags) {
   SIM_ENTER(cuInit, kNothing);
@@ -111,6 +106,7 @@ SIM_API cuInit(unsigned int flags) {
     std::fprintf(stderr, "%s\n", state.profile_error.c_str());
     return CUDA_ERROR_NO_DEVICE;
   }
+  if (!state.initialized) state.FindDevices();
   if (state.devices.empty()) return CUDA_ERROR_NO_DEVICE;
   state.initialized = true;
   return CUDA_SUCCESS;
@@ -144,7 +140,7 @@ SIM_API cuDeviceGetCount(int* count) {
 SIM_API cuDeviceGet(CUdevice* device, int ordinal) {
   SIM_ENTER(cuDeviceGet, kInit);
   if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(guard.state(), ordinal)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().IsDevice(ordinal)) return CUDA_ERROR_INVALID_DEVICE;
   *device = ordinal;
   return CUDA_SUCCESS;
 }
@@ -152,7 +148,7 @@ SIM_API cuDeviceGet(CUdevice* device, int ordinal) {
 SIM_API cuDeviceGetName(char* name, int length, CUdevice device) {
   SIM_ENTER(cuDeviceGetName, kInit);
   if (name == nullptr || length <= 0) return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
   std::snprintf(name, static_cast<size_t>(length), "%s", guard.state().profile.name.c_str());
   return CUDA_SUCCESS;
 }
@@ -160,8 +156,9 @@ SIM_API cuDeviceGetName(char* name, int length, CUdevice device) {
 SIM_API cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
   SIM_ENTER(cuDeviceGetUuid, kInit);
   if (uuid == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
-  gpuroom::sim::FillUuid(uuid, device);
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
+  const auto bytes = sim::UuidOf(sim::NumberOf(guard, device));
+  std::memcpy(uuid->bytes, bytes.data(), bytes.size());
   return CUDA_SUCCESS;
 }
 
@@ -170,7 +167,7 @@ SIM_API cuDeviceGetUuid(CUuuid* uuid, CUdevice device) { return cuDeviceGetUuid_
 SIM_API cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
   SIM_ENTER(cuDeviceTotalMem, kInit);
   if (bytes == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
   *bytes = guard.state().profile.hbm;
   return CUDA_SUCCESS;
 }
@@ -179,16 +176,17 @@ SIM_API cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice 
   SIM_ENTER(cuDeviceGetAttribute, kInit);
   if (value == nullptr || attribute <= 0 || attribute >= CU_DEVICE_ATTRIBUTE_MAX)
     return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
-  *value = gpuroom::sim::Attribute(guard.state().profile, attribute, device);
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
+  *value = sim::Attribute(guard.state().profile, attribute, sim::NumberOf(guard, device));
   return CUDA_SUCCESS;
 }
 
 SIM_API cuDeviceGetPCIBusId(char* text, int length, CUdevice device) {
   SIM_ENTER(cuDeviceGetPCIBusId, kInit);
   if (text == nullptr || length < 13) return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
-  std::snprintf(text, static_cast<size_t>(length), "0000:%02X:00.0", static_cast<unsigned>(0x10 + device));
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
+  std::snprintf(text, static_cast<size_t>(length), "0000:%02X:00.0",
+                sim::PciBusOf(sim::NumberOf(guard, device)));
   return CUDA_SUCCESS;
 }
 
@@ -198,8 +196,8 @@ SIM_API cuDeviceGetByPCIBusId(CUdevice* device, const char* text) {
   unsigned domain = 0;
   unsigned bus = 0;
   if (std::sscanf(text, "%x:%x", &domain, &bus) != 2) return CUDA_ERROR_INVALID_VALUE;
-  const int ordinal = static_cast<int>(bus) - 0x10;
-  if (domain != 0 || !gpuroom::sim::IsDevice(guard.state(), ordinal)) return CUDA_ERROR_INVALID_DEVICE;
+  const int ordinal = guard.state().OrdinalOf(sim::NumberOnBus(domain, bus));
+  if (ordinal < 0) return CUDA_ERROR_INVALID_DEVICE;
   *device = ordinal;
   return CUDA_SUCCESS;
 }
@@ -208,8 +206,7 @@ SIM_API cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
   SIM_ENTER(cuDeviceCanAccessPeer, kInit);
   auto& state = guard.state();
   if (can == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(state, device) || !gpuroom::sim::IsDevice(state, peer))
-    return CUDA_ERROR_INVALID_DEVICE;
+  if (!state.IsDevice(device) || !state.IsDevice(peer)) return CUDA_ERROR_INVALID_DEVICE;
   *can = device != peer && state.Linked(device, peer);
   return CUDA_SUCCESS;
 }
@@ -218,7 +215,7 @@ SIM_API cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute attribute, CUd
   SIM_ENTER(cuDeviceGetP2PAttribute, kInit);
   auto& state = guard.state();
   if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(state, from) || !gpuroom::sim::IsDevice(state, to) || from == to) {
+  if (!state.IsDevice(from) || !state.IsDevice(to) || from == to) {
     return CUDA_ERROR_INVALID_DEVICE;
   }
   const bool nvlink = state.profile.peer == gpuroom::sim::PeerLink::kNvlink;
@@ -234,7 +231,7 @@ SIM_API cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute attribute, CUd
 SIM_API cuDeviceComputeCapability(int* major, int* minor, CUdevice device) {
   SIM_ENTER(cuDeviceComputeCapability, kInit);
   if (major == nullptr || minor == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!gpuroom::sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
   *major = guard.state().profile.compute_major;
   *minor = guard.state().profile.compute_minor;
   return CUDA_SUCCESS;

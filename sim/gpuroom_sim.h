@@ -23,6 +23,8 @@ uint64_t gpuroom_sim_early_launches(void);
 /* Makes calls fail; the syntax of GPUROOM_SIM_FAIL:
  *   cuMemMap:3                          the third call from now, out of memory
  *   cuMemMap:3:CUDA_ERROR_INVALID_VALUE (or the number) with that result
+ *   cuMemMap:3+                         and all calls after it
+ *   cuMemCreate.HOST_NUMA:3             the third call that asks for DEVICE, HOST or HOST_NUMA memory
  *   *:N                                 the N-th call of any function
  *   seed:S:P                            every call with P percent, from seed S
  * several separated by commas. Replaces earlier rules; NULL or "" clears. A
@@ -36,6 +38,10 @@ int gpuroom_sim_leaks(char* text, size_t size);
 /* Bytes of HBM in use on `device`, the context's own share left out; device
  * -1-n: bytes in chunks on host node n. */
 uint64_t gpuroom_sim_used(int device);
+
+/* The same of the machine's GPU `number`, which CUDA_VISIBLE_DEVICES may give another
+ * ordinal or hide from this process. */
+uint64_t gpuroom_sim_machine_used(int number);
 
 /* Misuse seen so far (use after unmap, double free, ...), with one line each. */
 int gpuroom_sim_strict_errors(char* text, size_t size);

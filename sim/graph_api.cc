@@ -99,6 +99,7 @@ SIM_API cuGraphCreate(CUgraph* out, unsigned int flags) {
 
 SIM_API cuGraphDestroy(CUgraph graph) {
   SIM_ENTER(cuGraphDestroy, kInit);
+  sim::NoteGraphBytes();
   if (guard.state().graphs.erase(graph) == 0) return CUDA_ERROR_INVALID_VALUE;
   delete graph;
   return CUDA_SUCCESS;

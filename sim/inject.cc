@@ -17,6 +17,7 @@ namespace {
 struct Rule {
   std::string name;  // "*": any; "": by chance
   uint64_t call = 0;
+  bool later = false;  // and all calls after it
   uint64_t seen = 0;
   CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
   uint64_t percent = 0;
@@ -62,8 +63,17 @@ bool ParseRule(const std::string& text, Rule* rule) {
     return rule->percent <= 100;
   }
   rule->name = parts[0];
-  if (rule->name.empty() || !ParseNumber(parts[1], &rule->call) || rule->call == 0) return false;
+  std::string call = parts[1];
+  rule->later = call.ends_with('+');
+  if (rule->later) call.pop_back();
+  if (rule->name.empty() || !ParseNumber(call, &rule->call) || rule->call == 0) return false;
   return parts.size() == 2 || ParseResult(parts[2].c_str(), &rule->result);
+}
+
+// Counts a call that the rule is about.
+bool Fails(Rule& rule) {
+  ++rule.seen;
+  return rule.seen == rule.call || (rule.later && rule.seen > rule.call);
 }
 
 }  // namespace
@@ -83,10 +93,11 @@ void SetFailureRules(const char* spec) {
       if (ParseRule(text, &rule)) {
         rules.list.push_back(std::move(rule));
       } else {
-        std::fprintf(stderr,
-                     "gpuroom sim: failure rule '%s' is not understood; write NAME:N, NAME:N:RESULT, *:N or "
-                     "seed:S:PERCENT\n",
-                     text.c_str());
+        std::fprintf(
+            stderr,
+            "gpuroom sim: failure rule '%s' is not understood; write NAME:N, NAME:N+, NAME:N:RESULT, *:N or "
+            "seed:S:PERCENT\n",
+            text.c_str());
       }
     }
   }
@@ -101,8 +112,16 @@ CUresult InjectedFailure(const char* name) {
     if (rule.percent > 0) {
       if (rule.random() % 100 < rule.percent) result = rule.result;
     } else if (rule.name == "*" || rule.name == name) {
-      if (++rule.seen == rule.call) result = rule.result;
+      if (Fails(rule)) result = rule.result;
     }
+  }
+  return result;
+}
+
+CUresult InjectedFailure(const char* name, const char* kind) {
+  CUresult result = CUDA_SUCCESS;
+  for (Rule& rule : GetRules().list) {
+    if (rule.name == std::string(name) + "." + kind && Fails(rule)) result = rule.result;
   }
   return result;
 }

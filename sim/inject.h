@@ -23,6 +23,8 @@ void SetFailureRules(const char* spec);
 
 // CUDA_SUCCESS, or what a rule makes of this call.
 CUresult InjectedFailure(const char* name);
+// The same by rules for NAME.KIND, which are about calls of one kind alone.
+CUresult InjectedFailure(const char* name, const char* kind);
 
 uint64_t CallCount(const char* name);
 

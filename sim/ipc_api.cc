@@ -56,11 +56,7 @@ ChunkPtr OpenTicket(const Ticket& ticket) {
   std::snprintf(path, sizeof path, "/proc/%d/fd/%d", ticket.process, ticket.fd);
   const int fd = open(path, O_RDWR | O_CLOEXEC);
   if (fd < 0) return nullptr;
-  ChunkPtr chunk = AdoptFile(fd, Place{ticket.place});
-  if (chunk == nullptr || ticket.offset + ticket.bytes > chunk->bytes) return nullptr;
-  chunk->offset = ticket.offset;
-  chunk->alias += ticket.offset;
-  return chunk;
+  return AdoptPiece(fd, ticket.place, ticket.offset, ticket.bytes);
 }
 
 CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
@@ -73,8 +69,7 @@ CUresult Open(Guard& guard, CUdeviceptr* out, const CUipcMemHandle& handle) {
   Region region;
   region.chunk = OpenTicket(ticket);
   if (region.chunk == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  const uint64_t rounded = (ticket.bytes + kGranularity - 1) / kGranularity * kGranularity;
-  region.start = VaTable::ReserveSpan(rounded, kGranularity, 0);
+  region.start = VaTable::ReserveSpan(ImportedSpan(ticket.bytes), kGranularity, 0);
   if (region.start == 0) return CUDA_ERROR_MAP_FAILED;
   region.bytes = ticket.bytes;
   region.requested = ticket.bytes;
@@ -106,7 +101,7 @@ SIM_API cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   ticket.fd = region->chunk->fd;
   ticket.offset = region->chunk->offset + region->chunk_offset;
   ticket.bytes = region->bytes;
-  ticket.place = region->chunk->place.index;
+  ticket.place = guard.state().SharedName(region->chunk->place);
   std::memset(handle, 0, sizeof *handle);
   std::memcpy(handle, &ticket, sizeof ticket);
   return CUDA_SUCCESS;
@@ -128,16 +123,17 @@ SIM_API cuIpcCloseMemHandle(CUdeviceptr address) {
   SIM_ENTER(cuIpcCloseMemHandle, kContext);
   auto& va = guard.state().va;
   const auto* region = va.Find(address);
-  if (region == nullptr || region->start != address || region->kind != sim::RegionKind::kImported) {
+  if (region == nullptr || region->start != address || region->kind != sim::RegionKind::kImported ||
+      region->pool != nullptr) {
     sim::NoteMisuse("cuIpcCloseMemHandle of memory that no handle gave");
     return CUDA_ERROR_INVALID_VALUE;
   }
   const auto opened = sim::OpenedHandles().find(address);
   if (--opened->second.references > 0) return CUDA_SUCCESS;
   sim::OpenedHandles().erase(opened);
-  const uint64_t rounded = (region->bytes + sim::kGranularity - 1) / sim::kGranularity * sim::kGranularity;
+  const uint64_t reserved = sim::ImportedSpan(region->bytes);
   va.Remove(address);
-  sim::VaTable::FreeSpan(address, rounded);
+  sim::VaTable::FreeSpan(address, reserved);
   return CUDA_SUCCESS;
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 bool IsLocation(const State& state, const CUmemLocation& location) {
   switch (location.type) {
-    case CU_MEM_LOCATION_TYPE_DEVICE: return location.id >= 0 && location.id < state.profile.devices;
+    case CU_MEM_LOCATION_TYPE_DEVICE: return state.IsDevice(location.id);
     case CU_MEM_LOCATION_TYPE_HOST:
     case CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT: return true;
     case CU_MEM_LOCATION_TYPE_HOST_NUMA: return location.id >= 0 && location.id < state.profile.nodes;

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 
+#include "device_names.h"
 #include "profile.h"
 
 namespace gpuroom::sim {
@@ -20,6 +21,7 @@ enum Result : int {
   kSuccess = 0,
   kUninitialized = 1,
   kInvalidArgument = 2,
+  kNotSupported = 3,
   kNotFound = 6,
   kInsufficientSize = 7,
 };
@@ -53,15 +55,26 @@ const Profile& GetProfile() {
   return *profile;
 }
 
-// A handle is the device's number plus one.
+// A handle is the device's number plus one, and more for the part of the GPU (MIG) that has the same UUID
+// behind another prefix and all of the memory.
+constexpr uintptr_t kPart = 0x100;
+
+bool IsPart(const void* handle) { return (reinterpret_cast<uintptr_t>(handle) & kPart) != 0; }
+
 bool FindDevice(const void* handle, int* device) {
-  *device = static_cast<int>(reinterpret_cast<uintptr_t>(handle)) - 1;
+  *device = static_cast<int>(reinterpret_cast<uintptr_t>(handle) & ~kPart) - 1;
   return *device >= 0 && *device < GetProfile().devices;
 }
 
 int Check(const void* handle, const void* out, int* device) {
   if (g_references.load() == 0) return kUninitialized;
   return out != nullptr && FindDevice(handle, device) ? kSuccess : kInvalidArgument;
+}
+
+// A GPU without memory of its own has no figures for it (GB10).
+int CheckMemory(const void* handle, const void* out, int* device) {
+  const int result = Check(handle, out, device);
+  return result == kSuccess && GetProfile().integrated ? kNotSupported : result;
 }
 
 int GiveHandle(int device, void** out) {
@@ -74,7 +87,7 @@ int GiveHandle(int device, void** out) {
 uint64_t UsedByThisProcess(int device) {
   void* cuda = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
   if (cuda == nullptr) return 0;
-  const auto used = reinterpret_cast<uint64_t (*)(int)>(dlsym(cuda, "gpuroom_sim_used"));
+  const auto used = reinterpret_cast<uint64_t (*)(int)>(dlsym(cuda, "gpuroom_sim_machine_used"));
   const uint64_t bytes = used != nullptr ? used(device) : 0;
   dlclose(cuda);
   return bytes;
@@ -88,16 +101,11 @@ Memory MemoryOf(int device) {
 
 std::string BusId(int device) {
   char text[32];
-  std::snprintf(text, sizeof text, "00000000:%02X:00.0", static_cast<unsigned>(0x10 + device));
+  std::snprintf(text, sizeof text, "00000000:%02X:00.0", PciBusOf(device));
   return text;
 }
 
-std::string Uuid(int device) {
-  char text[64];
-  std::snprintf(text, sizeof text, "GPU-48454144-524f-4f4d-5349-4d47505500%02x",
-                static_cast<unsigned>(device));
-  return text;
-}
+std::string PartUuidText(int device) { return "MIG-" + UuidText(device).substr(4); }
 
 int CopyText(const std::string& from, char* to, unsigned length) {
   if (from.size() + 1 > length) return kInsufficientSize;
@@ -129,6 +137,7 @@ extern "C" __attribute__((visibility("default"))) const char* nvmlErrorString(in
     case sim::kSuccess: return "Success";
     case sim::kUninitialized: return "Uninitialized";
     case sim::kInvalidArgument: return "Invalid Argument";
+    case sim::kNotSupported: return "Not Supported";
     case sim::kNotFound: return "Not Found";
     case sim::kInsufficientSize: return "Insufficient Size";
     default: return "Unknown Error";
@@ -165,7 +174,11 @@ NVML_API nvmlDeviceGetHandleByIndex(unsigned index, void** handle) {
 NVML_API nvmlDeviceGetHandleByUUID(const char* uuid, void** handle) {
   if (uuid == nullptr) return sim::kInvalidArgument;
   for (int device = 0; device < sim::GetProfile().devices; ++device) {
-    if (sim::Uuid(device) == uuid) return sim::GiveHandle(device, handle);
+    if (sim::UuidText(device) == uuid) return sim::GiveHandle(device, handle);
+    if (sim::PartUuidText(device) != uuid) continue;
+    const int result = sim::GiveHandle(device, handle);
+    if (result == sim::kSuccess) *handle = static_cast<char*>(*handle) + sim::kPart;
+    return result;
   }
   return sim::kNotFound;
 }
@@ -174,8 +187,8 @@ NVML_API nvmlDeviceGetHandleByPciBusId_v2(const char* bus_id, void** handle) {
   unsigned domain = 0;
   unsigned bus = 0;
   if (bus_id == nullptr || std::sscanf(bus_id, "%x:%x", &domain, &bus) != 2) return sim::kInvalidArgument;
-  const int device = static_cast<int>(bus) - 0x10;
-  if (domain != 0 || device < 0 || device >= sim::GetProfile().devices) return sim::kNotFound;
+  const int device = sim::NumberOnBus(domain, bus);
+  if (device < 0 || device >= sim::GetProfile().devices) return sim::kNotFound;
   return sim::GiveHandle(device, handle);
 }
 NVML_API nvmlDeviceGetHandleByPciBusId(const char* bus_id, void** handle) {
@@ -198,12 +211,13 @@ NVML_API nvmlDeviceGetName(void* handle, char* name, unsigned length) {
 NVML_API nvmlDeviceGetUUID(void* handle, char* uuid, unsigned length) {
   int device = 0;
   const int result = sim::Check(handle, uuid, &device);
-  return result == sim::kSuccess ? sim::CopyText(sim::Uuid(device), uuid, length) : result;
+  if (result != sim::kSuccess) return result;
+  return sim::CopyText(sim::IsPart(handle) ? sim::PartUuidText(device) : sim::UuidText(device), uuid, length);
 }
 
 NVML_API nvmlDeviceGetMemoryInfo(void* handle, sim::Memory* memory) {
   int device = 0;
-  const int result = sim::Check(handle, memory, &device);
+  const int result = sim::CheckMemory(handle, memory, &device);
   if (result == sim::kSuccess) *memory = sim::MemoryOf(device);
   return result;
 }
@@ -211,7 +225,7 @@ NVML_API nvmlDeviceGetMemoryInfo(void* handle, sim::Memory* memory) {
 // Here "used" leaves out what the driver reserved, and the version says which form the caller has.
 NVML_API nvmlDeviceGetMemoryInfo_v2(void* handle, sim::MemoryV2* memory) {
   int device = 0;
-  const int result = sim::Check(handle, memory, &device);
+  const int result = sim::CheckMemory(handle, memory, &device);
   if (result != sim::kSuccess) return result;
   if (memory->version != sim::kMemoryV2) return sim::kInvalidArgument;
   const sim::Memory figures = sim::MemoryOf(device);
@@ -225,11 +239,29 @@ NVML_API nvmlDeviceGetPciInfo_v3(void* handle, sim::PciInfo* info) {
   const int result = sim::Check(handle, info, &device);
   if (result != sim::kSuccess) return result;
   std::memset(info, 0, sizeof *info);
-  info->bus = static_cast<unsigned>(0x10 + device);
+  info->bus = sim::PciBusOf(device);
   const std::string bus_id = sim::BusId(device);
   std::snprintf(info->bus_id, sizeof info->bus_id, "%s", bus_id.c_str());
   std::snprintf(info->bus_id_legacy, sizeof info->bus_id_legacy, "%s", bus_id.c_str() + 4);
   return sim::kSuccess;
+}
+
+// Of one capability, by number; the answer 0 is OK, 5 NOT_SUPPORTED.
+NVML_API nvmlDeviceGetP2PStatus(void* handle, void* other, int, int* status) {
+  int device = 0;
+  int peer = 0;
+  const int result = sim::Check(handle, status, &device);
+  if (result != sim::kSuccess) return result;
+  if (!sim::FindDevice(other, &peer) || device == peer) return sim::kInvalidArgument;
+  *status = sim::GetProfile().peer == sim::PeerLink::kNone ? 5 : 0;
+  return sim::kSuccess;
+}
+
+NVML_API nvmlDeviceGetC2cModeInfoV(void* handle, unsigned* enabled) {
+  int device = 0;
+  const int result = sim::Check(handle, enabled, &device);
+  if (result == sim::kSuccess) *enabled = sim::GetProfile().coherent;
+  return result;
 }
 
 #define NVML_NUMBER(function, member)                                                      \

@@ -22,7 +22,7 @@ void AddUsed(CUmemoryPool pool, uint64_t bytes) {
 
 bool Freeable(const Region* region, CUdeviceptr address) {
   if (region == nullptr || region->start != address || region->freed || region->free_pending) return false;
-  return region->kind == RegionKind::kPool || region->kind == RegionKind::kAlloc;
+  return region->kind == RegionKind::kPool || region->kind == RegionKind::kAlloc || IsPoolImport(*region);
 }
 
 void Revive(Region* region, uint64_t bytes) {
@@ -74,6 +74,7 @@ CUresult Try(CUmemoryPool pool, CUstream stream, uint64_t bytes, CUdeviceptr* ou
 
 CUmemoryPool NewPool(Place place, int device) {
   auto* pool = new CUmemPoolHandle_st;
+  pool->id = GetState().NextId();
   pool->place = place;
   pool->device = device;
   pool->access = DeviceAccess(device);
@@ -83,16 +84,16 @@ CUmemoryPool NewPool(Place place, int device) {
 
 CUmemoryPool DefaultPool(int device) {
   Device& owner = GetState().devices[static_cast<size_t>(device)];
-  if (owner.default_pool == nullptr) {
-    owner.default_pool = NewPool(Place::Device(device), device);
-    owner.default_pool->is_default = true;
+  if (owner.pools.standard == nullptr) {
+    owner.pools.standard = NewPool(Place::Device(device), device);
+    owner.pools.standard->is_default = true;
   }
-  return owner.default_pool;
+  return owner.pools.standard;
 }
 
 CUmemoryPool CurrentPool(int device) {
   Device& owner = GetState().devices[static_cast<size_t>(device)];
-  return owner.current_pool != nullptr ? owner.current_pool : DefaultPool(device);
+  return owner.pools.current != nullptr ? owner.pools.current : DefaultPool(device);
 }
 
 void TrimPool(CUmemoryPool pool, uint64_t keep) {
@@ -130,6 +131,18 @@ CUresult AllocateFromPool(Lock& lock, CUmemoryPool pool, CUstream stream, uint64
   return Submit(stream, std::move(operation));
 }
 
+bool IsPoolImport(const Region& region) {
+  return region.kind == RegionKind::kImported && region.pool != nullptr;
+}
+
+void FreePoolImport(Region* region) {
+  const CUdeviceptr start = region->start;
+  const uint64_t bytes = region->bytes;
+  region->pool->used -= bytes;
+  GetState().va.Remove(start);
+  VaTable::FreeSpan(start, ImportedSpan(bytes));
+}
+
 void ReleaseToPool(Region* region) {
   region->pool->used -= region->bytes;
   region->freed = true;
@@ -164,6 +177,8 @@ CUresult FreeInStream(CUdeviceptr address, CUstream stream) {
     if (found == nullptr || found->id != id || found->freed) return CUDA_SUCCESS;
     if (found->kind == RegionKind::kPool) {
       ReleaseToPool(found);
+    } else if (IsPoolImport(*found)) {
+      FreePoolImport(found);
     } else {
       FreeDevice(found);
     }
@@ -172,7 +187,7 @@ CUresult FreeInStream(CUdeviceptr address, CUstream stream) {
   const CUresult result = Submit(stream, std::move(operation));
   if (result != CUDA_SUCCESS) return result;
   region->free_pending = true;
-  if (region->pool != nullptr) region->pool->pending[address] = stream->id;
+  if (region->kind == RegionKind::kPool) region->pool->pending[address] = stream->id;
   return CUDA_SUCCESS;
 }
 

@@ -15,6 +15,9 @@ struct CUmemPoolHandle_st {
   gpuroom::sim::Place place;
   int device = 0;  // whose rights its memory has from the start
   bool is_default = false;
+  bool shareable = false;  // made to be exported
+  int exporter = 0;        // the process whose pool it is; 0: this one
+  uint64_t id = 0;         // in the process whose pool it is
   gpuroom::sim::AccessSet access;
   uint64_t threshold = 0;
   uint64_t reserved = 0, reserved_high = 0;
@@ -35,6 +38,13 @@ void TrimPool(CUmemoryPool pool, uint64_t keep);
 void TrimPools();
 
 CUresult AllocateFromPool(Lock& lock, CUmemoryPool pool, CUstream stream, uint64_t bytes, CUdeviceptr* out);
+// Memory of another process's pool, and its end here.
+bool IsPoolImport(const Region& region);
+void FreePoolImport(Region* region);
+// Bytes on `device` that graphs allocate and hold now.
+uint64_t GraphBytes(int device);
+// Sees to it that the high-water marks of all devices are at least what graphs hold now.
+void NoteGraphBytes();
 // Frees a region of a pool at once.
 void ReleaseToPool(Region* region);
 CUresult FreeInStream(CUdeviceptr address, CUstream stream);

@@ -7,10 +7,6 @@
 namespace gpuroom::sim {
 namespace {
 
-bool IsDevice(const State& state, int device) {
-  return device >= 0 && device < static_cast<int>(state.devices.size());
-}
-
 CUresult Allocate(Guard& guard, CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream handle) {
   CUstream stream = nullptr;
   const CUresult result = ResolveStream(handle, &stream);
@@ -29,7 +25,7 @@ CUresult PoolPlace(const State& state, const CUmemLocation& location, Place* pla
   switch (location.type) {
     case CU_MEM_LOCATION_TYPE_DEVICE:
       *place = Place::Device(location.id);
-      return IsDevice(state, location.id) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+      return state.IsDevice(location.id) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
     case CU_MEM_LOCATION_TYPE_HOST: *place = Place::Node(0); return CUDA_SUCCESS;
     case CU_MEM_LOCATION_TYPE_HOST_NUMA:
       *place = Place::Node(location.id);
@@ -77,6 +73,8 @@ SIM_API cuMemAllocAsync(CUdeviceptr* out, size_t bytes, CUstream stream) {
 SIM_API cuMemAllocFromPoolAsync(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
   SIM_ENTER(cuMemAllocFromPoolAsync, kContext);
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  // Another process's pool makes no memory here.
+  if (guard.state().pools.contains(pool) && pool->exporter != 0) return CUDA_ERROR_INVALID_VALUE;
   return sim::Allocate(guard, out, bytes, pool, stream);
 }
 
@@ -92,7 +90,7 @@ SIM_API cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
 SIM_API cuDeviceGetDefaultMemPool(CUmemoryPool* pool, CUdevice device) {
   SIM_ENTER(cuDeviceGetDefaultMemPool, kInit);
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
   *pool = sim::DefaultPool(device);
   return CUDA_SUCCESS;
 }
@@ -100,17 +98,17 @@ SIM_API cuDeviceGetDefaultMemPool(CUmemoryPool* pool, CUdevice device) {
 SIM_API cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice device) {
   SIM_ENTER(cuDeviceGetMemPool, kInit);
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
   *pool = sim::CurrentPool(device);
   return CUDA_SUCCESS;
 }
 
 SIM_API cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool) {
   SIM_ENTER(cuDeviceSetMemPool, kInit);
-  if (!sim::IsDevice(guard.state(), device)) return CUDA_ERROR_INVALID_DEVICE;
-  if (!guard.state().pools.contains(pool) || pool->place != sim::Place::Device(device))
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().pools.contains(pool) || pool->exporter != 0 || pool->place != sim::Place::Device(device))
     return CUDA_ERROR_INVALID_VALUE;
-  guard.state().devices[static_cast<size_t>(device)].current_pool = pool;
+  guard.state().devices[static_cast<size_t>(device)].pools.current = pool;
   return CUDA_SUCCESS;
 }
 
@@ -125,6 +123,7 @@ SIM_API cuMemPoolCreate(CUmemoryPool* out, const CUmemPoolProps* props) {
   if (result != CUDA_SUCCESS) return result;
   const CUcontext current = sim::CurrentContext();
   *out = sim::NewPool(place, place.is_device() ? place.index : current != nullptr ? current->device : 0);
+  (*out)->shareable = props->handleTypes != 0;
   return CUDA_SUCCESS;
 }
 
@@ -132,9 +131,11 @@ SIM_API cuMemPoolDestroy(CUmemoryPool pool) {
   SIM_ENTER(cuMemPoolDestroy, kInit);
   if (!guard.state().pools.contains(pool) || pool->is_default) return CUDA_ERROR_INVALID_VALUE;
   sim::TrimPool(pool, 0);
-  for (auto& device : guard.state().devices) {
-    if (device.current_pool == pool) device.current_pool = nullptr;
-  }
+  const auto forget = [pool](sim::PoolSlots& slots) {
+    if (slots.current == pool) slots.current = nullptr;
+  };
+  for (auto& device : guard.state().devices) forget(device.pools);
+  for (auto& [node, slots] : guard.state().node_pools) forget(slots);
   guard.state().pools.erase(pool);
   if (pool->used == 0) delete pool;  // else its memory still points to it
   return CUDA_SUCCESS;
@@ -180,7 +181,7 @@ SIM_API cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* descs, size
   if (!state.pools.contains(pool) || descs == nullptr) return CUDA_ERROR_INVALID_VALUE;
   for (size_t i = 0; i < count; ++i) {
     const int device = descs[i].location.id;
-    if (descs[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || !sim::IsDevice(state, device))
+    if (descs[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || !state.IsDevice(device))
       return CUDA_ERROR_INVALID_VALUE;
     if (pool->place.is_device() && !state.Linked(device, pool->place.index)) return CUDA_ERROR_INVALID_DEVICE;
     pool->access.device[static_cast<size_t>(device)] = static_cast<uint8_t>(descs[i].flags);
@@ -195,7 +196,7 @@ SIM_API cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemoryPool pool, CUmemLoc
   SIM_ENTER(cuMemPoolGetAccess, kInit);
   if (flags == nullptr || location == nullptr || !guard.state().pools.contains(pool))
     return CUDA_ERROR_INVALID_VALUE;
-  if (location->type != CU_MEM_LOCATION_TYPE_DEVICE || !sim::IsDevice(guard.state(), location->id))
+  if (location->type != CU_MEM_LOCATION_TYPE_DEVICE || !guard.state().IsDevice(location->id))
     return CUDA_ERROR_INVALID_VALUE;
   *flags = static_cast<CUmemAccess_flags>(pool->access.device[static_cast<size_t>(location->id)]);
   return CUDA_SUCCESS;

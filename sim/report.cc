@@ -122,6 +122,13 @@ SIM_CONTROL uint64_t gpuroom_sim_used(int device) {
   return state.Used(sim::Place{device});
 }
 
+SIM_CONTROL uint64_t gpuroom_sim_machine_used(int number) {
+  auto& state = sim::GetState();
+  const sim::Lock lock(state.mutex);
+  const int ordinal = state.OrdinalOf(number);
+  return ordinal >= 0 ? state.Used(sim::Place::Device(ordinal)) : 0;
+}
+
 SIM_CONTROL int gpuroom_sim_strict_errors(char* text, size_t size) {
   const sim::Lock lock(sim::GetState().mutex);
   sim::CopyText(sim::GetMisuses().lines, text, size);

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "device_names.h"
 #include "inject.h"
 #include "report.h"
 
@@ -25,10 +26,36 @@ State::State() {
   const char* strict_text = std::getenv("GPUROOM_SIM_STRICT");
   strict = strict_text != nullptr && *strict_text == '1';
   random.seed(EnvNumber("GPUROOM_SIM_SEED", 1));
-  devices.resize(static_cast<size_t>(profile.devices));
-  device_used_.resize(devices.size());
   node_used_.resize(static_cast<size_t>(profile.nodes));
   SetFailureRules(std::getenv("GPUROOM_SIM_FAIL"));
+}
+
+void State::FindDevices() {
+  const char* text = std::getenv("CUDA_VISIBLE_DEVICES");
+  devices.clear();
+  if (text != nullptr) {
+    for (const int number : VisibleDevices(text, profile.devices)) devices.emplace_back().number = number;
+  } else {
+    for (int number = 0; number < profile.devices; ++number) devices.emplace_back().number = number;
+  }
+  device_used_.assign(devices.size(), 0);
+}
+
+int State::OrdinalOf(int number) const {
+  for (size_t ordinal = 0; ordinal < devices.size(); ++ordinal) {
+    if (devices[ordinal].number == number) return static_cast<int>(ordinal);
+  }
+  return -1;
+}
+
+int State::SharedName(Place place) const {
+  return place.is_device() ? devices[static_cast<size_t>(place.index)].number : place.index;
+}
+
+bool State::FindPlace(int shared_name, Place* place) const {
+  *place = Place{shared_name};
+  if (place->is_device()) place->index = OrdinalOf(shared_name);
+  return shared_name < 0 || place->index >= 0;
 }
 
 bool State::Charge(Place place, uint64_t bytes) {
@@ -61,10 +88,22 @@ uint64_t State::Capacity(Place place) const {
   return profile.hbm - profile.ContextOverhead();
 }
 
+namespace {
+
+// What a parent may ask before it forks, such as the version, does not keep its child from CUDA; cuInit does.
+void LockForFork() { GetState().mutex.lock(); }
+void UnlockInParent() { GetState().mutex.unlock(); }
+void UnlockInChild() {
+  GetState().forked = GetState().initialized;
+  GetState().mutex.unlock();
+}
+
+}  // namespace
+
 State& GetState() {
   static State* state = [] {
     auto* made = new State;
-    pthread_atfork(nullptr, nullptr, [] { GetState().forked = true; });
+    pthread_atfork(LockForFork, UnlockInParent, UnlockInChild);
     return made;
   }();
   return *state;

@@ -31,13 +31,20 @@ struct HandleRecord {
   int references = 1;  // cuMemCreate and cuMemRetainAllocationHandle
 };
 
+// Of a device or a host node.
+struct PoolSlots {
+  CUmemoryPool standard = nullptr;  // made when it is first asked for
+  CUmemoryPool current = nullptr;   // null: the standard one
+};
+
 struct Device {
+  int number = 0;  // among all of the machine's (device_names.h)
   CUcontext primary = nullptr;
   CUcontext retired = nullptr;  // the primary before: the next one has its address
   int primary_references = 0;
   unsigned primary_flags = 0;
-  CUmemoryPool default_pool = nullptr;
-  CUmemoryPool current_pool = nullptr;
+  PoolSlots pools;
+  uint64_t graph_bytes_high = 0;  // of GraphBytes, since it was reset
 };
 
 struct State {
@@ -63,6 +70,8 @@ struct State {
   std::unordered_set<CUgraph> graphs;
   std::unordered_set<CUgraphExec> graph_execs;
   std::unordered_set<CUmemoryPool> pools;
+  std::map<int, PoolSlots> node_pools;
+  std::unordered_set<CUarray> arrays;
 
   // Budgets. Charge refuses what would exceed the capacity.
   bool Charge(Place place, uint64_t bytes);
@@ -76,6 +85,17 @@ struct State {
   // ordinary allocations.
   bool peer_enabled[kMaxDevices][kMaxDevices] = {};
   bool Linked(int from, int to) const { return from == to || profile.peer != PeerLink::kNone; }
+
+  // Finds the GPUs that CUDA_VISIBLE_DEVICES leaves this process, as it is now. For cuInit.
+  void FindDevices();
+  bool IsDevice(int ordinal) const { return ordinal >= 0 && ordinal < static_cast<int>(devices.size()); }
+  // The ordinal of the machine's GPU `number`; -1: this process does not see it.
+  int OrdinalOf(int number) const;
+  // What other processes call a place: a GPU by its number on the machine, which is not its ordinal
+  // everywhere.
+  int SharedName(Place place) const;
+  // False: this process does not see the GPU.
+  bool FindPlace(int shared_name, Place* place) const;
 
  private:
   friend State& GetState();

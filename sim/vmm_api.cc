@@ -23,7 +23,7 @@ CUresult Misuse(CUresult result, const char* what) {
 CUresult ResolveLocation(State& state, const CUmemLocation& location, Place* place) {
   switch (location.type) {
     case CU_MEM_LOCATION_TYPE_DEVICE:
-      if (location.id < 0 || location.id >= state.profile.devices) return behaviour::kNoSuchDevice;
+      if (!state.IsDevice(location.id)) return behaviour::kNoSuchDevice;
       *place = Place::Device(location.id);
       return CUDA_SUCCESS;
     case CU_MEM_LOCATION_TYPE_HOST_NUMA:
@@ -38,6 +38,15 @@ CUresult ResolveLocation(State& state, const CUmemLocation& location, Place* pla
       return CUDA_SUCCESS;
     }
     default: return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+const char* KindOf(const CUmemLocation& location) {
+  switch (location.type) {
+    case CU_MEM_LOCATION_TYPE_DEVICE: return "DEVICE";
+    case CU_MEM_LOCATION_TYPE_HOST: return "HOST";
+    case CU_MEM_LOCATION_TYPE_HOST_NUMA: return "HOST_NUMA";
+    default: return "";
   }
 }
 
@@ -88,7 +97,7 @@ CUresult CheckAccess(State& state, const CUmemAccessDesc& desc, const Region& re
   }
   const Place home = region.chunk->place;
   if (desc.location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
-    if (desc.location.id < 0 || desc.location.id >= state.profile.devices) return CUDA_ERROR_INVALID_VALUE;
+    if (!state.IsDevice(desc.location.id)) return CUDA_ERROR_INVALID_VALUE;
     if (home.is_device() && !state.Linked(desc.location.id, home.index)) return CUDA_ERROR_INVALID_DEVICE;
     return CUDA_SUCCESS;
   }
@@ -195,6 +204,7 @@ SIM_API cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes, const CU
   CUresult result = sim::CheckProperties(prop);
   sim::Place place;
   if (result == CUDA_SUCCESS) result = sim::ResolveLocation(guard.state(), prop->location, &place);
+  if (result == CUDA_SUCCESS) result = sim::InjectedFailure("cuMemCreate", sim::KindOf(prop->location));
   if (result != CUDA_SUCCESS) return result;
   if (bytes == 0 || !sim::Aligned(bytes)) {
     return sim::Misuse(CUDA_ERROR_INVALID_VALUE, "cuMemCreate: the size is no multiple of the granularity");
@@ -316,7 +326,7 @@ SIM_API cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location,
   auto* region = guard.state().va.Find(address);
   if (region == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (location->type == CU_MEM_LOCATION_TYPE_DEVICE) {
-    if (location->id < 0 || location->id >= guard.state().profile.devices) return behaviour::kNoSuchDevice;
+    if (!guard.state().IsDevice(location->id)) return behaviour::kNoSuchDevice;
     *flags = region->access.device[static_cast<size_t>(location->id)];
   } else {
     // Seen: asked for the host, the driver answers with what some device has.

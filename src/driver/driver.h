@@ -38,6 +38,15 @@ const char* ErrorName(CUresult result);
 // kOk for CUDA_SUCCESS, kOutOfMemory for lack of memory, else kDriver.
 Status DriverStatus(CUresult result, const char* what);
 
+// Whether the result of asking for memory speaks of that memory: too little, not allowed, not supported, not
+// there. False where it says that the context or the GPU can do nothing more, whatever is asked.
+bool RefusesMemory(CUresult result);
+
+// The CUresult that an allocation answers for a Status. Programs know lack of memory and what ends a context
+// from cuMemAlloc; whatever else kept memory from being made is lack of memory to them, and one warning says
+// what it was.
+CUresult AllocationResult(const Status& status);
+
 // The CUresult that a C boundary reports for a Status.
 CUresult ToCuResult(const Status& status);
 

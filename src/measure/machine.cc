@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "topology/host_model.h"
+
 namespace gpuroom::measure {
 namespace {
 
@@ -30,6 +32,7 @@ Machine::Machine(Session& session, const std::vector<Gpu>& gpus, const Gpu& gpu,
       host_(session.driver(), std::max(gpu.host_numa_node, 0), share_),
       source_(session.driver(), device_, host_, LinkSpeeds{}),
       builder_(session.driver(), source_, gpu.device) {
+  host_.FindPlace([&] { return NearestNodes(host_.home_node()); });
   AddPeers(gpus);
 }
 

@@ -84,7 +84,7 @@ uint64_t ManagedMemory::FreeBytes(uint64_t driver_free) const {
   }
   const uint64_t used = budget_.used();
   const uint64_t in_hbm = machine_.hbm > used ? machine_.hbm - used : 0;
-  const uint64_t left = std::min(budget_.free(), in_hbm + host_.Free());
+  const uint64_t left = std::min(budget_.free(), in_hbm + host_.FreeOfLimit());
   const uint64_t others = tier_.budget().used();
   return left > others ? left - others : 0;
 }

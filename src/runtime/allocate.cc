@@ -82,7 +82,7 @@ CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdevicep
   Result<std::unique_ptr<Range>> range = BuildRange(rt, device, bytes);
   if (!range.ok()) {
     *out = 0;  // as the driver leaves it
-    return ToCuResult(range.status());
+    return AllocationResult(range.status());
   }
   *out = (*range)->va;
   device.counts.Count(bytes, (*range)->host_bytes > 0);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "runtime/runtime.h"
+#include "topology/host_model.h"
 #include "topology/link_estimate.h"
 
 namespace gpuroom {
@@ -31,6 +32,12 @@ ManagedMachine MachineOf(const Driver& driver, const DeviceTier& tier, const Hos
 
 }  // namespace
 
+uint64_t LoanLimit(const PeerLoan& loan, uint64_t total, uint64_t limit) {
+  // Without a size or a limit of its own it keeps an eighth: others may use it, too.
+  const uint64_t most = total / 8 * 7;
+  return std::min({loan.bytes != 0 ? loan.bytes : most, limit, most});
+}
+
 void AllocationCounts::Count(uint64_t bytes, bool is_spilled) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (is_spilled) spilled.fetch_add(1, std::memory_order_relaxed);
@@ -46,7 +53,7 @@ DeviceState::DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& h
       source(driver, tier, host, speeds),
       builder(driver, source, own_tier.device()),
       managed(driver, tier, host, options.managed, MachineOf(driver, tier, host)),
-      host_limit(host_tier.limit()),
+      host_limit(host_tier.chunk_limit()),
       hbm(MemoryOf(driver, tier)),
       backend(options.backend) {
   driver.DeviceGetUuid(&uuid, own_tier.device());
@@ -141,18 +148,17 @@ void Runtime::AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle
     Log(LogLevel::kWarn, "peers: GPU %d %s, so it lends GPU %d no memory", loan.ordinal, why, self);
     return;
   }
-  // Without a size or a limit of its own it keeps an eighth: others may use it, too.
-  const uint64_t most = RealTotal(driver, loan.ordinal) / 8 * 7;
-  const uint64_t limit = std::min({loan.bytes != 0 ? loan.bytes : most, owner->budget().limit(), most});
+  const uint64_t limit = LoanLimit(loan, RealTotal(driver, loan.ordinal), owner->budget().limit());
   loans_.push_back(std::make_unique<PeerTier>(*owner, limit, while_idle));
   device.source.AddPeer(loans_.back().get());
 }
 
 HostTier* Runtime::Host(int numa_node) {
   for (const auto& host : hosts_) {
-    if (host->numa_node() == numa_node) return host.get();
+    if (host->home_node() == numa_node) return host.get();
   }
   hosts_.push_back(std::make_unique<HostTier>(driver, numa_node, share_));
+  hosts_.back()->FindPlace([&] { return NearestNodes(numa_node); });
   return hosts_.back().get();
 }
 

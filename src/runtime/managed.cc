@@ -20,7 +20,7 @@ CUresult AllocateManaged(Runtime& rt, DeviceState& device, size_t bytes, CUstrea
   const CUresult result = rt.driver.CtxGetCurrent(&request.context);
   if (result != CUDA_SUCCESS) return result;
   const Result<ManagedBlock> block = device.managed.Allocate(request);
-  if (!block.ok()) return ToCuResult(block.status());
+  if (!block.ok()) return AllocationResult(block.status());
   rt.managed.Insert(*block);
   device.counts.Count(bytes, false);
   *out = block->va;

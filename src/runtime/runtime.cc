@@ -195,7 +195,7 @@ CUcontext Runtime::NoteContext() {
 
 void Runtime::StartAhead(DeviceState& device) {
   HostTier& host = device.host;
-  if (options.host_ahead == 0 || &host == &no_host_) return;
+  if (options.host_ahead == 0 || host.chunk_limit() == 0) return;
   for (const auto& [tier, ahead] : aheads_) {
     if (tier == &host) return;
   }

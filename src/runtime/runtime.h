@@ -74,6 +74,9 @@ struct DeviceState {
   const Backend backend;  // of what no rule says otherwise
 };
 
+// Bytes that a GPU of `total` bytes, of which the program may use `limit`, lends at most.
+uint64_t LoanLimit(const PeerLoan& loan, uint64_t total, uint64_t limit);
+
 class Runtime {
  public:
   static constexpr int kMaxDevices = 64;

@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "runtime/runtime.h"
 #include "shim/real.h"
+#include "topology/visible_devices.h"
 
 namespace gpuroom {
 namespace {
@@ -31,45 +35,125 @@ Function RealNvml(const char* symbol) {
   return reinterpret_cast<Function>(NvmlSymbol(symbol));
 }
 
-// NVML writes a GPU as "GPU-8a4f...": the CUDA driver's UUID in hexadecimal.
-bool SameUuid(const char* text, const CUuuid& uuid) {
-  unsigned char b[16];
-  std::memcpy(b, uuid.bytes, sizeof b);
-  char expected[64];
-  std::snprintf(expected, sizeof expected,
-                "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
-                b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
-  return std::strcmp(text, expected) == 0;
-}
-
-// The device that this process already uses and NVML calls `device`; null when it
-// uses none or another.
-const DeviceState* FindDevice(const Runtime& rt, NvmlDevice device) {
-  static const auto get_uuid = RealNvml<NvmlResult (*)(NvmlDevice, char*, unsigned)>("nvmlDeviceGetUUID");
-  char text[96] = {};
-  if (get_uuid == nullptr || get_uuid(device, text, sizeof text) != kNvmlSuccess) return nullptr;
-  for (int i = 0; i < Runtime::kMaxDevices; ++i) {
-    const DeviceState* state = rt.ExistingDevice(i);
-    if (state != nullptr && SameUuid(text, state->uuid)) return state;
-  }
-  return nullptr;
-}
-
 struct Sizes {
   unsigned long long total, free;
 };
 
-Sizes Enlarge(Runtime& rt, NvmlDevice device, Sizes real) {
-  if (const DeviceState* state = FindDevice(rt, device)) {
-    return {state->VisibleTotal(real.total), state->VisibleFree(real.free)};
+// NVML's UUID of a GPU, "GPU-8a4f...", or of a part of one, "MIG-8a4f..."; "" where it says none.
+std::string UuidOf(NvmlDevice device) {
+  static const auto get = RealNvml<NvmlResult (*)(NvmlDevice, char*, unsigned)>("nvmlDeviceGetUUID");
+  char text[96] = {};
+  return get != nullptr && get(device, text, sizeof text) == kNvmlSuccess ? text : "";
+}
+
+// What follows the prefix is the CUDA driver's UUID in hexadecimal.
+bool SameUuid(const std::string& text, const CUuuid& uuid) {
+  unsigned char b[16];
+  std::memcpy(b, uuid.bytes, sizeof b);
+  char expected[64];
+  std::snprintf(expected, sizeof expected,
+                "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
+                b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+  const bool prefixed = text.starts_with("GPU-") || text.starts_with("MIG-");
+  return prefixed && text.compare(4, std::string::npos, expected) == 0;
+}
+
+// The device that NVML calls `device`; null where the driver is not initialised in this process, or has no
+// such device.
+const DeviceState* FindDevice(Runtime& rt, NvmlDevice device) {
+  int count = 0;
+  if (rt.driver.DeviceGetCount(&count) != CUDA_SUCCESS) return nullptr;
+  const std::string text = UuidOf(device);
+  for (int i = 0; i < count; ++i) {
+    CUuuid uuid;
+    if (rt.driver.DeviceGetUuid(&uuid, i) == CUDA_SUCCESS && SameUuid(text, uuid)) return rt.Device(i);
   }
+  return nullptr;
+}
+
+// NVML's GPUs in the order in which CUDA would count them here.
+std::vector<NvmlDevice> VisibleToCuda() {
+  static const auto count_all = RealNvml<NvmlResult (*)(unsigned*)>("nvmlDeviceGetCount_v2");
+  static const auto get = RealNvml<NvmlResult (*)(unsigned, NvmlDevice*)>("nvmlDeviceGetHandleByIndex_v2");
+  unsigned count = 0;
+  if (count_all == nullptr || get == nullptr || count_all(&count) != kNvmlSuccess) return {};
+  std::vector<NvmlDevice> all;
+  std::vector<std::string> uuids;
+  for (unsigned i = 0; i < count; ++i) {
+    NvmlDevice device = nullptr;
+    if (get(i, &device) != kNvmlSuccess) return {};
+    all.push_back(device);
+    uuids.push_back(UuidOf(device));
+  }
+  std::vector<NvmlDevice> visible;
+  for (const size_t index : VisibleDevices(std::getenv("CUDA_VISIBLE_DEVICES"), uuids))
+    visible.push_back(all[index]);
+  return visible;
+}
+
+bool Reaches(NvmlDevice from, NvmlDevice to) {
+  constexpr int kRead = 0;  // NVML_P2P_CAPS_INDEX_READ; the answer 0 is NVML_P2P_STATUS_OK
+  static const auto get =
+      RealNvml<NvmlResult (*)(NvmlDevice, NvmlDevice, int, int*)>("nvmlDeviceGetP2PStatus");
+  int status = 0;
+  return get != nullptr && get(from, to, kRead, &status) == kNvmlSuccess && status == 0;
+}
+
+// Whether it reads the host's memory by the host's page tables (NVLink-C2C).
+bool IsCoherent(NvmlDevice device) {
+  static const auto get = RealNvml<NvmlResult (*)(NvmlDevice, unsigned*)>("nvmlDeviceGetC2cModeInfoV");
+  unsigned enabled = 0;
+  return get != nullptr && get(device, &enabled) == kNvmlSuccess && enabled != 0;
+}
+
+uint64_t TotalOf(NvmlDevice device) {
+  static const auto get = RealNvml<NvmlResult (*)(NvmlDevice, NvmlMemory*)>("nvmlDeviceGetMemoryInfo");
+  NvmlMemory memory{};
+  return get != nullptr && get(device, &memory) == kNvmlSuccess ? memory.total : 0;
+}
+
+// What other GPUs will lend `device`, as Runtime::AddPeers sees to it.
+Sizes PeersOf(const Runtime& rt, NvmlDevice device) {
+  const PeerChoice& choice = rt.options.peers;
+  if (choice.kind == PeerChoice::Kind::kNone) return {0, 0};
+  const std::vector<NvmlDevice> visible = VisibleToCuda();
+  std::vector<PeerLoan> loans = choice.list;
+  for (int i = 0; choice.kind == PeerChoice::Kind::kAuto && i < static_cast<int>(visible.size()); ++i) {
+    loans.push_back({i, 0});
+  }
+  Sizes sum{0, 0};
+  const std::string own = UuidOf(device);
+  for (const PeerLoan& loan : loans) {
+    if (static_cast<size_t>(loan.ordinal) >= visible.size()) continue;
+    const NvmlDevice peer = visible[static_cast<size_t>(loan.ordinal)];
+    if (UuidOf(peer) == own || !Reaches(device, peer)) continue;
+    const uint64_t total = TotalOf(peer);
+    const uint64_t limit = rt.options.hbm_limit < total ? rt.options.hbm_limit : Budget::kUnlimited;
+    const uint64_t lent = LoanLimit(loan, total, limit);
+    sum.total += lent;
+    sum.free += std::min(lent, limit > rt.options.reserve ? limit - rt.options.reserve : 0);
+  }
+  return sum;
+}
+
+// What CUDA will say of a device of this process once it is initialised. It is not here, since a process that
+// only asks NVML may fork others that use CUDA.
+Sizes BeforeCuda(Runtime& rt, NvmlDevice device, Sizes real) {
   const uint64_t limit = std::min<uint64_t>(rt.options.hbm_limit, real.total);
+  const uint64_t free = std::min<uint64_t>(limit, real.free);
+  const uint64_t host = rt.HostUnclaimed();
   if (rt.options.backend == Backend::kManaged) {
-    // Whether it is coherent is not known before the driver was asked: the smaller cap.
-    const uint64_t cap = CapOf(rt.options.managed, {limit, rt.options.host_limit, false}).bytes;
-    return {cap, std::min<uint64_t>(cap, real.free)};
+    const ManagedCap cap = CapOf(rt.options.managed, {limit, rt.options.host_limit, IsCoherent(device)});
+    return {cap.bytes, std::min<uint64_t>(cap.bytes, cap.only_free ? free : limit + host)};
   }
-  return {limit + rt.options.host_limit, std::min<uint64_t>(limit, real.free) + rt.HostUnclaimed()};
+  const Sizes peers = PeersOf(rt, device);
+  return {limit + peers.total + rt.options.host_limit, free + peers.free + host};
+}
+
+Sizes Enlarge(Runtime& rt, NvmlDevice device, Sizes real) {
+  const DeviceState* state = FindDevice(rt, device);
+  if (state == nullptr) return BeforeCuda(rt, device, real);
+  return {state->VisibleTotal(real.total), state->VisibleFree(real.free)};
 }
 
 }  // namespace
@@ -96,9 +180,10 @@ NvmlResult nvmlDeviceGetMemoryInfo_v2(NvmlDevice device, NvmlMemoryV2* memory) {
   const NvmlResult result = real(device, memory);
   Entry rt;
   if (!rt || result != kNvmlSuccess) return result;
-  // What the driver reserves for itself lies outside a limited device.
   const Sizes sizes = Enlarge(*rt, device, {memory->total, memory->free});
+  // What the driver reserves for itself lies outside a limited device, and outside a cap on managed memory.
   if (rt->options.hbm_limit < memory->total) memory->reserved = 0;
+  memory->reserved = std::min(memory->reserved, sizes.total - sizes.free);
   memory->total = sizes.total;
   memory->free = sizes.free;
   memory->used = sizes.total - sizes.free - memory->reserved;

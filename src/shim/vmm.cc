@@ -90,11 +90,7 @@ CUresult CreateSpilled(DeviceState& device, HandleRecord& record) {
   const Status status = CreateElsewhere(device, record);
   if (status.ok()) return CUDA_SUCCESS;
   Discard(device, &record.chunks);
-  if (status.code() == Code::kDriver) {
-    Log(LogLevel::kWarn, "%s failed: %s", status.what(), ErrorName(static_cast<CUresult>(status.native())));
-  }
-  // Whatever kept the other tiers from helping, what the program met is a full device.
-  return CUDA_ERROR_OUT_OF_MEMORY;
+  return AllocationResult(status);
 }
 
 Status Release(DeviceState& device, HandleRecord& record) {

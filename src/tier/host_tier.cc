@@ -28,9 +28,9 @@ uint64_t HostShare::Unclaimed() {
 
 HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
     : driver_(driver),
-      numa_node_(numa_node),
+      home_node_(numa_node),
       share_(share),
-      exportable_(ExportableHandleType(driver, 0)),
+      place_(NodePlace(driver, numa_node)),
       views_(driver) {
   MutexLock lock(share_.stock_mutex_);
   share_.tiers_.push_back(this);
@@ -39,6 +39,10 @@ HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
 HostTier::~HostTier() {
   MutexLock lock(share_.stock_mutex_);
   share_.tiers_.erase(std::find(share_.tiers_.begin(), share_.tiers_.end(), this));
+}
+
+void HostTier::FindPlace(const std::function<std::vector<int>()>& other_nodes) {
+  if (share_.limit > 0) place_ = FindHostPlace(driver_, home_node_, other_nodes);
 }
 
 // A kept chunk of `at_least` to `bytes` bytes, or a new one of `bytes`.
@@ -154,10 +158,10 @@ bool HostTier::CreateKept(uint64_t bytes, CUdevice device) {
 
 // What is claimed or given back between the looks is counted twice rather than not at all: who asked for
 // too much is told so by Create, and who was told too little would not ask.
-uint64_t HostTier::Free() const {
+uint64_t HostTier::FreeOfLimit() const {
   const uint64_t before = share_.stock_bytes_;
   const uint64_t unclaimed = share_.Unclaimed();
-  return unclaimed + std::max<uint64_t>(before, share_.stock_bytes_);
+  return std::min(share_.limit, unclaimed + std::max<uint64_t>(before, share_.stock_bytes_));
 }
 
 // The largest kept chunk of `at_least` to `at_most` bytes.
@@ -188,20 +192,18 @@ void HostTier::Keep(const Chunk& chunk) {
 }
 
 Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {
-  const Status claimed = ClaimShare(bytes);
+  const Status claimed =
+      place_.refused ? Status(Code::kOutOfMemory, "the driver gives no host memory") : ClaimShare(bytes);
   return claimed.ok() ? CreateClaimed(bytes, chunk) : claimed;
 }
 
-// On failure the claim is given back.
+// On failure the claim is given back. Whatever the driver has against it, there is no memory here.
 Status HostTier::CreateClaimed(uint64_t bytes, Chunk* chunk) {
-  CUmemAllocationProp properties{};
-  properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-  properties.location.type = CU_MEM_LOCATION_TYPE_HOST_NUMA;
-  properties.location.id = numa_node_;
-  properties.requestedHandleTypes = exportable_;
-  *chunk = {0, bytes, Tier::kHost, numa_node_};
-  const CUresult result = driver_.MemCreate(&chunk->handle, bytes, &properties, 0);
-  if (result != CUDA_SUCCESS) ReleaseShare(bytes);
+  *chunk = {0, bytes, Tier::kHost, place_.node};
+  const CUresult result = CreateAt(driver_, place_, bytes, &chunk->handle);
+  if (result == CUDA_SUCCESS) return Status();
+  ReleaseShare(bytes);
+  if (RefusesMemory(result)) return Status(Code::kOutOfMemory, "cuMemCreate on the host", result);
   return DriverStatus(result, "cuMemCreate on the host");
 }
 

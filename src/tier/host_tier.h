@@ -14,6 +14,7 @@
 #include "driver/driver.h"
 #include "tier/budget.h"
 #include "tier/chunk.h"
+#include "tier/host_place.h"
 #include "tier/host_views.h"
 #include "tier/ledger.h"
 
@@ -57,6 +58,10 @@ class HostTier {
   HostTier(const HostTier&) = delete;
   HostTier& operator=(const HostTier&) = delete;
 
+  // Looks for a place where the driver creates host memory (FindHostPlace), if there is any to be had by the
+  // limit. Once, before other threads use the tier.
+  void FindPlace(const std::function<std::vector<int>()>& other_nodes);
+
   // A chunk of `bytes` (a multiple of kGranularity), kept or new, that can be
   // exported as a POSIX descriptor where the driver can do that. kOutOfMemory when
   // the limit or the driver has no more, kept chunks given back. Contents are undefined.
@@ -86,14 +91,21 @@ class HostTier {
   bool ClaimOther(uint64_t bytes);
   void ReleaseOther(uint64_t bytes) { ReleaseShare(bytes); }
 
-  // Bytes that may still be handed out, kept ones included, those of other nodes, too.
-  uint64_t Free() const;
+  // Bytes that may still be handed out as chunks, kept ones included, those of other nodes, too. 0 where the
+  // driver gives no host memory.
+  uint64_t Free() const { return place_.refused ? 0 : FreeOfLimit(); }
+  // Bytes of the limit that may still be claimed, whatever the driver says to chunks.
+  uint64_t FreeOfLimit() const;
   // Has the next Free() look again at what other processes hold.
   void Refresh() { share_.Refresh(); }
   // Bytes handed out now and at most.
   const Budget& in_use() const { return in_use_; }
   uint64_t limit() const { return share_.limit; }
-  int numa_node() const { return numa_node_; }
+  // Bytes that chunks may take: the limit, or 0 where the driver gives no host memory.
+  uint64_t chunk_limit() const { return place_.refused ? 0 : share_.limit; }
+  // Where the memory is asked for, and where it comes from.
+  int home_node() const { return home_node_; }
+  int numa_node() const { return place_.node; }
   // Where devices reach chunks of this tier, kept and handed out. A chunk is in it until the driver has it
   // back.
   HostViews& views() { return views_; }
@@ -118,9 +130,9 @@ class HostTier {
   void ReleaseShare(uint64_t bytes);
 
   const Driver& driver_;
-  const int numa_node_;
+  const int home_node_;
   HostShare& share_;
-  const CUmemAllocationHandleType exportable_;
+  HostPlace place_;
   Budget in_use_{Budget::kUnlimited};
   mutable Mutex mutex_;  // never held during a driver call
   Kept kept_ GPUROOM_GUARDED_BY(mutex_);

@@ -1,6 +1,7 @@
 #include "topology/host_model.h"
 
 #include <algorithm>
+#include <climits>
 #include <optional>
 
 #include "base/size.h"
@@ -179,6 +180,21 @@ std::vector<int> HostModel::NodesOf(NodeKind kind) const {
   }
   return ids;
 }
+
+std::vector<int> NearestNodes(const HostModel& model, int node) {
+  const NumaNode* from = model.FindNode(node);
+  std::vector<int> others = model.NodesOf(NodeKind::kRam);
+  std::erase(others, node);
+  // The kernel lists the distances of the nodes that are online, in their order.
+  const auto distance = [&](int other) {
+    const auto index = static_cast<size_t>(model.FindNode(other) - model.nodes.data());
+    return from != nullptr && index < from->distances.size() ? from->distances[index] : INT_MAX;
+  };
+  std::stable_sort(others.begin(), others.end(), [&](int a, int b) { return distance(a) < distance(b); });
+  return others;
+}
+
+std::vector<int> NearestNodes(int node) { return NearestNodes(ReadHostModel(Sysroot("/")), node); }
 
 const char* NodeKindName(NodeKind kind) {
   switch (kind) {

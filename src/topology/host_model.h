@@ -69,6 +69,11 @@ struct HostModel {
   bool egm_suspected = false;
 };
 
+// The nodes with CPUs and memory of their own, `node` left out, by their distance from it.
+std::vector<int> NearestNodes(const HostModel& model, int node);
+// The same of this machine, read now.
+std::vector<int> NearestNodes(int node);
+
 // `gpus` as the driver knows them; empty: what files say (ReadGpuHints).
 HostModel ReadHostModel(const Sysroot& root, std::vector<GpuHint> gpus = {});
 

@@ -18,6 +18,7 @@ ProbeList AllProbes() {
   AddCaptureProbes(list);
   AddOrderingProbes(list);
   AddAsyncProbes(list);
+  AddObjectProbes(list);
   AddResetProbes(list);
   AddPeerProbes(list);
   AddPeerLegacyProbes(list);

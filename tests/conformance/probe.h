@@ -38,6 +38,7 @@ void AddPointerProbes(ProbeList& list);
 void AddCaptureProbes(ProbeList& list);
 void AddOrderingProbes(ProbeList& list);
 void AddAsyncProbes(ProbeList& list);
+void AddObjectProbes(ProbeList& list);
 void AddResetProbes(ProbeList& list);
 void AddPeerProbes(ProbeList& list);
 void AddPeerLegacyProbes(ProbeList& list);

@@ -82,7 +82,7 @@ TEST_F(MoveTest, OneMoveThatFailsLeavesTheOthersRight) {
   Fill(p, kSpilled, 6);
   EXPECT_CU(Cu().CtxSynchronize());
   const uint64_t host_bytes = PlacementOf(p).host_bytes;
-  GetSim().fail("cuMemCreate:2:CUDA_ERROR_UNKNOWN");
+  GetSim().fail("cuMemCreate:2:CUDA_ERROR_LAUNCH_FAILED");
   EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_FAILED);
   GetSim().fail("");
   EXPECT_GT(PlacementOf(p).host_bytes, host_bytes);

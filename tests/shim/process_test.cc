@@ -1,4 +1,5 @@
 // Processes: fork, exec, a shared host budget, sudden death, and what is reported at exit.
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -81,6 +82,96 @@ TEST_F(ProcessTest, KillingOneGivesItsShareBack) {
   Free(Alloc(96 * kMiB));
 }
 
+// As in a container without SYS_NICE (not permitted, not supported, operating system), and on a node without
+// memory.
+const char* const kRefusals[] = {"CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_OUT_OF_MEMORY",
+                                 "CUDA_ERROR_OPERATING_SYSTEM", "CUDA_ERROR_NOT_PERMITTED",
+                                 "CUDA_ERROR_NOT_SUPPORTED"};
+
+std::string Refused(const std::string& kind, const std::string& result) {
+  return "cuMemCreate." + kind + ":1+:" + result;
+}
+
+TEST_F(ProcessTest, HostMemoryThatNodesRefuseComesFromWhereTheDriverLikes) {
+  for (const char* result : kRefusals) {
+    const Environment refused = {{"GPUROOM_SIM_FAIL", Refused("HOST_NUMA", result)}};
+    Child told = StartChild("info", refused);
+    EXPECT_EQ(told.ReadLine(), std::to_string(kHbm + kHost) + "\n") << result;
+    EXPECT_EQ(told.Wait(), 0);
+    Child child = StartChild("spill", refused);
+    EXPECT_EQ(child.ReadLine(), "spilled\n") << result;
+    child.Tell("\n");
+    EXPECT_EQ(child.Wait(), 0);
+  }
+}
+
+TEST_F(ProcessTest, WhereTheDriverRefusesAllHostMemoryTheProgramHasHbmAlone) {
+  for (const char* result : kRefusals) {
+    const Environment refused = {
+        {"GPUROOM_SIM_FAIL", Refused("HOST_NUMA", result) + "," + Refused("HOST", result)}};
+    Child told = StartChild("info", refused);
+    EXPECT_EQ(told.ReadLine(), std::to_string(kHbm) + "\n") << result;
+    EXPECT_EQ(told.Wait(), 0);
+    Child beyond = StartChild("spill", refused);
+    EXPECT_EQ(beyond.ReadLine(), "CUDA_ERROR_OUT_OF_MEMORY\n") << result;
+    EXPECT_EQ(beyond.Wait(), 0);
+    Child within = StartChild("fit", refused);
+    EXPECT_EQ(within.ReadLine(), "in HBM\n") << result;
+    EXPECT_EQ(within.Wait(), 0);
+  }
+}
+
+// It was there when the process began, and then no more.
+TEST_F(ProcessTest, HostMemoryThatIsRefusedLaterIsLackOfMemory) {
+  for (const char* result : kRefusals) {
+    Child child = StartChild("late", {{"GPUROOM_LATE_FAIL", Refused("HOST_NUMA", result)}});
+    EXPECT_EQ(child.ReadLine(), "CUDA_ERROR_OUT_OF_MEMORY\n") << result;
+    EXPECT_EQ(child.Wait(), 0);
+    for (const char* call : {"cuMemMap", "cuMemSetAccess", "cuMemAddressReserve"}) {
+      Child step = StartChild("late", {{"GPUROOM_LATE_FAIL", std::string(call) + ":1+:" + result}});
+      EXPECT_EQ(step.ReadLine(), "CUDA_ERROR_OUT_OF_MEMORY\n") << call << " " << result;
+      EXPECT_EQ(step.Wait(), 0);
+    }
+  }
+}
+
+// What NVML says in a process before it uses CUDA, CUDA then, and NVML after an allocation beside CUDA after
+// it.
+void ExpectNvmlAgreesWithCuda(const Environment& environment) {
+  Child child = StartChild("nvml", environment);
+  std::string before = child.ReadLine();
+  EXPECT_EQ(before, child.ReadLine());
+  std::string after = child.ReadLine();
+  EXPECT_EQ(after, child.ReadLine());
+  EXPECT_NE(after, before);
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+TEST_F(ProcessTest, NvmlAgreesWithCudaBeforeAndAfterItIsUsed) {
+  const std::string two = "2x1GiB,host=2GiB,peer=";
+  const std::pair<const char*, const char*> managed{"GPUROOM_BACKEND", "managed"};
+  for (const Environment& environment : std::vector<Environment>{
+           {},
+           {{"GPUROOM_HBM_LIMIT", ""}},
+           {managed},
+           {managed, {"GPUROOM_SIM", "1GiB,host=2GiB,coherent"}},
+           {managed, {"GPUROOM_HBM_LIMIT", ""}},
+           {managed, {"GPUROOM_SIM", "32GiB,host=2GiB"}, {"GPUROOM_HBM_LIMIT", ""}},
+           {managed, {"GPUROOM_SIM", "32GiB,host=2GiB,coherent"}, {"GPUROOM_HBM_LIMIT", ""}},
+           {{"GPUROOM_SIM", "32GiB,host=2GiB"}},
+           {{"GPUROOM_PEERS", "auto"}, {"GPUROOM_SIM", two + "nvlink"}},
+           {{"GPUROOM_PEERS", "auto"}, {"GPUROOM_SIM", two + "none"}},
+           {{"GPUROOM_PEERS", "1"}, {"GPUROOM_SIM", two + "nvlink"}, {"GPUROOM_HBM_LIMIT", ""}},
+           {{"GPUROOM_PEERS", "0,1:33554432"}, {"GPUROOM_SIM", two + "nvlink"}},
+           {{"GPUROOM_PEERS", "auto"}, {"GPUROOM_SIM", two + "nvlink"}, {"CUDA_VISIBLE_DEVICES", "0"}},
+           {{"GPUROOM_PEERS", "1"}, {"GPUROOM_SIM", two + "nvlink"}, {"CUDA_VISIBLE_DEVICES", "0,1"}}}) {
+    std::string text;
+    for (const auto& [name, value] : environment) text += name + "=" + value + " ";
+    SCOPED_TRACE(text);
+    ExpectNvmlAgreesWithCuda(environment);
+  }
+}
+
 TEST_F(ProcessTest, WithoutLimitsEverythingPassesThrough) {
   Child child = StartChild("passthrough", {{"GPUROOM_HBM_LIMIT", ""}, {"GPUROOM_HOST_LIMIT", ""}});
   EXPECT_EQ(child.ReadLine(), "passed\n");
@@ -133,6 +224,39 @@ TEST_F(ProcessTest, WithoutAThreadForHostMemoryAheadTheProgramRuns) {
   EXPECT_EQ(child.Wait(), 0);
 }
 
+std::string SizesText(uint64_t total, uint64_t free, uint64_t used) {
+  return "total " + std::to_string(total) + " free " + std::to_string(free) + " used " + std::to_string(used);
+}
+
+std::string CudaText() {
+  const Info info = MemInfo();
+  return SizesText(info.total, info.free, info.total - info.free);
+}
+
+// Of GPU 0, where both forms say the same; else what they say.
+std::string NvmlText() {
+  struct {
+    unsigned long long total, free, used;
+  } one{};
+  struct {
+    unsigned version;
+    unsigned long long total, reserved, free, used;
+  } two{sizeof two | 2u << 24, 0, 0, 0, 0};
+  void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+  void* device = nullptr;
+  const auto get = [library](const char* name) { return dlsym(library, name); };
+  reinterpret_cast<int (*)()>(get("nvmlInit_v2"))();
+  reinterpret_cast<int (*)(unsigned, void**)>(get("nvmlDeviceGetHandleByIndex_v2"))(0, &device);
+  if (reinterpret_cast<int (*)(void*, void*)>(get("nvmlDeviceGetMemoryInfo"))(device, &one) != 0)
+    return "no v1";
+  if (reinterpret_cast<int (*)(void*, void*)>(get("nvmlDeviceGetMemoryInfo_v2"))(device, &two) != 0)
+    return "no v2";
+  const std::string first = SizesText(one.total, one.free, one.used);
+  const std::string second = SizesText(two.total, two.free, two.used + two.reserved);
+  const bool whole = two.used <= two.total && two.reserved <= two.total;
+  return first == second && whole ? first : first + "; v2 " + second;
+}
+
 }  // namespace
 
 // What the children do. The exit status is 0 where they did it.
@@ -148,6 +272,16 @@ int Play(const std::string& role) {
     const bool failed = ::cuMemAlloc_v2(&p, kSpilled) != CUDA_SUCCESS && ::cuMemFree_v2(0) != CUDA_SUCCESS;
     say(failed ? "failed" : "succeeded");
     return 0;
+  }
+  if (role == "nvml") {
+    say(NvmlText());
+    UseDevice(0);
+    say(CudaText());
+    CUdeviceptr p = 0;
+    if (Cu().MemAlloc(&p, kThreshold) != CUDA_SUCCESS) return 1;
+    say(NvmlText());
+    say(CudaText());
+    return Cu().MemFree(p);
   }
   UseDevice(0);
   if (role == "info") {
@@ -172,12 +306,22 @@ int Play(const std::string& role) {
     return Cu().MemFree(p);
   }
   if (role == "keep") {
+    MemInfo();  // where host memory comes from has been tried
     const uint64_t before = GetSim().call_count("cuMemCreate");
     for (int i = 0; i < 3; ++i) {
       if (Cu().MemAlloc(&p, kSpilled) != CUDA_SUCCESS || Cu().MemFree(p) != CUDA_SUCCESS) return 1;
     }
     say(std::to_string(GetSim().call_count("cuMemCreate") - before));
     return 0;
+  }
+  if (role == "fit") {
+    if (Cu().MemAlloc(&p, kThreshold) != CUDA_SUCCESS) return 1;
+    say(PlacementOf(p).device_bytes == kThreshold ? "in HBM" : "elsewhere");
+    return Cu().MemFree(p);
+  }
+  if (role == "late") {
+    if (MemInfo().free != kHbm + kHost) return 1;
+    GetSim().fail(std::getenv("GPUROOM_LATE_FAIL"));
   }
   const CUresult result = Cu().MemAlloc(&p, kChildSpill);
   say(result == CUDA_SUCCESS ? "spilled" : NameOf(result));

@@ -75,6 +75,20 @@ TEST_F(NvmlTest, AgreesWithCudaBeforeDuringAndAfter) {
   ExpectAgreement();
 }
 
+TEST_F(NvmlTest, AgreesWithCudaForAPartOfAGpu) {
+  void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+  const auto name = reinterpret_cast<int (*)(void*, char*, unsigned)>(dlsym(library, "nvmlDeviceGetUUID"));
+  const auto find =
+      reinterpret_cast<int (*)(const char*, void**)>(dlsym(library, "nvmlDeviceGetHandleByUUID"));
+  char uuid[96] = {};
+  ASSERT_EQ(name(device_, uuid, sizeof uuid), 0);
+  ASSERT_EQ(find(("MIG-" + std::string(uuid).substr(4)).c_str(), &device_), 0);
+  ExpectAgreement();
+  const CUdeviceptr p = Alloc(kSpilled);
+  ExpectAgreement();
+  Free(p);
+}
+
 class PointerTest : public ShimTest, public testing::WithParamInterface<uint64_t> {};
 
 template <typename T>

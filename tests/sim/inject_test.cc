@@ -28,6 +28,27 @@ TEST_F(InjectTest, TakesResultsByNameAndNumberAndSeveralRules) {
   EXPECT_EQ(Query(), CUDA_SUCCESS);
 }
 
+TEST_F(InjectTest, ARuleCanHoldFromACallOn) {
+  gpuroom_sim_fail("cuMemGetInfo:2+:801");
+  EXPECT_EQ(Query(), CUDA_SUCCESS);
+  EXPECT_EQ(Query(), CUDA_ERROR_NOT_SUPPORTED);
+  EXPECT_EQ(Query(), CUDA_ERROR_NOT_SUPPORTED);
+}
+
+TEST_F(InjectTest, ARuleCanBeAboutMemoryOfOneKind) {
+  gpuroom_sim_fail("cuMemCreate.HOST_NUMA:1+:CUDA_ERROR_NOT_PERMITTED");
+  CUmemAllocationProp prop = {};
+  prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  CUmemGenericAllocationHandle handle = 0;
+  for (const auto type : {CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_LOCATION_TYPE_HOST}) {
+    prop.location.type = type;
+    ASSERT_EQ(cuMemCreate(&handle, kChunk, &prop, 0), CUDA_SUCCESS);
+    EXPECT_EQ(cuMemRelease(handle), CUDA_SUCCESS);
+  }
+  prop.location.type = CU_MEM_LOCATION_TYPE_HOST_NUMA;
+  EXPECT_EQ(cuMemCreate(&handle, kChunk, &prop, 0), CUDA_ERROR_NOT_PERMITTED);
+}
+
 TEST_F(InjectTest, TheStarCountsEveryFunction) {
   gpuroom_sim_fail("*:2");
   CUdevice device = 0;

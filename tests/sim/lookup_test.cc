@@ -1,5 +1,6 @@
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "sim_test.h"
@@ -78,6 +79,25 @@ TEST(NvmlTest, MemoryFollowsThisProcess) {
   EXPECT_EQ(memory.used, 8 * kMega);
   EXPECT_EQ(memory.free, 56 * kMega);
   EXPECT_EQ(cuMemFree(address), CUDA_SUCCESS);
+}
+
+TEST(NvmlTest, AGpuWithoutMemoryOfItsOwnHasNoFigures) {
+  setenv("GPUROOM_SIM", "gb10", 1);
+  void* library = dlopen(SIM_NVML_PATH, RTLD_NOW);
+  ASSERT_NE(library, nullptr) << dlerror();
+  const auto get = [library](const char* name) { return dlsym(library, name); };
+  ASSERT_EQ(reinterpret_cast<int (*)()>(get("nvmlInit_v2"))(), 0);
+  void* device = nullptr;
+  ASSERT_EQ(reinterpret_cast<int (*)(unsigned, void**)>(get("nvmlDeviceGetHandleByIndex_v2"))(0, &device), 0);
+  unsigned long long memory[5] = {40 | 2U << 24};
+  for (const char* name : {"nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"}) {
+    EXPECT_EQ(reinterpret_cast<int (*)(void*, void*)>(get(name))(device, memory), 3)
+        << name;  // not supported
+  }
+  char text[96] = {};
+  EXPECT_EQ(
+      reinterpret_cast<int (*)(void*, char*, unsigned)>(get("nvmlDeviceGetName"))(device, text, sizeof text),
+      0);
 }
 
 }  // namespace

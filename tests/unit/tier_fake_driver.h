@@ -31,6 +31,7 @@ struct FakeMemory {
   int accesses = 0;                                            // cuMemSetAccess calls that succeeded
   int last_device = -1;                                        // of the last of them
   std::function<void()> in_create;                             // cuMemCreate begins with it
+  std::function<CUresult(const CUmemAllocationProp&)> refuse;  // what it gives instead of memory, or success
   std::function<void()> in_release;                            // cuMemRelease
 };
 
@@ -63,6 +64,8 @@ inline Driver FakeDriver() {
     if (begin) begin();
     const std::lock_guard lock(FakeMutex());
     FakeMemory& fake = Fake();
+    const CUresult refused = fake.refuse ? fake.refuse(*prop) : CUDA_SUCCESS;
+    if (refused != CUDA_SUCCESS) return refused;
     const bool host = prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE;
     uint64_t& used = host ? fake.host_used : fake.device_used;
     const uint64_t capacity = host ? fake.host_capacity : fake.device_capacity;

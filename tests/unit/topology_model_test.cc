@@ -66,6 +66,16 @@ TEST(HostModel, Gh200EgmTellsHbmFromRam) {
   EXPECT_EQ(model.egm.bytes, 472 * kGiB);
 }
 
+TEST_F(Tree, TheNearestNodesAreThoseWithMemoryByDistance) {
+  Write("sys/devices/system/node/online", "0-3\n");
+  for (const int id : {0, 2, 3}) WriteNode(id, std::to_string(id), 1024, 512);
+  WriteNode(1, "1", 0, 0);
+  Write("sys/devices/system/node/node0/distance", "10 12 32 21\n");
+  EXPECT_EQ(NearestNodes(Model(), 0), (std::vector<int>{3, 2}));
+  EXPECT_EQ(NearestNodes(Model(), 2), (std::vector<int>{0, 3}));  // its distances are not known
+  EXPECT_EQ(NearestNodes(Model(), 7), (std::vector<int>{0, 2, 3}));
+}
+
 TEST(HostModel, HiddenIomemStillTellsAndTheNameGivesTheSize) {
   const HostModel model = ModelOf("gh200-egm-restricted");
   EXPECT_TRUE(model.iomem.addresses_hidden);
