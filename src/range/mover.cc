@@ -254,19 +254,32 @@ void Mover::Land(Lanes& lanes, Lane& lane) {
   Return(*move.source, &old);
 }
 
-// Puts the old chunks back where they were, which hold their bytes still.
+// Puts the old chunks back where they were, which hold their bytes still. The scratch mapping and, as soon as
+// no window shows them, the new chunks go first: their memory may be what mapping needs.
 void Mover::GiveUp(Lanes& lanes, Flight& flight, Status why) {
   Relocation& move = *flight.move;
   // Part of the copies may be under way.
   Insist([&] { return driver_.StreamSynchronize(lanes.Of(move).stream); });
-  const CUresult back = Insist([&] { return Show(flight, false).ok() ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN; });
+  DropScratch(flight);
+  const CUresult back = InsistOnMapping([&] {
+    const Status shown = Show(flight, false);
+    if (!shown.ok() && NoneShowsFresh(flight)) (void)move.source->Release(&flight.fresh);
+    return shown.ok() ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+  });
   if (back != CUDA_SUCCESS) {
-    Log(LogLevel::kError, "%llu bytes at %#llx cannot be mapped again after %s failed",
+    move.lost = true;
+    Log(LogLevel::kError,
+        "%llu bytes at %#llx cannot be mapped again after %s failed; launches and copies get "
+        "CUDA_ERROR_OUT_OF_MEMORY from now on, since they could meet them",
         static_cast<unsigned long long>(flight.bytes),
         static_cast<unsigned long long>(move.windows.front().va), why.what());
   }
-  DropScratch(flight);
   Return(*move.source, &flight.fresh);
+}
+
+bool Mover::NoneShowsFresh(const Flight& flight) {
+  return std::none_of(flight.shown.begin(), flight.shown.end(),
+                      [](const Shown& shown) { return shown.fresh && shown.bytes > 0; });
 }
 
 Status Mover::MapScratch(const Lanes& lanes, const std::vector<Chunk>& chunks, Flight* flight) {

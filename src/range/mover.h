@@ -32,6 +32,8 @@ struct Relocation {
   // Out:
   std::vector<Chunk> now;  // what is mapped there now: new chunks if `status` is ok, else those of `from`
   Status status;           // kOutOfMemory: no room there
+  bool lost =
+      false;  // it failed, and `from` could not be mapped again: nothing may touch the addresses any more
 };
 
 // Chunks of a Placed that are to move: those of [first, end) that do not lie in
@@ -46,6 +48,7 @@ struct Part {
   // Out:
   uint64_t moved = 0;  // bytes
   Status status;       // the first failure of any of it
+  bool lost = false;   // as Relocation::lost, of any of it
 };
 
 // Do all of its chunks move at once, so that they become one?
@@ -69,9 +72,9 @@ class Mover {
   explicit Mover(const Driver& driver) : driver_(driver) {}
 
   // Carries the batch out in order, in `context`, whose device may read and write
-  // all of it. Each relocation succeeds or leaves its bytes where they were. What of it could not
-  // even be put back (a driver that fails twice) is logged, and its status is kDriver.
-  // One thread at a time.
+  // all of it. Each relocation succeeds or leaves its bytes where they were. What could not even be put back,
+  // though it was tried for seconds, is logged and `lost`: the caller sees to it that no kernel runs any
+  // more. One thread at a time.
   void Run(CUcontext context, std::vector<Relocation>* batch);
 
   // The same for parts of what `source` has given out, no two of which overlap and
@@ -94,6 +97,7 @@ class Mover {
   void Launch(Lanes& lanes);
   void Land(Lanes& lanes, Lane& lane);
   void GiveUp(Lanes& lanes, Flight& flight, Status why);
+  static bool NoneShowsFresh(const Flight& flight);
   Status ShowAndCopy(Lanes& lanes, Flight& flight);
   Status Copy(Lanes& lanes, CUdeviceptr to, CUdeviceptr from, Flight& flight);
   Status MarkEnd(Lanes& lanes, Flight& flight);

@@ -81,6 +81,7 @@ class Cutter {
 };
 
 void Note(const Relocation& move, Part* part) {
+  part->lost = part->lost || move.lost;
   if (move.status.ok()) {
     part->moved += BytesOf(move.now);
   } else if (part->status.ok()) {

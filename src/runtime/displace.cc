@@ -84,6 +84,8 @@ Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
     return context.status();
   }
   Mover(rt.driver).Move(context.get(), device.source, parts);
+  if (std::any_of(parts->begin(), parts->end(), [](const Part& part) { return part.lost; }))
+    Gate::RefuseForGood();
   for (const Part& part : *parts) {
     if (!part.status.ok()) return part.status;
   }

@@ -124,13 +124,21 @@ void Gate::AwaitHold() {
   }
 }
 
+void Gate::RefuseForGood() {
+  const uint32_t closed = g_state.load(std::memory_order_relaxed) & kClosed;
+  g_state.store(closed | (static_cast<uint32_t>(Hold::kLost) << kHoldShift), std::memory_order_seq_cst);
+  g_state.notify_all();
+}
+
 void Gate::SetHold(Hold hold) {
+  if (Gate::hold() == Hold::kLost) return;
   if (hold != Hold::kNone) g_holds.fetch_add(1, std::memory_order_relaxed);
   g_state.store(kClosed | (static_cast<uint32_t>(hold) << kHoldShift), std::memory_order_seq_cst);
   g_state.notify_all();
 }
 
 void Gate::EndHold() {
+  if (hold() == Hold::kLost) return;
   g_state.fetch_and(kClosed, std::memory_order_seq_cst);
   g_state.notify_all();
 }

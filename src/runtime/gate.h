@@ -20,6 +20,7 @@ enum class Hold : uint8_t {
   kCheck,  // those whose arguments lie in memory that is asleep are refused
   kWait,   // all wait until the hold ends
   kFail,   // all are refused
+  kLost,   // all are refused, for good: memory that they may touch could not be mapped again
 };
 
 class Gate {
@@ -28,11 +29,15 @@ class Gate {
   static void Enter();
   static void Leave();
   // The same for what submits work: waits, outside, while submissions are to wait. What it is to
-  // do instead of submitting: kNone (nothing, go on), kCheck or kFail.
+  // do instead of submitting: kNone (nothing, go on), kCheck, kFail or kLost.
   static Hold EnterToSubmit();
 
   // By who has closed the gate; holds from its opening on. Who waits goes on or is refused as it says.
+  // After RefuseForGood it changes nothing.
   static void SetHold(Hold hold);
+  // Submissions meet kLost from now on, for good. By who has closed the gate, or where no program is behind
+  // it.
+  static void RefuseForGood();
   static Hold hold();
   // From inside the gate, where nothing sleeps any more: who waits goes on.
   static void EndHold();

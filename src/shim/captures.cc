@@ -14,6 +14,7 @@ CUresult Begin(CUstream stream, Native native) {
   Entry rt = Entry::OfSubmission();
   if (!rt) return native();
   if (rt.hold() == Hold::kFail) return CUDA_ERROR_ILLEGAL_STATE;
+  if (rt.hold() == Hold::kLost) return CUDA_ERROR_OUT_OF_MEMORY;
   rt->captures.Begin(stream);
   const CUresult result = native();
   if (result != CUDA_SUCCESS) rt->captures.End(stream);

@@ -53,12 +53,14 @@ void LogRefusal(const char* symbol, Hold hold) {
       hold == Hold::kFail ? "memory is asleep" : "its memory is asleep");
 }
 
-// What is submitted while memory sleeps.
+// CUDA_SUCCESS, or what is submitted is refused with this: while memory sleeps, or once some is lost.
 template <typename... Arguments>
-__attribute__((noinline)) bool Refused(Hold hold, const char* symbol, Arguments... arguments) {
+__attribute__((noinline)) CUresult Refusal(Hold hold, const char* symbol, Arguments... arguments) {
+  if (hold == Hold::kLost) return CUDA_ERROR_OUT_OF_MEMORY;  // the line that says why was written then
   const bool refused = hold == Hold::kFail || (LeadsToSleep(arguments) || ...);
-  if (refused) LogRefusal(symbol, hold);
-  return refused;
+  if (!refused) return CUDA_SUCCESS;
+  LogRefusal(symbol, hold);
+  return CUDA_ERROR_ILLEGAL_STATE;
 }
 
 template <typename... Arguments>
@@ -99,8 +101,10 @@ struct Submit<kIndex, CUresult (*)(Arguments...)> {
     const auto real = reinterpret_cast<CUresult (*)(Arguments...)>(RealSubmits()[kIndex]);
     if (real == nullptr) return CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND;
     const Submission submission;
-    if (submission.hold() != Hold::kNone && Refused(submission.hold(), kSymbols[kIndex], arguments...))
-      return CUDA_ERROR_ILLEGAL_STATE;
+    if (submission.hold() != Hold::kNone) {
+      const CUresult refusal = Refusal(submission.hold(), kSymbols[kIndex], arguments...);
+      if (refusal != CUDA_SUCCESS) return refusal;
+    }
     return Forward(real, arguments...);
   }
 };

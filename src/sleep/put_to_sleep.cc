@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "driver/in_context.h"
+#include "runtime/gate.h"
 #include "sleep/ring.h"
 #include "sleep/scrap.h"
 
@@ -194,14 +195,17 @@ void DeviceFallingAsleep::MapAgain(const Item& item) const {
   for (size_t i = 0; i < item.unmapped; ++i) {
     const Window& window = item.placed->windows[i];
     uint64_t mapped = 0;
-    const CUresult result = Insist([&] {
+    const CUresult result = InsistOnMapping([&] {
       if (mapped > 0 && driver_.MemUnmap(window.va, mapped) != CUDA_SUCCESS) return CUDA_ERROR_UNKNOWN;
       Status status = MapChunks(driver_, window.va, item.placed->chunks, &mapped);
       if (status.ok()) status = SetAccess(driver_, window.va, mapped, window.writers, window.readers);
       return status.ok() ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
     });
     if (result == CUDA_SUCCESS) continue;
-    Log(LogLevel::kError, "%llu bytes at %#llx cannot be mapped again after a sleep failed",
+    Gate::RefuseForGood();
+    Log(LogLevel::kError,
+        "%llu bytes at %#llx cannot be mapped again after a sleep failed; launches and copies get "
+        "CUDA_ERROR_OUT_OF_MEMORY from now on, since they could meet them",
         static_cast<unsigned long long>(item.memory->bytes), static_cast<unsigned long long>(window.va));
   }
 }

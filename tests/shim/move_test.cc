@@ -95,6 +95,47 @@ TEST_F(MoveTest, OneMoveThatFailsLeavesTheOthersRight) {
   Free(p);
 }
 
+// As on a card that others keep full: for a while there is no memory for page tables.
+TEST_F(MoveTest, WhatCannotBeMappedForAWhileIsMappedAgainInTheEnd) {
+  const CUdeviceptr p = Alloc(kForRanges);
+  Fill(p, kForRanges, 7);
+  EXPECT_CU(Cu().CtxSynchronize());
+  const uint64_t before = GetSim().call_count("cuMemSetAccess");
+  GetSim().fail("cuMemSetAccess:2+");  // the first is of the scratch mapping
+  std::thread others([before] {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto tried = [before] { return GetSim().call_count("cuMemSetAccess") - before; };
+    while (tried() < 30 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    GetSim().fail("");
+  });
+  EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OUT_OF_MEMORY);
+  others.join();
+  EXPECT_EQ(PlacementOf(p).device_bytes, kForRanges);
+  EXPECT_EQ(CountBad(p, kForRanges, 7), 0u);
+  Free(p);
+}
+
+// Last of its process, in which no kernel runs afterwards.
+TEST(LostTest, WhereMemoryCannotBeMappedAgainNoKernelRuns) {
+  UseDevice(0);
+  CUdeviceptr p = 0;
+  CUdeviceptr small = 0;
+  ASSERT_CU(Cu().MemAlloc(&small, 4096));
+  ASSERT_CU(Cu().MemAlloc(&p, kForRanges));
+  Fill(p, kForRanges, 8);
+  ASSERT_CU(Cu().CtxSynchronize());
+  GetSim().fail("cuMemSetAccess:2+");
+  EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OUT_OF_MEMORY);
+  GetSim().fail("");
+  EXPECT_EQ(Cu().MemsetD32(small, 0, 4), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(Cu().MemsetD32(p, 0, 4), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_EQ(Cu().StreamBeginCapture(nullptr, CU_STREAM_CAPTURE_MODE_RELAXED), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_CU(Cu().CtxSynchronize());
+  EXPECT_CU(Cu().MemFree(p));
+  EXPECT_CU(Cu().MemFree(small));
+  EXPECT_EQ(StrictErrors(), "");
+}
+
 // Device 0 may use device 1's memory (GPUROOM_PEERS).
 using PeerLoanTest = MoveTest;
 
