@@ -74,7 +74,7 @@ std::string ControlSocketPath(const std::string& directory, pid_t pid) {
 pid_t PidOfSocket(const std::string& name) {
   const size_t length = sizeof kSuffix - 1;
   if (name.size() <= length || name.compare(name.size() - length, length, kSuffix) != 0) return 0;
-  const Result<uint64_t> pid = ParseDecimal(std::string_view(name).substr(0, name.size() - length));
+  const Result<uint64_t> pid = ParsePlainDecimal(std::string_view(name).substr(0, name.size() - length));
   return pid.ok() && *pid <= INT32_MAX ? static_cast<pid_t>(*pid) : 0;
 }
 
