@@ -203,6 +203,28 @@ TEST_F(IpcFailureTest, SilentAndNoisyClientsHoldNobodyUp) {
   EXPECT_EQ(exporter.End(), 0);
 }
 
+TEST_F(IpcFailureTest, TheOldestSilentClientsGiveWay) {
+  Actor exporter;
+  const CUdeviceptr theirs = exporter.Alloc(kSpilled);
+  const CUipcMemHandle handle = exporter.Export(theirs);
+  const uint64_t deadline = NowNanoseconds() + kIpcPatience / 2;  // nobody's time is over by then
+  std::vector<IpcSocket> clients;
+  for (int i = 0; i < 100; ++i) {
+    Result<IpcSocket> client = IpcSocket::Connect(TicketOf(handle).name, deadline);
+    ASSERT_TRUE(client.ok()) << client.status().what();
+    clients.push_back(std::move(*client));
+  }
+  char text[16];
+  for (const size_t first : {size_t{0}, size_t{60}}) {
+    const Result<size_t> end = clients[first].Receive(text, sizeof text, nullptr, deadline);
+    EXPECT_TRUE(end.ok() && *end == 0) << first;
+  }
+  EXPECT_EQ(clients.back().Receive(text, sizeof text, nullptr, 0).status().code(), Code::kBusy);
+  EXPECT_CU(TryOpen(handle));
+  EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+  EXPECT_EQ(exporter.End(), 0);
+}
+
 // This process's sockets alone: the simulated driver's files stay. By system call, since sanitizers
 // rightly complain of close() here.
 void CloseEverySocket() {
