@@ -66,9 +66,11 @@ std::vector<Row> AskRows() {
     row.sum = SumOf(row.reply.tags);
   };
   AskAll(targets, ControlRequest(), how);
-  // It ended since it was found, or is another container's.
-  const auto gone = [](const Row& row) { return row.failure.exit_code == kExitNoProcess; };
-  rows.erase(std::remove_if(rows.begin(), rows.end(), gone), rows.end());
+  // It ended since it was found, or who listens under its name is not the process.
+  const auto other = [](const Row& row) {
+    return row.failure.exit_code == kExitNoProcess || row.failure.exit_code == kExitNotPermitted;
+  };
+  rows.erase(std::remove_if(rows.begin(), rows.end(), other), rows.end());
   return rows;
 }
 
