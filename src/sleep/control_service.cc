@@ -21,6 +21,9 @@ constexpr uint64_t kPatience = 5000 * kMillisecond;
 // How long accepting rests when no descriptor is free.
 constexpr uint64_t kAcceptPause = 100 * kMillisecond;
 constexpr size_t kMostConnections = 16;
+// For a new socket in the place of one that the program closed.
+constexpr int kKeepTries = 10;
+constexpr int kKeepPause = 10;  // milliseconds
 
 std::string Refusal(int result, const char* text) {
   ControlReply reply;
@@ -113,14 +116,19 @@ void ControlService::WaitForEvents() {
 bool ControlService::KeepSocket() {
   MutexLock lock(mutex_);
   if (stopping_.load() || socket_.Intact()) return true;
-  Result<ControlSocket> fresh = ControlSocket::Listen(directory_);
-  if (fresh.ok()) {
+  Status failed;
+  // A program that is still at it closes the new one as well.
+  for (int tries = 0; tries < kKeepTries; ++tries) {
+    if (tries > 0) poll(nullptr, 0, kKeepPause);
+    Result<ControlSocket> fresh = ControlSocket::Listen(directory_);
+    failed = fresh.status();
+    if (!failed.ok()) continue;
     socket_ = std::move(*fresh);
     return true;
   }
   Log(LogLevel::kWarn,
       "the program closed a descriptor of gpuroom's and 'gpuroom sleep' cannot reach it any more: %s",
-      fresh.status().what());
+      failed.what());
   return false;
 }
 

@@ -126,6 +126,16 @@ def sockets_of(pid):
     return count
 
 
+def stands_still(pid):
+    """Whether all threads of a process are stopped: the signal alone is no more than a request."""
+    folder = f"/proc/{pid}/task"
+    for thread in os.listdir(folder):
+        with open(f"{folder}/{thread}/stat", encoding="utf-8") as file:
+            if file.read().rpartition(")")[2].split()[0] != "T":
+                return False
+    return True
+
+
 def until(condition):
     end = time.monotonic() + LONG
     while not condition():
@@ -286,6 +296,7 @@ def test_several_silent_processes_are_waited_for_at_once(control, folder, double
     try:
         for one in silent:
             one.process.send_signal(signal.SIGSTOP)
+            until(lambda one=one: stands_still(one.pid))
         done = control("ps", "--json", timeout=SOON)
         found = [process["state"] for process in json.loads(done.stdout)["processes"]]
         assert sorted(found) == ["awake"] + ["no answer"] * 12
