@@ -13,9 +13,8 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMillisecond = 1000000;  // in nanoseconds
-constexpr uint64_t kTryPause = 50 * kMillisecond;
-constexpr uint64_t kTryFor = 5000 * kMillisecond;
+constexpr uint64_t kTryPause = 50'000'000;   // nanoseconds
+constexpr uint64_t kTryFor = 5'000'000'000;  // nanoseconds
 
 }  // namespace
 

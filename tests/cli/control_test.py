@@ -359,6 +359,7 @@ def test_ps_touches_only_its_own_kind_of_names(control, folder, double):
 
 
 def test_a_program_that_closes_all_descriptors_can_be_asked_again(control, double):
+    assert states(control)[double.pid]["state"] == "awake"  # its thread runs
     for _ in range(3):
         double.tell("close")
         assert control("sleep", double.pid).returncode == 0
