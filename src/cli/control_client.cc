@@ -144,6 +144,7 @@ void AskAll(const std::vector<ControlTarget>& targets, const ControlRequest& req
             const AskOptions& options) {
   RaiseDescriptorLimit();
   std::vector<std::unique_ptr<Peer>> peers;
+  peers.reserve(targets.size());
   const uint64_t start = NowNanoseconds();
   for (const ControlTarget& target : targets)
     peers.push_back(std::make_unique<Peer>(target, request, start, options.patience));

@@ -136,6 +136,7 @@ class Conversation {
   // Asks these. Returns those, if several were asked, that have to be asked again by themselves.
   std::vector<size_t> Ask(const std::vector<size_t>& indices) {
     std::vector<ControlTarget> targets;
+    targets.reserve(indices.size());
     for (const size_t index : indices) {
       targets.push_back(subjects_[index].target);
       subjects_[index].waited_for = true;

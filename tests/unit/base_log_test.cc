@@ -141,6 +141,7 @@ TEST_F(LogTest, WarningsOfOneKindLeaveRoomForOthers) {
 TEST_F(LogTest, MoreKindsThanAreRememberedAreCountedTogether) {
   CapturedStderr captured;
   std::vector<std::string> formats;
+  formats.reserve(150);
   for (int i = 0; i < 150; ++i) formats.push_back("kind " + std::to_string(i));
   for (const std::string& format : formats) Log(LogLevel::kWarn, format.c_str(), 0);  // NOLINT
   const std::string text = captured.Text();
