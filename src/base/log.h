@@ -13,7 +13,9 @@ bool LogEnabled(LogLevel level);
 
 // printf-style; the line gets the prefix "gpuroom[PID] " and a newline, and is
 // cut at 511 bytes. After 200 lines of a process at kWarn or below in
-// importance, the rest are dropped with one line that says so.
+// importance, the rest are dropped with one line that says so. Of these 200, one
+// kind of warning (one `format`, a literal) has 20, the last of which says so:
+// who can make a process repeat a warning cannot keep others from being seen.
 void Log(LogLevel level, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
 // For tests: forget the level read from the environment and the line count.

@@ -2,144 +2,23 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
 
 #include "base/clock.h"
-#include "cli/descriptor.h"
-#include "sleep/control_line.h"
+#include "cli/control_exchange.h"
 
 namespace gpuroom {
 namespace {
 
-constexpr int kNoticeMilliseconds = 1000;
-constexpr int kSendMilliseconds = 10000;
-// How often a connection that is closed without a word is tried again, and how long apart: a
-// program that closed all its descriptors makes a new socket when it is asked.
-constexpr int kTries = 100;
-constexpr int kTryPause = 50;  // milliseconds
-
-Failure Gone(pid_t pid) {
-  return {kExitNoProcess,
-          fmt::format("process {} ended before it answered; 'gpuroom ps' lists those that are there", pid)};
-}
-
-// A number is given out again: the process that has it now need not be the one that listened.
-Failure Refused(pid_t pid) {
-  return {kExitNoProcess,
-          fmt::format("nobody answers for process {}: the one that did has ended; see 'gpuroom ps'", pid)};
-}
-
-Failure NoAnswer(pid_t pid) {
-  return {kExitFailed,
-          fmt::format("process {} does not answer; ask again, or look whether it is stopped", pid)};
-}
-
-bool Connects(int fd, const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    errno = ENAMETOOLONG;
-    return false;
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
-  for (int left = kSendMilliseconds; left > 0; left -= 10) {
-    if (connect(fd, generic, sizeof address) == 0) return true;
-    if (errno != EAGAIN && errno != EINTR) return false;
-    poll(nullptr, 0, 10);  // its queue is full
-  }
-  return false;
-}
-
-// Only the process itself may answer in its name.
-Failure CheckPeer(int fd, pid_t pid) {
-  ucred peer{};
-  socklen_t length = sizeof peer;
-  const bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0;
-  if (known && peer.pid == pid && (peer.uid == geteuid() || geteuid() == 0)) return {};
-  if (known && peer.pid != pid) {
-    return {
-        kExitNoProcess,
-        fmt::format("the process that answers for {} is another container's; run this command there", pid)};
-  }
-  return {kExitNotPermitted, fmt::format("process {} is another user's; ask as that user or as root", pid)};
-}
-
-Failure ConnectFailed(pid_t pid) {
-  switch (errno) {
-    case EACCES:
-    case EPERM:
-      return {kExitNotPermitted,
-              fmt::format("process {} is another user's; ask as that user or as root", pid)};
-    case ECONNREFUSED:
-    case ENOENT: return Gone(pid);
-    case EAGAIN: return NoAnswer(pid);
-    default:
-      return {kExitFailed,
-              fmt::format("process {} cannot be reached: {}; see 'gpuroom ps'", pid, std::strerror(errno))};
-  }
-}
-
-bool SendAll(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t sent = send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent >= 0) {
-      text.remove_prefix(static_cast<size_t>(sent));
-      continue;
-    }
-    pollfd wait{fd, POLLOUT, 0};
-    if (errno == EINTR || (errno == EAGAIN && poll(&wait, 1, kSendMilliseconds) > 0)) continue;
-    return false;
-  }
-  return true;
-}
-
-// Until the other side closes. False: it takes longer than `options` allow.
-bool ReadAll(int fd, const AskOptions& options, std::string* text) {
-  const uint64_t start = NowNanoseconds();
-  bool noticed = !options.waiting;
-  char part[16384];
-  while (text->size() < kLongestReply) {
-    const int passed = static_cast<int>((NowNanoseconds() - start) / 1000000);
-    if (!noticed && passed >= kNoticeMilliseconds) {
-      options.waiting();
-      noticed = true;
-    }
-    if (options.patience >= 0 && passed >= options.patience) return false;
-    int wait = options.patience < 0 ? -1 : options.patience - passed;
-    if (!noticed) wait = std::min(wait < 0 ? kNoticeMilliseconds : wait, kNoticeMilliseconds - passed);
-    pollfd input{fd, POLLIN, 0};
-    if (poll(&input, 1, wait) <= 0) continue;
-    const ssize_t got = recv(fd, part, sizeof part, MSG_DONTWAIT);
-    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (got <= 0) return true;
-    text->append(part, static_cast<size_t>(got));
-  }
-  return true;
-}
-
-// One try. `text` stays empty where the connection was closed without a word, or `refused` by a process
-// that lives.
-Failure AskOnce(const ControlTarget& target, const std::string& request, const AskOptions& options,
-                std::string* text, bool* refused) {
-  const Descriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (socket.fd < 0) return {kExitFailed, fmt::format("no socket can be made: {}", std::strerror(errno))};
-  if (!Connects(socket.fd, target.path)) {
-    *refused = (errno == ECONNREFUSED || errno == ENOENT) && kill(target.pid, 0) == 0;
-    return *refused ? Failure{} : ConnectFailed(target.pid);
-  }
-  const Failure stranger = CheckPeer(socket.fd, target.pid);
-  if (stranger.failed()) return stranger;
-  if (!SendAll(socket.fd, request)) return {};
-  return ReadAll(socket.fd, options, text) ? Failure{} : NoAnswer(target.pid);
-}
+constexpr uint64_t kMillisecond = 1000000;  // in nanoseconds
+constexpr uint64_t kNotice = 1000 * kMillisecond;
+// How often a process that takes its time is asked whether it lives, and how long it has for that answer.
+constexpr uint64_t kPulse = 5000 * kMillisecond;
 
 // What helps against lack of memory, where the library's own sentence does not say.
 const char* Advice(ControlRequest::Verb verb) {
@@ -147,48 +26,142 @@ const char* Advice(ControlRequest::Verb verb) {
                                               : "; free memory of the GPU, or wake less with --tag";
 }
 
-}  // namespace
-
-Failure Ask(const ControlTarget& target, const ControlRequest& request, const AskOptions& options,
-            ControlReply* reply) {
-  const std::string asked = FormatRequest(request);
-  std::string text;
-  bool refused = false;
-  bool met = false;
-  for (int tries = 0; tries < kTries && text.empty(); ++tries) {
-    if (tries > 0) poll(nullptr, 0, kTryPause);
-    refused = false;
-    const Failure failure = AskOnce(target, asked, options, &text, &refused);
-    if (failure.failed()) return failure;
-    met = met || !refused;
-  }
-  if (refused && text.empty()) {
-    RemoveName(target);
-    return met ? Gone(target.pid) : Refused(target.pid);
-  }
-  Result<ControlReply> read = ParseReply(text);
-  if (read.ok()) {
-    *reply = std::move(*read);
-    return {};
-  }
-  if (read.status().code() == Code::kNotFound) return Gone(target.pid);
-  return {kExitFailed,
-          fmt::format("process {} runs another version of gpuroom's library ({}); use the 'gpuroom' "
-                      "command that it was started with",
-                      target.pid, read.status().what())};
-}
-
-Failure FailureOf(const ControlTarget& target, const ControlRequest& request, const ControlReply& reply) {
+// What a process's refusal is to the command: an exit status, and its sentence with what to do.
+Failure FailureOf(pid_t pid, ControlRequest::Verb verb, const ControlReply& reply) {
   if (reply.result == GPUROOM_OK) return {};
+  if (reply.ending) return Ended(pid);
   std::string text =
-      fmt::format("process {}: {}", target.pid, reply.text.empty() ? "it gave no reason" : reply.text);
+      fmt::format("process {}: {}", pid, reply.text.empty() ? "it gave no reason" : reply.text);
   switch (reply.result) {
     case GPUROOM_OUT_OF_MEMORY:
-      if (reply.text.find(';') == std::string::npos) text += Advice(request.verb);
+      if (reply.text.find(';') == std::string::npos) text += Advice(verb);
       return {kExitOutOfMemory, text};
     case GPUROOM_INVALID_ARGUMENT:
     case GPUROOM_NOT_FOUND: return {kExitUsage, text};
     default: return {kExitFailed, text};
+  }
+}
+
+Answer ReadAnswer(pid_t pid, ControlRequest::Verb verb, const Exchange& exchange) {
+  Answer answer;
+  answer.failure = exchange.failure();
+  if (answer.failure.failed()) return answer;
+  Result<ControlReply> reply = ParseReply(exchange.answer());
+  if (reply.ok()) {
+    answer.reply = std::move(*reply);
+    answer.failure = FailureOf(pid, verb, answer.reply);
+  } else if (reply.status().code() == Code::kNotFound) {
+    answer.failure = Ended(pid);
+  } else {
+    answer.failure = {
+        kExitFailed,
+        fmt::format("process {} runs another version of gpuroom's library ({}); use the 'gpuroom' "
+                    "command that it was started with",
+                    pid, reply.status().what())};
+  }
+  return answer;
+}
+
+// One process that is asked: its exchange, and beside that, where it may take its time, another one now and
+// then that asks whether it still answers at all.
+class Peer {
+ public:
+  Peer(const ControlTarget& target, const ControlRequest& request, uint64_t now, int patience)
+      : target_(target),
+        exchange_(target, FormatRequest(request),
+                  patience < 0 ? 0 : now + static_cast<uint64_t>(patience) * kMillisecond),
+        notice_(now + kNotice),
+        next_pulse_(patience < 0 ? now + kNotice : 0) {}
+
+  void Advance(uint64_t now) {
+    exchange_.Advance(now);
+    if (!exchange_.over() && next_pulse_ != 0) AdvancePulse(now);
+  }
+
+  bool over() const { return exchange_.over() || lost_; }
+  Answer Take(ControlRequest::Verb verb) const {
+    return lost_ ? Answer{{}, NoAnswer(target_.pid)} : ReadAnswer(target_.pid, verb, exchange_);
+  }
+
+  // True once, when it has taken longer than a second.
+  bool NoticeIsDue(uint64_t now) {
+    const bool due = notice_ != 0 && now >= notice_;
+    if (due) notice_ = 0;
+    return due;
+  }
+
+  // Adds what it waits for, and moves `next` to the time when it is due, if that is earlier.
+  void Wait(std::vector<pollfd>* events, uint64_t* next) const {
+    events->push_back(exchange_.Event());
+    if (pulse_) events->push_back(pulse_->Event());
+    for (const uint64_t time : {exchange_.NextTime(), pulse_ ? pulse_->NextTime() : next_pulse_, notice_}) {
+      if (time != 0) *next = std::min(*next, time);
+    }
+  }
+
+ private:
+  void AdvancePulse(uint64_t now) {
+    if (!pulse_ && now < next_pulse_) return;
+    if (!pulse_) pulse_.emplace(target_, FormatRequest(ControlRequest()), now + kPulse);
+    pulse_->Advance(now);
+    if (!pulse_->over()) return;
+    // That its name is gone, say, says nothing of the process: the exchange itself will tell.
+    lost_ = pulse_->unheard();
+    pulse_.reset();
+    next_pulse_ = now + kPulse;
+  }
+
+  const ControlTarget& target_;
+  Exchange exchange_;
+  std::optional<Exchange> pulse_;
+  uint64_t notice_;      // 0: it was given
+  uint64_t next_pulse_;  // 0: never
+  bool lost_ = false;    // the process does not answer any more
+};
+
+// A descriptor or two for each process that is asked.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void WaitForAny(const std::vector<std::unique_ptr<Peer>>& peers, uint64_t now) {
+  std::vector<pollfd> events;
+  uint64_t next = UINT64_MAX;
+  for (const std::unique_ptr<Peer>& peer : peers) {
+    if (peer) peer->Wait(&events, &next);
+  }
+  int milliseconds = -1;
+  if (next != UINT64_MAX) milliseconds = next <= now ? 0 : static_cast<int>((next - now) / kMillisecond + 1);
+  poll(events.data(), events.size(), milliseconds);
+}
+
+}  // namespace
+
+void AskAll(const std::vector<ControlTarget>& targets, const ControlRequest& request,
+            const AskOptions& options) {
+  RaiseDescriptorLimit();
+  std::vector<std::unique_ptr<Peer>> peers;
+  peers.reserve(targets.size());
+  const uint64_t start = NowNanoseconds();
+  for (const ControlTarget& target : targets)
+    peers.push_back(std::make_unique<Peer>(target, request, start, options.patience));
+  for (size_t left = peers.size(); left > 0;) {
+    for (size_t i = 0; i < peers.size(); ++i) {
+      if (!peers[i]) continue;
+      const uint64_t now = NowNanoseconds();
+      peers[i]->Advance(now);
+      if (peers[i]->over()) {
+        options.answered(i, peers[i]->Take(request.verb));
+        peers[i] = nullptr;
+        --left;
+      } else if (peers[i]->NoticeIsDue(now)) {
+        options.waiting(i);
+      }
+    }
+    if (left > 0) WaitForAny(peers, NowNanoseconds());
   }
 }
 

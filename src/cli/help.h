@@ -163,7 +163,8 @@ Ctrl-C ends the waiting, not the sleep.
 Exit status: 0 done; 1 a process could not (it captures a graph, a call failed);
 2 bad usage, a tag that the process does not know, a folder that it cannot use;
 4 no such process, or not under gpuroom; 5 another user's; 6 no room for the backup.
-With several processes, each is asked and the first failure counts.
+Several processes are asked at the same time; one that had no room beside the others
+is asked again by itself. The first that failed, as they were named, counts.
 
 Examples:
   gpuroom sleep 1234

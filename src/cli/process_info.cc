@@ -21,6 +21,19 @@ ProcessInfo ReadProcessInfo(pid_t pid) {
   return info;
 }
 
+bool RunsAs(pid_t pid, uid_t uid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string word; file >> word;) {
+    if (word != "Uid:") continue;
+    uid_t number = 0;
+    for (int i = 0; i < 4 && file >> number; ++i) {
+      if (number == uid) return true;
+    }
+    return false;
+  }
+  return false;
+}
+
 std::string UserName(uid_t uid) {
   const passwd* entry = getpwuid(uid);
   return entry != nullptr ? entry->pw_name : std::to_string(uid);

@@ -14,6 +14,8 @@ struct ProcessInfo {
 };
 
 ProcessInfo ReadProcessInfo(pid_t pid);
+// Whether the process has this user's rights: as its real, effective, saved or file system user.
+bool RunsAs(pid_t pid, uid_t uid);
 // The number itself where there is no such name.
 std::string UserName(uid_t uid);
 

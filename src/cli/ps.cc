@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/size.h"
@@ -16,7 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kPatience = 10000;  // milliseconds
+constexpr int kPatience = 1500;  // milliseconds for all together: a process answers this at any time
 
 struct Row {
   pid_t pid = 0;
@@ -50,15 +51,27 @@ std::string StateOf(const Row& row) {
   return row.reply.doing == "wake" ? "waking" : StateOf(row.sum);
 }
 
-Row AskRow(const ControlTarget& target) {
-  Row row;
-  row.pid = target.pid;
-  row.info = ReadProcessInfo(target.pid);
-  const ControlRequest request;
-  row.failure = Ask(target, request, {kPatience, nullptr}, &row.reply);
-  if (!row.failure.failed()) row.failure = FailureOf(target, request, row.reply);
-  row.sum = SumOf(row.reply.tags);
-  return row;
+// All are asked at once, and what has not answered in time is told as that.
+std::vector<Row> AskRows() {
+  const std::vector<ControlTarget> targets = FindTargets(Whose::kEveryones).targets;
+  std::vector<Row> rows(targets.size());
+  AskOptions how;
+  how.patience = kPatience;
+  how.answered = [&](size_t index, const Answer& answer) {
+    Row& row = rows[index];
+    row.pid = targets[index].pid;
+    row.info = ReadProcessInfo(row.pid);
+    row.reply = answer.reply;
+    row.failure = answer.failure;
+    row.sum = SumOf(row.reply.tags);
+  };
+  AskAll(targets, ControlRequest(), how);
+  // It ended since it was found, or who listens under its name is not the process.
+  const auto other = [](const Row& row) {
+    return row.failure.exit_code == kExitNoProcess || row.failure.exit_code == kExitNotPermitted;
+  };
+  rows.erase(std::remove_if(rows.begin(), rows.end(), other), rows.end());
+  return rows;
 }
 
 void PrintLine(const std::string& pid, const std::string& user, const std::string& state,
@@ -135,12 +148,7 @@ int PsCommand(const std::vector<std::string>& arguments) {
     fmt::print("{}", kPsHelp);
     return kExitOk;
   }
-  std::vector<Row> rows;
-  for (const ControlTarget& target : FindTargets(Whose::kEveryones)) {
-    Row row = AskRow(target);
-    // It ended since it was found, or is another container's.
-    if (row.failure.exit_code != kExitNoProcess) rows.push_back(std::move(row));
-  }
+  const std::vector<Row> rows = AskRows();
   json ? PrintJson(rows) : PrintText(rows);
   for (const Row& row : rows) {
     if (row.failure.failed() && !json) Report({kExitFailed, row.failure.text});

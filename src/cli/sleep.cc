@@ -89,33 +89,120 @@ class Conversation {
  public:
   explicit Conversation(const ControlOptions& options) : options_(options) {}
 
-  // Every process in turn, whatever happens to the others. The exit status of the first that failed.
+  // All processes at once, whatever happens to the others. The exit status of the first that failed.
   int Run() {
-    for (const pid_t pid : options_.pids) AskOne(pid);
-    if (options_.all) AskAll();
+    const FoundTargets found = FindTargets(options_.all ? Whose::kOwn : Whose::kEveryones);
+    options_.all ? AddAll(found) : AddNamed(found);
+    const std::vector<size_t> crowded = Ask(All());
+    // Each of them had the others beside it when it found no room.
+    for (const size_t index : crowded) Ask({index});
     HandleInterrupt(SIG_DFL);
     fmt::print("{}", Result());
-    return exit_code_;
+    return ExitCode();
   }
 
  private:
+  struct Subject {
+    ControlTarget target;
+    bool waited_for = false;
+    int exit_code = kExitOk;
+    Json entry;  // null: no answer yet
+  };
+
+  void AddAll(const FoundTargets& found) {
+    for (const ControlTarget& target : found.targets) subjects_.push_back({target, true, kExitOk, {}});
+    if (subjects_.empty() && !options_.json)
+      fmt::print("no process of this user is under gpuroom and uses a GPU\n");
+  }
+
+  void AddNamed(const FoundTargets& found) {
+    for (const pid_t pid : options_.pids) {
+      Subject& subject = subjects_.emplace_back();
+      const Failure failure = PickTarget(found, pid, &subject.target);
+      subject.target.pid = pid;
+      subject.waited_for = !failure.failed();
+      if (failure.failed()) Fail(subject, failure, nullptr);
+    }
+  }
+
+  std::vector<size_t> All() const {
+    std::vector<size_t> indices;
+    for (size_t i = 0; i < subjects_.size(); ++i) {
+      if (subjects_[i].waited_for) indices.push_back(i);
+    }
+    return indices;
+  }
+
+  // Asks these. Returns those, if several were asked, that have to be asked again by themselves.
+  std::vector<size_t> Ask(const std::vector<size_t>& indices) {
+    std::vector<ControlTarget> targets;
+    targets.reserve(indices.size());
+    for (const size_t index : indices) {
+      targets.push_back(subjects_[index].target);
+      subjects_[index].waited_for = true;
+    }
+    std::vector<size_t> crowded;
+    AskOptions how;
+    how.answered = [&](size_t i, const Answer& answer) {
+      const bool again = indices.size() > 1 && answer.failure.exit_code == kExitOutOfMemory;
+      subjects_[indices[i]].waited_for = false;
+      again ? crowded.push_back(indices[i]) : Take(subjects_[indices[i]], answer);
+      ExplainInterrupt();
+    };
+    if (isatty(STDERR_FILENO) != 0)
+      how.waiting = [&](size_t i) { fmt::print(stderr, "waiting for process {} ...\n", targets[i].pid); };
+    if (!targets.empty()) ExplainInterrupt();
+    AskAll(targets, options_.request, how);
+    return crowded;
+  }
+
+  void Take(Subject& subject, const Answer& answer) {
+    if (answer.failure.failed()) {
+      const bool refused = answer.reply.result != GPUROOM_OK && !answer.reply.ending;
+      Fail(subject, answer.failure, refused ? ResultName(answer.reply.result) : nullptr);
+    } else {
+      Tell(subject, answer.reply.report.value_or(gpuroom_sleep_report{}));
+    }
+  }
+
+  // In the order in which they were named.
   std::string Result() const {
     if (!options_.json) return "";
-    const Json out = {{"processes", processes_}};
+    Json processes = Json::array();
+    for (const Subject& subject : subjects_) {
+      if (!subject.entry.is_null()) processes.push_back(subject.entry);
+    }
+    const Json out = {{"processes", processes}};
     return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   }
 
-  // The process goes on with what it was asked for, whether or not somebody waits; those before it have
-  // answered.
-  void ExplainInterrupt(pid_t pid) {
+  int ExitCode() const {
+    for (const Subject& subject : subjects_) {
+      if (subject.exit_code != kExitOk) return subject.exit_code;
+    }
+    return kExitOk;
+  }
+
+  std::string Goodbye() const {
+    std::string pids;
+    size_t count = 0;
+    for (const Subject& subject : subjects_) {
+      if (subject.waited_for) pids += fmt::format("{}{}", count++ == 0 ? "" : ", ", subject.target.pid);
+    }
+    if (count == 0) return "";
+    return fmt::format(
+        "gpuroom: no longer waiting; the {} goes on in process{} {}, and 'gpuroom ps' shows it\n",
+        sleeps() ? "sleep" : "wake", count == 1 ? "" : "es", pids);
+  }
+
+  // The processes go on with what they were asked for, whether or not somebody waits; others have answered.
+  void ExplainInterrupt() {
     sigset_t interrupt, before;
     sigemptyset(&interrupt);
     sigaddset(&interrupt, SIGINT);
     sigprocmask(SIG_BLOCK, &interrupt, &before);
     result_ = Result();
-    goodbye_ =
-        fmt::format("gpuroom: no longer waiting; the {} goes on in process {}, and 'gpuroom ps' shows it\n",
-                    sleeps() ? "sleep" : "wake", pid);
+    goodbye_ = Goodbye();
     g_result = result_;
     g_goodbye = goodbye_;
     HandleInterrupt(OnInterrupt);
@@ -124,60 +211,29 @@ class Conversation {
 
   bool sleeps() const { return options_.request.verb == ControlRequest::Verb::kSleep; }
 
-  void AskAll() {
-    const std::vector<ControlTarget> targets = FindTargets(Whose::kOwn);
-    for (const ControlTarget& target : targets) Ask(target);
-    if (targets.empty() && !options_.json)
-      fmt::print("no process of this user is under gpuroom and uses a GPU\n");
-  }
-
-  void AskOne(pid_t pid) {
-    ControlTarget target;
-    target.pid = pid;
-    const Failure failure = FindTarget(pid, &target);
-    failure.failed() ? Fail(pid, failure, nullptr) : Ask(target);
-  }
-
-  void Ask(const ControlTarget& target) {
-    const pid_t pid = target.pid;
-    ExplainInterrupt(pid);
-    AskOptions how;
-    if (isatty(STDERR_FILENO) != 0)
-      how.waiting = [pid] { fmt::print(stderr, "waiting for process {} ...\n", pid); };
-    ControlReply reply;
-    const Failure unheard = gpuroom::Ask(target, options_.request, how, &reply);
-    if (unheard.failed()) return Fail(pid, unheard, nullptr);
-    const Failure refused = FailureOf(target, options_.request, reply);
-    if (refused.failed()) return Fail(pid, refused, ResultName(reply.result));
-    Tell(pid, reply.report.value_or(gpuroom_sleep_report{}));
-  }
-
-  void Tell(pid_t pid, const gpuroom_sleep_report& report) {
-    if (options_.json) {
-      Json entry = {{"pid", pid}, {"result", "ok"}};
-      entry.update(ToJson(report));
-      processes_.push_back(entry);
-      return;
-    }
+  void Tell(Subject& subject, const gpuroom_sleep_report& report) {
+    const pid_t pid = subject.target.pid;
+    subject.entry = {{"pid", pid}, {"result", "ok"}};
+    subject.entry.update(ToJson(report));
+    if (options_.json) return;
     const double seconds = static_cast<double>(report.nanoseconds) / 1e9;
     fmt::print("{}\n", sleeps() ? SleepSentence(pid, report, seconds) : WakeSentence(pid, report, seconds));
     std::fflush(stdout);
   }
 
-  void Fail(pid_t pid, const Failure& failure, const char* result) {
+  static void Fail(Subject& subject, const Failure& failure, const char* result) {
     Report(failure);
-    if (exit_code_ == kExitOk) exit_code_ = failure.exit_code;
+    subject.exit_code = failure.exit_code;
     const char* fallback = failure.exit_code == kExitNotPermitted ? "not_permitted" : "unreachable";
-    processes_.push_back({{"pid", pid},
-                          {"result", result != nullptr ? result : fallback},
-                          {"error", Printable(failure.text)}});
+    subject.entry = {{"pid", subject.target.pid},
+                     {"result", result != nullptr ? result : fallback},
+                     {"error", Printable(failure.text)}};
   }
 
   const ControlOptions& options_;
-  Json processes_ = Json::array();
+  std::vector<Subject> subjects_;
   std::string result_;  // of those that have answered
   std::string goodbye_;
-  int exit_code_ = kExitOk;
 };
 
 int Converse(const ControlOptions& options, const Failure& failure, std::string_view help) {

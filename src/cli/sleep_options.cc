@@ -17,7 +17,9 @@ Failure ReadPids(const std::string& command, const std::vector<std::string>& wor
     const Result<uint64_t> pid = ParseDecimal(word);
     if (!pid.ok() || *pid == 0 || *pid > INT32_MAX)
       return Usage(fmt::format("'{}' is not the number of a process; 'gpuroom ps' lists them", word));
-    options->pids.push_back(static_cast<pid_t>(*pid));
+    const auto number = static_cast<pid_t>(*pid);
+    std::vector<pid_t>& pids = options->pids;
+    if (std::find(pids.begin(), pids.end(), number) == pids.end()) pids.push_back(number);
   }
   if (options->all && !options->pids.empty()) return Usage("give numbers of processes or --all, not both");
   if (!options->all && options->pids.empty())

@@ -18,6 +18,9 @@ namespace {
 constexpr uint64_t kMillisecond = 1000000;
 // How long accepting rests when no descriptor is free.
 constexpr uint64_t kAcceptPause = 100 * kMillisecond;
+// Clients that have not shown a valid handle, and how many are taken before those that are there are heard.
+constexpr std::ptrdiff_t kMostNewcomers = 32;
+constexpr int kMostAtOnce = 32;
 constexpr int kExitMilliseconds = 1000;
 
 std::atomic<bool> g_stopping{false};
@@ -91,10 +94,18 @@ void IpcService::Attend(Connection& connection, bool readable, uint64_t now) {
   connection.over = true;
 }
 
+// Makes room for a new client: the one that has been silent longest gives way.
+void IpcService::DropOldestNewcomer() {
+  const auto newcomer = [](const Connection& connection) { return !connection.pinned; };
+  if (std::count_if(connections_.begin(), connections_.end(), newcomer) < kMostNewcomers) return;
+  connections_.erase(std::find_if(connections_.begin(), connections_.end(), newcomer));
+}
+
 void IpcService::AcceptAll() {
-  for (;;) {
+  for (int taken = 0; taken < kMostAtOnce; ++taken) {
     Result<IpcSocket> socket = listener_.Accept();
     if (socket.ok()) {
+      DropOldestNewcomer();
       Connection connection;
       connection.socket = std::move(*socket);
       connection.deadline = NowNanoseconds() + kIpcPatience;

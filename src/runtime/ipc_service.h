@@ -3,7 +3,8 @@
 // while others ask.
 //
 // A range is pinned (Placed::pins) while a connection that got it is open, and no
-// longer: the kernel closes it when its process ends, however that happens.
+// longer: the kernel closes it when its process ends, however that happens. Of
+// clients that have not shown a handle yet it has 32 at most.
 #pragma once
 
 #include <vector>
@@ -50,6 +51,7 @@ class IpcService {
   int Timeout() const;
   void Attend(Connection& connection, bool readable, uint64_t now);
   void AcceptAll();
+  void DropOldestNewcomer();
   // These return false where the connection is to end.
   bool Answer(Connection& connection);
   bool Begin(Connection& connection, const IpcTicket& asked);

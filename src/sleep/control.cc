@@ -4,6 +4,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "base/env.h"
 #include "base/log.h"
@@ -24,6 +27,22 @@ struct Held {
   const Held* before;  // the parent's, in a forked child
 };
 
+// In the first folder that serves: another user may have made the name of one. The command looks into all of
+// them.
+std::shared_ptr<ControlService> StartSomewhere(const ControlCalls& calls) {
+  const std::vector<std::string> directories = ControlDirectories();
+  Status first;
+  for (const std::string& directory : directories) {
+    auto service = std::make_shared<ControlService>(calls, directory);
+    const Status status = service->Start();
+    if (status.ok()) return service;
+    if (first.ok()) first = status;
+  }
+  Log(LogLevel::kWarn, "'gpuroom sleep' cannot reach this process through %s: %s",
+      directories.front().c_str(), first.what());
+  return nullptr;
+}
+
 void StopAtExit() {
   if (g_starter.load() != getpid()) return;  // a forked child: the threads are not here
   ControlService* service = g_service.load();
@@ -38,17 +57,12 @@ void StartControl(const ControlCalls& calls) {
   const pid_t self = getpid();
   if (g_starter.exchange(self) == self) return;
   g_service.store(nullptr);  // a forked child's is its parent's
-  const std::string directory = ControlDirectory();
+  const std::shared_ptr<ControlService> service = StartSomewhere(calls);
+  if (service == nullptr) return;
   // Never given back: the process's end takes place beside its threads.
   static const Held* all = nullptr;
-  all = new Held{std::make_shared<ControlService>(calls, directory), all};
-  const Status status = all->service->Start();
-  if (!status.ok()) {
-    Log(LogLevel::kWarn, "'gpuroom sleep' cannot reach this process through %s: %s", directory.c_str(),
-        status.what());
-    return;
-  }
-  g_service.store(all->service.get());
+  all = new Held{service, all};
+  g_service.store(service.get());
   static const int registered = std::atexit(StopAtExit);
   (void)registered;
 }

@@ -1,6 +1,5 @@
 #include "sleep/control_directory.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 #include <cstdlib>
 
 #include "base/env.h"
+#include "base/private_folder.h"
 #include "sleep/control_line.h"
 
 namespace gpuroom {
@@ -49,21 +49,20 @@ std::vector<std::string> ControlDirectories() {
 }
 
 Status MakeControlDirectory(const std::string& path) {
-  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-    return Status(Code::kSystem, "it cannot be made; set GPUROOM_CONTROL_DIR to a folder of your own", errno);
-  const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) {
-    return Status(Code::kInvalidArgument,
-                  "it is a link, a file or not readable; remove it, or set GPUROOM_CONTROL_DIR", errno);
+  switch (MakePrivateFolder(path.c_str())) {
+    case FolderState::kMissing:
+      return Status(Code::kSystem, "it cannot be made; set GPUROOM_CONTROL_DIR to a folder of your own",
+                    errno);
+    case FolderState::kNotAFolder:
+      return Status(Code::kInvalidArgument,
+                    "it is a link, a file or not readable; remove it, or set GPUROOM_CONTROL_DIR", errno);
+    case FolderState::kForeign:
+      return Status(Code::kInvalidArgument,
+                    "it is another user's; set GPUROOM_CONTROL_DIR to a folder of your own");
+    case FolderState::kOpenToOthers:
+      return Status(Code::kInvalidArgument, "it is open to other users; make it private with chmod 700");
+    case FolderState::kPrivate: break;
   }
-  struct stat info {};
-  const bool known = fstat(fd, &info) == 0;
-  close(fd);
-  if (!known || info.st_uid != geteuid())
-    return Status(Code::kInvalidArgument,
-                  "it is another user's; set GPUROOM_CONTROL_DIR to a folder of your own");
-  if ((info.st_mode & 077) != 0)
-    return Status(Code::kInvalidArgument, "it is open to other users; make it private with chmod 700");
   return Status();
 }
 
@@ -74,7 +73,7 @@ std::string ControlSocketPath(const std::string& directory, pid_t pid) {
 pid_t PidOfSocket(const std::string& name) {
   const size_t length = sizeof kSuffix - 1;
   if (name.size() <= length || name.compare(name.size() - length, length, kSuffix) != 0) return 0;
-  const Result<uint64_t> pid = ParseDecimal(std::string_view(name).substr(0, name.size() - length));
+  const Result<uint64_t> pid = ParsePlainDecimal(std::string_view(name).substr(0, name.size() - length));
   return pid.ok() && *pid <= INT32_MAX ? static_cast<pid_t>(*pid) : 0;
 }
 

@@ -60,6 +60,11 @@ Result<uint64_t> ParseDecimal(std::string_view text) {
   return value;
 }
 
+Result<uint64_t> ParsePlainDecimal(std::string_view text) {
+  if (text.size() > 1 && text.front() == '0') return Status(Code::kInvalidArgument, "a leading zero");
+  return ParseDecimal(text);
+}
+
 Result<ControlLine> ControlLine::Parse(std::string_view text) {
   ControlLine line;
   while (!text.empty()) {

@@ -24,6 +24,8 @@ Result<std::string> PercentDecode(std::string_view text);
 
 // Decimal digits alone. kInvalidArgument: anything else, or more than 64 bits.
 Result<uint64_t> ParseDecimal(std::string_view text);
+// The same without leading zeros: each number has one text.
+Result<uint64_t> ParsePlainDecimal(std::string_view text);
 
 class ControlLine {
  public:

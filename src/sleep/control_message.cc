@@ -149,6 +149,7 @@ Status ReadFirstLine(const ControlLine& line, ControlReply* reply) {
   reply->result = IndexIn(kResults, line.Word(2));
   if (reply->result < 0) reply->result = GPUROOM_FAILED;
   reply->text = line.Value("text");
+  reply->ending = line.Value("ending") == "1";
   return Status();
 }
 
@@ -198,6 +199,7 @@ std::string FormatReply(const ControlReply& reply) {
   const char* name = ResultName(reply.result);
   first.Add(name != nullptr ? name : "failed");
   if (!reply.text.empty()) first.Add("text", reply.text);
+  if (reply.ending) first.Add("ending", uint64_t{1});
   std::string text = first.Text();
   if (reply.report) text += ReportLine(*reply.report);
   if (!reply.version.empty()) {

@@ -48,6 +48,7 @@ Result<ControlRequest> ParseRequest(std::string_view line);
 struct ControlReply {
   int result = GPUROOM_OK;  // gpuroom_result
   std::string text;         // why not, one sentence
+  bool ending = false;      // not done, since the process ends
   std::optional<gpuroom_sleep_report> report;
   // Of a status.
   std::string version;            // of the library

@@ -21,6 +21,9 @@ constexpr uint64_t kPatience = 5000 * kMillisecond;
 // How long accepting rests when no descriptor is free.
 constexpr uint64_t kAcceptPause = 100 * kMillisecond;
 constexpr size_t kMostConnections = 16;
+// For a new socket in the place of one that the program closed.
+constexpr int kKeepTries = 10;
+constexpr int kKeepPause = 10;  // milliseconds
 
 std::string Refusal(int result, const char* text) {
   ControlReply reply;
@@ -53,7 +56,7 @@ Status ControlService::Start() {
     socket_ = std::move(*socket);
   }
   threads_.fetch_add(1);
-  const Status status = StartDetached("gpuroom-ctl", [self = shared_from_this()] {
+  const Status status = StartDetached(kControlThread, [self = shared_from_this()] {
     self->Serve();
     self->threads_.fetch_sub(1);
   });
@@ -93,8 +96,7 @@ void ControlService::WaitForEvents() {
   uint64_t first = accept_after_;
   {
     MutexLock lock(mutex_);
-    const bool accept = accept_after_ == 0 && connections_.size() < kMostConnections;
-    polls.push_back({socket_.fd(), static_cast<short>(accept ? POLLIN : 0), 0});
+    polls.push_back({socket_.fd(), static_cast<short>(accept_after_ == 0 ? POLLIN : 0), 0});
   }
   for (const Connection& connection : connections_) {
     const short events = connection.out.empty() ? POLLIN : POLLOUT;
@@ -114,24 +116,31 @@ void ControlService::WaitForEvents() {
 bool ControlService::KeepSocket() {
   MutexLock lock(mutex_);
   if (stopping_.load() || socket_.Intact()) return true;
-  Result<ControlSocket> fresh = ControlSocket::Listen(directory_);
-  if (fresh.ok()) {
+  Status failed;
+  // A program that is still at it closes the new one as well.
+  for (int tries = 0; tries < kKeepTries; ++tries) {
+    if (tries > 0) poll(nullptr, 0, kKeepPause);
+    Result<ControlSocket> fresh = ControlSocket::Listen(directory_);
+    failed = fresh.status();
+    if (!failed.ok()) continue;
     socket_ = std::move(*fresh);
     return true;
   }
   Log(LogLevel::kWarn,
       "the program closed a descriptor of gpuroom's and 'gpuroom sleep' cannot reach it any more: %s",
-      fresh.status().what());
+      failed.what());
   return false;
 }
 
+// Those that are served by then are read before the next are taken, however many come.
 void ControlService::AcceptAll() {
-  while (accept_after_ == 0 && connections_.size() < kMostConnections) {
+  for (size_t taken = 0; accept_after_ == 0 && taken < kMostConnections; ++taken) {
     Result<OwnDescriptor> socket = [&] {
       MutexLock lock(mutex_);
       return socket_.Accept();
     }();
     if (socket.ok()) {
+      if (connections_.size() == kMostConnections) DropOldest();
       Connection connection;
       connection.socket = std::move(*socket);
       connection.deadline = NowNanoseconds() + kPatience;
@@ -146,6 +155,13 @@ void ControlService::AcceptAll() {
     if (socket.status().code() == Code::kSystem) accept_after_ = NowNanoseconds() + kAcceptPause;
     return;
   }
+}
+
+// Makes room for a new client: who means to ask has asked by now, and a silent one keeps nobody waiting.
+void ControlService::DropOldest() {
+  const auto silent = [](const Connection& connection) { return connection.out.empty(); };
+  const auto oldest = std::find_if(connections_.begin(), connections_.end(), silent);
+  connections_.erase(oldest != connections_.end() ? oldest : connections_.begin());
 }
 
 void ControlService::Attend(Connection& connection, bool ready, uint64_t now) {
@@ -224,7 +240,7 @@ Status ControlService::Enqueue(Connection& connection, ControlRequest request) {
     return Status(Code::kBusy, "too many requests wait already; ask again later");
   if (!working_) {
     threads_.fetch_add(1);
-    const Status status = StartDetached("gpuroom-ctl", [self = shared_from_this()] {
+    const Status status = StartDetached(kControlThread, [self = shared_from_this()] {
       self->Work();
       self->threads_.fetch_sub(1);
     });

@@ -25,6 +25,10 @@ struct ControlCalls {
   const char* (*last_error)() = nullptr;
 };
 
+// The name of our threads, by which the command tells a process that closed our socket and is about to make
+// it again from one that has started another program in its place.
+inline constexpr char kControlThread[] = "gpuroom-ctl";
+
 class ControlService : public std::enable_shared_from_this<ControlService> {
  public:
   ControlService(const ControlCalls& calls, std::string directory)
@@ -59,6 +63,7 @@ class ControlService : public std::enable_shared_from_this<ControlService> {
   void WaitForEvents();
   bool KeepSocket();
   void AcceptAll();
+  void DropOldest();
   void Attend(Connection& connection, bool ready, uint64_t now);
   bool Read(Connection& connection);
   bool Write(Connection& connection);

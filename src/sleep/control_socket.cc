@@ -2,7 +2,6 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,19 +24,11 @@ Result<OwnDescriptor> NewSocket() {
   return OwnDescriptor::Take(fd);
 }
 
-bool AddressOf(const std::string& path, sockaddr_un* out) {
-  *out = {};
-  out->sun_family = AF_UNIX;
-  if (path.size() >= sizeof out->sun_path) return false;
-  std::memcpy(out->sun_path, path.data(), path.size());
-  return true;
-}
-
 // Whether somebody listens under this name; a process that was killed leaves it behind.
 bool Answers(const std::string& path) {
   sockaddr_un address;
   const Result<OwnDescriptor> probe = NewSocket();
-  if (!probe.ok() || !AddressOf(path, &address)) return false;
+  if (!probe.ok() || !SocketAddress(path, &address)) return false;
   const auto* generic = reinterpret_cast<const sockaddr*>(&address);
   return connect(probe->fd(), generic, sizeof address) == 0 || errno == EAGAIN;
 }
@@ -49,6 +40,14 @@ bool IsOwn(const std::string& path, dev_t device, ino_t inode) {
 
 }  // namespace
 
+bool SocketAddress(const std::string& path, sockaddr_un* out) {
+  *out = {};
+  out->sun_family = AF_UNIX;
+  if (path.size() >= sizeof out->sun_path) return false;
+  std::memcpy(out->sun_path, path.data(), path.size());
+  return true;
+}
+
 Result<ControlSocket> ControlSocket::Listen(const std::string& directory) {
   const Status made = MakeControlDirectory(directory);
   if (!made.ok()) return made;
@@ -57,7 +56,7 @@ Result<ControlSocket> ControlSocket::Listen(const std::string& directory) {
   // Who lists the folder must not take a socket that does not listen yet for a dead one.
   const std::string fresh = socket.path_ + ".new";
   sockaddr_un address;
-  if (!AddressOf(fresh, &address))
+  if (!SocketAddress(fresh, &address))
     return Status(Code::kInvalidArgument,
                   "its path is too long for a socket; set GPUROOM_CONTROL_DIR to a shorter one");
   if (Answers(socket.path_)) {

@@ -5,11 +5,16 @@
 // One thread at a time.
 #pragma once
 
+#include <sys/un.h>
+
 #include <string>
 
 #include "runtime/own_descriptor.h"
 
 namespace gpuroom {
+
+// The address of the socket file `path`. False: the path is too long for one.
+bool SocketAddress(const std::string& path, sockaddr_un* out);
 
 class ControlSocket {
  public:

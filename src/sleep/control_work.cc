@@ -52,6 +52,7 @@ std::string ControlService::Perform(const ControlRequest& request) {
     if (stopping_.load()) {
       reply.result = GPUROOM_FAILED;
       reply.text = kEnding;
+      reply.ending = true;
       return FormatReply(reply);
     }
     (void)TakeSnapshot();  // for those who ask meanwhile
@@ -61,6 +62,8 @@ std::string ControlService::Perform(const ControlRequest& request) {
     }
     reply.result = sleep ? Sleep(request, &report) : Wake(request, &report);
     if (reply.result != GPUROOM_OK) reply.text = calls_.last_error();
+    // What failed as the process ended failed for that.
+    reply.ending = reply.result != GPUROOM_OK && stopping_.load();
     MutexLock lock(mutex_);
     doing_ = "nothing";
   }

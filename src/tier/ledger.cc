@@ -1,20 +1,44 @@
 #include "tier/ledger.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <new>
 
 #include "base/env.h"
 #include "base/log.h"
+#include "base/private_folder.h"
 
 namespace gpuroom {
 
+namespace {
+
+// Whether what is wrong with the file is so for all processes of this user: another user made it first, or
+// took the room that it needs. What this process alone lacks (descriptors, say) must not lead it to another
+// file.
+bool IsWrongForAll(const Status& status) {
+  switch (status.code()) {
+    case Code::kInvalidArgument:
+    case Code::kNotFound: return true;
+    case Code::kSystem: break;
+    default: return false;
+  }
+  for (const int error : {EACCES, EPERM, EROFS, ENOSPC, EDQUOT}) {
+    if (status.native() == error) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 Ledger::Ledger() : pid_(getpid()) {}
 
-Result<std::unique_ptr<Ledger>> Ledger::Open(const char* path) {
+Result<std::unique_ptr<Ledger>> Ledger::Open(const char* path, const LedgerSpares& spares) {
   // Relative to what? Processes that share the file have working directories of their own.
   if (path[0] != '/') {
     return Status(Code::kInvalidArgument, "the ledger's path is not absolute; set GPUROOM_LEDGER to one");
@@ -25,6 +49,7 @@ Result<std::unique_ptr<Ledger>> Ledger::Open(const char* path) {
   std::unique_ptr<Ledger> ledger(new (std::nothrow) Ledger);
   if (ledger == nullptr) return Status(Code::kOutOfMemory, "no memory for the ledger");
   std::strcpy(ledger->path_, path);
+  ledger->spares_ = spares;
   MutexLock lock(ledger->mutex_);
   const Status status = ledger->Attach();
   if (!status.ok()) return status;
@@ -34,9 +59,13 @@ Result<std::unique_ptr<Ledger>> Ledger::Open(const char* path) {
 Result<std::unique_ptr<Ledger>> Ledger::OpenDefault() {
   const char* chosen = std::getenv(env::kLedger);
   if (chosen != nullptr && chosen[0] != '\0') return Open(chosen);
+  const auto user = static_cast<unsigned>(geteuid());
   char path[64];
-  std::snprintf(path, sizeof path, "/dev/shm/gpuroom-%u.ledger", static_cast<unsigned>(geteuid()));
-  return Open(path);
+  std::snprintf(path, sizeof path, "/dev/shm/gpuroom-%u.ledger", user);
+  LedgerSpares spares{};
+  std::snprintf(spares[0].data(), spares[0].size(), "/run/user/%u/gpuroom", user);
+  std::snprintf(spares[1].data(), spares[1].size(), "/tmp/gpuroom-%u", user);
+  return Open(path, spares);
 }
 
 Ledger::~Ledger() {
@@ -56,10 +85,31 @@ bool Ledger::Mine() const { return pid_ == getpid() && !forgotten_.load(std::mem
 // /dev/shm when a user logs out). The share moves with us.
 Status Ledger::Attach() {
   if (file_.Intact()) return Status();
-  const Status opened = file_.Open(path_);
+  const Status opened = OpenFile();
   if (!opened.ok()) return opened;
   const uint64_t own = own_.load(std::memory_order_relaxed);
   return own == 0 ? Status() : file_.Publish(own);
+}
+
+Status Ledger::OpenFile() {
+  if (OpenSpare(Spare::kIfThere)) return Status();
+  const Status opened = file_.Open(path_);
+  if (opened.ok() || !IsWrongForAll(opened) || !OpenSpare(Spare::kMake)) return opened;
+  Log(LogLevel::kInfo, "%s: %s; the host budget is counted in a private folder", path_, opened.what());
+  return Status();
+}
+
+bool Ledger::OpenSpare(Spare which) {
+  for (const auto& folder : spares_) {
+    char path[80];
+    std::snprintf(path, sizeof path, "%s/ledger", folder.data());
+    struct stat info {};
+    const bool make = which == Spare::kMake;
+    if (folder[0] == '\0' || (!make && lstat(path, &info) != 0)) continue;
+    const FolderState state = make ? MakePrivateFolder(folder.data()) : StateOfFolder(folder.data());
+    if (state == FolderState::kPrivate && file_.Open(path).ok()) return true;
+  }
+  return false;
 }
 
 Status Ledger::Claim(uint64_t bytes, uint64_t limit) {

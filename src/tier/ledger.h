@@ -13,6 +13,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -23,14 +24,23 @@
 
 namespace gpuroom {
 
+// Folders; "" for none. Fixed arrays, since opening a file again allocates nothing.
+using LedgerSpares = std::array<std::array<char, 64>, 2>;
+
 class Ledger {
  public:
   // `path` is absolute; a file that is not there is created, mode 0600, and stays.
   // On failure the text says what to do; the caller then warns and counts for
   // itself alone. kBusy: all slots taken, or another version uses the file.
-  static Result<std::unique_ptr<Ledger>> Open(const char* path);
+  //
+  // Where others may make `path` first, and so keep this user from using it, the
+  // file is `ledger` in the first folder of `spares` that can be private (mode
+  // 0700, made where it is missing). Once such a file is there it is used, whether or
+  // not `path` has become usable: all processes have to count in the same one.
+  static Result<std::unique_ptr<Ledger>> Open(const char* path, const LedgerSpares& spares = {});
 
-  // GPUROOM_LEDGER, or else /dev/shm/gpuroom-<uid>.ledger.
+  // GPUROOM_LEDGER, or else /dev/shm/gpuroom-<uid>.ledger with the spares
+  // /run/user/<uid>/gpuroom and /tmp/gpuroom-<uid>.
   static Result<std::unique_ptr<Ledger>> OpenDefault();
 
   // Gives the share back.
@@ -62,7 +72,11 @@ class Ledger {
 
  private:
   Ledger();
+  enum class Spare { kIfThere, kMake };
+
   Status Attach() GPUROOM_REQUIRES(mutex_);
+  Status OpenFile() GPUROOM_REQUIRES(mutex_);
+  bool OpenSpare(Spare which) GPUROOM_REQUIRES(mutex_);
   Status ClaimLocked(uint64_t bytes, uint64_t limit) GPUROOM_REQUIRES(mutex_);
   bool Fits(uint64_t own, uint64_t limit, bool table_locked) GPUROOM_REQUIRES(mutex_);
   bool Mine() const;
@@ -73,6 +87,7 @@ class Ledger {
   Mutex mutex_;
   LedgerFile file_ GPUROOM_GUARDED_BY(mutex_);
   char path_[4096];
+  LedgerSpares spares_{};
 };
 
 }  // namespace gpuroom

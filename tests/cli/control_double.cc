@@ -2,19 +2,23 @@
 // counts. Prints its number when it can be asked and ends when its standard input does.
 //
 // It has 4 GiB with the tag "weights", 2 GiB with "kv cache" and 1 GiB without. What the core does
-// besides is chosen by the sleep's folder: "/full" has no room, "/slow" takes until a line is read.
+// besides is chosen by the sleep's folder: "/full" has no room, "/full-at-first" has none for the first
+// sleep, "/slow" takes until a line is read.
 #include <poll.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "base/size.h"
 #include "sleep/control.h"
+#include "sleep/control_directory.h"
 
 namespace {
 
@@ -62,6 +66,9 @@ int Sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_
   }
   const std::string folder = request->directory != nullptr ? request->directory : "";
   if (folder == "/full") return Refuse(GPUROOM_OUT_OF_MEMORY, "no room for the backups");
+  static std::atomic<bool> full{true};
+  if (folder == "/full-at-first" && full.exchange(false))
+    return Refuse(GPUROOM_OUT_OF_MEMORY, "no room for the backups");
   while (folder == "/slow" && !g_line.load()) poll(nullptr, 0, 1);
   const std::lock_guard lock(g_mutex);
   *out = {};
@@ -118,15 +125,36 @@ void CloseAll() {
   for (int fd = 3; fd < 256; ++fd) close(fd);
 }
 
+// Lets the slow sleep go on once nobody can ask any more.
+void GoOnWhenEnding() {
+  const std::string name = gpuroom::ControlSocketPath(gpuroom::ControlDirectory(), getpid());
+  while (access(name.c_str(), F_OK) == 0) poll(nullptr, 0, 1);
+  g_line.store(true);
+}
+
+// Until our standard input ends.
+void StayAtExit() {
+  char line[64];
+  while (std::fgets(line, sizeof line, stdin) != nullptr) {
+  }
+}
+
 }  // namespace
 
 int main() {
+  // The handler that was registered first runs last.
+  std::atexit(StayAtExit);
   gpuroom::StartControl({Sleep, Wake, States, Error});
   std::printf("%d\n", static_cast<int>(getpid()));
   std::fflush(stdout);
   char line[64];
   while (std::fgets(line, sizeof line, stdin) != nullptr) {
+    if (std::strcmp(line, "end\n") == 0) {
+      std::thread(GoOnWhenEnding).detach();
+      return 0;
+    }
     g_line.store(true);
+    if (std::strcmp(line, "exec\n") == 0) execlp("sleep", "sleep", "600", nullptr);
     if (std::strcmp(line, "close\n") == 0) CloseAll();
     if (std::strcmp(line, "leave\n") == 0) _exit(0);  // without its handlers: the socket's name stays
   }

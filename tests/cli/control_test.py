@@ -1,6 +1,7 @@
 """sleep, wake and ps: options, what is asked of a process and what is told of it, with a process that has the
 real control socket and a core that only counts (control_double.cc). sleep_server_test.py has real programs."""
 
+import contextlib
 import json
 import os
 import pty
@@ -16,6 +17,8 @@ from conftest import BUILD, SIM, clean_environment
 DOUBLE = BUILD / "tests" / "cli" / "gpuroom_control_double"
 GIB = 1 << 30
 LONG = 60
+# Seconds within which an answer comes that waits for nobody in turn; the least that it took before was a minute.
+SOON = 30
 
 
 @pytest.fixture
@@ -79,6 +82,58 @@ def raw(path, text):
         while part := client.recv(65536):
             parts.append(part)
     return b"".join(parts).decode()
+
+
+class Silent:
+    """A name under which this process listens and never answers."""
+
+    def __init__(self, folder):
+        os.makedirs(folder, 0o700, exist_ok=True)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(f"{folder}/{os.getpid()}.sock")
+        self.listener.listen()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+
+def dead_names(folder, count):
+    """Live processes under whose numbers nobody listens, as after an exec: the numbers, and what ends them."""
+    os.makedirs(folder, 0o700, exist_ok=True)
+    processes = [subprocess.Popen(["sleep", "600"]) for _ in range(count)]
+    for process in processes:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{folder}/{process.pid}.sock")
+
+    def end():
+        for process in processes:
+            process.kill()
+            process.wait(timeout=LONG)
+
+    return [process.pid for process in processes], end
+
+
+def sockets_of(pid):
+    """How many sockets a process has open."""
+    folder = f"/proc/{pid}/fd"
+    count = 0
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            count += os.readlink(f"{folder}/{name}").startswith("socket:")
+    return count
+
+
+def stands_still(pid):
+    """Whether all threads of a process are stopped: the signal alone is no more than a request."""
+    folder = f"/proc/{pid}/task"
+    for thread in os.listdir(folder):
+        with open(f"{folder}/{thread}/stat", encoding="utf-8") as file:
+            if file.read().rpartition(")")[2].split()[0] != "T":
+                return False
+    return True
 
 
 def until(condition):
@@ -224,6 +279,76 @@ def test_a_name_whose_number_another_process_has_now_is_cleaned(control, gpuroom
     assert not os.path.exists(name)
 
 
+def test_sixty_dead_names_and_a_silent_socket_keep_nobody_waiting(control, folder, double):
+    pids, end = dead_names(folder, 60)
+    try:
+        with Silent(folder):
+            done = control("ps", "--json", timeout=SOON)
+        shown = {process["pid"]: process for process in json.loads(done.stdout)["processes"]}
+        assert {pid: process["state"] for pid, process in shown.items()} == {double.pid: "awake", os.getpid(): "no answer"}
+        assert not any(os.path.exists(f"{folder}/{pid}.sock") for pid in pids)
+    finally:
+        end()
+
+
+def test_several_silent_processes_are_waited_for_at_once(control, folder, double):
+    silent = [Double(folder) for _ in range(12)]
+    try:
+        for one in silent:
+            one.process.send_signal(signal.SIGSTOP)
+            until(lambda one=one: stands_still(one.pid))
+        done = control("ps", "--json", timeout=SOON)
+        found = [process["state"] for process in json.loads(done.stdout)["processes"]]
+        assert sorted(found) == ["awake"] + ["no answer"] * 12
+        done = control("sleep", "--all", timeout=SOON)
+        assert done.returncode == 1
+        assert f"process {double.pid} gave 7.0 GiB" in done.stdout
+        assert done.stderr.count("does not answer") == 12
+    finally:
+        for one in silent:
+            one.process.kill()
+            one.process.communicate(timeout=LONG)
+
+
+def test_programs_that_others_replaced_are_forgotten_at_once(control, gpuroom, folder):
+    replaced = [Double(folder) for _ in range(8)]
+    try:
+        for one in replaced:
+            one.tell("exec")
+            until(lambda one=one: os.readlink(f"/proc/{one.pid}/exe").endswith("sleep"))
+        done = control("sleep", *(one.pid for one in replaced), timeout=SOON)
+        assert done.returncode == 4
+        for one in replaced:
+            assert f"nobody answers for process {one.pid}" in done.stderr
+        assert not any(os.path.exists(one.socket) for one in replaced)
+        assert states(control) == {}
+    finally:
+        for one in replaced:
+            one.process.kill()
+            one.process.communicate(timeout=LONG)
+
+
+def test_a_number_with_leading_zeros_is_no_other_process(control, folder, double):
+    os.link(double.socket, f"{folder}/00{double.pid}.sock")
+    listed = json.loads(control("ps", "--json").stdout)["processes"]
+    assert [process["pid"] for process in listed] == [double.pid]
+    done = control("sleep", double.pid, f"00{double.pid}", "--json")
+    assert [entry["pid"] for entry in json.loads(done.stdout)["processes"]] == [double.pid]
+
+
+def test_one_that_had_no_room_beside_others_is_asked_again_alone(control, folder, double):
+    """Each backup fits by itself: what fails because two are made at once is not told as a failure."""
+    second = Double(folder)
+    try:
+        done = control("sleep", double.pid, second.pid, "--disk", "/full-at-first", "--json")
+        assert done.returncode == 0, done.stderr
+        results = json.loads(done.stdout)["processes"]
+        assert [entry["result"] for entry in results] == ["ok", "ok"]
+        assert done.stderr == ""
+    finally:
+        assert second.end() == 0
+
+
 def test_ps_touches_only_its_own_kind_of_names(control, folder, double):
     others = [f"{folder}/notes.txt", f"{folder}/1.sock"]
     for path in others:
@@ -234,6 +359,7 @@ def test_ps_touches_only_its_own_kind_of_names(control, folder, double):
 
 
 def test_a_program_that_closes_all_descriptors_can_be_asked_again(control, double):
+    assert states(control)[double.pid]["state"] == "awake"  # its thread runs
     for _ in range(3):
         double.tell("close")
         assert control("sleep", double.pid).returncode == 0
@@ -261,6 +387,7 @@ def test_ctrl_c_keeps_the_answers_that_came_before(control, gpuroom, folder, dou
         double.tell("go on")
         asking = gpuroom.start(*arguments, env=control.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         until(lambda: states(control)[slow.pid]["state"] == "falling asleep")
+        until(lambda: states(control)[double.pid]["state"] == "asleep" and sockets_of(asking.pid) == 1)
         asking.send_signal(signal.SIGINT)
         output, errors = asking.communicate(timeout=LONG)
         assert asking.returncode == 130
@@ -291,6 +418,18 @@ def test_a_process_that_dies_while_it_sleeps_is_told(control, gpuroom, double):
     double.process.kill()
     _, errors = asking.communicate(timeout=LONG)
     assert asking.returncode == 4 and f"process {double.pid} ended before it answered" in errors
+
+
+def test_a_process_that_ends_before_it_comes_to_a_request_is_told(control, gpuroom, double):
+    first = gpuroom.start("sleep", double.pid, "--disk", "/slow", env=control.env)
+    until(lambda: states(control)[double.pid]["state"] == "falling asleep")
+    second = gpuroom.start("wake", double.pid, env=control.env, stderr=subprocess.PIPE)
+    until(lambda: sockets_of(double.pid) == 3)  # its own, and one for each who asks
+    states(control)  # which is answered after the request before it was taken
+    double.tell("end")
+    _, errors = second.communicate(timeout=LONG)
+    assert second.returncode == 4 and f"process {double.pid} ended before it answered" in errors
+    first.wait(timeout=LONG)
 
 
 def test_a_library_of_another_version_is_named(control, gpuroom, folder):

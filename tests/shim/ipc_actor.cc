@@ -3,8 +3,10 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <filesystem>
 #include <functional>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <sstream>
 
@@ -72,6 +74,11 @@ const std::map<std::string, std::function<std::string(Arguments&)>>& Commands() 
       {"fill", PlayFill},
       {"check", PlayCheck},
       {"fork", PlayFork},
+      {"descriptors",
+       [](Arguments&) {
+         const std::filesystem::directory_iterator all("/proc/self/fd");
+         return std::to_string(std::distance(begin(all), end(all)));
+       }},
       {"limit",
        [](Arguments& a) {
          LimitDescriptors(Number(a));

@@ -203,6 +203,23 @@ TEST_F(IpcFailureTest, SilentAndNoisyClientsHoldNobodyUp) {
   EXPECT_EQ(exporter.End(), 0);
 }
 
+TEST_F(IpcFailureTest, SilentClientsHoldFewDescriptors) {
+  Actor exporter;
+  const CUdeviceptr theirs = exporter.Alloc(kSpilled);
+  const CUipcMemHandle handle = exporter.Export(theirs);
+  const int before = std::stoi(exporter.Ask("descriptors"));
+  std::vector<IpcSocket> clients;
+  for (int i = 0; i < 100; ++i) {
+    Result<IpcSocket> client = IpcSocket::Connect(TicketOf(handle).name, NowNanoseconds() + kIpcPatience);
+    ASSERT_TRUE(client.ok()) << client.status().what();
+    clients.push_back(std::move(*client));
+  }
+  EXPECT_CU(TryOpen(handle));  // who comes last is served once all before have been taken
+  EXPECT_LE(std::stoi(exporter.Ask("descriptors")), before + 40);
+  EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+  EXPECT_EQ(exporter.End(), 0);
+}
+
 // This process's sockets alone: the simulated driver's files stay. By system call, since sanitizers
 // rightly complain of close() here.
 void CloseEverySocket() {

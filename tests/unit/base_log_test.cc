@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "base/log.h"
 
@@ -111,12 +113,52 @@ TEST_F(LogTest, WritesNoStrayByteAtTheCut) {
   }
 }
 
+// One line of each of twenty kinds.
+void LogTwentyKinds(LogLevel level) {
+  static constexpr const char* kFormats[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j",
+                                             "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"};
+  for (const char* format : kFormats) Log(level, format, 0);  // NOLINT: none of them takes an argument
+}
+
 TEST_F(LogTest, DropsWarningsAfterTwoHundredAndSaysSo) {
   CapturedStderr captured;
-  for (int i = 0; i < 300; ++i) Log(LogLevel::kWarn, "line");
+  for (int i = 0; i < 15; ++i) LogTwentyKinds(LogLevel::kWarn);
   const std::string text = captured.Text();
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 201);
   EXPECT_NE(text.find("further messages are dropped"), std::string::npos);
+}
+
+TEST_F(LogTest, WarningsOfOneKindLeaveRoomForOthers) {
+  CapturedStderr captured;
+  for (int i = 0; i < 100000; ++i) Log(LogLevel::kWarn, "somebody asked, the %d-th time", i);
+  Log(LogLevel::kWarn, "a word about memory");
+  const std::string text = captured.Text();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 21);
+  EXPECT_NE(text.find("the 19-th time (more like this are dropped)\n"), std::string::npos);
+  EXPECT_NE(text.find("a word about memory"), std::string::npos);
+}
+
+TEST_F(LogTest, MoreKindsThanAreRememberedAreCountedTogether) {
+  CapturedStderr captured;
+  std::vector<std::string> formats;
+  formats.reserve(150);
+  for (int i = 0; i < 150; ++i) formats.push_back("kind " + std::to_string(i));
+  for (const std::string& format : formats) Log(LogLevel::kWarn, format.c_str(), 0);  // NOLINT
+  const std::string text = captured.Text();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 150);
+}
+
+TEST_F(LogTest, ThreadsThatWarnOfTheSameCountItOnce) {
+  CapturedStderr captured;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([] {
+      for (int n = 0; n < 1000; ++n) Log(LogLevel::kWarn, "the same");
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const std::string text = captured.Text();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 20);
 }
 
 TEST_F(LogTest, NeverDropsErrors) {

@@ -215,11 +215,15 @@ TEST_F(ControlServiceTest, ARequestInPiecesIsARequest) {
   EXPECT_EQ(ParseReply(ReadAll(fd))->result, GPUROOM_OK);
 }
 
-TEST_F(ControlServiceTest, SilentClientsHoldNobodyUp) {
-  // As many as are served at once: the next waits until the first of them have had their time.
+TEST_F(ControlServiceTest, TheOldestSilentClientGivesWayToTheNext) {
+  // As many as are served at once.
   std::vector<int> silent;
   for (int i = 0; i < 16; ++i) silent.push_back(Connect(Path()));
   EXPECT_EQ(ParseReply(Ask("gpuroom 1 status\n"))->result, GPUROOM_OK);
+  pollfd first{silent.front(), POLLIN, 0};
+  EXPECT_EQ(poll(&first, 1, kLong), 1);
+  pollfd last{silent.back(), POLLIN, 0};
+  EXPECT_EQ(poll(&last, 1, 0), 0) << "nobody's time was over yet";
   for (const int fd : silent) close(fd);
 }
 
@@ -344,8 +348,8 @@ TEST_F(ControlFolderTest, ANameThatAKilledProcessLeftIsReplaced) {
 
 TEST_F(ControlFolderTest, NamesOfSockets) {
   EXPECT_EQ(PidOfSocket("123.sock"), 123);
-  for (const char* name :
-       {"", ".sock", "a.sock", "-1.sock", "12", "123.sock.new", "99999999999.sock", "1 .sock"})
+  for (const char* name : {"", ".sock", "a.sock", "-1.sock", "12", "123.sock.new", "99999999999.sock",
+                           "1 .sock", "0123.sock", "00.sock"})
     EXPECT_EQ(PidOfSocket(name), 0) << name;
 }
 

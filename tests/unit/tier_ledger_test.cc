@@ -156,6 +156,90 @@ TEST_F(LedgerTest, OpensTheFileThatTheEnvironmentNames) {
   EXPECT_EQ(Total(*OpenLedger()), 5u);
 }
 
+// The shared file may be made first by others, and is in the spare folder then.
+class LedgerSpareTest : public LedgerTest {
+ protected:
+  void TearDown() override {
+    unlink((spare_ + "/ledger").c_str());
+    rmdir(spare_.c_str());
+    LedgerTest::TearDown();
+  }
+  Result<std::unique_ptr<Ledger>> TryOpen() const {
+    LedgerSpares spares{};
+    std::strcpy(spares[0].data(), (folder_ + "/none/folder").c_str());  // cannot be made
+    std::strcpy(spares[1].data(), spare_.c_str());
+    return Ledger::Open(path_.c_str(), spares);
+  }
+  std::unique_ptr<Ledger> OpenWithSpare() const {
+    auto opened = TryOpen();
+    EXPECT_TRUE(opened.ok()) << opened.status().what();
+    return opened.ok() ? std::move(*opened) : nullptr;
+  }
+  bool SpareIsThere() const { return access((spare_ + "/ledger").c_str(), F_OK) == 0; }
+  // As others would: a name that is no file of ours.
+  void Squat() const { ASSERT_EQ(mkdir(path_.c_str(), 0700), 0); }
+
+  const std::string spare_ = testing::TempDir() + "gpuroom-spare-" + std::to_string(getpid());
+};
+
+TEST_F(LedgerSpareTest, IsNotMadeWhereTheSharedFileServes) {
+  auto ledger = OpenWithSpare();
+  EXPECT_TRUE(ledger->Claim(1, 1).ok());
+  EXPECT_FALSE(SpareIsThere());
+}
+
+TEST_F(LedgerSpareTest, HoldsTheBudgetWhereTheSharedFileCannot) {
+  Squat();
+  auto first = OpenWithSpare();
+  auto second = OpenWithSpare();
+  ASSERT_TRUE(first->Claim(60, 100).ok());
+  EXPECT_EQ(second->Claim(41, 100).code(), Code::kOutOfMemory);
+  EXPECT_EQ(Total(*second), 60u);
+}
+
+TEST_F(LedgerSpareTest, IsUsedFromThenOn) {
+  Squat();
+  auto first = OpenWithSpare();
+  ASSERT_TRUE(first->Claim(60, 100).ok());
+  ASSERT_EQ(rmdir(path_.c_str()), 0);
+  EXPECT_EQ(OpenWithSpare()->Claim(41, 100).code(), Code::kOutOfMemory);
+  EXPECT_NE(access(path_.c_str(), F_OK), 0);
+}
+
+TEST_F(LedgerSpareTest, TakesOverWhenTheSharedFileIsTakenAwayMeanwhile) {
+  auto first = OpenWithSpare();
+  ASSERT_TRUE(first->Claim(60, 100).ok());
+  ASSERT_EQ(unlink(path_.c_str()), 0);
+  Squat();
+  EXPECT_TRUE(first->Claim(1, 100).ok());
+  EXPECT_EQ(OpenWithSpare()->Claim(40, 100).code(), Code::kOutOfMemory);
+}
+
+TEST_F(LedgerSpareTest, HasToBePrivate) {
+  Squat();
+  ASSERT_EQ(mkdir(spare_.c_str(), 0700), 0);
+  ASSERT_EQ(chmod(spare_.c_str(), 0755), 0);
+  EXPECT_EQ(TryOpen().status().code(), Code::kInvalidArgument);
+  EXPECT_FALSE(SpareIsThere());
+  ASSERT_EQ(rmdir(spare_.c_str()), 0);
+  ASSERT_EQ(symlink(folder_.c_str(), spare_.c_str()), 0);
+  EXPECT_EQ(TryOpen().status().code(), Code::kInvalidArgument);
+  ASSERT_EQ(unlink(spare_.c_str()), 0);
+}
+
+TEST_F(LedgerSpareTest, IsNotForWhatThisProcessAloneLacks) {
+  ASSERT_NE(OpenWithSpare(), nullptr);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  rlimit small = before;
+  small.rlim_cur = 4096;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const Code code = TryOpen().status().code();
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_EQ(code, Code::kUnsupported);
+  EXPECT_FALSE(SpareIsThere());
+}
+
 TEST_F(LedgerTest, NeverOverwritesAFileThatIsNoLedger) {
   const std::string letter = "Dear reader, this file is not a ledger, and it is the only copy.";
   WriteFile(letter);
