@@ -112,6 +112,13 @@ def test_malformed_size_in_the_environment(gpuroom):
     )
 
 
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["demo"], ["doctor"]])
+@pytest.mark.parametrize("profile", ["1GiB,nodes=-3", "1GiB,nodes=99999999999", "nan", "1GiB,host=1e30", "1GiB,driver=-1"])
+def test_a_profile_with_numbers_that_no_machine_has(gpuroom, command, profile):
+    tail = ["--", "true"] if command[0] == "run" else []
+    gpuroom.refuses(2, f"'{profile}' is not a profile", arguments=[*command, "--sim", profile, *tail])
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])
 def test_general_help(gpuroom, arguments):
     done = gpuroom(*arguments)
