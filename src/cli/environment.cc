@@ -99,6 +99,9 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
 std::vector<std::string> RemovedVariables(const Limits& limits) {
   std::vector<std::string> removed;
   if (!limits.control && std::getenv(env::kControl) != nullptr) removed.emplace_back(env::kControl);
+  // A file without rules stands for none at all, also where an outer run had some.
+  const bool no_rules = limits.tiers.rules && limits.tiers.rules->empty();
+  if (no_rules && std::getenv(env::kRules) != nullptr) removed.emplace_back(env::kRules);
   for (const auto& [name, value] : limits.tiers.managed.confs) {
     if (!value) removed.push_back(name);
   }
