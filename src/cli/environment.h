@@ -27,8 +27,11 @@ struct Limits {
   std::string sim;         // profile; empty: the driver that is there
 };
 
-// LD_PRELOAD with our shim first, once, and all other entries kept in order.
-std::string PrependPreload(std::string_view current, std::string_view shim);
+// LD_PRELOAD with our shim first, once, and all other entries kept in order. Runtimes of sanitizers alone go
+// before it, since a program that is built with one does not start unless that comes first: those of
+// `current`, and those of `libraries`, which the program is linked with.
+std::string PrependPreload(std::string_view current, std::string_view shim,
+                           const std::vector<std::string>& libraries);
 
 // True where LD_PRELOAD names a shim of ours, which RemovePreload takes out.
 bool PreloadsShim(std::string_view current);
@@ -42,8 +45,9 @@ std::string PrependPath(std::string_view current, std::string_view folder);
 // This process's LD_LIBRARY_PATH with the simulated driver's folder first.
 std::string SimLibraryPath(const Installation& installation);
 
-// The variables to set for CMD, over those of this process.
-std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation);
+// The variables to set for CMD, which is linked with `libraries`, over those of this process.
+std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation,
+                                                const std::vector<std::string>& libraries);
 
 // The variables of this process that CMD is not to get.
 std::vector<std::string> RemovedVariables(const Limits& limits);

@@ -119,11 +119,15 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   if (plan->program.failure.failed()) return plan->program.failure;
   failure = CheckInstallation(plan->installation, !options.sim.empty());
   if (failure.failed()) return failure;
+  failure = CheckLibc(plan->program, plan->installation.shim);
+  if (failure.failed()) return failure;
+  for (const std::string& warning : plan->program.warnings)
+    fmt::print(stderr, "gpuroom: {}\n", Printable(warning));
   failure = ResolveStatsFile(options, plan);
   if (failure.failed()) return failure;
   failure = ResolveTiers(options, plan);
   if (failure.failed()) return failure;
-  plan->variables = RunVariables(plan->limits, plan->installation);
+  plan->variables = RunVariables(plan->limits, plan->installation, plan->program.libraries);
   plan->removed = RemovedVariables(plan->limits);
   return {};
 }

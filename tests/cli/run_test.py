@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
+import elf
 import pytest
 from conftest import SIM
 
@@ -113,6 +115,96 @@ def test_other_variables_pass_unchanged(gpuroom):
 def test_preloads_that_were_there_are_kept(gpuroom, before):
     found = environment(gpuroom, env={"LD_PRELOAD": before})
     assert found["LD_PRELOAD"].split(":") == [str(gpuroom.shim), "libm.so.6", "libc.so.6"]
+
+
+def preloads(gpuroom, *command, before=""):
+    """The entries of LD_PRELOAD that CMD would get."""
+    return gpuroom.plan(*SIM, "--", *command, env={"LD_PRELOAD": before})["environment"]["LD_PRELOAD"].split(":")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "libasan.so", "libasan.so.8", "libtsan.so.2", "libubsan.so.1", "liblsan.so.0", "libhwasan.so.0",
+        "libclang_rt.asan-x86_64.so", "libclang_rt.tsan.so",
+    ],
+)  # fmt: skip
+def test_a_preloaded_sanitizer_stays_first(gpuroom, tmp_path, name):
+    """It refuses to start a program where another library comes before it."""
+    runtime = f"{tmp_path}/{name}"
+    shim = str(gpuroom.shim)
+    assert preloads(gpuroom, "true", before=runtime) == [runtime, shim]
+    assert preloads(gpuroom, "true", before=f"libm.so.6 {runtime}:libc.so.6") == [runtime, shim, "libm.so.6", "libc.so.6"]
+    assert preloads(gpuroom, "true", before=f"{shim}:{runtime}") == [runtime, shim]
+
+
+@pytest.mark.parametrize("name", ["libasan.so.8", "libtsan.so.2", "libubsan.so.1", "libclang_rt.asan-x86_64.so"])
+def test_the_sanitizer_of_a_program_comes_first(gpuroom, script, tmp_path, name):
+    program = script("program", elf.program(libraries=["libm.so.6", name, "libc.so.6"]))
+    shim = str(gpuroom.shim)
+    assert preloads(gpuroom, program) == [name, shim]
+    assert preloads(gpuroom, "env", "A=1", program) == [name, shim]
+    assert preloads(gpuroom, script("s", f"#!{program}\n"), before="libm.so.6") == [name, shim, "libm.so.6"]
+    assert preloads(gpuroom, program, before=f"{tmp_path}/{name}") == [f"{tmp_path}/{name}", shim]
+
+
+@pytest.mark.parametrize("name", ["libasan", "libasan_other.so", "libasanx.so", "mylibasan.so", "libasan.so/x.so"])
+def test_what_only_resembles_a_sanitizer_stays_behind(gpuroom, tmp_path, name):
+    other = f"{tmp_path}/{name}"
+    assert preloads(gpuroom, "true", before=other) == [str(gpuroom.shim), other]
+
+
+COMPILER = next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
+HELLO = '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n'
+LAUNCHER = "#include <unistd.h>\nint main(int c, char** v) { return c > 1 ? execvp(v[1], v + 1) : 2; }\n"
+
+
+def compiled(tmp_path, text, *options):
+    """A program in C that runs here; the test is skipped where these options make none."""
+    if COMPILER is None:
+        pytest.skip("no C compiler is here")
+    (tmp_path / "program.c").write_text(text)
+    program = tmp_path / "program"
+    made = subprocess.run([COMPILER, *options, tmp_path / "program.c", "-o", program], capture_output=True, check=False)
+    if made.returncode != 0 or subprocess.run([program, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"{COMPILER} {' '.join(options)} makes no program that runs here")
+    return program
+
+
+@pytest.mark.parametrize("options", [["-fsanitize=address"], ["-fsanitize=undefined"], ["-fsanitize=address,undefined"]])
+def test_a_program_with_a_sanitizer_runs(gpuroom, tmp_path, options):
+    program = compiled(tmp_path, HELLO, *options)
+    for command in ([program], ["env", "A=1", program]):
+        done = gpuroom("run", *SIM, "--", *command)
+        assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_a_sanitizer_that_is_preloaded_by_hand_runs(gpuroom, tmp_path):
+    program = compiled(tmp_path, HELLO, "-fsanitize=address")
+    runtime = subprocess.run([COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
+    done = gpuroom("run", *SIM, "--", program, env={"LD_PRELOAD": os.path.realpath(runtime.strip())})
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_a_static_launcher_starts_what_is_served(gpuroom, tmp_path):
+    """As pixi, AppImage's runtime and docker-init do."""
+    launcher = compiled(tmp_path, LAUNCHER, "-static")
+    done = gpuroom("run", *SIM, "--", launcher, "cat", "/proc/self/maps")
+    assert done.returncode == 0
+    assert str(gpuroom.shim.resolve()) in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert f"'{launcher}' is statically linked" in line
+
+
+@pytest.mark.parametrize("words", [["env", "-i"], ["env", "-u", "LD_PRELOAD"], ["setpriv", "--reset-env"]])
+def test_a_launcher_that_drops_the_library_is_told_of_and_runs(gpuroom, words):
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not here")
+    done = gpuroom("run", *SIM, "--", *words, shutil.which("cat"), "/proc/self/maps")
+    assert done.returncode == 0
+    assert "libgpuroom.so" not in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert f"'{' '.join(words)}' does not pass gpuroom's library on" in line
 
 
 @pytest.mark.parametrize("name", ["libgpuroom.so.1", "libgpuroom.so/other.so", "xlibgpuroom.so"])
