@@ -94,6 +94,13 @@ std::string PrependPreload(std::string_view current, std::string_view shim,
   return Join(ordered);
 }
 
+std::string HiddenFromMusl(std::string_view shim) {
+  constexpr int kDeeperThanAnyFolder = 32;
+  std::string path = "$ORIGIN";
+  for (int i = 0; i < kDeeperThanAnyFolder; ++i) path += "/..";
+  return path.append(shim);
+}
+
 std::string PrependPath(std::string_view current, std::string_view folder) {
   std::string text(folder);
   if (current.empty()) return text;
@@ -113,7 +120,8 @@ std::string SimLibraryPath(const Installation& installation) {
 std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation,
                                                 const std::vector<std::string>& libraries) {
   std::map<std::string, std::string> variables;
-  variables["LD_PRELOAD"] = PrependPreload(Variable("LD_PRELOAD"), installation.shim, libraries);
+  const std::string shim = HasMuslLoader() ? HiddenFromMusl(installation.shim) : installation.shim;
+  variables["LD_PRELOAD"] = PrependPreload(Variable("LD_PRELOAD"), shim, libraries);
   if (limits.hbm) variables[env::kHbmLimit] = std::to_string(*limits.hbm);
   if (limits.host) variables[env::kHostLimit] = std::to_string(*limits.host);
   if (limits.reserve) variables[env::kReserve] = std::to_string(*limits.reserve);

@@ -36,6 +36,12 @@ std::string PrependPreload(std::string_view current, std::string_view shim,
 // True where LD_PRELOAD names a shim of ours, which RemovePreload takes out.
 bool PreloadsShim(std::string_view current);
 
+// `shim`, an absolute path, as glibc's loader finds it and musl's does not: from the root folder, which it
+// names as the program's own folder and many parents. musl's loader does not expand $ORIGIN in LD_PRELOAD and
+// passes over what it cannot open, whereas a library for glibc would end each musl program that a child
+// starts.
+std::string HiddenFromMusl(std::string_view shim);
+
 // LD_PRELOAD without any shim of ours (the entry of an outer run).
 std::string RemovePreload(std::string_view current);
 

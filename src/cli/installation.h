@@ -17,6 +17,9 @@ struct Installation {
   std::string demo;     // the sample program of `gpuroom demo`
 };
 
+// Whether this machine can run programs that are built for musl: their loader is installed.
+bool HasMuslLoader();
+
 // Paths only; whether the files are there is for CheckInstallation.
 Installation FindInstallation();
 

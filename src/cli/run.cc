@@ -121,8 +121,6 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   if (failure.failed()) return failure;
   failure = CheckLibc(plan->program, plan->installation.shim);
   if (failure.failed()) return failure;
-  for (const std::string& warning : plan->program.warnings)
-    fmt::print(stderr, "gpuroom: {}\n", Printable(warning));
   failure = ResolveStatsFile(options, plan);
   if (failure.failed()) return failure;
   failure = ResolveTiers(options, plan);
@@ -130,6 +128,11 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   plan->variables = RunVariables(plan->limits, plan->installation, plan->program.libraries);
   plan->removed = RemovedVariables(plan->limits);
   return {};
+}
+
+void WarnOfProgram(const RunPlan& plan) {
+  for (const std::string& warning : plan.program.warnings)
+    fmt::print(stderr, "gpuroom: {}\n", Printable(warning));
 }
 
 Failure CheckRunDriver(const RunPlan& plan) {
@@ -168,6 +171,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
   if (options.dry_run) return DryRun(plan, options.json);
   failure = CheckRunDriver(plan);
   if (failure.failed()) return Report(failure);
+  WarnOfProgram(plan);
   WarnOfNothingToSpare(plan);
   return Report(Execute(plan));
 }

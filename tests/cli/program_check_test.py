@@ -301,6 +301,12 @@ def test_launchers_that_do_not_pass_the_library_on_are_told_of(gpuroom, script, 
         warned(gpuroom, f"'{drops}", "runs without gpuroom", "gpuroom run", command=[*words, "true"], env=path)
 
 
+def test_a_refusal_is_the_only_line(gpuroom):
+    for options in (["--sim", "nan"], ["--rules", "/no/such/file"], ["--stats-file", "/no/such/folder/file"]):
+        for dry in ([], ["--dry-run"]):
+            gpuroom.refuses(2, options[0], arguments=["run", *options, *dry, "--", "env", "-i", "true"])
+
+
 def test_a_script_s_env_that_drops_the_library_is_told_of(gpuroom, script):
     warned(gpuroom, "'env -i'", command=[script("s", "#!/usr/bin/env -iS python3 -u\n")])
 
