@@ -78,7 +78,7 @@ struct Option {
 };
 
 // A launcher's words, apart.
-struct Words {
+struct LaunchWords {
   std::vector<Option> options;
   std::vector<std::string> rest;  // what follows its options
 };
@@ -124,8 +124,8 @@ void ReadLong(const Launcher& launcher, const std::vector<std::string>& words, s
   if (next && TakesValue(launcher, word)) options->back().value = words[++*at];
 }
 
-Words ReadWords(const Launcher& launcher, std::vector<std::string> words) {
-  Words read;
+LaunchWords ReadWords(const Launcher& launcher, std::vector<std::string> words) {
+  LaunchWords read;
   size_t at = 0;
   for (; at < words.size() && !words[at].empty() && words[at][0] == '-'; ++at) {
     if (words[at] == "--") {
@@ -162,7 +162,7 @@ std::string FindException(const Launcher& launcher, const std::vector<Option>& o
 
 // What env does beyond its options: unsets and sets single variables. False where the program is then to be
 // searched for in another place than ours.
-bool ReadVariables(Words* words, std::string* drops) {
+bool ReadVariables(LaunchWords* words, std::string* drops) {
   bool here = true;
   for (const Option& option : words->options) {
     const bool unset = option.name == "-u" || IsLong(option.name, "unset");
@@ -202,7 +202,7 @@ std::optional<Launch> ReadLaunch(std::string_view name, const std::vector<std::s
       std::find_if(all.begin(), all.end(), [name](const Launcher& each) { return each.name == name; });
   if (launcher == all.end()) return std::nullopt;
   Launch launch;
-  Words words = ReadWords(*launcher, arguments);
+  LaunchWords words = ReadWords(*launcher, arguments);
   const std::string exception = FindException(*launcher, words.options);
   if (launcher->passes && !exception.empty()) launch.drops = std::string(name) + " " + exception;
   if (!launcher->passes && exception.empty()) launch.drops = name;
