@@ -3,9 +3,17 @@
 #include <strings.h>
 
 #include <charconv>
+#include <cmath>
+#include <utility>
 
 namespace gpuroom::sim {
 namespace {
+
+// The largest machine that can be simulated. Sums over all devices or nodes stay far below 64 bits.
+constexpr int kMostDevices = 16;
+constexpr int kMostNodes = 16;
+constexpr int kMostDriver = 999990;          // as cuDriverGetVersion counts: CUDA 999.9
+constexpr uint64_t kMostBytes = kGiB << 20;  // 1 PiB of HBM on each device, and of host memory
 
 struct Named {
   const char* name;
@@ -59,15 +67,17 @@ std::vector<Named> NamedProfiles() {
   };
 }
 
-bool ParseInt(std::string_view text, int* out) {
+// A whole number from `least` to `most`.
+bool ParseInt(std::string_view text, int least, int most, int* out) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
-  return error == std::errc() && end == text.data() + text.size() && *out >= 0;
+  return error == std::errc() && end == text.data() + text.size() && *out >= least && *out <= most;
 }
 
+// A number with a unit or without, at most kMostBytes. std::from_chars also takes "nan" and "inf".
 bool ParseBytes(std::string_view text, uint64_t* out) {
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || number < 0) return false;
+  if (error != std::errc()) return false;
   const std::string unit(end, text.data() + text.size());
   static constexpr struct {
     const char* name;
@@ -75,10 +85,11 @@ bool ParseBytes(std::string_view text, uint64_t* out) {
   } kUnits[] = {{"", 0},     {"B", 0},  {"K", 10},  {"KB", 10},  {"KiB", 10}, {"M", 20},  {"MB", 20},
                 {"MiB", 20}, {"G", 30}, {"GB", 30}, {"GiB", 30}, {"T", 40},   {"TB", 40}, {"TiB", 40}};
   for (const auto& known : kUnits) {
-    if (strcasecmp(unit.c_str(), known.name) == 0) {
-      *out = static_cast<uint64_t>(number * static_cast<double>(uint64_t{1} << known.shift));
-      return true;
-    }
+    if (strcasecmp(unit.c_str(), known.name) != 0) continue;
+    const double bytes = number * static_cast<double>(uint64_t{1} << known.shift);
+    if (!std::isfinite(bytes) || bytes < 0 || bytes > static_cast<double>(kMostBytes)) return false;
+    *out = static_cast<uint64_t>(bytes);
+    return true;
   }
   return false;
 }
@@ -105,7 +116,7 @@ bool ParseHead(std::string_view head, Profile* out) {
   }
   const size_t x = head.find('x');
   if (x != std::string_view::npos) {
-    if (!ParseInt(head.substr(0, x), &out->devices) || out->devices > 16) return false;
+    if (!ParseInt(head.substr(0, x), 0, kMostDevices, &out->devices)) return false;
     head.remove_prefix(x + 1);
   }
   return ParseBytes(head, &out->hbm) && out->hbm % kGranularity == 0 && out->hbm > 0;
@@ -116,11 +127,11 @@ bool ParseOption(std::string_view option, Profile* out) {
   const std::string_view key = option.substr(0, equals);
   const std::string_view value = equals == std::string_view::npos ? "" : option.substr(equals + 1);
   if (key == "host") return ParseBytes(value, &out->host);
-  if (key == "nodes") return ParseInt(value, &out->nodes) && out->nodes >= 1 && out->nodes <= 16;
-  if (key == "coherent") return out->coherent = true;
-  if (key == "integrated") return out->integrated = true;
+  if (key == "nodes") return ParseInt(value, 1, kMostNodes, &out->nodes);
+  if (option == "coherent") return out->coherent = true;
+  if (option == "integrated") return out->integrated = true;
   if (key == "peer") return ParsePeer(value, &out->peer);
-  if (key == "driver") return ParseInt(value, &out->driver);
+  if (key == "driver") return ParseInt(value, 0, kMostDriver, &out->driver);
   if (key == "name") {
     out->name = std::string(value);
     return !value.empty();
@@ -136,12 +147,12 @@ uint64_t Profile::NodeCapacity(int node) const {
 }
 
 bool ParseProfile(std::string_view text, Profile* out, std::string* error) {
-  *out = Make("Simulated GPU", 16 * kGiB, 64 * kGiB, 1);
+  Profile profile = Make("Simulated GPU", 16 * kGiB, 64 * kGiB, 1);
   bool first = true;
   while (!text.empty()) {
     const size_t comma = text.find(',');
     const std::string_view part = text.substr(0, comma);
-    if (first ? !ParseHead(part, out) : !ParseOption(part, out)) {
+    if (first ? !ParseHead(part, &profile) : !ParseOption(part, &profile)) {
       *error = "GPUROOM_SIM: '" + std::string(part) +
                "' is not understood; write a name (h200, gh200, gh200-egm, gb200, gb10, rtx4090, 8xh200) or "
                "[Nx]SIZE[,host=SIZE][,nodes=N][,coherent][,peer=nvlink|pcie|none][,driver=N][,name=...]";
@@ -150,6 +161,7 @@ bool ParseProfile(std::string_view text, Profile* out, std::string* error) {
     first = false;
     text = comma == std::string_view::npos ? "" : text.substr(comma + 1);
   }
+  *out = std::move(profile);
   return true;
 }
 

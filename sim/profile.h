@@ -38,7 +38,8 @@ struct Profile {
   uint64_t NodeCapacity(int node) const;
 };
 
-// On a malformed profile: false and one sentence in *error.
+// On a malformed profile: false, one sentence in *error, and *out as it was. At most 16 devices and
+// nodes, and 1 PiB of each memory.
 bool ParseProfile(std::string_view text, Profile* out, std::string* error);
 
 }  // namespace gpuroom::sim

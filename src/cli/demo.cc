@@ -108,7 +108,7 @@ Failure RunDemo(const DemoOptions& options) {
   plan.limits.hbm = hbm;
   plan.limits.host = plan.budget.bytes;
   plan.limits.sim = stage.sim;
-  plan.variables = RunVariables(plan.limits, plan.installation);
+  plan.variables = RunVariables(plan.limits, plan.installation, {});
   plan.command = {"gpuroom-demo", "--bytes", std::to_string(bytes)};
   if (options.json) plan.command.push_back("--json");
   if (!options.json) PrintHeading(stage, hbm, bytes);

@@ -174,6 +174,7 @@ int DryRun(const RunPlan& plan, bool json) {
   const GpuPreview preview = simulate ? PreviewSimulated(plan.limits.sim) : PreviewGpus();
   // A machine without a GPU is an answer; a profile that does not exist is a mistake.
   if (simulate && preview.failure.failed()) return Report(preview.failure);
+  WarnOfProgram(plan);
   WarnOfAbsentPeers(plan, preview);
   json ? PrintJson(plan, preview) : PrintText(plan, preview);
   return kExitOk;

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace gpuroom {
@@ -59,7 +60,122 @@ ElfVerdict CheckHeader(const Elf64_Ehdr& header, uint64_t size) {
   return ElfVerdict::kStatic;
 }
 
+// Bounds on hostile input, each several times what the largest real file has.
+constexpr uint64_t kMaxDynamic = 4096;  // entries of the dynamic section
+constexpr uint64_t kMaxRecords =
+    4096;                         // versions that are needed with their files, and versions that are offered
+constexpr size_t kMaxName = 255;  // bytes of a library's or a version's name
+
+// Reads the tables that the dynamic section names. They are given by address; the loadable segments say
+// where in the file that is.
+class LinkReader {
+ public:
+  LinkReader(int fd, uint64_t size) : fd_(fd), size_(size) {}
+
+  ElfLinks Read() {
+    ElfLinks links;
+    if (!ReadSegments() || !ReadDynamic()) return links;
+    for (const uint64_t name : libraries_) links.libraries.push_back(Name(name));
+    ReadNeeds(&links.needs);
+    ReadOffers(&links.offers);
+    return links;
+  }
+
+ private:
+  template <typename T>
+  bool Get(uint64_t offset, T* out) const {
+    return Inside(offset, sizeof *out, size_) && ReadAt(fd_, offset, out, sizeof *out);
+  }
+
+  bool ReadSegments() {
+    Elf64_Ehdr header = {};
+    if (!Get(0, &header) || CheckHeader(header, size_) != ElfVerdict::kStatic) return false;
+    segments_.resize(header.e_phnum);
+    return ReadAt(fd_, header.e_phoff, segments_.data(), segments_.size() * sizeof(Elf64_Phdr));
+  }
+
+  bool ReadDynamic() {
+    const auto dynamic = std::find_if(segments_.begin(), segments_.end(),
+                                      [](const Elf64_Phdr& each) { return each.p_type == PT_DYNAMIC; });
+    if (dynamic == segments_.end()) return false;
+    const uint64_t count = std::min(dynamic->p_filesz / sizeof(Elf64_Dyn), kMaxDynamic);
+    for (uint64_t i = 0; i < count; ++i) {
+      Elf64_Dyn entry = {};
+      if (!Get(dynamic->p_offset + i * sizeof entry, &entry) || entry.d_tag == DT_NULL) break;
+      const uint64_t value = entry.d_un.d_val;
+      switch (entry.d_tag) {
+        case DT_NEEDED: libraries_.push_back(value); break;
+        case DT_STRTAB: names_ = OffsetOf(value); break;
+        case DT_VERNEED: needs_ = OffsetOf(value); break;
+        case DT_VERDEF: offers_ = OffsetOf(value); break;
+        default: break;
+      }
+    }
+    return names_ != 0;
+  }
+
+  // 0: no segment has it. Nothing of interest lies at the beginning of a file.
+  uint64_t OffsetOf(uint64_t address) const {
+    for (const Elf64_Phdr& each : segments_) {
+      if (each.p_type != PT_LOAD || address < each.p_vaddr) continue;
+      const uint64_t offset = address - each.p_vaddr;
+      if (offset < each.p_filesz && Inside(each.p_offset, each.p_filesz, size_))
+        return each.p_offset + offset;
+    }
+    return 0;
+  }
+
+  // "": none that ends.
+  std::string Name(uint64_t offset) const {
+    if (!Inside(names_, offset, size_)) return "";
+    const uint64_t begin = names_ + offset;
+    char text[kMaxName + 1];
+    const size_t length = std::min<uint64_t>(sizeof text, size_ - begin);
+    if (!ReadAt(fd_, begin, text, length)) return "";
+    const std::string_view read(text, length);
+    const size_t end = read.find('\0');
+    return std::string(end == std::string_view::npos ? "" : read.substr(0, end));
+  }
+
+  // Records are chained by distances, and the last one has 0.
+  static uint64_t Next(uint64_t at, uint32_t distance) { return distance != 0 ? at + distance : 0; }
+
+  // Each file that something is needed of, and behind it the versions that are.
+  void ReadNeeds(std::vector<ElfLinks::Version>* out) const {
+    uint64_t records = 0;
+    Elf64_Verneed file = {};
+    for (uint64_t at = needs_; at != 0; at = Next(at, file.vn_next)) {
+      if (++records > kMaxRecords || !Get(at, &file)) return;
+      const std::string name = Name(file.vn_file);
+      Elf64_Vernaux version = {};
+      for (uint64_t behind = Next(at, file.vn_aux); behind != 0; behind = Next(behind, version.vna_next)) {
+        if (++records > kMaxRecords || !Get(behind, &version)) return;
+        out->push_back({name, Name(version.vna_name)});
+      }
+    }
+  }
+
+  void ReadOffers(std::vector<std::string>* out) const {
+    Elf64_Verdef version = {};
+    for (uint64_t at = offers_; at != 0; at = Next(at, version.vd_next)) {
+      Elf64_Verdaux name = {};
+      if (out->size() == kMaxRecords || !Get(at, &version) || !Get(at + version.vd_aux, &name)) return;
+      out->push_back(Name(name.vda_name));
+    }
+  }
+
+  int fd_;
+  uint64_t size_;
+  std::vector<Elf64_Phdr> segments_;
+  std::vector<uint64_t> libraries_;  // their names, as offsets into the names
+  uint64_t names_ = 0;               // offsets in the file; 0: there is none
+  uint64_t needs_ = 0;
+  uint64_t offers_ = 0;
+};
+
 }  // namespace
+
+ElfLinks ReadElfLinks(int fd, uint64_t size) { return LinkReader(fd, size).Read(); }
 
 ElfFile InspectElf(int fd, uint64_t size) {
   ElfFile file;

@@ -31,9 +31,36 @@ std::string Join(const std::vector<std::string_view>& parts) {
   return text;
 }
 
-bool IsOurShim(std::string_view entry) {
-  const size_t slash = entry.rfind('/');
-  return entry.substr(slash == std::string_view::npos ? 0 : slash + 1) == kShimName;
+std::string_view FileName(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  return path.substr(slash == std::string_view::npos ? 0 : slash + 1);
+}
+
+bool IsOurShim(std::string_view entry) { return FileName(entry) == kShimName; }
+
+// "libasan" of "/usr/lib/libasan.so.8": the sanitizer whose runtime that is, gcc's or clang's; "": none.
+std::string_view SanitizerOf(std::string_view entry) {
+  const std::string_view name = FileName(entry);
+  for (const std::string_view runtime : {"libasan", "libtsan", "libubsan", "liblsan", "libhwasan"}) {
+    if (name.starts_with(runtime) && name.substr(runtime.size()).starts_with(".so")) return runtime;
+  }
+  return name.starts_with("libclang_rt.") ? name : "";
+}
+
+// The runtimes of sanitizers to preload, each once: as the user did, else as the program names them.
+std::vector<std::string_view> Sanitizers(const std::vector<std::string_view>& preloads,
+                                         const std::vector<std::string>& libraries) {
+  std::vector<std::string_view> found;
+  std::vector<std::string_view> names;
+  const auto add = [&](std::string_view entry) {
+    const std::string_view name = SanitizerOf(entry);
+    if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return;
+    names.push_back(name);
+    found.push_back(entry);
+  };
+  for (const std::string_view entry : preloads) add(entry);
+  for (const std::string& library : libraries) add(library);
+  return found;
 }
 
 std::string_view Variable(const char* name) {
@@ -71,11 +98,22 @@ std::string RemovePreload(std::string_view current) {
   return Join(kept);
 }
 
-std::string PrependPreload(std::string_view current, std::string_view shim) {
-  const std::string others = RemovePreload(current);
-  std::string text(shim);
-  if (!others.empty()) text += ":" + others;
-  return text;
+std::string PrependPreload(std::string_view current, std::string_view shim,
+                           const std::vector<std::string>& libraries) {
+  const std::vector<std::string_view> entries = Split(current, kPreloadSeparators);
+  std::vector<std::string_view> ordered = Sanitizers(entries, libraries);
+  ordered.push_back(shim);
+  for (const std::string_view entry : entries) {
+    if (!entry.empty() && !IsOurShim(entry) && SanitizerOf(entry).empty()) ordered.push_back(entry);
+  }
+  return Join(ordered);
+}
+
+std::string HiddenFromMusl(std::string_view shim) {
+  constexpr int kDeeperThanAnyFolder = 32;
+  std::string path = "$ORIGIN";
+  for (int i = 0; i < kDeeperThanAnyFolder; ++i) path += "/..";
+  return path.append(shim);
 }
 
 std::string PrependPath(std::string_view current, std::string_view folder) {
@@ -111,9 +149,11 @@ std::string SimLibraryPath(const Installation& installation) {
   return PrependPath(Variable("LD_LIBRARY_PATH"), installation.sim_dir);
 }
 
-std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation) {
+std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation,
+                                                const std::vector<std::string>& libraries) {
   std::map<std::string, std::string> variables;
-  variables["LD_PRELOAD"] = PrependPreload(Variable("LD_PRELOAD"), installation.shim);
+  const std::string shim = HasMuslLoader() ? HiddenFromMusl(installation.shim) : installation.shim;
+  variables["LD_PRELOAD"] = PrependPreload(Variable("LD_PRELOAD"), shim, libraries);
   if (limits.hbm) variables[env::kHbmLimit] = std::to_string(*limits.hbm);
   if (limits.host) variables[env::kHostLimit] = std::to_string(*limits.host);
   if (limits.reserve) variables[env::kReserve] = std::to_string(*limits.reserve);
@@ -133,6 +173,9 @@ std::vector<std::string> RemovedVariables(const Limits& limits, const Installati
   std::vector<std::string> removed;
   if (!limits.plugins && Variable(kPythonPath) == installation.plugins) removed.emplace_back(kPythonPath);
   if (!limits.control && std::getenv(env::kControl) != nullptr) removed.emplace_back(env::kControl);
+  // A file without rules stands for none at all, also where an outer run had some.
+  const bool no_rules = limits.tiers.rules && limits.tiers.rules->empty();
+  if (no_rules && std::getenv(env::kRules) != nullptr) removed.emplace_back(env::kRules);
   for (const auto& [name, value] : limits.tiers.managed.confs) {
     if (!value) removed.push_back(name);
   }

@@ -28,11 +28,20 @@ struct Limits {
   std::string sim;         // profile; empty: the driver that is there
 };
 
-// LD_PRELOAD with our shim first, once, and all other entries kept in order.
-std::string PrependPreload(std::string_view current, std::string_view shim);
+// LD_PRELOAD with our shim first, once, and all other entries kept in order. Runtimes of sanitizers alone go
+// before it, since a program that is built with one does not start unless that comes first: those of
+// `current`, and those of `libraries`, which the program is linked with.
+std::string PrependPreload(std::string_view current, std::string_view shim,
+                           const std::vector<std::string>& libraries);
 
 // True where LD_PRELOAD names a shim of ours, which RemovePreload takes out.
 bool PreloadsShim(std::string_view current);
+
+// `shim`, an absolute path, as glibc's loader finds it and musl's does not: from the root folder, which it
+// names as the program's own folder and many parents. musl's loader does not expand $ORIGIN in LD_PRELOAD and
+// passes over what it cannot open, whereas a library for glibc would end each musl program that a child
+// starts.
+std::string HiddenFromMusl(std::string_view shim);
 
 // LD_PRELOAD without any shim of ours (the entry of an outer run).
 std::string RemovePreload(std::string_view current);
@@ -49,8 +58,9 @@ std::string RemovePath(std::string_view current, std::string_view folder);
 // This process's LD_LIBRARY_PATH with the simulated driver's folder first.
 std::string SimLibraryPath(const Installation& installation);
 
-// The variables to set for CMD, over those of this process.
-std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation);
+// The variables to set for CMD, which is linked with `libraries`, over those of this process.
+std::map<std::string, std::string> RunVariables(const Limits& limits, const Installation& installation,
+                                                const std::vector<std::string>& libraries);
 
 // The variables of this process that CMD is not to get.
 std::vector<std::string> RemovedVariables(const Limits& limits, const Installation& installation);

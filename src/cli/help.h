@@ -34,7 +34,7 @@ Exit status:
   4     there is no such process, or it is not under gpuroom
   5     the process is another user's
   6     a process has no room to sleep or to wake
-  126   CMD cannot be run (not executable, static, set-uid, 32-bit, ...)
+  126   CMD cannot be run (not executable, set-uid, 32-bit, ...)
   127   CMD was not found
   130   Ctrl-C ended a measurement, or the waiting for a process
   Otherwise 'gpuroom run' becomes CMD, so its exit status and signals are CMD's own.

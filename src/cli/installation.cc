@@ -21,6 +21,14 @@ Installation FindInstallation() {
   return found;
 }
 
+bool HasMuslLoader() {
+#if defined(__x86_64__)
+  return access("/lib/ld-musl-x86_64.so.1", X_OK) == 0;
+#else
+  return access("/lib/ld-musl-aarch64.so.1", X_OK) == 0;
+#endif
+}
+
 Failure CheckInstallation(const Installation& installation, bool sim) {
   if (access(installation.shim.c_str(), R_OK) != 0) {
     return {kExitCannotRun, fmt::format("'{}' is missing or unreadable; install gpuroom again, or build it",

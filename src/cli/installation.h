@@ -18,6 +18,9 @@ struct Installation {
   std::string plugins;  // folder by which Python programs find the plug-ins for them
 };
 
+// Whether this machine can run programs that are built for musl: their loader is installed.
+bool HasMuslLoader();
+
 // Paths only; whether the files are there is for CheckInstallation.
 Installation FindInstallation();
 

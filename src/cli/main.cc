@@ -17,6 +17,7 @@
 #include "cli/options.h"
 #include "cli/ps.h"
 #include "cli/run.h"
+#include "cli/setting.h"
 #include "cli/sleep.h"
 #include "cli/suggest.h"
 
@@ -79,6 +80,11 @@ int Dispatch(const std::vector<std::string>& words) {
          "name a command: run, sleep, wake, ps, demo, doctor, bench; 'gpuroom help' explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
+  if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
+  if (command == "--version" || command == "-V" || command == "version")
+    return Print("gpuroom " GPUROOM_VERSION "\n");
+  const Failure empty = CheckNoVariableIsEmpty();
+  if (empty.failed()) return Report(empty);
   if (command == "run") return RunCommand(arguments);
   if (command == "sleep") return SleepCommand(arguments);
   if (command == "wake") return WakeCommand(arguments);
@@ -86,9 +92,6 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "demo") return DemoCommand(arguments);
   if (command == "bench") return BenchCommand(arguments);
   if (command == "doctor") return DoctorCommand(arguments);
-  if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
-  if (command == "--version" || command == "-V" || command == "version")
-    return Print("gpuroom " GPUROOM_VERSION "\n");
   return UnknownCommand(command);
 }
 

@@ -50,13 +50,13 @@ void Parser::Flag(const std::string& name, bool* value) {
 void Parser::Value(const std::string& name, std::string* value) {
   app_->add_option(name, *value)->type_size(1);
   Remember(name);
-  valued_.emplace_back(name, value);
+  valued_.push_back(name);
 }
 
 void Parser::List(const std::string& name, std::vector<std::string>* values) {
   app_->add_option(name, *values)->type_size(1)->allow_extra_args(false)->take_all();
   Remember(name);
-  lists_.emplace_back(name, values);
+  valued_.push_back(name);
 }
 
 Failure Parser::Parse(const std::vector<std::string>& arguments) {
@@ -80,14 +80,12 @@ Failure Parser::Parse(const std::vector<std::string>& arguments) {
   return failure.failed() ? failure : TakeWords();
 }
 
-// The next option is no value: "--hbm-limit --report".
+// The next option is no value: "--hbm-limit --report". Nor is an empty word, which stands where a script's
+// variable was empty: a limit that was meant must not be taken for one that was not given.
 Failure Parser::CheckValues() const {
-  for (const auto& [name, value] : valued_) {
-    if (value->compare(0, 2, "--") == 0) return NeedsValue(name);
-  }
-  for (const auto& [name, values] : lists_) {
-    for (const std::string& value : *values) {
-      if (value.compare(0, 2, "--") == 0) return NeedsValue(name);
+  for (const std::string& name : valued_) {
+    for (const std::string& value : app_->get_option(name)->results()) {
+      if (value.empty() || value.compare(0, 2, "--") == 0) return NeedsValue(name);
     }
   }
   return {};
@@ -104,8 +102,7 @@ Failure Parser::TakeWords() {
 void Parser::Remember(const std::string& names) { known_.push_back(names.substr(names.find("--"))); }
 
 bool Parser::IsValued(const std::string& name) const {
-  const auto same = [&](const auto& option) { return option.first == name; };
-  return std::any_of(valued_.begin(), valued_.end(), same) || std::any_of(lists_.begin(), lists_.end(), same);
+  return std::find(valued_.begin(), valued_.end(), name) != valued_.end();
 }
 
 // "--hbm-limit -5GiB" to "--hbm-limit=-5GiB": or the size would pass for an option.

@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/size.h"
@@ -60,8 +59,7 @@ class Parser {
   std::string command_;
   std::unique_ptr<CLI::App> app_;
   std::vector<std::string> known_;
-  std::vector<std::pair<std::string, std::string*>> valued_;
-  std::vector<std::pair<std::string, std::vector<std::string>*>> lists_;
+  std::vector<std::string> valued_;  // those of known_ that take a value
   std::vector<std::string>* words_ = nullptr;
 };
 

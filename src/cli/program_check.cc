@@ -13,34 +13,33 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
+#include <string_view>
 #include <system_error>
 
 #include "cli/descriptor.h"
 #include "cli/elf_file.h"
+#include "cli/launcher.h"
 
 namespace gpuroom {
 namespace {
 
 constexpr int kMaxDepth = 5;         // as deep as the kernel follows `#!`
 constexpr size_t kMaxShebang = 255;  // as much of a `#!` line as it reads
+constexpr std::string_view kLibc = "libc.so.6";
+
+// As Debian and its kin name folders.
+#if defined(__x86_64__)
+constexpr std::string_view kTriplet = "x86_64-linux-gnu";
+#else
+constexpr std::string_view kTriplet = "aarch64-linux-gnu";
+#endif
 
 Failure CannotRun(std::string text) { return {kExitCannotRun, std::move(text)}; }
 
 std::string_view BaseName(std::string_view path) {
   const size_t slash = path.rfind('/');
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
-}
-
-std::vector<std::string> SplitWords(std::string_view text) {
-  std::vector<std::string> words;
-  for (size_t at = 0; at < text.size();) {
-    const size_t begin = text.find_first_not_of(" \t", at);
-    if (begin == std::string_view::npos) break;
-    const size_t end = std::min(text.find_first_of(" \t", begin), text.size());
-    words.emplace_back(text.substr(begin, end - begin));
-    at = end;
-  }
-  return words;
 }
 
 bool IsExecutableFile(const std::string& path) {
@@ -114,15 +113,36 @@ bool IsLoader(const std::string& path) {
   return BaseName(path).starts_with("ld-linux") || BaseName(real).starts_with("ld-linux");
 }
 
-Failure CheckElf(const std::string& path, int fd, uint64_t size) {
+// What of a dynamic program decides about preloading: its loader and its libraries.
+Failure CheckDynamic(const std::string& path, int fd, uint64_t size, const std::string& loader,
+                     ProgramCheck* check) {
+  if (access(loader.c_str(), X_OK) != 0) {
+    return CannotRun(
+        fmt::format("'{}' needs the loader '{}', which is not here; install it, or use a build for this "
+                    "system",
+                    path, loader));
+  }
+  if (BaseName(loader).starts_with("ld-musl")) {
+    return CannotRun(
+        fmt::format("'{}' is built for musl and gpuroom's library needs glibc; use a glibc build", path));
+  }
+  check->program = path;
+  check->loader = loader;
+  check->libraries = ReadElfLinks(fd, size).libraries;
+  return {};
+}
+
+Failure CheckElf(const std::string& path, int fd, uint64_t size, ProgramCheck* check) {
   const ElfFile file = InspectElf(fd, size);
   switch (file.verdict) {
-    case ElfVerdict::kDynamic: break;
+    case ElfVerdict::kDynamic: return CheckDynamic(path, fd, size, file.interpreter, check);
     case ElfVerdict::kStatic:
       if (IsLoader(path)) return {};
-      return CannotRun(fmt::format(
-          "'{}' is statically linked, so nothing can be preloaded into it; use a dynamically linked build",
+      check->warnings.push_back(fmt::format(
+          "'{}' is statically linked, so it runs without gpuroom itself; what it starts runs with "
+          "gpuroom where that is dynamically linked",
           path));
+      return {};
     case ElfVerdict::kWrongClass:
       return CannotRun(
           fmt::format("'{}' is a 32-bit program and gpuroom is 64-bit; use a 64-bit build", path));
@@ -131,38 +151,39 @@ Failure CheckElf(const std::string& path, int fd, uint64_t size) {
                                    path, MachineName(file.machine)));
     case ElfVerdict::kNotProgram:
       return CannotRun(fmt::format("'{}' is an object or core file; link it into a program first", path));
-    case ElfVerdict::kBroken:
-      return CannotRun(fmt::format("'{}' is a damaged or truncated ELF file; build or copy it again", path));
+    case ElfVerdict::kBroken: break;
   }
-  if (access(file.interpreter.c_str(), X_OK) != 0) {
-    return CannotRun(
-        fmt::format("'{}' needs the loader '{}', which is not here; install it, or use a build for this "
-                    "system",
-                    path, file.interpreter));
-  }
-  if (BaseName(file.interpreter).substr(0, 7) == "ld-musl") {
-    return CannotRun(
-        fmt::format("'{}' is built for musl and gpuroom's library needs glibc; use a glibc build", path));
-  }
-  return {};
+  return CannotRun(fmt::format("'{}' is a damaged or truncated ELF file; build or copy it again", path));
 }
 
-// `through_shell`: set where the file is text without an interpreter.
-Failure CheckPath(const std::string& path, int depth, bool* through_shell = nullptr);
+// `depth` counts the files between CMD, which has 0, and `path`.
+Failure CheckPath(const std::string& path, int depth, ProgramCheck* check);
 
-Failure CheckEnvTarget(const std::string& from, const std::vector<std::string>& arguments, int depth) {
-  const int target = FindEnvTarget(arguments);
-  if (target < 0) return {};
-  const std::string& name = arguments[static_cast<size_t>(target)];
-  const std::string path = FindProgram(name);
-  if (path.empty()) {
+// Follows `path`, which was found to be a program and is given `arguments`, to what it starts.
+Failure CheckLaunch(const std::string& path, const std::vector<std::string>& arguments, int depth,
+                    ProgramCheck* check) {
+  const std::optional<Launch> launch = ReadLaunch(BaseName(path), arguments);
+  if (!launch) return {};
+  if (!launch->drops.empty()) {
+    check->warnings.push_back(
+        fmt::format("'{0}' does not pass gpuroom's library on, so what it starts runs without gpuroom; write "
+                    "'{0} ... gpuroom run [options] -- CMD'",
+                    launch->drops));
+    return {};
+  }
+  if (launch->command.empty() || depth >= kMaxDepth) return {};
+  const std::string& name = launch->command[0];
+  const std::string target = FindProgram(name);
+  if (target.empty()) {
     return {kExitNotFound,
-            fmt::format("'{}' wants '{}' from PATH, which has none; install it or set PATH", from, name)};
+            fmt::format("'{}' wants '{}' from PATH, which has none; install it or set PATH", path, name)};
   }
-  return CheckPath(path, depth + 1);
+  const Failure failure = CheckPath(target, depth + 1, check);
+  if (failure.failed()) return failure;
+  return CheckLaunch(target, {launch->command.begin() + 1, launch->command.end()}, depth + 1, check);
 }
 
-Failure CheckScript(const std::string& path, std::string_view line, int depth) {
+Failure CheckScript(const std::string& path, std::string_view line, int depth, ProgramCheck* check) {
   if (depth >= kMaxDepth) {
     return CannotRun(
         fmt::format("'{}' is the last of too many scripts that run each other; name the program", path));
@@ -178,17 +199,17 @@ Failure CheckScript(const std::string& path, std::string_view line, int depth) {
                     "line",
                     path, words[0]));
   }
-  const Failure failure = CheckPath(words[0], depth + 1);
-  if (failure.failed() || BaseName(words[0]) != "env") return failure;
-  // Without -S, env gets the rest of the line as one argument.
-  std::vector<std::string> arguments(words.begin() + 1, words.end());
-  const bool split =
-      !arguments.empty() && (arguments[0].rfind("-S", 0) == 0 || arguments[0].rfind("--split", 0) == 0);
-  if (!split && arguments.size() > 1) return {};
-  return CheckEnvTarget(path, arguments, depth);
+  const Failure failure = CheckPath(words[0], depth + 1, check);
+  if (failure.failed()) return failure;
+  // The kernel gives the interpreter the rest of the line as one argument, which `env -S` takes apart.
+  const std::string_view rest = line.substr(line.find(words[0]) + words[0].size());
+  const size_t begin = rest.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return {};
+  const size_t end = rest.find_last_not_of(" \t");
+  return CheckLaunch(words[0], {std::string(rest.substr(begin, end - begin + 1)), path}, depth, check);
 }
 
-Failure CheckPath(const std::string& path, int depth, bool* through_shell) {
+Failure CheckPath(const std::string& path, int depth, ProgramCheck* check) {
   struct stat info = {};
   Failure failure = CheckFile(path, &info);
   if (failure.failed()) return failure;
@@ -200,28 +221,62 @@ Failure CheckPath(const std::string& path, int depth, bool* through_shell) {
   const std::string_view text(head, static_cast<size_t>(count));
   if (text.substr(0, kElfMagic.size()) == kElfMagic) {
     failure = CheckRights(path, info);
-    return failure.failed() ? failure : CheckElf(path, file.fd, static_cast<uint64_t>(info.st_size));
+    return failure.failed() ? failure : CheckElf(path, file.fd, static_cast<uint64_t>(info.st_size), check);
   }
   const std::string_view line = text.substr(0, text.find('\n'));
   if (line.find('\0') != std::string_view::npos) {
     return CannotRun(fmt::format("'{}' is neither an ELF program nor a script; name a program", path));
   }
-  if (line.substr(0, 2) == "#!") return CheckScript(path, line.substr(2), depth);
-  if (through_shell != nullptr) *through_shell = true;
+  if (line.substr(0, 2) == "#!") return CheckScript(path, line.substr(2), depth, check);
+  if (depth == 0) check->through_shell = true;
   return {};
+}
+
+// libc.so.6 of the same system as `loader`: beside it, or in another folder of the same root. "": none.
+std::string FindLibc(const std::string& loader) {
+  if (loader.empty()) return "";
+  std::error_code ignored;
+  const std::string real = std::filesystem::canonical(loader, ignored).parent_path().string();
+  const std::string root = loader.substr(0, loader.rfind("/lib"));
+  for (const std::string& folder :
+       {real, root + "/lib64", fmt::format("{}/lib/{}", root, kTriplet), root + "/usr/lib64",
+        fmt::format("{}/usr/lib/{}", root, kTriplet), root + "/lib", root + "/usr/lib"}) {
+    const std::string path = fmt::format("{}/{}", folder, kLibc);
+    if (std::filesystem::is_regular_file(path, ignored)) return path;
+  }
+  return "";
+}
+
+ElfLinks ReadLinksOf(const std::string& path) {
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat info = {};
+  if (file.fd < 0 || fstat(file.fd, &info) != 0 || !S_ISREG(info.st_mode)) return {};
+  return ReadElfLinks(file.fd, static_cast<uint64_t>(info.st_size));
+}
+
+// The newest version of the C library that `library` needs and `libc` lacks; "": it has all.
+std::string MissingVersion(const ElfLinks& library, const ElfLinks& libc) {
+  std::string newest;
+  for (const ElfLinks::Version& each : library.needs) {
+    const bool there = std::find(libc.offers.begin(), libc.offers.end(), each.name) != libc.offers.end();
+    if (each.file != kLibc || there) continue;
+    if (strverscmp(each.name.c_str(), newest.c_str()) > 0) newest = each.name;
+  }
+  return newest;
 }
 
 }  // namespace
 
-int FindEnvTarget(const std::vector<std::string>& arguments) {
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& word = arguments[i];
-    if (word == "-S" || word == "-v" || word == "--") continue;
-    if (!word.empty() && word[0] == '-') return -1;   // an option that may take the next word
-    if (word.compare(0, 5, "PATH=") == 0) return -1;  // searched along another path than ours
-    if (word.find('=') == std::string::npos) return static_cast<int>(i);
-  }
-  return -1;
+Failure CheckLibc(const ProgramCheck& check, const std::string& library) {
+  const std::string libc = FindLibc(check.loader);
+  const ElfLinks links = ReadLinksOf(libc);
+  if (links.offers.empty()) return {};
+  const std::string missing = MissingVersion(ReadLinksOf(library), links);
+  if (missing.empty()) return {};
+  return CannotRun(fmt::format(
+      "'{}' runs with the C library '{}', which is too old for gpuroom's library: it has no {}; use "
+      "a newer system, or a gpuroom that was built for this one",
+      check.program, libc, missing));
 }
 
 ProgramCheck CheckProgram(const std::vector<std::string>& command) {
@@ -235,9 +290,9 @@ ProgramCheck CheckProgram(const std::vector<std::string>& command) {
                       : fmt::format("'{}' was not found in PATH; install it, or write its path", command[0])};
     return check;
   }
-  check.failure = CheckPath(check.path, 0, &check.through_shell);
-  if (check.failure.failed() || BaseName(check.path) != "env") return check;
-  check.failure = CheckEnvTarget(check.path, {command.begin() + 1, command.end()}, 0);
+  check.failure = CheckPath(check.path, 0, &check);
+  if (check.failure.failed()) return check;
+  check.failure = CheckLaunch(check.path, {command.begin() + 1, command.end()}, 0, &check);
   return check;
 }
 

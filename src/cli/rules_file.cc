@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <vector>
 
 #include "base/size.h"
@@ -21,16 +21,19 @@ constexpr char kForm[] = R"({"rules": [{"min": "1GiB", "tag": "kv_cache", "hint"
 // What is wrong, as the end of a sentence that begins with the file or the rule; "": nothing.
 using Mistake = std::string;
 
+// A text of the file as a sentence can quote it.
+std::string Quotable(const std::string& text) {
+  constexpr size_t kMost = 64;
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
+
+// A number of bytes is held to the same bounds as a text: "min": 9223372036854775808 is too large.
 Mistake SetSize(const std::string& key, const PlainJson& value, uint64_t* bytes) {
-  if (value.is_number_unsigned()) {
-    *bytes = value.get<uint64_t>();
-    return "";
-  }
-  if (!value.is_string())
+  if (!value.is_string() && !value.is_number_unsigned())
     return fmt::format("\"{}\" is not a size; write one such as \"6GiB\", or a number of bytes", key);
-  const Result<uint64_t> size = ParseSize(value.get<std::string>());
-  if (!size.ok())
-    return fmt::format("\"{}\" '{}' is {}", key, value.get<std::string>(), size.status().what());
+  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  const Result<uint64_t> size = ParseSize(text);
+  if (!size.ok()) return fmt::format("\"{}\" '{}' is {}", key, Quotable(text), size.status().what());
   *bytes = *size;
   return "";
 }
@@ -40,22 +43,23 @@ Mistake SetWord(const std::string& key, const PlainJson& value, Rule* rule) {
   if (key == "policy") {
     if (value.is_string()) rule->policy = ParsePolicy(word);
     if (rule->policy) return "";
-    return fmt::format("\"policy\" '{}' is not a policy; take gpu_first, balanced or cpu_first", word);
+    return fmt::format("\"policy\" '{}' is not a policy; take gpu_first, balanced or cpu_first",
+                       Quotable(word));
   }
   if (key == "hint") {
     if (value.is_string()) rule->hint = ParseHint(word);
     if (rule->hint) return "";
-    return fmt::format("\"hint\" '{}' is not a hint; take hot, cold, stream or none", word);
+    return fmt::format("\"hint\" '{}' is not a hint; take hot, cold, stream or none", Quotable(word));
   }
   if (key == "backend") {
     if (value.is_string()) rule->backend = ParseBackend(word);
     if (rule->backend) return "";
-    return fmt::format("\"backend\" '{}' is not a backend; take tiers or managed", word);
+    return fmt::format("\"backend\" '{}' is not a backend; take tiers or managed", Quotable(word));
   }
   if (!value.is_string() || !IsTag(word)) {
     return fmt::format(
         "\"tag\" '{}' is not a tag; write a text of 1 to 63 bytes without ',', ';' and control characters",
-        word);
+        Quotable(word));
   }
   rule->SetTag(word);
   return "";
@@ -65,7 +69,7 @@ Mistake SetKey(const std::string& key, const PlainJson& value, Rule* rule) {
   if (key == "min") return SetSize(key, value, &rule->min_bytes);
   if (key == "max") return SetSize(key, value, &rule->max_bytes);
   if (key == "tag" || key == "policy" || key == "hint" || key == "backend") return SetWord(key, value, rule);
-  return fmt::format("the key \"{}\" is unknown{}", key,
+  return fmt::format("the key \"{}\" is unknown{}", Quotable(key),
                      DidYouMean(key, {"min", "max", "tag", "policy", "hint", "backend"},
                                 "; take min, max, tag, policy, hint and backend"));
 }
@@ -81,32 +85,64 @@ Mistake ToRule(const PlainJson& json, Rule* rule) {
 }
 
 Mistake CheckWhole(const PlainJson& json) {
-  if (json.is_discarded()) return fmt::format("is not JSON; write {}", kForm);
   if (!json.is_object() || !json.contains("rules") || !json["rules"].is_array())
     return fmt::format("has no array \"rules\"; write {}", kForm);
   for (const auto& [key, value] : json.items()) {
-    if (key != "rules") return fmt::format("has the unknown key \"{}\"; \"rules\" is the only one", key);
+    if (key != "rules")
+      return fmt::format("has the unknown key \"{}\"; \"rules\" is the only one", Quotable(key));
   }
   if (json["rules"].size() > Rules::kMost)
     return fmt::format("has {} rules; {} are the most", json["rules"].size(), Rules::kMost);
   return "";
 }
 
-// nlohmann's parser keeps the last of a repeated key; here that is a mistake.
-PlainJson ParseStrictly(std::string_view text, std::string* repeated) {
-  std::vector<std::vector<std::string>> open;
-  const PlainJson::parser_callback_t watch = [&](int, PlainJson::parse_event_t event, PlainJson& value) {
-    if (event == PlainJson::parse_event_t::object_start) open.emplace_back();
-    if (event == PlainJson::parse_event_t::object_end) open.pop_back();
-    if (event != PlainJson::parse_event_t::key) return true;
-    const auto key = value.get<std::string>();
-    std::vector<std::string>& keys = open.back();
-    if (std::find(keys.begin(), keys.end(), key) != keys.end()) *repeated = key;
-    keys.push_back(key);
+// Looks at the text before a document is built of it, and stops at what must not be built. Depth: printing
+// and copying a document call themselves once a level. Repeated keys: nlohmann's parser keeps the last.
+class Inspection : public nlohmann::json_sax<PlainJson> {
+ public:
+  // "": `text` is JSON that may be built.
+  static Mistake Of(std::string_view text) {
+    Inspection inspection;
+    PlainJson::sax_parse(text, &inspection);
+    return inspection.mistake_;
+  }
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override { return Enter(); }
+  bool start_array(std::size_t) override { return Enter(); }
+  bool end_object() override { return Leave(); }
+  bool end_array() override { return Leave(); }
+  bool key(string_t& name) override {
+    if (keys_.back().insert(name).second) return true;
+    mistake_ = fmt::format("has \"{}\" twice in one object; leave one out", Quotable(name));
+    return false;
+  }
+  bool parse_error(std::size_t, const std::string&, const PlainJson::exception&) override {
+    mistake_ = fmt::format("is not JSON; write {}", kForm);
+    return false;
+  }
+
+ private:
+  bool Enter() {
+    keys_.emplace_back();
+    if (keys_.size() <= kMostRulesDepth) return true;
+    mistake_ = fmt::format("is nested more than {} levels deep; write {}", kMostRulesDepth, kForm);
+    return false;
+  }
+  bool Leave() {
+    keys_.pop_back();
     return true;
-  };
-  return PlainJson::parse(text, watch, false);
-}
+  }
+
+  std::vector<std::set<std::string>> keys_;  // of each object or array that is open
+  Mistake mistake_;
+};
 
 }  // namespace
 
@@ -114,12 +150,11 @@ Failure ParseRulesFile(const std::string& path, std::string_view text, Rules* ru
   const auto refuse = [&path](const std::string& mistake) {
     return Failure{kExitUsage, fmt::format("--rules '{}' {}", path, mistake)};
   };
-  std::string repeated;
-  const PlainJson json = ParseStrictly(text, &repeated);
+  const Mistake form = Inspection::Of(text);
+  if (!form.empty()) return refuse(form);
+  const PlainJson json = PlainJson::parse(text);
   const Mistake whole = CheckWhole(json);
   if (!whole.empty()) return refuse(whole);
-  if (!repeated.empty())
-    return refuse(fmt::format("has \"{}\" twice in one object; leave one out", repeated));
   size_t number = 0;
   for (const PlainJson& each : json["rules"]) {
     Rule rule;

@@ -4,6 +4,7 @@
 // since a rule that is silently ignored looks like one that does not help.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -11,6 +12,9 @@
 #include "range/rules.h"
 
 namespace gpuroom {
+
+// Objects and arrays within each other. Rules need three; a file has 1 MiB and Rules::kMost rules at most.
+inline constexpr size_t kMostRulesDepth = 8;
 
 // Both: kExitUsage and a sentence that names the file, the rule and the key.
 Failure ReadRulesFile(const std::string& path, Rules* rules);

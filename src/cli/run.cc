@@ -120,13 +120,20 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   if (plan->program.failure.failed()) return plan->program.failure;
   failure = CheckInstallation(plan->installation, !options.sim.empty());
   if (failure.failed()) return failure;
+  failure = CheckLibc(plan->program, plan->installation.shim);
+  if (failure.failed()) return failure;
   failure = ResolveStatsFile(options, plan);
   if (failure.failed()) return failure;
   failure = ResolveTiers(options, plan);
   if (failure.failed()) return failure;
-  plan->variables = RunVariables(plan->limits, plan->installation);
+  plan->variables = RunVariables(plan->limits, plan->installation, plan->program.libraries);
   plan->removed = RemovedVariables(plan->limits, plan->installation);
   return {};
+}
+
+void WarnOfProgram(const RunPlan& plan) {
+  for (const std::string& warning : plan.program.warnings)
+    fmt::print(stderr, "gpuroom: {}\n", Printable(warning));
 }
 
 Failure CheckRunDriver(const RunPlan& plan) {
@@ -165,6 +172,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
   if (options.dry_run) return DryRun(plan, options.json);
   failure = CheckRunDriver(plan);
   if (failure.failed()) return Report(failure);
+  WarnOfProgram(plan);
   WarnOfNothingToSpare(plan);
   return Report(Execute(plan));
 }

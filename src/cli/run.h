@@ -33,6 +33,9 @@ struct RunPlan {
 // file when this is not a dry run.
 Failure MakeRunPlan(const RunOptions& options, RunPlan* plan);
 
+// Says on standard error what runs, but otherwise than one would think. Once nothing is left to refuse.
+void WarnOfProgram(const RunPlan& plan);
+
 // Checks the driver, and the profile of a simulated one, without creating a
 // context. Loads the simulated driver into this process.
 Failure CheckRunDriver(const RunPlan& plan);

@@ -116,7 +116,7 @@ void AddTierVariables(const TierOptions& options, std::map<std::string, std::str
   };
   add(env::kPolicy, options.policy);
   add(env::kPeers, options.peers);
-  add(env::kRules, options.rules);
+  if (options.rules && !options.rules->empty()) (*variables)[env::kRules] = *options.rules;
   add(env::kLinkSpeeds, options.link_speeds);
   AddManagedVariables(options.managed, variables);
   if (options.expect) (*variables)[env::kExpect] = std::to_string(*options.expect);

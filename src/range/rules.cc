@@ -120,6 +120,7 @@ Result<Rules> Rules::Parse(std::string_view text, RulesMistake* mistake) {
     Status status = ParseRule(line, &rule, &where.part);
     if (status.ok() && !rules.Add(rule)) status = Invalid("one too many; 256 rules are the most");
     if (status.ok()) continue;
+    where.part = where.part.substr(0, RulesMistake::kMaxQuoted);
     if (mistake != nullptr) *mistake = where;
     return status;
   }

@@ -33,8 +33,11 @@ struct Rule {
 
 // Where a text went wrong, for the sentence about it.
 struct RulesMistake {
-  size_t rule = 0;        // counted from 1
-  std::string_view part;  // of the text that was parsed; empty: the rule as a whole
+  size_t rule = 0;  // counted from 1
+  // Of the text that was parsed, its first kMaxQuoted bytes: a log line has room for them. Empty: the
+  // rule as a whole.
+  static constexpr size_t kMaxQuoted = 64;
+  std::string_view part;
 };
 
 class Rules {

@@ -20,14 +20,17 @@ constexpr uint64_t kMostResidentBelow = 2 * kGiB;
 // segments of 20 MiB, in which small tensors lie, and cuBLAS's workspace of 32 MiB.
 constexpr uint64_t kSpreadResidentBelow = 64 * kMiB;
 
-// Null where the variable is not set or empty.
-const char* Text(const char* name) {
-  const char* text = std::getenv(name);
-  return text == nullptr || *text == '\0' ? nullptr : text;
+void Ignore(const char* name, const char* text, const char* why) {
+  // Of a long text its beginning, so that the line has room for the reason.
+  Log(LogLevel::kWarn, "%s is '%.64s': %s; it is ignored", name, text, why);
 }
 
-void Ignore(const char* name, const char* text, const char* why) {
-  Log(LogLevel::kWarn, "%s is '%s': %s; it is ignored", name, text, why);
+// Null where the variable is not set, or empty, which one line says: somebody meant to give it a value.
+const char* Text(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr || *text != '\0') return text;
+  Ignore(name, text, "empty");
+  return nullptr;
 }
 
 uint64_t ReadBytes(const char* name, uint64_t fallback) {

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -35,6 +36,9 @@ class Gpuroom:
     binary = BINARY
     shim = LIBRARIES / "libgpuroom.so"
     sim_folder = LIBRARIES / "sim"
+    # Where a musl loader is installed, LD_PRELOAD names the library so that glibc's loader alone finds it.
+    musl = pathlib.Path(f"/lib/ld-musl-{platform.machine()}.so.1")
+    preload = ("$ORIGIN" + "/.." * 32 if musl.exists() else "") + str(shim)
 
     def __call__(self, *arguments, env=None, **options):
         options.setdefault("timeout", 120)

@@ -77,9 +77,28 @@ def test_ordinary_program(gpuroom, script):
     assert accepted(gpuroom, script("fixed", elf.program(kind=elf.EXEC)))
 
 
+def warned(gpuroom, *words, command, **options):
+    """CMD would be run, after one line that has all `words`."""
+    done = gpuroom("run", "--dry-run", "--json", "--", *command, **options)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("gpuroom: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def silent(gpuroom, *command, **options):
+    """CMD would be run, without a word."""
+    done = gpuroom("run", "--dry-run", "--json", "--", *command, **options)
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
 @pytest.mark.parametrize("kind", [elf.EXEC, elf.DYN])
 def test_static_program(gpuroom, script, kind):
-    refused(gpuroom, 126, "statically linked", command=[script("static", elf.program(interpreter=None, kind=kind))])
+    """It may be a launcher: what it starts is served."""
+    static = script("static", elf.program(interpreter=None, kind=kind))
+    warned(gpuroom, f"'{static}' is statically linked", "without gpuroom", command=[static])
 
 
 def test_the_loader_itself_is_not_a_static_program(gpuroom):
@@ -192,29 +211,28 @@ def test_script_that_names_nothing(gpuroom, script):
 
 def test_script_with_a_static_interpreter(gpuroom, script):
     static = script("static", elf.program(interpreter=None))
-    refused(gpuroom, 126, f"'{static}' is statically linked", command=[script("s", f"#! {static} -x\n")])
+    warned(gpuroom, f"'{static}' is statically linked", command=[script("s", f"#! {static} -x\n")])
+
+
+def test_script_with_a_32_bit_interpreter(gpuroom, script):
+    old = script("old", elf.program32())
+    refused(gpuroom, 126, f"'{old}' is a 32-bit program", command=[script("s", f"#! {old} -x\n")])
 
 
 def test_script_of_a_script(gpuroom, script):
-    static = script("static", elf.program(interpreter=None))
-    inner = script("inner", f"#!{static}\n")
-    refused(gpuroom, 126, "statically linked", command=[script("outer", f"#!{inner}\n")])
+    old = script("old", elf.program32())
+    inner = script("inner", f"#!{old}\n")
+    refused(gpuroom, 126, "32-bit", command=[script("outer", f"#!{inner}\n")])
 
 
 def test_script_that_runs_itself(gpuroom, script, tmp_path):
     refused(gpuroom, 126, "too many scripts", command=[script("loop", f"#!{tmp_path}/loop\n")])
 
 
-@pytest.mark.parametrize("line", ["/usr/bin/env static", "/usr/bin/env -S static -x", "/usr/bin/env -S A=1 static"])
+@pytest.mark.parametrize("line", ["/usr/bin/env old", "/usr/bin/env -S old -x", "/usr/bin/env -S A=1 old", "/usr/bin/env -vS old", "/usr/bin/env --split-string=old"])
 def test_env_is_followed(gpuroom, script, tmp_path, line):
-    script("static", elf.program(interpreter=None))
-    refused(
-        gpuroom,
-        126,
-        "statically linked",
-        command=[script("s", f"#!{line}\n")],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-    )
+    script("old", elf.program32())
+    refused(gpuroom, 126, "32-bit", command=[script("s", f"#!{line}\n")], env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
 
 
 def test_env_of_something_absent(gpuroom, script):
@@ -222,11 +240,157 @@ def test_env_of_something_absent(gpuroom, script):
 
 
 def test_env_as_the_command(gpuroom, script):
-    static = script("static", elf.program(interpreter=None))
-    refused(gpuroom, 126, "statically linked", command=["env", "A=1", static])
-    accepted(gpuroom, "env", "A=1", "true")
-    accepted(gpuroom, "env", "PATH=/elsewhere", "only-there")
-    accepted(gpuroom, "env")
+    refused(gpuroom, 126, "32-bit", command=["env", "A=1", script("old", elf.program32())])
+    silent(gpuroom, "env", "A=1", "true")
+    silent(gpuroom, "env", "PATH=/elsewhere", "only-there")
+    silent(gpuroom, "env", "-C", "/", "./only-there")
+    silent(gpuroom, "env")
+
+
+def launcher(script, name):
+    """A program of that name, as machines without it have none."""
+    return script(name, elf.program())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["env", "A=1"], ["env", "-u", "HOME"], ["env", "--unset=HOME", "--"], ["env", "-S", "-u HOME A=1"], ["nice", "-n", "5"],
+        ["nice", "-5"], ["nohup"], ["setsid", "-w"], ["stdbuf", "-oL"], ["stdbuf", "-o", "L"], ["timeout", "-k", "5", "60"],
+        ["timeout", "--signal", "INT", "60"], ["ionice", "-c2", "-n", "7"], ["taskset", "-c", "0"], ["chrt", "-b", "0"],
+        ["numactl", "-N", "0", "--membind=0"], ["setpriv", "--reuid", "5", "--nnp"], ["time", "-f", "%e"],
+        ["env", "timeout", "60", "nice", "env"],
+    ],
+)  # fmt: skip
+def test_launchers_are_followed(gpuroom, script, tmp_path, words):
+    for name in ("nice", "nohup", "setsid", "stdbuf", "timeout", "ionice", "taskset", "chrt", "numactl", "setpriv", "time"):
+        launcher(script, name)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    refused(gpuroom, 126, "32-bit", command=[*words, script("old", elf.program32()), "-i", "--reset-env"], env=path)
+    silent(gpuroom, *words, "true", env=path)
+
+
+@pytest.mark.parametrize(
+    "words, drops",
+    [
+        (["env", "-i"], "env -i"), (["env", "-"], "env -"), (["env", "-iv"], "env -i"), (["env", "-vi", "A=1"], "env -i"),
+        (["env", "--ignore-environment"], "env --ignore-environment"), (["env", "--ign"], "env --ign"),
+        (["env", "-u", "LD_PRELOAD"], "env -u LD_PRELOAD"), (["env", "-uLD_PRELOAD"], "env -u LD_PRELOAD"),
+        (["env", "--unset=LD_PRELOAD"], "env -u LD_PRELOAD"), (["env", "--unset", "LD_PRELOAD"], "env -u LD_PRELOAD"),
+        (["env", "-u", "HOME", "-u", "LD_PRELOAD"], "env -u LD_PRELOAD"), (["env", "LD_PRELOAD="], "env LD_PRELOAD"),
+        (["env", "LD_PRELOAD=libm.so.6", "A=1"], "env LD_PRELOAD"), (["env", "-S", "-i A=1"], "env -i"), (["env", "-S-i"], "env -i"),
+        (["nice", "env", "-i"], "env -i"), (["timeout", "60", "nice", "-n", "1", "env", "-i"], "env -i"),
+        (["setpriv", "--reset-env"], "setpriv --reset-env"), (["setpriv", "--reuid", "5", "--reset-env"], "setpriv --reset-env"),
+        (["su", "-", "me", "-c"], "su -"), (["su", "-l", "me", "-c"], "su -l"), (["runuser", "-u", "me", "--login"], "runuser --login"),
+        (["nsenter", "-t", "1", "-e"], "nsenter -e"), (["nsenter", "--env", "--target", "1"], "nsenter --env"),
+        (["sudo"], "sudo"), (["sudo", "-E", "-u", "me"], "sudo"), (["sudo", "--preserve-env"], "sudo"), (["doas"], "doas"),
+        (["pkexec"], "pkexec"), (["ssh", "host"], "ssh"), (["docker", "run", "image"], "docker"), (["podman", "exec", "c"], "podman"),
+        (["kubectl", "exec", "pod", "--"], "kubectl"), (["systemd-run", "--user"], "systemd-run"),
+        (["apptainer", "exec", "image"], None), (["singularity", "-e"], "singularity -e"),
+        (["sudo", "--preserve-env=LD_PRELOAD"], None), (["systemd-run", "--scope", "--user"], None), (["su", "me", "-c"], None),
+        (["runuser", "-u", "me", "--"], None), (["nsenter", "-t", "1", "-m"], None), (["setpriv", "--nnp"], None),
+    ],
+)  # fmt: skip
+def test_launchers_that_do_not_pass_the_library_on_are_told_of(gpuroom, script, tmp_path, words, drops):
+    for name in {word for word in words if word.isalpha() or word == "systemd-run"} - {"env", "me", "host", "run", "image"}:
+        launcher(script, name)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    if drops is None:
+        silent(gpuroom, *words, "true", env=path)
+    else:
+        warned(gpuroom, f"'{drops}", "runs without gpuroom", "gpuroom run", command=[*words, "true"], env=path)
+
+
+def test_a_refusal_is_the_only_line(gpuroom):
+    for options in (["--sim", "nan"], ["--rules", "/no/such/file"], ["--stats-file", "/no/such/folder/file"]):
+        for dry in ([], ["--dry-run"]):
+            gpuroom.refuses(2, options[0], arguments=["run", *options, *dry, "--", "env", "-i", "true"])
+
+
+def test_a_script_s_env_that_drops_the_library_is_told_of(gpuroom, script):
+    warned(gpuroom, "'env -i'", command=[script("s", "#!/usr/bin/env -iS python3 -u\n")])
+
+
+def test_a_run_behind_the_launcher_needs_no_warning(gpuroom):
+    silent(gpuroom, "env", "-i", gpuroom.binary, "run", "--", "true")
+    silent(gpuroom, "env", "-i", f"LD_PRELOAD={gpuroom.shim}", "true")
+
+
+def test_nothing_is_started_nothing_is_lost(gpuroom):
+    silent(gpuroom, "env", "-i")
+    silent(gpuroom, "env", "-i", "A=1")
+    silent(gpuroom, "env", "-u")
+
+
+def test_env_of_ever_more_env(gpuroom):
+    silent(gpuroom, *["env"] * 10_000, "true")
+    silent(gpuroom, "env", "-S", "-S " * 10_000)
+
+
+@pytest.fixture
+def system(script, tmp_path):
+    """system([versions]) makes a loader with a C library beside it, and returns a program for them."""
+
+    def make(offers, libc="libc.so.6"):
+        loader = script("ld-linux-test.so.2", elf.program(interpreter=None))
+        if offers is not None:
+            (tmp_path / libc).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / libc).write_bytes(elf.program(interpreter=None, offers=offers))
+        return script("program", elf.program(interpreter=str(loader), needs=["GLIBC_2.2.5"]))
+
+    return make
+
+
+OLD = ["GLIBC_2.2.5", "GLIBC_2.14"]
+
+
+def test_a_c_library_that_is_too_old(gpuroom, system, tmp_path):
+    program = system(OLD)
+    refused(gpuroom, 126, f"'{program}'", f"'{tmp_path}/libc.so.6'", "too old", "GLIBC_2.", command=[program])
+    refused(gpuroom, 126, f"'{program}'", "too old", command=["env", "A=1", program])
+
+
+def test_a_script_whose_interpreter_has_an_old_c_library(gpuroom, system, script):
+    program = system(OLD)
+    refused(gpuroom, 126, f"'{program}'", "too old", command=[script("s", f"#!{program}\n")])
+
+
+def needed_versions(gpuroom):
+    """Of libc.so.6 by the library, as the linker's own tool reads them."""
+    text = subprocess.run(["objdump", "-p", gpuroom.shim], capture_output=True, text=True, check=True).stdout
+    block = text.split("required from libc.so.6:")[1].split("required from")[0]
+    return [line.split()[-1] for line in block.splitlines() if "GLIBC_" in line]
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not here")
+def test_one_missing_version_is_enough_and_is_named(gpuroom, system):
+    versions = needed_versions(gpuroom)
+    silent(gpuroom, system(versions))
+    newest = max(versions, key=lambda name: [int(part) for part in name[len("GLIBC_"):].split(".")])
+    refused(gpuroom, 126, f"it has no {newest};", command=[system([name for name in versions if name != newest])])
+
+
+def test_a_c_library_that_cannot_be_read_passes(gpuroom, system, tmp_path):
+    silent(gpuroom, system(None))
+    silent(gpuroom, system([]))
+    program = system(OLD)
+    (tmp_path / "libc.so.6").write_bytes(b"GROUP ( libc.so.7 )")
+    silent(gpuroom, program)
+    (tmp_path / "libc.so.6").unlink()
+    os.mkfifo(tmp_path / "libc.so.6")
+    silent(gpuroom, program)
+
+
+@pytest.mark.parametrize("folder", ["lib64", "usr/lib64", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"])
+@pytest.mark.skipif(elf.HERE != "x86_64", reason="the folders' names are those of x86-64")
+def test_the_c_library_is_found_in_the_loaders_root(gpuroom, script, tmp_path, folder):
+    loader = tmp_path / "lib" / "ld-linux-test.so.2"
+    loader.parent.mkdir()
+    loader.write_bytes(elf.program(interpreter=None))
+    loader.chmod(0o755)
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / "libc.so.6").write_bytes(elf.program(interpreter=None, offers=OLD))
+    refused(gpuroom, 126, f"'{tmp_path}/{folder}/libc.so.6'", command=[script("p", elf.program(interpreter=str(loader)))])
 
 
 def test_text_without_an_interpreter_runs_in_the_shell(gpuroom, script):

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
+import elf
 import pytest
 from conftest import SIM
 
@@ -112,14 +114,125 @@ def test_other_variables_pass_unchanged(gpuroom):
 @pytest.mark.parametrize("before", ["libm.so.6 libc.so.6", "libm.so.6:libc.so.6", ":libm.so.6: libc.so.6 "])
 def test_preloads_that_were_there_are_kept(gpuroom, before):
     found = environment(gpuroom, env={"LD_PRELOAD": before})
-    assert found["LD_PRELOAD"].split(":") == [str(gpuroom.shim), "libm.so.6", "libc.so.6"]
+    assert found["LD_PRELOAD"].split(":") == [gpuroom.preload, "libm.so.6", "libc.so.6"]
+
+
+def preloads(gpuroom, *command, before=""):
+    """The entries of LD_PRELOAD that CMD would get."""
+    return gpuroom.plan(*SIM, "--", *command, env={"LD_PRELOAD": before})["environment"]["LD_PRELOAD"].split(":")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "libasan.so", "libasan.so.8", "libtsan.so.2", "libubsan.so.1", "liblsan.so.0", "libhwasan.so.0",
+        "libclang_rt.asan-x86_64.so", "libclang_rt.tsan.so",
+    ],
+)  # fmt: skip
+def test_a_preloaded_sanitizer_stays_first(gpuroom, tmp_path, name):
+    """It refuses to start a program where another library comes before it."""
+    runtime = f"{tmp_path}/{name}"
+    shim = gpuroom.preload
+    assert preloads(gpuroom, "true", before=runtime) == [runtime, shim]
+    assert preloads(gpuroom, "true", before=f"libm.so.6 {runtime}:libc.so.6") == [runtime, shim, "libm.so.6", "libc.so.6"]
+    assert preloads(gpuroom, "true", before=f"{shim}:{runtime}") == [runtime, shim]
+
+
+@pytest.mark.parametrize("name", ["libasan.so.8", "libtsan.so.2", "libubsan.so.1", "libclang_rt.asan-x86_64.so"])
+def test_the_sanitizer_of_a_program_comes_first(gpuroom, script, tmp_path, name):
+    program = script("program", elf.program(libraries=["libm.so.6", name, "libc.so.6"]))
+    shim = gpuroom.preload
+    assert preloads(gpuroom, program) == [name, shim]
+    assert preloads(gpuroom, "env", "A=1", program) == [name, shim]
+    assert preloads(gpuroom, script("s", f"#!{program}\n"), before="libm.so.6") == [name, shim, "libm.so.6"]
+    assert preloads(gpuroom, program, before=f"{tmp_path}/{name}") == [f"{tmp_path}/{name}", shim]
+
+
+@pytest.mark.parametrize("name", ["libasan", "libasan_other.so", "libasanx.so", "mylibasan.so", "libasan.so/x.so"])
+def test_what_only_resembles_a_sanitizer_stays_behind(gpuroom, tmp_path, name):
+    other = f"{tmp_path}/{name}"
+    assert preloads(gpuroom, "true", before=other) == [gpuroom.preload, other]
+
+
+COMPILER = next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
+HELLO = '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n'
+LAUNCHER = "#include <unistd.h>\nint main(int c, char** v) { return c > 1 ? execvp(v[1], v + 1) : 2; }\n"
+
+
+def compiled(tmp_path, text, *options, status=0):
+    """A program in C that runs here; the test is skipped where these options make none."""
+    if COMPILER is None:
+        pytest.skip("no C compiler is here")
+    (tmp_path / "program.c").write_text(text)
+    program = tmp_path / "program"
+    made = subprocess.run([COMPILER, *options, tmp_path / "program.c", "-o", program], capture_output=True, check=False)
+    if made.returncode != 0 or subprocess.run([program, "true"], capture_output=True, check=False).returncode != status:
+        pytest.skip(f"{COMPILER} {' '.join(options)} makes no program that runs here")
+    return program
+
+
+@pytest.mark.parametrize("options", [["-fsanitize=address"], ["-fsanitize=undefined"], ["-fsanitize=address,undefined"]])
+def test_a_program_with_a_sanitizer_runs(gpuroom, tmp_path, options):
+    program = compiled(tmp_path, HELLO, *options)
+    for command in ([program], ["env", "A=1", program]):
+        done = gpuroom("run", *SIM, "--", *command)
+        assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_a_sanitizer_that_is_preloaded_by_hand_runs(gpuroom, tmp_path):
+    program = compiled(tmp_path, HELLO, "-fsanitize=address")
+    runtime = subprocess.run([COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
+    done = gpuroom("run", *SIM, "--", program, env={"LD_PRELOAD": os.path.realpath(runtime.strip())})
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_a_static_launcher_starts_what_is_served(gpuroom, tmp_path):
+    """As pixi, AppImage's runtime and docker-init do."""
+    launcher = compiled(tmp_path, LAUNCHER, "-static")
+    done = gpuroom("run", *SIM, "--", launcher, "cat", "/proc/self/maps")
+    assert done.returncode == 0
+    assert str(gpuroom.shim.resolve()) in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert f"'{launcher}' is statically linked" in line
+
+
+# Needs no C library: ends with status 7.
+NAKED = """
+#if defined(__x86_64__)
+__asm__(".globl _start\\n_start: mov $60, %eax\\n mov $7, %edi\\n syscall");
+#else
+__asm__(".globl _start\\n_start: mov x8, 93\\n mov x0, 7\\n svc 0");
+#endif
+"""
+
+
+def test_a_musl_program_that_a_script_starts_runs(gpuroom, tmp_path, script):
+    """Without gpuroom; its loader must not even try a library that is built for glibc."""
+    if not gpuroom.musl.exists():
+        pytest.skip(f"{gpuroom.musl} is not here")
+    program = compiled(tmp_path, NAKED, "-nostdlib", "-pie", "-fPIE", f"-Wl,--dynamic-linker={gpuroom.musl}", status=7)
+    done = gpuroom("run", *SIM, "--", "sh", "-c", f"{program}; echo $?; cat /proc/$$/maps")
+    assert done.stderr == ""
+    assert done.stdout.startswith("7\n")
+    assert str(gpuroom.shim.resolve()) in done.stdout
+
+
+@pytest.mark.parametrize("words", [["env", "-i"], ["env", "-u", "LD_PRELOAD"], ["setpriv", "--reset-env"]])
+def test_a_launcher_that_drops_the_library_is_told_of_and_runs(gpuroom, words):
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not here")
+    done = gpuroom("run", *SIM, "--", *words, shutil.which("cat"), "/proc/self/maps")
+    assert done.returncode == 0
+    assert "libgpuroom.so" not in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert f"'{' '.join(words)}' does not pass gpuroom's library on" in line
 
 
 @pytest.mark.parametrize("name", ["libgpuroom.so.1", "libgpuroom.so/other.so", "xlibgpuroom.so"])
 def test_a_preload_that_only_resembles_ours_stays(gpuroom, name, tmp_path):
     other = f"{tmp_path}/{name}"
     assert gpuroom("--version", env={"LD_PRELOAD": other}).stdout.startswith("gpuroom ")
-    assert environment(gpuroom, env={"LD_PRELOAD": other})["LD_PRELOAD"].split(":") == [str(gpuroom.shim), other]
+    assert environment(gpuroom, env={"LD_PRELOAD": other})["LD_PRELOAD"].split(":") == [gpuroom.preload, other]
 
 
 def test_library_path_that_was_there_is_kept(gpuroom, tmp_path):
@@ -158,7 +271,7 @@ def nested(gpuroom, outer, inner, **keywords):
 
 def test_nested_runs_preload_once(gpuroom):
     found = nested(gpuroom, [], ["--sim", "2GiB,host=4GiB"], env={"LD_PRELOAD": "libm.so.6"})
-    assert found["LD_PRELOAD"].split(":") == [str(gpuroom.shim), "libm.so.6"]
+    assert found["LD_PRELOAD"].split(":") == [gpuroom.preload, "libm.so.6"]
     assert found["LD_LIBRARY_PATH"] == str(gpuroom.sim_folder)
     assert found["GPUROOM_SIM"] == "2GiB,host=4GiB"
 
@@ -169,7 +282,7 @@ def test_another_builds_entry_is_replaced(gpuroom, tmp_path):
         "run", *SIM, "--", sys.executable, "-c", PRINT_ENVIRONMENT,
         env={"LD_PRELOAD": f"{tmp_path}/libgpuroom.so:libm.so.6"},
     )  # fmt: skip
-    assert json.loads(done.stdout)["LD_PRELOAD"].split(":") == [str(gpuroom.shim), "libm.so.6"]
+    assert json.loads(done.stdout)["LD_PRELOAD"].split(":") == [gpuroom.preload, "libm.so.6"]
 
 
 def test_nested_run_keeps_the_limits_it_does_not_set(gpuroom):

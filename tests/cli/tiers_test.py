@@ -232,6 +232,10 @@ def test_bad_variables(gpuroom, name, value, words):
         ({"rules": [{"tag": "", "hint": "hot"}]}, ["is not a tag"]),
         ({"rules": [{"tag": 7, "hint": "hot"}]}, ["'7' is not a tag"]),
         ({"rules": [{"hint": "hot"}] * 257}, ["has 257 rules; 256 are the most"]),
+        ({"rules": [{"min": 2**63, "hint": "hot"}, {"max": "512MiB", "hint": "cold"}]}, ["rule 1", "\"min\" '9223372036854775808' is too large"]),
+        ({"rules": [{"max": 2**64 - 1, "hint": "hot"}]}, ["\"max\" '18446744073709551615' is too large"]),
+        ({"rules": [{"max": 2**64, "hint": "hot"}]}, ['"max" is not a size']),
+        ({"rules": [{"max": "8388608TiB", "hint": "hot"}]}, ["too large"]),
     ],
 )
 def test_bad_rules(gpuroom, rules_file, content, words):
@@ -239,8 +243,38 @@ def test_bad_rules(gpuroom, rules_file, content, words):
     gpuroom.refuses(2, f"--rules '{path}'", *words, arguments=["run", "--rules", path, "--", "true"])
 
 
+HOSTILE = {
+    "deep": ('{"rules": [{"hint": %s}]}' % ("[" * 100_000 + "]" * 100_000), ["nested more than 8 levels deep"]),
+    "deep and cut": ('{"rules": [{"hint": %s' % ("[" * 100_000), ["nested more than 8 levels deep"]),
+    "arrays alone": ("[" * 100_000, ["nested more than 8 levels deep"]),
+    "objects alone": ('{"a":' * 100_000, ["nested more than 8 levels deep"]),
+    "deep enough to be quoted": ({"rules": [{"hint": [[[[[5]]]]]}]}, ["'[[[[[5]]]]]' is not a hint"]),
+    "many keys": ({"rules": [{"%x" % i: 1 for i in range(90_000)}]}, ["rule 1: the key", "is unknown"]),
+    "many rules": ({"rules": [{}] * 200_000}, ["has 200000 rules; 256 are the most"]),
+    "long word": ({"rules": [{"hint": "x" * 500_000}]}, ["'xxx", "...' is not a hint"]),
+    "long size": ({"rules": [{"min": "9" * 500_000, "hint": "hot"}]}, ["'999", "...' is"]),
+    "long key": ({"rules": [{"x" * 500_000: "hot"}]}, ['the key "xxx', '..." is unknown']),
+    "large file": ("[" + " " * (1 << 20) + "]", ["larger than 1 MiB"]),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_of_rules_is_one_short_sentence(gpuroom, rules_file, name):
+    content, words = HOSTILE[name]
+    path = rules_file(content)
+    line = gpuroom.refuses(2, f"--rules '{path}'", *words, arguments=["run", "--rules", path, "--", "true"])
+    assert len(line) < 500
+
+
+def test_the_largest_size_of_a_rule(gpuroom, rules_file):
+    found = environment(gpuroom, "--rules", rules_file({"rules": [{"min": 2**63 - 1, "hint": "hot"}]}))
+    assert found["GPUROOM_RULES"] == "min=9223372036854775807,hint=hot"
+
+
 def test_rules_may_be_none_and_sizes_numbers(gpuroom, rules_file):
-    assert environment(gpuroom, "--rules", rules_file({"rules": []}))["GPUROOM_RULES"] == ""
+    none = rules_file({"rules": []})
+    assert "GPUROOM_RULES" not in environment(gpuroom, "--rules", none)
+    assert "GPUROOM_RULES" not in environment(gpuroom, "--rules", none, env={"GPUROOM_RULES": "hint=hot"})
     found = environment(gpuroom, "--rules", rules_file({"rules": [{"min": 5, "hint": "none"}]}))
     assert found["GPUROOM_RULES"] == "min=5,hint=none"
 

@@ -79,6 +79,43 @@ def test_negative_size_as_a_word_of_its_own(gpuroom):
     gpuroom.refuses(2, "--hbm-limit '-5GiB' is negative", arguments=["run", "--hbm-limit", "-5GiB", "--", "true"])
 
 
+COMMANDS = ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers", "bench sleep"]
+
+
+def options_with_a_value(gpuroom, command):
+    """The options of a help text that are followed by their value: --name VALUE, with the meaning after spaces."""
+    lines = gpuroom("help", *command.split()).stdout.splitlines()
+    words = [line.split("  ")[1].split() for line in lines if line.startswith("  --")]
+    return [name for name, *value in words if value]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_takes_an_empty_value(gpuroom, command):
+    """A script's empty variable must not pass for an option that was not given."""
+    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"]}.get(command, [])
+    names = options_with_a_value(gpuroom, command)
+    assert names or command == "ps"
+    for name in names:
+        for words in ([name, ""], [name + "="], [name, "", "--json"], [name, "1GiB", name, ""], [name, "", name, "1GiB"]):
+            gpuroom.refuses(2, f"{name} needs a value", arguments=[*command.split(), *words, *tail])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", ["GPUROOM_HBM_LIMIT", "GPUROOM_CONTROL_DIR"])
+def test_no_variable_of_ours_may_be_empty(gpuroom, command, name):
+    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"]}.get(command, [])
+    gpuroom.refuses(2, f"{name} is empty", f"unset {name}", arguments=[*command.split(), *tail], env={name: ""})
+
+
+def test_help_and_version_do_not_mind_empty_variables(gpuroom):
+    for arguments in (["help"], ["help", "run"], ["--version"]):
+        assert gpuroom(*arguments, env={"GPUROOM_HBM_LIMIT": ""}).returncode == 0
+
+
+def test_empty_variables_of_others_are_theirs(gpuroom):
+    gpuroom.plan("--", "true", env={"PYTORCH_CUDA_ALLOC_CONF": "", "XGPUROOM_HBM_LIMIT": "", "GPUROOM": ""})
+
+
 @pytest.mark.parametrize("arguments", [["run", "--hbm-limit"], ["run", "--hbm-limit", "--report", "--", "true"]])
 def test_missing_value(gpuroom, arguments):
     gpuroom.refuses(2, "--hbm-limit needs a value", arguments=arguments)
@@ -110,6 +147,13 @@ def test_malformed_size_in_the_environment(gpuroom):
         arguments=["run", "--dry-run", "--", "true"],
         env={"GPUROOM_HBM_LIMIT": "lots"},
     )
+
+
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["demo"], ["doctor"]])
+@pytest.mark.parametrize("profile", ["1GiB,nodes=-3", "1GiB,nodes=99999999999", "nan", "1GiB,host=1e30", "1GiB,driver=-1"])
+def test_a_profile_with_numbers_that_no_machine_has(gpuroom, command, profile):
+    tail = ["--", "true"] if command[0] == "run" else []
+    gpuroom.refuses(2, f"'{profile}' is not a profile", arguments=[*command, "--sim", profile, *tail])
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])

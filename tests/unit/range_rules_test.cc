@@ -147,6 +147,19 @@ TEST(Rules, TagsAndRulesHaveAMost) {
   EXPECT_EQ(mistake.rule, Rules::kMost + 1);
 }
 
+TEST(Rules, AMistakeQuotesTheBeginningOfALongPart) {
+  const std::string part = "hint=" + std::string(100'000, 'x');
+  RulesMistake mistake;
+  const std::string text = part + ",min=1";
+  EXPECT_FALSE(Rules::Parse(text, &mistake).ok());
+  EXPECT_EQ(mistake.part, part.substr(0, RulesMistake::kMaxQuoted));
+}
+
+TEST(Rules, SizesEndWhereSizesEnd) {
+  EXPECT_EQ(Parsed("min=9223372036854775807,hint=hot").Text(), "min=9223372036854775807,hint=hot");
+  EXPECT_FALSE(Rules::Parse("min=9223372036854775808,hint=hot", nullptr).ok());
+}
+
 // Random texts of the form's own letters: whatever is taken comes back the same.
 TEST(Rules, RandomTextIsRefusedOrComesBack) {
   const char* words[] = {"min=", "max=",     "tag=",     "policy=",   "hint=", "backend=managed",

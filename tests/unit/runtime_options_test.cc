@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <string>
 
 #include "base/env.h"
 #include "base/size.h"
@@ -184,6 +186,42 @@ TEST_F(ShimOptions, WhatSteersPlansIsIgnoredWithALineWhereItDoesNotParse) {
   EXPECT_NE(log.find("GPUROOM_PEERS is 'all': not a list of GPUs"), std::string::npos) << log;
   EXPECT_NE(log.find("GPUROOM_RULES: rule 2, 'hint=warm': not a hint"), std::string::npos) << log;
   EXPECT_NE(log.find("GPUROOM_LINK_SPEEDS is 'quick': not link speeds"), std::string::npos) << log;
+}
+
+TEST_F(ShimOptions, AnEmptyVariableIsIgnoredWithALine) {
+  for (const char* name :
+       {env::kHbmLimit, env::kHostLimit, env::kReserve, env::kRangeThreshold, env::kHostKeep, env::kPolicy,
+        env::kResidentBelow, env::kExpect, env::kPeers, env::kRules, env::kLinkSpeeds, env::kHostAhead,
+        env::kBackend, env::kPrefetchBelow, env::kOversubscriptionRatio}) {
+    Set(name, "");
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(ReadOptions().hbm_limit, Budget::kUnlimited);
+    const std::string log = testing::internal::GetCapturedStderr();
+    EXPECT_NE(log.find(std::string(name) + " is '': empty; it is ignored\n"), std::string::npos) << log;
+    unsetenv(name);
+  }
+}
+
+TEST_F(ShimOptions, ALongValueLeavesRoomForTheReason) {
+  Set(env::kPolicy, std::string(100'000, 'x').c_str());
+  testing::internal::CaptureStderr();
+  (void)ReadOptions();
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("xx': not a policy; take gpu_first, balanced or cpu_first; it is ignored\n"),
+            std::string::npos)
+      << log;
+}
+
+// However long the rule is, the line says what became of the rules.
+TEST_F(ShimOptions, RulesThatAreDroppedAreOneLine) {
+  Set(env::kRules, ("hint=hot;hint=" + std::string(100'000, 'x')).c_str());
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(ReadOptions().rules.rules().empty());
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 1) << log;
+  EXPECT_NE(log.find("GPUROOM_RULES: rule 2, 'hint=xx"), std::string::npos) << log;
+  EXPECT_NE(log.find("not a hint; take hot, cold, stream or none; all rules are ignored"), std::string::npos)
+      << log;
 }
 
 }  // namespace
