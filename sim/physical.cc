@@ -1,5 +1,6 @@
 #include "physical.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "slab.h"
@@ -17,6 +18,13 @@ std::vector<std::shared_ptr<Slab>>& SharedSlabs() {
   return *slabs;
 }
 
+// A file may be no larger than the process is allowed to make one (ulimit -f): then each chunk has its own.
+uint64_t SlabBytesFor(uint64_t bytes) {
+  rlimit largest = {};
+  const bool fits = getrlimit(RLIMIT_FSIZE, &largest) != 0 || largest.rlim_cur >= kSlabBytes;
+  return bytes <= kSlabBytes / 2 && fits ? kSlabBytes : bytes;
+}
+
 std::shared_ptr<Slab> TakeFromSlab(Place place, uint64_t bytes, uint64_t* offset) {
   const int name = GetState().SharedName(place);
   if (bytes <= kSlabBytes / 2) {
@@ -24,7 +32,7 @@ std::shared_ptr<Slab> TakeFromSlab(Place place, uint64_t bytes, uint64_t* offset
       if (slab->place() == name && slab->Take(bytes, offset)) return slab;
     }
   }
-  auto slab = Slab::Create(bytes <= kSlabBytes / 2 ? kSlabBytes : bytes, name);
+  auto slab = Slab::Create(SlabBytesFor(bytes), name);
   if (slab == nullptr || !slab->Take(bytes, offset)) return nullptr;
   if (slab->bytes() != bytes) SharedSlabs().push_back(slab);
   return slab;

@@ -192,8 +192,9 @@ void HostTier::Keep(const Chunk& chunk) {
 }
 
 Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {
-  const Status claimed =
-      place_.refused ? Status(Code::kOutOfMemory, "the driver gives no host memory") : ClaimShare(bytes);
+  // The driver's word, not the limit's: what other tiers keep is not in the way.
+  if (place_.refused) return DriverStatus(CUDA_ERROR_OUT_OF_MEMORY, "host memory, which the driver refuses");
+  const Status claimed = ClaimShare(bytes);
   return claimed.ok() ? CreateClaimed(bytes, chunk) : claimed;
 }
 

@@ -73,6 +73,19 @@ TEST_F(SharingTest, ManyShareableChunksNeedFewDescriptors) {
   for (const auto handle : handles) EXPECT_EQ(cuMemRelease(handle), CUDA_SUCCESS);
 }
 
+TEST_F(SharingTest, WhereFilesMustBeSmallEachChunkHasItsOwn) {
+  rlimit limit = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  limit.rlim_cur = kChunk;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const auto first = CreateShareable();
+  const auto second = CreateShareable();
+  Write(first, 1);
+  Write(second, 2);
+  EXPECT_EQ(Read(first), 1U);
+  for (const auto handle : {first, second}) EXPECT_EQ(cuMemRelease(handle), CUDA_SUCCESS);
+}
+
 TEST_F(SharingTest, ADescriptorKeepsTheBytesOfAChunkThatIsReleased) {
   const auto first = CreateShareable();
   Write(first, 7);

@@ -1,9 +1,11 @@
 // Which GPUs a process sees, and what a parent that only asked leaves to its children.
 #include <dlfcn.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 
 #include "device_names.h"
@@ -89,6 +91,84 @@ TEST(VisibleTest, NvmlSeesAllAndKnowsWhoseTheMemoryIs) {
   EXPECT_EQ(gpuroom_sim_machine_used(0), 0U);
   EXPECT_EQ(gpuroom_sim_machine_used(1), 8 * kMega);
   EXPECT_EQ(cuMemFree(address), CUDA_SUCCESS);
+}
+
+bool SendDescriptor(int socket, int fd) {
+  char byte = 0;
+  char space[CMSG_SPACE(sizeof fd)] = {};
+  iovec bytes{&byte, 1};
+  msghdr message{nullptr, 0, &bytes, 1, space, sizeof space, 0};
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  return sendmsg(socket, &message, 0) == 1;
+}
+
+int ReceiveDescriptor(int socket) {
+  char byte = 0;
+  int fd = -1;
+  char space[CMSG_SPACE(sizeof fd)] = {};
+  iovec bytes{&byte, 1};
+  msghdr message{nullptr, 0, &bytes, 1, space, sizeof space, 0};
+  const cmsghdr* header = recvmsg(socket, &message, 0) == 1 ? CMSG_FIRSTHDR(&message) : nullptr;
+  if (header != nullptr) std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  return fd;
+}
+
+// A descriptor of a chunk on the GPU `number`, made by another process that sees that one alone; -1: it
+// failed.
+int ChunkOfAnotherProcess(int number) {
+  int ends[2] = {-1, -1};
+  EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    CUmemAllocationProp prop = {};
+    prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    CUmemGenericAllocationHandle handle = 0;
+    int fd = -1;
+    const bool made = InitSeeing(std::to_string(number)) == CUDA_SUCCESS &&
+                      cuMemCreate(&handle, kChunk, &prop, 0) == CUDA_SUCCESS &&
+                      cuMemExportToShareableHandle(&fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+                                                   0) == CUDA_SUCCESS;
+    _exit(made && SendDescriptor(ends[1], fd) ? 0 : 1);
+  }
+  close(ends[1]);
+  const int fd = ReceiveDescriptor(ends[0]);
+  close(ends[0]);
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  return fd;
+}
+
+CUresult Import(int fd, CUmemAllocationProp* prop) {
+  CUmemGenericAllocationHandle handle = 0;
+  const CUresult result = cuMemImportFromShareableHandle(
+      &handle, reinterpret_cast<void*>(static_cast<intptr_t>(fd)), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+  close(fd);
+  if (result != CUDA_SUCCESS) return result;
+  EXPECT_EQ(cuMemGetAllocationPropertiesFromHandle(prop, handle), CUDA_SUCCESS);
+  return cuMemRelease(handle);
+}
+
+TEST(VisibleTest, AChunkIsOnTheSameGpuForAProcessThatCountsThemOtherwise) {
+  const int fd = ChunkOfAnotherProcess(1);
+  ASSERT_EQ(InitSeeing("0,1"), CUDA_SUCCESS);
+  CUmemAllocationProp prop = {};
+  ASSERT_EQ(Import(fd, &prop), CUDA_SUCCESS);
+  EXPECT_EQ(prop.location.type, CU_MEM_LOCATION_TYPE_DEVICE);
+  EXPECT_EQ(prop.location.id, 1);
+}
+
+TEST(VisibleTest, AChunkOnAHiddenGpuIsNotImported) {
+  const int fd = ChunkOfAnotherProcess(1);
+  ASSERT_EQ(InitSeeing("0"), CUDA_SUCCESS);
+  CUmemAllocationProp prop = {};
+  EXPECT_NE(Import(fd, &prop), CUDA_SUCCESS);
 }
 
 // What `in_child` says in a child of this process, as its exit status.

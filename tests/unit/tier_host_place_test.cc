@@ -85,6 +85,18 @@ TEST_F(HostPlaceTest, ATierWithoutAPlaceHasNothingForChunksAndItsLimitForTheRest
   tier.ReleaseOther(32 * kMiB);
 }
 
+TEST_F(HostPlaceTest, ATierWithoutAPlaceTakesNothingFromOthers) {
+  HostShare share(64 * kMiB, 64 * kMiB, nullptr);
+  HostTier other(driver_, 0, share);
+  HostTier tier(driver_, 1, share);
+  ASSERT_TRUE(other.CreateKept(8 * kMiB));
+  Fake().refuse = [](const CUmemAllocationProp&) { return CUDA_ERROR_NOT_PERMITTED; };
+  tier.FindPlace([] { return std::vector<int>{}; });
+  EXPECT_FALSE(tier.Create(64 * kMiB).ok());
+  EXPECT_EQ(other.kept_bytes(), 8 * kMiB);
+  other.Trim();
+}
+
 TEST_F(HostPlaceTest, ATierCreatesWhereItsPlaceIs) {
   HostShare share(64 * kMiB, 0, nullptr);
   HostTier tier(driver_, 1, share);
