@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "base/temporary.h"
 #include "cli/descriptor.h"
 #include "cli/elf_file.h"
 
@@ -26,6 +27,7 @@ constexpr size_t kMaxShebang = 255;  // as much of a `#!` line as it reads
 
 Failure CannotRun(std::string text) { return {kExitCannotRun, std::move(text)}; }
 
+std::string_view BaseName(TemporaryString auto&& path) = delete;
 std::string_view BaseName(std::string_view path) {
   const size_t slash = path.rfind('/');
   return slash == std::string_view::npos ? path : path.substr(slash + 1);

@@ -120,10 +120,10 @@ std::vector<GpuHint> ReadGpuHints(const Sysroot& root) {
   std::vector<GpuHint> hints;
   constexpr char kGpus[] = "/proc/driver/nvidia/gpus";
   for (const std::string& address : root.List(kGpus)) {
-    const std::optional<std::string> text = root.Read(std::string(kGpus) + "/" + address + "/information");
+    const std::string text = root.Read(std::string(kGpus) + "/" + address + "/information").value_or("");
     GpuHint hint;
     hint.pci_address = address;
-    for (const std::string_view line : SplitLines(text.value_or(""))) {
+    for (const std::string_view line : SplitLines(text)) {
       if (line.starts_with("Model:")) hint.name = std::string(Trim(line.substr(6)));
     }
     hint.integrated = IsIntegrated(hint.name);

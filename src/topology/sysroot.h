@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/temporary.h"
+
 namespace gpuroom {
 
 class Sysroot {
@@ -31,8 +33,11 @@ class Sysroot {
   std::string root_;
 };
 
+// Views of `text`, which outlives them.
 std::string_view Trim(std::string_view text);
+std::string_view Trim(TemporaryString auto&& text) = delete;
 std::vector<std::string_view> SplitLines(std::string_view text);
+std::vector<std::string_view> SplitLines(TemporaryString auto&& text) = delete;
 // All of `text` as a number; nullopt on anything else and on overflow.
 std::optional<uint64_t> ParseNumber(std::string_view text, int base = 10);
 // "0,2-5" as ids; empty on malformed text and on ids over 4095.

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/size.h"
 #include "topology/dmi.h"
@@ -13,6 +15,21 @@
 
 namespace gpuroom {
 namespace {
+
+// A loop over the lines of a temporary string would read it after its end: such calls do not compile.
+template <typename Text>
+concept HasLines = requires(Text text) {
+  SplitLines(std::forward<Text>(text));
+};
+template <typename Text>
+concept CanBeTrimmed = requires(Text text) {
+  Trim(std::forward<Text>(text));
+};
+static_assert(HasLines<const std::string&> && HasLines<std::string_view> && HasLines<const char*>);
+static_assert(!HasLines<std::string> && !HasLines<const std::string>);
+static_assert(CanBeTrimmed<const std::string&> && CanBeTrimmed<std::string_view> &&
+              CanBeTrimmed<const char*>);
+static_assert(!CanBeTrimmed<std::string> && !CanBeTrimmed<const std::string>);
 
 TEST(ParseNumber, TakesWholeNumbersOnly) {
   EXPECT_EQ(ParseNumber("18446744073709551615"), UINT64_MAX);
