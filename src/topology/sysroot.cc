@@ -108,6 +108,7 @@ std::vector<int> ParseIdList(std::string_view text) {
     const std::optional<uint64_t> last =
         dash == std::string_view::npos ? first : ParseNumber(part.substr(dash + 1));
     if (!first || !last || *first > *last || *last > kMaxId) return {};
+    if (!ids.empty() && *first <= static_cast<uint64_t>(ids.back())) return {};
     for (uint64_t id = *first; id <= *last; ++id) ids.push_back(static_cast<int>(id));
     if (comma == std::string_view::npos) break;
     text.remove_prefix(comma + 1);

@@ -14,6 +14,10 @@
 
 namespace gpuroom {
 
+// 1 PiB: a file that says that a machine or a part of it has more is broken. Sums of a machine's parts stay within 64
+// bits.
+inline constexpr uint64_t kMostPlausibleBytes = uint64_t{1} << 50;
+
 class Sysroot {
  public:
   explicit Sysroot(std::string root) : root_(std::move(root)) {}
@@ -40,7 +44,8 @@ std::vector<std::string_view> SplitLines(std::string_view text);
 std::vector<std::string_view> SplitLines(TemporaryString auto&& text) = delete;
 // All of `text` as a number; nullopt on anything else and on overflow.
 std::optional<uint64_t> ParseNumber(std::string_view text, int base = 10);
-// "0,2-5" as ids; empty on malformed text and on ids over 4095.
+// "0,2-5" as ids; empty on malformed text, on ids over 4095, and where they do not ascend, as the kernel writes them: so
+// no text makes more than 4096.
 std::vector<int> ParseIdList(std::string_view text);
 
 }  // namespace gpuroom

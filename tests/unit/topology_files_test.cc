@@ -42,7 +42,8 @@ TEST(ParseNumber, TakesWholeNumbersOnly) {
 TEST(ParseIdList, ReadsRangesAndRefusesNonsense) {
   EXPECT_EQ(ParseIdList("0,2-4\n"), (std::vector<int>{0, 2, 3, 4}));
   EXPECT_EQ(ParseIdList("0"), (std::vector<int>{0}));
-  for (const char* bad : {"", "\n", "a", "1-", "-1", "3-1", "0,,1", "0-99999999999999999999", "0-4096"}) {
+  for (const char* bad : {"", "\n", "a", "1-", "-1", "3-1", "0,,1", "0-99999999999999999999", "0-4096",
+                          "1,1", "2,1", "0-3,2", "0-4095,0-4095"}) {
     EXPECT_TRUE(ParseIdList(bad).empty()) << bad;
   }
 }
@@ -76,6 +77,18 @@ TEST(ParseMemInfo, LeavesOutMalformedLines) {
   // More than 2^63 bytes, and more than 64 bits.
   EXPECT_TRUE(ParseMemInfo("MemTotal: 18446744073709551615 kB\nMemFree: 99999999999999999999 kB").empty());
   EXPECT_EQ(ParseMemInfo("MemTotal: garbage\nMemFree: 8 kB").Get("MemFree"), 8 * kKiB);
+}
+
+TEST(ParseMemInfo, TakesMoreThanAPebibyteForGarbage) {
+  const MemInfo info = ParseMemInfo("MemTotal: 1099511627776 kB\nMemFree: 1099511627777 kB\n");
+  EXPECT_EQ(info.Get("MemTotal"), kMostPlausibleBytes);
+  EXPECT_FALSE(info.Get("MemFree"));
+}
+
+TEST(ParseNvidiaSmi, EndsAtMoreGpusThanAMachineHas) {
+  std::string table;
+  for (int i = 0; i < 1000; ++i) table += "| 0  NVIDIA H200  On | 00000009:01:00.0 Off |\n";
+  EXPECT_EQ(ParseNvidiaSmi(table).size(), 256u);
 }
 
 TEST(ReclaimableBytes, CountsFilePagesAndNotSharedMemory) {

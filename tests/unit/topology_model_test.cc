@@ -242,6 +242,23 @@ TEST_F(Tree, GarbageEverywhereIsNoMemory) {
   }
 }
 
+TEST_F(Tree, AbsurdNodesDoNotAddUpToASmallMachine) {
+  const std::string absurd =
+      "MemTotal: 9007199254740991 kB\n";  // of which two are more than 64 bits of bytes
+  Write("sys/devices/system/node/node0/meminfo", absurd);
+  Write("sys/devices/system/node/node1/meminfo", absurd);
+  WriteNode(2, "0-7", 64, 64);
+  EXPECT_EQ(Model().real_ram, 64 * kMiB);
+}
+
+TEST_F(Tree, ACgroupPathLongerThanAnyIsTheRoot) {
+  std::string path;
+  while (path.size() < 300000) path += "/a";  // each level would be looked at
+  Write("proc/self/cgroup", "0::" + path + "\n");
+  Write("sys/fs/cgroup/memory.max", "1073741824\n");
+  EXPECT_EQ(Model().cgroup.limit, kGiB);
+}
+
 TEST_F(Tree, FreeBeyondTotalIsCutToTotal) {
   WriteNode(0, "0", 100, 99999999);
   EXPECT_EQ(Model().FindNode(0)->free, 100 * kMiB);
