@@ -52,6 +52,8 @@ bool IsGraceProduct(std::string_view name) {
   return false;
 }
 
+bool IsCoherent(const GpuHint& gpu) { return gpu.coherence_known ? gpu.coherent : IsGraceProduct(gpu.name); }
+
 std::string ParseNvidiaVersion(std::string_view text) {
   // "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build ..."
   const std::vector<std::string_view> lines = SplitLines(text);
