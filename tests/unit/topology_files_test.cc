@@ -42,8 +42,8 @@ TEST(ParseNumber, TakesWholeNumbersOnly) {
 TEST(ParseIdList, ReadsRangesAndRefusesNonsense) {
   EXPECT_EQ(ParseIdList("0,2-4\n"), (std::vector<int>{0, 2, 3, 4}));
   EXPECT_EQ(ParseIdList("0"), (std::vector<int>{0}));
-  for (const char* bad : {"", "\n", "a", "1-", "-1", "3-1", "0,,1", "0-99999999999999999999", "0-4096",
-                          "1,1", "2,1", "0-3,2", "0-4095,0-4095"}) {
+  for (const char* bad : {"", "\n", "a", "1-", "-1", "3-1", "0,,1", "0-99999999999999999999", "0-4096", "1,1",
+                          "2,1", "0-3,2", "0-4095,0-4095"}) {
     EXPECT_TRUE(ParseIdList(bad).empty()) << bad;
   }
 }
@@ -57,6 +57,21 @@ TEST(Sysroot, MissingFilesAndDirectoriesAreNoValue) {
   EXPECT_FALSE(root.IsMachine());
   EXPECT_TRUE(Sysroot("/").IsMachine());
   EXPECT_FALSE(Sysroot("/").Read("/proc"));  // a directory is no file
+}
+
+TEST(Sysroot, FilesInMemoryAreLikeThoseOfAFolder) {
+  const Sysroot::Files files = {
+      {"a/.hidden", ""}, {"a/c/x", " 1\n"}, {"a/c/y", ""}, {"a/d", "2"}, {"ab", "3"}};
+  const Sysroot root(&files);
+  EXPECT_EQ(root.List("/a"), (std::vector<std::string>{"c", "d"}));
+  EXPECT_EQ(root.List("a/c/"), (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(root.ReadLine("/a/c/x"), "1");
+  EXPECT_FALSE(root.Read("/a/c"));
+  EXPECT_FALSE(root.Read("/b"));
+  EXPECT_TRUE(root.IsDirectory("/a/c"));
+  EXPECT_FALSE(root.IsDirectory("/a/d"));
+  EXPECT_TRUE(root.List("/ab").empty());
+  EXPECT_FALSE(root.IsMachine());
 }
 
 TEST(ParseMemInfo, ReadsBothForms) {
