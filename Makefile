@@ -8,7 +8,7 @@ BUILD := $(CMAKE) --build
 STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test soak asan tsan test-arm64 lint format bench vllm-seams gpu-test install wheel clean
+.PHONY: help deps build demo test soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 lint format bench vllm-seams gpu-test install wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,18 @@ soak: ## ten million random memory operations on the simulated driver; some 17 m
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_storm
 	ctest --preset dev -C soak -R '^storm_soak' --verbose
 
+fuzz: ## run each fuzz target for a minute (clang's libFuzzer)
+fuzz-smoke: ## run each for two seconds
+fuzz-long: ## run each for half an hour
+fuzz: FUZZ_SECONDS := 60
+fuzz-smoke: FUZZ_SECONDS := 2
+fuzz-long: FUZZ_SECONDS := 1800
+fuzz fuzz-smoke fuzz-long:
+	@scripts/deps.sh build fuzz
+	$(CMAKE) --preset fuzz
+	$(BUILD) --preset fuzz -j $(JOBS)
+	scripts/fuzz.py --seconds $(FUZZ_SECONDS) --jobs $(JOBS)
+
 asan: ## the same under AddressSanitizer and UBSan
 	@scripts/deps.sh build test
 	$(CMAKE) --preset asan
@@ -59,7 +71,7 @@ test-arm64: ## cross-compile for 64-bit Arm and test under qemu-user
 	$(BUILD) --preset arm64 -j $(JOBS)
 	ctest --preset arm64 -j $(JOBS)
 
-lint: ## run every gate: layers, headers, symbols, words, format, clang
+lint: ## run every gate: layers, views, headers, symbols, words, format, clang
 	@scripts/deps.sh build test lint
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product

@@ -13,6 +13,11 @@ if(GPUROOM_SANITIZE STREQUAL "address")
 elseif(GPUROOM_SANITIZE STREQUAL "thread")
   add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
   add_link_options(-fsanitize=thread)
+elseif(GPUROOM_SANITIZE STREQUAL "fuzzer")
+  # With the marks by which libFuzzer sees what an input reaches; its main() comes with the targets of tests/fuzz.
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+    -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
 elseif(GPUROOM_SANITIZE)
-  message(FATAL_ERROR "GPUROOM_SANITIZE is '${GPUROOM_SANITIZE}'; use address or thread")
+  message(FATAL_ERROR "GPUROOM_SANITIZE is '${GPUROOM_SANITIZE}'; use address, thread or fuzzer")
 endif()

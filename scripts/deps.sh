@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs and this machine lacks, and nothing else.
 #
-#   scripts/deps.sh [build] [test] [lint] [wheel] [arm64] [bench] (default: build)
+#   scripts/deps.sh [build] [test] [lint] [wheel] [arm64] [bench] [fuzz] (default: build)
 #
 # Packages come from the distribution (Debian 12 or newer, Ubuntu 22.04 or
 # newer) through apt-get, as root or through sudo. cuda.h and cudaTypedefs.h, all
@@ -111,6 +111,19 @@ need_bench() {
   need valgrind valgrind
 }
 
+need_fuzz() {
+  need clang clang++
+}
+
+# libFuzzer and the sanitizers' runtimes: a part of clang in some distributions, and a package beside it, of the same
+# version, in others.
+need_fuzz_runtime() {
+  local version
+  compgen -G "$(clang++ -print-runtime-dir)/libclang_rt.fuzzer*.a" >/dev/null && return 0
+  version=$(clang++ -dumpversion)
+  missing+=("libclang-rt-${version%%.*}-dev")
+}
+
 install_missing() {
   [[ ${#missing[@]} -gt 0 ]] || return 0
   local family
@@ -161,11 +174,16 @@ PYTHON
 [[ $# -gt 0 ]] || set -- build
 for purpose in "$@"; do
   case $purpose in
-    build | test | lint | wheel | arm64 | bench) "need_$purpose" ;;
-    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, arm64 or bench" ;;
+    build | test | lint | wheel | arm64 | bench | fuzz) "need_$purpose" ;;
+    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, arm64, bench or fuzz" ;;
   esac
 done
 install_missing
 for purpose in "$@"; do
   if [[ $purpose == build ]]; then fetch_cuda_header; fi
+  if [[ $purpose == fuzz ]]; then
+    missing=()
+    need_fuzz_runtime
+    install_missing
+  fi
 done

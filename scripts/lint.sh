@@ -35,6 +35,7 @@ check_python() {
 }
 
 gate layers python3 scripts/check_layers.py
+gate views python3 scripts/check_views.py
 gate words python3 scripts/check_words.py
 gate shell check_shell
 gate python check_python

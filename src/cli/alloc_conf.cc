@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/temporary.h"
 #include "cli/parser.h"
 #include "range/managed_cap.h"
 #include "range/names.h"
@@ -16,6 +17,7 @@ constexpr std::string_view kUseUvm = "use_uvm";
 constexpr std::string_view kRatio = "uvm_oversubscription_ratio";
 constexpr std::string_view kPattern = "uvm_access_pattern";
 
+std::vector<std::string_view> SplitEntries(TemporaryString auto&& text) = delete;
 std::vector<std::string_view> SplitEntries(std::string_view text) {
   std::vector<std::string_view> entries;
   size_t begin = 0;

@@ -118,11 +118,8 @@ int RunDoctor(const DoctorOptions& options) {
   const bool files_only = !options.sysroot.empty() && options.sim.empty();
   const std::string path = options.sysroot.empty() ? "/" : options.sysroot;
   const Sysroot root(path);
-  if (!root.IsDirectory("/")) {
-    return Report(
-        {kExitUsage, fmt::format("the sysroot '{}' is not a directory; give one that holds proc and sys",
-                                 options.sysroot)});
-  }
+  const Failure no_root = CheckSysroot(options.sysroot);
+  if (no_root.failed()) return Report(no_root);
   if (!options.sim.empty()) {
     const Status entered = EnterSim(options.sim);
     if (!entered.ok()) return Report({kExitNoDriver, entered.what()});

@@ -239,8 +239,9 @@ void AddFeatureFacts(const Gpu& gpu, const ProbeResult& probe, DoctorReport* rep
     if (!trial.worked) {
       fact.status = trial.required ? FactStatus::kFail : FactStatus::kWarn;
       fact.value = "does not work (" + trial.detail + ")";
-      fact.fix = trial.required ? "update the driver, and check that other programs leave memory free"
-                                : "only what needs it is affected; update the driver";
+      fact.fix = !trial.fix.empty() ? trial.fix
+                 : trial.required   ? "update the driver, and check that other programs leave memory free"
+                                    : "only what needs it is affected; update the driver";
     }
     report->Add(fact);
   }

@@ -277,7 +277,7 @@ void AddPool(const HostModel& model, const HostBudget& budget, DoctorReport* rep
   report->Add(HostPoolFact(budget));
   for (size_t i = 0; i < model.gpus.size(); ++i) {
     const GpuHint& gpu = model.gpus[i];
-    const uint64_t own = gpu.integrated && gpu.bytes == 0 ? model.real_ram : gpu.bytes;
+    const uint64_t own = model.MemoryOf(gpu);
     if (own == 0) continue;
     const GpuPool offered{static_cast<int>(i), gpu.name, own, gpu.integrated ? 0 : budget.bytes};
     report->Add(GpuPoolFact(offered, gpu.integrated, budget.estimated));

@@ -29,7 +29,8 @@ class Steps {
   template <typename Call>
   bool Do(const char* step, Call call) {
     if (!failure_.empty()) return false;
-    failure_ = Told(step, call());
+    result_ = call();
+    failure_ = Told(step, result_);
     return failure_.empty();
   }
   void Fail(std::string failure) {
@@ -39,9 +40,12 @@ class Steps {
   void Always(const char* step, CUresult result) { Fail(Told(step, result)); }
   bool ok() const { return failure_.empty(); }
   const std::string& failure() const { return failure_; }
+  // What the driver said of the last step that Do made.
+  CUresult result() const { return result_; }
 
  private:
   std::string failure_;
+  CUresult result_ = CUDA_SUCCESS;
 };
 
 class Prober {
@@ -57,7 +61,7 @@ class Prober {
   }
 
   // A range of one chunk in each location, mapped side by side.
-  std::string TryRange(const std::vector<CUmemLocation>& locations);
+  Steps TryRange(const std::vector<CUmemLocation>& locations);
   std::string TryExport();
   std::string TryManaged();
   std::string TryAsync();
@@ -127,13 +131,13 @@ void Prober::WriteAndCompare(CUdeviceptr address, size_t bytes, Steps* steps) {
   if (steps->ok() && !same) steps->Fail("the bytes read back differ from those written");
 }
 
-std::string Prober::TryRange(const std::vector<CUmemLocation>& locations) {
+Steps Prober::TryRange(const std::vector<CUmemLocation>& locations) {
   Steps steps;
   const size_t chunk = Granularity(locations, &steps);
   const size_t bytes = chunk * locations.size();
   CUdeviceptr range = 0;
   steps.Do("cuMemAddressReserve", [&] { return driver_.MemAddressReserve(&range, bytes, 0, 0, 0); });
-  if (!steps.ok()) return steps.failure();
+  if (!steps.ok()) return steps;
   std::vector<CUdeviceptr> mapped;
   for (const CUmemLocation& location : locations) {
     const CUdeviceptr address = range + mapped.size() * chunk;
@@ -149,7 +153,7 @@ std::string Prober::TryRange(const std::vector<CUmemLocation>& locations) {
   if (steps.ok()) WriteAndCompare(range, bytes, &steps);
   for (const CUdeviceptr address : mapped) steps.Always("cuMemUnmap", driver_.MemUnmap(address, chunk));
   steps.Always("cuMemAddressFree", driver_.MemAddressFree(range, bytes));
-  return steps.failure();
+  return steps;
 }
 
 std::string Prober::TryExport() {
@@ -207,7 +211,30 @@ std::string Prober::TryAsync() {
 }
 
 Trial Tried(const char* name, bool required, std::string failure, const char* purpose) {
-  return {name, required, failure.empty(), std::move(failure), purpose};
+  return {name, required, failure.empty(), std::move(failure), "", purpose};
+}
+
+// Host memory on a NUMA node needs a right of the process and memory on the node, which no driver update
+// brings.
+std::string HostFix(CUresult result, int node) {
+  if (result == CUDA_ERROR_NOT_PERMITTED) {
+    return "let the process place memory on NUMA nodes: start the container with --cap-add SYS_NICE, or with "
+           "a seccomp "
+           "profile that allows mbind and set_mempolicy";
+  }
+  if (result == CUDA_ERROR_OUT_OF_MEMORY || result == CUDA_ERROR_INVALID_VALUE) {
+    return fmt::format(
+        "check with 'numactl --hardware' that NUMA node {}, the GPU's, has memory and that some is free",
+        node);
+  }
+  return "";
+}
+
+Trial TriedHostChunk(const Prober& prober, const Steps& steps) {
+  Trial trial = Tried("host_chunk", true, steps.failure(),
+                      "What does not fit HBM goes into such chunks of host memory.");
+  if (!trial.worked) trial.fix = HostFix(steps.result(), prober.HostLocation().id);
+  return trial;
 }
 
 }  // namespace
@@ -234,12 +261,13 @@ ProbeResult ProbeGpu(const Driver& driver, const Gpu& gpu) {
   Prober prober(driver, gpu);
   const CUmemLocation device = prober.DeviceLocation();
   const CUmemLocation host = prober.HostLocation();
-  result.trials.push_back(
-      Tried("device_chunk", true, prober.TryRange({device}), "Ranges are made of such chunks in HBM."));
-  result.trials.push_back(Tried("host_chunk", true, prober.TryRange({host}),
-                                "What does not fit HBM goes into such chunks of host memory."));
-  result.trials.push_back(Tried("mixed_range", true, prober.TryRange({device, host, device, host}),
+  result.trials.push_back(Tried("device_chunk", true, prober.TryRange({device}).failure(),
+                                "Ranges are made of such chunks in HBM."));
+  const Trial host_chunk = TriedHostChunk(prober, prober.TryRange({host}));
+  result.trials.push_back(host_chunk);
+  result.trials.push_back(Tried("mixed_range", true, prober.TryRange({device, host, device, host}).failure(),
                                 "One range over HBM and host memory is what spilling is."));
+  if (!result.trials.back().worked) result.trials.back().fix = host_chunk.fix;
   result.trials.push_back(
       Tried("export_fd", false, prober.TryExport(), "Processes share memory of ranges by file descriptors."));
   result.trials.push_back(

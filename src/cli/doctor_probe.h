@@ -19,6 +19,7 @@ struct Trial {
   bool required = false;  // without it `gpuroom run` does not work
   bool worked = false;
   std::string detail;   // what failed: "cuMemCreate: CUDA_ERROR_NOT_SUPPORTED"
+  std::string fix;      // what to do about just that; "": nothing is known but what helps in general
   std::string purpose;  // what gpuroom needs it for, as a sentence
 };
 

@@ -167,11 +167,17 @@ void WarnOfAbsentPeers(const RunPlan& plan, const GpuPreview& preview) {
   }
 }
 
+// A profile beside a sysroot is its machine, as in doctor.
+GpuPreview PreviewFor(const RunPlan& plan) {
+  if (!plan.limits.sim.empty()) return PreviewSimulated(plan.limits.sim);
+  return plan.sysroot.empty() ? PreviewGpus() : PreviewFiles(plan.sysroot);
+}
+
 }  // namespace
 
 int DryRun(const RunPlan& plan, bool json) {
   const bool simulate = !plan.limits.sim.empty();
-  const GpuPreview preview = simulate ? PreviewSimulated(plan.limits.sim) : PreviewGpus();
+  const GpuPreview preview = PreviewFor(plan);
   // A machine without a GPU is an answer; a profile that does not exist is a mistake.
   if (simulate && preview.failure.failed()) return Report(preview.failure);
   WarnOfProgram(plan);

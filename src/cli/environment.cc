@@ -6,12 +6,14 @@
 #include <cstdlib>
 
 #include "base/env.h"
+#include "base/temporary.h"
 
 namespace gpuroom {
 namespace {
 
 constexpr std::string_view kPreloadSeparators = ": ";
 
+std::vector<std::string_view> Split(TemporaryString auto&& text, std::string_view separators) = delete;
 std::vector<std::string_view> Split(std::string_view text, std::string_view separators) {
   std::vector<std::string_view> parts;
   for (size_t at = 0; at <= text.size();) {

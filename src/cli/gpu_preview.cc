@@ -12,6 +12,7 @@
 #include "cli/sim_exec.h"
 #include "driver/driver.h"
 #include "topology/gpu.h"
+#include "topology/host_model.h"
 
 namespace gpuroom {
 namespace {
@@ -99,6 +100,12 @@ std::string ReadAll(int fd) {
 
 }  // namespace
 
+Failure CheckSysroot(const std::string& sysroot) {
+  if (sysroot.empty() || Sysroot(sysroot).IsDirectory("/")) return {};
+  return {kExitUsage,
+          fmt::format("the sysroot '{}' is not a directory; give one that holds proc and sys", sysroot)};
+}
+
 Failure NoProfile(const std::string& profile) {
   return {kExitUsage,
           fmt::format("--sim '{}' is not a profile; write a machine's name (h200, gh200, gh200-egm, gb200, "
@@ -121,6 +128,19 @@ GpuPreview PreviewGpus() {
   const Result<Driver> driver = BindDriver();
   const CUresult result = driver->Init(0);
   preview.failure = result == CUDA_SUCCESS ? ReadGpus(*driver, &preview.gpus) : InitFailure(result);
+  return preview;
+}
+
+GpuPreview PreviewFiles(const std::string& sysroot) {
+  GpuPreview preview;
+  const HostModel model = ReadHostModel(Sysroot(sysroot));
+  for (const GpuHint& gpu : model.gpus) {
+    const uint64_t hbm = model.MemoryOf(gpu);
+    if (hbm > 0) preview.gpus.push_back({gpu.name, hbm, "", IsCoherent(gpu), gpu.integrated});
+  }
+  if (preview.gpus.empty()) {
+    preview.failure = NoDriver(fmt::format("no file below '{}' gives the size of a GPU's memory", sysroot));
+  }
   return preview;
 }
 

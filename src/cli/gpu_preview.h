@@ -35,6 +35,12 @@ GpuPreview PreviewGpus();
 // not know the profile.
 GpuPreview PreviewSimulated(const std::string& profile);
 
+// What the files below `sysroot` say of another machine's GPUs. Asks no driver, so `version` stays 0.
+GpuPreview PreviewFiles(const std::string& sysroot);
+
+// Whether an option's folder can be another machine's; empty, for this machine, can.
+Failure CheckSysroot(const std::string& sysroot);
+
 // The sentence for a profile that the simulated driver does not know.
 Failure NoProfile(const std::string& profile);
 

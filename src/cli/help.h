@@ -92,6 +92,8 @@ Options:
   --stats-file FILE       append one line of JSON for each process to FILE
   --dry-run               print what would be offered and set, and run nothing
   --json                  with --dry-run: print it as JSON
+  --sysroot DIR           with --dry-run: of the machine whose /proc and /sys are
+                          below DIR, such as a copy of another machine's
   --sim PROFILE           use the simulated driver: a machine's name (h200, gh200,
                           gh200-egm, gb200, gb10, rtx4090, 8xh200) or sizes such as
                           2x80GiB,host=256GiB

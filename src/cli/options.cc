@@ -91,6 +91,7 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   parser.Value("--stats-file", &options->stats_file);
   parser.Flag("--dry-run", &options->dry_run);
   parser.Flag("--json", &options->json);
+  parser.Value("--sysroot", &options->sysroot);
   parser.Value("--sim", &options->sim);
   parser.Flag("-h,--help", &options->help);
   Failure failure = parser.Parse({arguments.begin(), dashes});
@@ -108,6 +109,8 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   if (failure.failed()) return failure;
   if (options->json && !options->dry_run)
     return Usage("--json goes with --dry-run; add it, or leave --json out");
+  if (!options->sysroot.empty() && !options->dry_run)
+    return Usage("--sysroot goes with --dry-run; add it, or leave --sysroot out");
   if (dashes == arguments.end() || dashes + 1 == arguments.end()) {
     return Usage("there is no command to run; write it after '--': gpuroom run [options] -- CMD ...");
   }

@@ -26,6 +26,7 @@ struct RunOptions {
   std::string stats_file;
   bool dry_run = false;
   bool json = false;
+  std::string sysroot;  // of a dry run: the files of another machine; empty: this one
   std::string sim;
   bool help = false;
   std::vector<std::string> command;  // CMD and its arguments

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "base/temporary.h"
 #include "cli/descriptor.h"
 #include "cli/elf_file.h"
 #include "cli/launcher.h"
@@ -37,6 +38,7 @@ constexpr std::string_view kTriplet = "aarch64-linux-gnu";
 
 Failure CannotRun(std::string text) { return {kExitCannotRun, std::move(text)}; }
 
+std::string_view BaseName(TemporaryString auto&& path) = delete;
 std::string_view BaseName(std::string_view path) {
   const size_t slash = path.rfind('/');
   return slash == std::string_view::npos ? path : path.substr(slash + 1);

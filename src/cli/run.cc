@@ -24,7 +24,9 @@ Failure ResolveHostLimit(const RunOptions& options, RunPlan* plan) {
   plan->host_auto = !options.host_limit.has_value();
   plan->limits.host = options.host_limit;
   if (options.host_limit_inherited) return {};
-  plan->budget = AutoHostBudget();
+  HostBudgetRequest request;
+  if (!options.sysroot.empty()) request.sysroot = options.sysroot;
+  plan->budget = AutoHostBudget(request);
   if (plan->host_auto) {
     plan->limits.host = plan->budget.bytes;
     return {};
@@ -79,7 +81,8 @@ Failure ResolveTiers(const RunOptions& options, RunPlan* plan) {
   const Failure unused = CheckManagedOptions(tiers.managed, tiers.rules);
   if (unused.failed()) return unused;
   for (const std::string& warning : tiers.managed.warnings) fmt::print(stderr, "gpuroom: {}\n", warning);
-  plan->links = ChooseLinks(options.sim, tiers.link_speeds);
+  // What was measured here says nothing of another machine.
+  if (options.sysroot.empty()) plan->links = ChooseLinks(options.sim, tiers.link_speeds);
   if (plan->links.source == LinkChoice::Source::kMeasured)
     tiers.link_speeds = FormatLinkSpeeds(plan->links.speeds);
   if (!plan->links.warning.empty()) fmt::print(stderr, "gpuroom: {}\n", Printable(plan->links.warning));
@@ -113,8 +116,11 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   plan->limits.plugins = options.plugins;
   plan->limits.report = options.report;
   plan->limits.sim = options.sim;
+  plan->sysroot = options.sysroot;
   plan->command = options.command;
-  Failure failure = ResolveHostLimit(options, plan);
+  Failure failure = CheckSysroot(options.sysroot);
+  if (failure.failed()) return failure;
+  failure = ResolveHostLimit(options, plan);
   if (failure.failed()) return failure;
   plan->program = CheckProgram(options.command);
   if (plan->program.failure.failed()) return plan->program.failure;

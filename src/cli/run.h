@@ -20,7 +20,8 @@ namespace gpuroom {
 struct RunPlan {
   Installation installation;
   Limits limits;
-  HostBudget budget;  // of this machine; filled in where the host limit is to be chosen or checked
+  std::string sysroot;  // of a dry run: where the machine's files are; empty: this machine
+  HostBudget budget;    // of that machine; filled in where the host limit is to be chosen or checked
   bool host_auto = false;
   LinkChoice links;
   ProgramCheck program;

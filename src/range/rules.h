@@ -27,7 +27,8 @@ struct Rule {
   std::optional<Backend> backend;
 
   void SetTag(std::string_view text);  // IsTag(text)
-  std::string_view Tag() const { return tag.data(); }
+  std::string_view Tag() const& { return tag.data(); }
+  std::string_view Tag() const&& = delete;
   bool Matches(uint64_t bytes, std::string_view allocation_tag) const;
 };
 
@@ -65,7 +66,8 @@ class Rules {
   // Whether any rule makes something managed memory.
   bool AskForManaged() const;
 
-  const std::vector<Rule>& rules() const { return rules_; }
+  const std::vector<Rule>& rules() const& { return rules_; }
+  const std::vector<Rule>& rules() const&& = delete;
 
  private:
   std::vector<Rule> rules_;

@@ -84,11 +84,11 @@ Result<ControlLine> ControlLine::Parse(std::string_view text) {
   return line;
 }
 
-std::string_view ControlLine::Word(size_t index) const {
+std::string_view ControlLine::Word(size_t index) const& {
   return index < words_.size() ? std::string_view(words_[index]) : std::string_view();
 }
 
-std::string_view ControlLine::Value(std::string_view key) const {
+std::string_view ControlLine::Value(std::string_view key) const& {
   for (const auto& [name, value] : fields_) {
     if (name == key) return value;
   }

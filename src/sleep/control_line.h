@@ -34,11 +34,14 @@ class ControlLine {
   // Without its newline. kInvalidArgument: no words, or an encoding that is wrong.
   static Result<ControlLine> Parse(std::string_view text);
 
-  // Word `index`; "" where there are fewer.
-  std::string_view Word(size_t index) const;
-  const std::vector<Field>& fields() const { return fields_; }
+  // Word `index`; "" where there are fewer. Like the next two, a view of this line, which outlives it.
+  std::string_view Word(size_t index) const&;
+  std::string_view Word(size_t index) const&& = delete;
+  const std::vector<Field>& fields() const& { return fields_; }
+  const std::vector<Field>& fields() const&& = delete;
   // The first value of `key`; "" without one.
-  std::string_view Value(std::string_view key) const;
+  std::string_view Value(std::string_view key) const&;
+  std::string_view Value(std::string_view key) const&& = delete;
   // The same as a number; 0 where it is none.
   uint64_t Number(std::string_view key) const;
 

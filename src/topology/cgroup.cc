@@ -1,6 +1,7 @@
 #include "topology/cgroup.h"
 
 #include <algorithm>
+#include <climits>
 #include <optional>
 #include <vector>
 
@@ -75,7 +76,7 @@ void ConsiderLevel(const Sysroot& root, const Layout& layout, const std::string&
 // are not there are passed over.
 void WalkUp(const Sysroot& root, const Layout& layout, std::string_view path, CgroupMemory* tightest) {
   std::string group(path);
-  if (group.find("..") != std::string::npos) group = "/";
+  if (group.size() > PATH_MAX || group.find("..") != std::string::npos) group = "/";
   while (!group.empty() && group != "/") {
     ConsiderLevel(root, layout, layout.mount + group, tightest);
     group.resize(group.rfind('/') == std::string::npos ? 0 : group.rfind('/'));

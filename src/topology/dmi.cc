@@ -7,12 +7,11 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMostPlausible = uint64_t{1} << 50;  // 1 PiB: more is a broken table
 constexpr uint8_t kMemoryDevice = 17;
 constexpr uint8_t kEndOfTable = 127;
 
 uint64_t AddPlausible(uint64_t sum, uint64_t bytes) {
-  return bytes <= kMostPlausible - sum ? sum + bytes : sum;
+  return bytes <= kMostPlausibleBytes - sum ? sum + bytes : sum;
 }
 
 uint64_t LittleEndian(std::string_view table, size_t offset, size_t size) {

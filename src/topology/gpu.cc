@@ -127,8 +127,7 @@ HostLink ReadHostLink(const Gpu& gpu, const Sysroot& root) {
 }
 
 HostLink ReadHostLink(const GpuHint& hint, const Sysroot& root) {
-  const bool coherent = hint.coherence_known ? hint.coherent : IsGraceProduct(hint.name);
-  return LinkOf(hint.integrated, coherent, hint.pci_address, root);
+  return LinkOf(hint.integrated, IsCoherent(hint), hint.pci_address, root);
 }
 
 Result<std::vector<Gpu>> ReadGpus(const Driver& driver, const Sysroot& root) {

@@ -133,10 +133,8 @@ void AddUp(HostModel* model) {
 
 bool IsGrace(const HostModel& model) {
   if (model.hbm_as_ram > 0) return true;
-  return std::any_of(model.gpus.begin(), model.gpus.end(), [](const GpuHint& gpu) {
-    if (gpu.integrated) return false;
-    return gpu.coherence_known ? gpu.coherent : IsGraceProduct(gpu.name);
-  });
+  return std::any_of(model.gpus.begin(), model.gpus.end(),
+                     [](const GpuHint& gpu) { return !gpu.integrated && IsCoherent(gpu); });
 }
 
 EgmEstimate EstimateEgm(const HostModel& model) {
@@ -171,6 +169,10 @@ const NumaNode* HostModel::FindNode(int id) const {
     if (node.id == id) return &node;
   }
   return nullptr;
+}
+
+uint64_t HostModel::MemoryOf(const GpuHint& gpu) const {
+  return gpu.integrated && gpu.bytes == 0 ? real_ram : gpu.bytes;
 }
 
 std::vector<int> HostModel::NodesOf(NodeKind kind) const {

@@ -62,6 +62,8 @@ struct HostModel {
 
   const NumaNode* FindNode(int id) const;
   std::vector<int> NodesOf(NodeKind kind) const;
+  // Bytes of the GPU's own memory, which is the host's for an integrated one; 0: not known.
+  uint64_t MemoryOf(const GpuHint& gpu) const;
   // A Grace machine (GH200, GB200, ...), whose GPU reaches LPDDR over C2C.
   bool grace = false;
   // The OS has so little real memory that EGM must be on, and nothing tells how much LPDDR there is

@@ -48,7 +48,7 @@ MemInfo ParseMemInfo(std::string_view text) {
     const bool kilobytes = value.ends_with(" kB");
     if (kilobytes) value = Trim(value.substr(0, value.size() - 3));
     const std::optional<uint64_t> number = ParseNumber(value);
-    if (!number || *number > (kilobytes ? kMaxBytes / kKiB : kMaxBytes)) continue;
+    if (!number || *number > (kilobytes ? kMostPlausibleBytes / kKiB : kMostPlausibleBytes)) continue;
     info.Set(Trim(line.substr(0, colon)), kilobytes ? *number * kKiB : *number);
   }
   return info;

@@ -24,7 +24,7 @@ class MemInfo {
 };
 
 // Accepts both forms ("MemFree: 1 kB", "Node 0 MemFree: 1 kB"). Values beyond
-// 2^63 bytes are taken for garbage.
+// kMostPlausibleBytes are taken for garbage.
 MemInfo ParseMemInfo(std::string_view text);
 
 // File pages that the kernel can drop at once to satisfy an allocation.

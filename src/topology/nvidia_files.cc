@@ -7,7 +7,7 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMostPlausibleMiB = uint64_t{1} << 30;  // 1 PiB
+constexpr size_t kMostGpus = 256;  // a file that names more is no machine's
 
 // GB10's GPU has the host's memory for its own; nvidia-smi shows no size then.
 bool IsIntegrated(std::string_view name) { return name.find("GB10") != std::string_view::npos; }
@@ -22,7 +22,7 @@ uint64_t TotalMemory(std::string_view line) {
   const size_t unit = rest.find("MiB");
   if (unit == std::string_view::npos) return 0;
   const std::optional<uint64_t> mib = ParseNumber(Trim(rest.substr(0, unit)));
-  return mib && *mib <= kMostPlausibleMiB ? *mib * kMiB : 0;
+  return mib && *mib <= kMostPlausibleBytes / kMiB ? *mib * kMiB : 0;
 }
 
 // "|   0  NVIDIA GH200 480GB    On  |   00000009:01:00.0 Off |": the row that
@@ -51,6 +51,8 @@ bool IsGraceProduct(std::string_view name) {
   }
   return false;
 }
+
+bool IsCoherent(const GpuHint& gpu) { return gpu.coherence_known ? gpu.coherent : IsGraceProduct(gpu.name); }
 
 std::string ParseNvidiaVersion(std::string_view text) {
   // "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build ..."
@@ -103,6 +105,7 @@ std::vector<GpuHint> ParseNvidiaSmi(std::string_view text) {
   for (const std::string_view line : SplitLines(text)) {
     GpuHint hint;
     if (ParseNameRow(line, &hint)) {
+      if (hints.size() == kMostGpus) break;
       hints.push_back(hint);
     } else if (!hints.empty() && hints.back().bytes == 0) {
       hints.back().bytes = TotalMemory(line);
@@ -120,10 +123,10 @@ std::vector<GpuHint> ReadGpuHints(const Sysroot& root) {
   std::vector<GpuHint> hints;
   constexpr char kGpus[] = "/proc/driver/nvidia/gpus";
   for (const std::string& address : root.List(kGpus)) {
-    const std::optional<std::string> text = root.Read(std::string(kGpus) + "/" + address + "/information");
+    const std::string text = root.Read(std::string(kGpus) + "/" + address + "/information").value_or("");
     GpuHint hint;
     hint.pci_address = address;
-    for (const std::string_view line : SplitLines(text.value_or(""))) {
+    for (const std::string_view line : SplitLines(text)) {
       if (line.starts_with("Model:")) hint.name = std::string(Trim(line.substr(6)));
     }
     hint.integrated = IsIntegrated(hint.name);

@@ -41,6 +41,9 @@ struct GpuHint {
 // GH200, GB200, GB300: an HBM GPU beside a Grace CPU, linked by NVLink-C2C.
 bool IsGraceProduct(std::string_view name);
 
+// Whether the GPU shares the host's page tables: as its source says, or by its name.
+bool IsCoherent(const GpuHint& gpu);
+
 // From nvidia-smi.txt in a fixture, else names alone from /proc/driver/nvidia/gpus.
 std::vector<GpuHint> ReadGpuHints(const Sysroot& root);
 // The table that plain `nvidia-smi` prints.

@@ -33,6 +33,25 @@ std::optional<std::string> ReadAll(int fd) {
   return text;
 }
 
+// A path as Sysroot::Files has it: without the slashes around it.
+std::string_view Key(TemporaryString auto&& path) = delete;
+std::string_view Key(std::string_view path) {
+  if (path.starts_with('/')) path.remove_prefix(1);
+  if (path.ends_with('/')) path.remove_suffix(1);
+  return path;
+}
+
+std::vector<std::string> ListFiles(const Sysroot::Files& files, std::string_view path) {
+  std::vector<std::string> names;
+  const std::string folder = std::string(Key(path)) + "/";
+  for (auto at = files.lower_bound(folder); at != files.end() && at->first.starts_with(folder); ++at) {
+    const std::string_view rest = std::string_view(at->first).substr(folder.size());
+    const std::string_view name = rest.substr(0, rest.find('/'));
+    if (!name.empty() && name[0] != '.' && (names.empty() || names.back() != name)) names.emplace_back(name);
+  }
+  return names;
+}
+
 }  // namespace
 
 std::string Sysroot::Full(std::string_view path) const {
@@ -42,6 +61,10 @@ std::string Sysroot::Full(std::string_view path) const {
 }
 
 std::optional<std::string> Sysroot::Read(std::string_view path) const {
+  if (files_ != nullptr) {
+    const auto found = files_->find(Key(path));
+    return found == files_->end() ? std::nullopt : std::optional(found->second);
+  }
   // O_NONBLOCK: a fixture with a pipe in a file's place must not hang us.
   const int fd = open(Full(path).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return std::nullopt;
@@ -57,6 +80,7 @@ std::optional<std::string> Sysroot::ReadLine(std::string_view path) const {
 }
 
 std::vector<std::string> Sysroot::List(std::string_view path) const {
+  if (files_ != nullptr) return ListFiles(*files_, path);
   std::vector<std::string> names;
   const std::unique_ptr<DIR, CloseDirectory> directory(opendir(Full(path).c_str()));
   if (!directory) return names;
@@ -68,6 +92,7 @@ std::vector<std::string> Sysroot::List(std::string_view path) const {
 }
 
 bool Sysroot::IsDirectory(std::string_view path) const {
+  if (files_ != nullptr) return !ListFiles(*files_, path).empty();
   struct stat info;
   return stat(Full(path).c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
@@ -108,6 +133,7 @@ std::vector<int> ParseIdList(std::string_view text) {
     const std::optional<uint64_t> last =
         dash == std::string_view::npos ? first : ParseNumber(part.substr(dash + 1));
     if (!first || !last || *first > *last || *last > kMaxId) return {};
+    if (!ids.empty() && *first <= static_cast<uint64_t>(ids.back())) return {};
     for (uint64_t id = *first; id <= *last; ++id) ids.push_back(static_cast<int>(id));
     if (comma == std::string_view::npos) break;
     text.remove_prefix(comma + 1);

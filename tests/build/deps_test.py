@@ -96,6 +96,19 @@ def test_tests_and_the_wheel_ask_for_pythons_headers(machine, purpose, place):
     assert "python3-dev" not in machine.asked_for()
 
 
+def test_fuzzing_asks_for_clang_and_for_its_runtime_once_clang_is_there(machine):
+    machine.have(*BUILD)
+    machine.command("clang++.later", f'[[ $1 == -dumpversion ]] && echo 14.0.6 || echo "{machine.root}/runtime"')
+    link = shutil.which("ln")
+    machine.command("apt-get", f'echo "$@" >> {machine.root}/apt.log; {link} -sf clang++.later {machine.root}/bin/clang++')
+    machine.gate.passes("build", "fuzz", env=machine.environment())
+    assert machine.asked_for() == ["clang", "libclang-rt-14-dev"]
+    machine.write("runtime/libclang_rt.fuzzer-x86_64.a")
+    (machine.root / "apt.log").unlink()
+    machine.gate.passes("build", "fuzz", env=machine.environment())
+    assert machine.asked_for() == []
+
+
 def test_goes_through_sudo_when_not_root(machine):
     machine.have(*BUILD)
     (machine.root / "bin/cmake").unlink()
@@ -133,7 +146,7 @@ def test_trips_when_apt_fails(machine):
 
 
 def test_refuses_an_unknown_purpose(machine):
-    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel, arm64 or bench", "tests",
+    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel, arm64, bench or fuzz", "tests",
                        env=machine.environment())
 
 

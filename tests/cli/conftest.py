@@ -18,6 +18,10 @@ LIBRARIES = BINARY.resolve().parent.parent / "lib" / "gpuroom"
 SIM = ("--sim", "1GiB,host=4GiB")
 
 
+# For a test that puts the library into a program of this machine, which one built with a sanitizer cannot enter.
+preloads = pytest.mark.skipif("GPUROOM_SANITIZED" in os.environ, reason="the library has a sanitizer, the program none")
+
+
 def clean_environment(**variables):
     """This process's environment without gpuroom's variables, and with those given."""
     kept = {

@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import SIM
+from conftest import SIM, preloads
 
 GIB = 1 << 30
 
@@ -57,6 +57,7 @@ def test_program_and_command(gpuroom, tmp_path):
     assert plan["program"].endswith("/sh")
 
 
+@preloads
 def test_environment_is_what_a_run_sets(gpuroom):
     options = (*SIM, "--hbm-limit", "512MiB", "--host-limit", "1GiB", "--report", "--stats-file", "/dev/null")
     planned = gpuroom.plan(*options, "--", "env")["environment"]

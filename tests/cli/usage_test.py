@@ -1,6 +1,7 @@
 """Bad usage and bad input: one sentence each, exit status 2; help and version."""
 
 import pytest
+from conftest import preloads
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ import pytest
         (["demo", "--report"], ["unknown option '--report'"]),
         (["demo", "fast"], ["'fast' is not an option of 'demo'"]),
         (["demo", "--hbm-limit", "-1GiB"], ["negative"]),
-        (["demo", "--hbm-limit", "4MiB", "--sim", "1GiB,host=4GiB"], ["raise --hbm-limit"]),
+        pytest.param(["demo", "--hbm-limit", "4MiB", "--sim", "1GiB,host=4GiB"], ["raise --hbm-limit"], marks=preloads),
         (["doctor", "--jsn"], ["did you mean '--json'"]),
         (["bench"], ["gpuroom bench tiers"]),
         (["bench", "tires"], ["'tires'", "did you mean 'tiers'"]),

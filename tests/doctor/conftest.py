@@ -2,6 +2,9 @@
 import json
 import os
 import pathlib
+import re
+import shutil
+import struct
 import subprocess
 
 import pytest
@@ -34,3 +37,103 @@ def doctor():
 @pytest.fixture
 def on_fixture():
     return lambda name: Doctor("--json", "--sysroot", FIXTURES / name)
+
+
+def gpus_of(tree):
+    """(name, address) of the GPUs in a machine's nvidia-smi.txt."""
+    table = tree / "nvidia-smi.txt"
+    row = re.compile(r"^\|\s+\d+\s+(NVIDIA .*?)\s{2,}\S+\s+\|\s+([0-9A-Fa-f]{8}:\S+)", re.M)
+    return row.findall(table.read_text()) if table.exists() else []
+
+
+def name_gpus(tree):
+    """What NVIDIA's driver shows everybody of each GPU; its folder has the address in the kernel's form."""
+    for minor, (name, address) in enumerate(gpus_of(tree)):
+        address = address[4:].lower()
+        folder = tree / "proc/driver/nvidia/gpus" / address
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(
+            f"Model: \t\t {name}\nIRQ:   \t\t {240 + minor}\nGPU UUID: \t GPU-????????-????-????-????-????????????\n"
+            f"Video BIOS: \t ??.??.??.??.??\nBus Type: \t PCIe\nDMA Size: \t 52 bits\nBus Location: \t {address}\n"
+            f"Device Minor: \t {minor}\nGPU Excluded:\t No\n")
+
+
+def write_dmi_table(tree):
+    """The firmware's table with the sizes of dmidecode's text, in MB below 32 GiB and else in the longer field."""
+    text = tree / "dmidecode-t-memory.txt"
+    table = b""
+    for amount, unit in re.findall(r"^\s+Size: (\d+) ([MGT])B", text.read_text() if text.exists() else "", re.M):
+        mib = int(amount) << {"M": 0, "G": 10, "T": 20}[unit]
+        short, extended = (mib, 0) if mib < 0x7FFF else (0x7FFF, mib)
+        table += struct.pack("<BBH8xH14xI8x", 17, 40, 1, short, extended) + b"Bank 0\0\0"
+    file = tree / "sys/firmware/dmi/tables/DMI"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(table + struct.pack("<BBH", 127, 4, 2) + b"\0\0")
+
+
+def drop_tools(tree):
+    """A machine has no file with what a tool printed."""
+    for path in tree.glob("*.txt"):
+        path.unlink()
+
+
+def hide_addresses(tree):
+    """/proc/iomem as everybody but root reads it."""
+    iomem = tree / "proc/iomem"
+    if iomem.exists():
+        iomem.write_text(re.sub(r"[0-9a-f]+-[0-9a-f]+ :", "00000000-00000000 :", iomem.read_text()))
+
+
+def hide(path):
+    """A file that is there and cannot be read. Root can read any, so there a folder is in its place."""
+    if os.getuid() == 0:
+        path.unlink()
+        path.mkdir()
+    else:
+        path.chmod(0)
+
+
+def as_root(tree):
+    name_gpus(tree)
+    write_dmi_table(tree)
+    drop_tools(tree)
+
+
+def as_user(tree):
+    as_root(tree)
+    hide(tree / "sys/firmware/dmi/tables/DMI")
+    hide_addresses(tree)
+
+
+def in_container(tree):
+    """Docker puts an empty folder in the place of /sys/firmware."""
+    as_root(tree)
+    shutil.rmtree(tree / "sys/firmware")
+    hide_addresses(tree)
+
+
+def without_the_drivers_files(tree):
+    """NVIDIA's folder in /proc is there, and no file in it can be read."""
+    as_user(tree)
+    for path in [path for path in tree.glob("proc/driver/nvidia/**/*") if path.is_file()]:
+        hide(path)
+
+
+def unreadable(tree):
+    as_user(tree)
+    for path in [path for path in tree.rglob("*") if path.is_file()]:
+        hide(path)
+
+
+@pytest.fixture
+def seen(tmp_path):
+    """seen(fixture, how) makes a folder that holds a fixture's machine as a process there sees it."""
+
+    def make(fixture, how):
+        tree = tmp_path / "machine"
+        shutil.copytree(FIXTURES / fixture, tree)
+        (tree / "README.md").unlink()
+        how(tree)
+        return tree
+
+    return make

@@ -87,6 +87,17 @@ def test_no_driver_is_a_sentence(doctor, tmp_path):
     assert run["real_ram"]["value"]  # the host's facts are told all the same
 
 
+def test_host_memory_that_is_refused_says_what_refuses_it(doctor):
+    """The second chunk that is tried is the host's."""
+    refused = {"NOT_PERMITTED": ["SYS_NICE", "seccomp"], "OUT_OF_MEMORY": ["NUMA node 0", "numactl --hardware"]}
+    for error, words in refused.items():
+        run = doctor("--json", "--sim", "1GiB,host=4GiB", GPUROOM_SIM_FAIL=f"cuMemCreate:2:CUDA_ERROR_{error}")
+        assert run["gpu0.host_chunk"]["status"] == "fail" and error in run["gpu0.host_chunk"]["value"]
+        for word in words:
+            assert word in run["gpu0.host_chunk"]["fix"]
+        assert "driver" not in run["gpu0.host_chunk"]["fix"]
+
+
 @pytest.mark.parametrize("call, feature, others", [
     ("cuMemCreate:2", "host_chunk", "device_chunk"),
     ("cuMemCreate:1", "device_chunk", "host_chunk"),

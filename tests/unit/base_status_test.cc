@@ -3,6 +3,8 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "base/status.h"
 #include "base/undo.h"
@@ -42,6 +44,16 @@ TEST(Result, HoldsAValueThatCanOnlyBeMoved) {
   EXPECT_TRUE(result.status().ok());
   const std::unique_ptr<int> taken = std::move(*result);
   EXPECT_EQ(*taken, 7);
+}
+
+// `for (char c : *Parse(...))` loops over a value that lives as long as the loop, not over a part of what has
+// ended.
+TEST(Result, OfATemporaryGivesItsValueAndNotAReference) {
+  using Text = Result<std::string>;
+  static_assert(std::is_same_v<decltype(*std::declval<Text>()), std::string>);
+  static_assert(std::is_same_v<decltype(*std::declval<Text&>()), std::string&>);
+  static_assert(std::is_same_v<decltype(*std::declval<const Text&>()), const std::string&>);
+  EXPECT_EQ(*Text(std::string(100, 'x')), std::string(100, 'x'));
 }
 
 TEST(Result, HoldsTheStatusThatSaysWhyThereIsNone) {

@@ -1,6 +1,8 @@
 // The control protocol's lines, requests and replies: what is written is read back, and bad text is refused.
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "sleep/control_line.h"
 #include "sleep/control_message.h"
 
@@ -34,6 +36,25 @@ TEST(ControlLineTest, NumbersAreDecimalAndFit) {
   EXPECT_EQ(*ParseDecimal("18446744073709551615"), UINT64_MAX);
   for (const char* text : {"", "-1", "+1", " 1", "1 ", "0x1", "18446744073709551616"})
     EXPECT_FALSE(ParseDecimal(text).ok()) << text;
+}
+
+template <typename Line>
+concept ShowsWords = requires(Line line) {
+  std::forward<Line>(line).Word(0);
+};
+template <typename Line>
+concept ShowsValues = requires(Line line) {
+  std::forward<Line>(line).Value("key");
+};
+template <typename Line>
+concept ShowsFields = requires(Line line) {
+  std::forward<Line>(line).fields();
+};
+
+TEST(ControlLineTest, ATemporaryLineGivesNoViewOfItself) {
+  static_assert(ShowsWords<const ControlLine&> && !ShowsWords<ControlLine>);
+  static_assert(ShowsValues<const ControlLine&> && !ShowsValues<ControlLine>);
+  static_assert(ShowsFields<const ControlLine&> && !ShowsFields<ControlLine>);
 }
 
 TEST(ControlLineTest, WordsAndFields) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/size.h"
 #include "topology/dmi.h"
@@ -13,6 +15,21 @@
 
 namespace gpuroom {
 namespace {
+
+// A loop over the lines of a temporary string would read it after its end: such calls do not compile.
+template <typename Text>
+concept HasLines = requires(Text text) {
+  SplitLines(std::forward<Text>(text));
+};
+template <typename Text>
+concept CanBeTrimmed = requires(Text text) {
+  Trim(std::forward<Text>(text));
+};
+static_assert(HasLines<const std::string&> && HasLines<std::string_view> && HasLines<const char*>);
+static_assert(!HasLines<std::string> && !HasLines<const std::string>);
+static_assert(CanBeTrimmed<const std::string&> && CanBeTrimmed<std::string_view> &&
+              CanBeTrimmed<const char*>);
+static_assert(!CanBeTrimmed<std::string> && !CanBeTrimmed<const std::string>);
 
 TEST(ParseNumber, TakesWholeNumbersOnly) {
   EXPECT_EQ(ParseNumber("18446744073709551615"), UINT64_MAX);
@@ -25,7 +42,8 @@ TEST(ParseNumber, TakesWholeNumbersOnly) {
 TEST(ParseIdList, ReadsRangesAndRefusesNonsense) {
   EXPECT_EQ(ParseIdList("0,2-4\n"), (std::vector<int>{0, 2, 3, 4}));
   EXPECT_EQ(ParseIdList("0"), (std::vector<int>{0}));
-  for (const char* bad : {"", "\n", "a", "1-", "-1", "3-1", "0,,1", "0-99999999999999999999", "0-4096"}) {
+  for (const char* bad : {"", "\n", "a", "1-", "-1", "3-1", "0,,1", "0-99999999999999999999", "0-4096", "1,1",
+                          "2,1", "0-3,2", "0-4095,0-4095"}) {
     EXPECT_TRUE(ParseIdList(bad).empty()) << bad;
   }
 }
@@ -39,6 +57,21 @@ TEST(Sysroot, MissingFilesAndDirectoriesAreNoValue) {
   EXPECT_FALSE(root.IsMachine());
   EXPECT_TRUE(Sysroot("/").IsMachine());
   EXPECT_FALSE(Sysroot("/").Read("/proc"));  // a directory is no file
+}
+
+TEST(Sysroot, FilesInMemoryAreLikeThoseOfAFolder) {
+  const Sysroot::Files files = {
+      {"a/.hidden", ""}, {"a/c/x", " 1\n"}, {"a/c/y", ""}, {"a/d", "2"}, {"ab", "3"}};
+  const Sysroot root(&files);
+  EXPECT_EQ(root.List("/a"), (std::vector<std::string>{"c", "d"}));
+  EXPECT_EQ(root.List("a/c/"), (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(root.ReadLine("/a/c/x"), "1");
+  EXPECT_FALSE(root.Read("/a/c"));
+  EXPECT_FALSE(root.Read("/b"));
+  EXPECT_TRUE(root.IsDirectory("/a/c"));
+  EXPECT_FALSE(root.IsDirectory("/a/d"));
+  EXPECT_TRUE(root.List("/ab").empty());
+  EXPECT_FALSE(root.IsMachine());
 }
 
 TEST(ParseMemInfo, ReadsBothForms) {
@@ -59,6 +92,18 @@ TEST(ParseMemInfo, LeavesOutMalformedLines) {
   // More than 2^63 bytes, and more than 64 bits.
   EXPECT_TRUE(ParseMemInfo("MemTotal: 18446744073709551615 kB\nMemFree: 99999999999999999999 kB").empty());
   EXPECT_EQ(ParseMemInfo("MemTotal: garbage\nMemFree: 8 kB").Get("MemFree"), 8 * kKiB);
+}
+
+TEST(ParseMemInfo, TakesMoreThanAPebibyteForGarbage) {
+  const MemInfo info = ParseMemInfo("MemTotal: 1099511627776 kB\nMemFree: 1099511627777 kB\n");
+  EXPECT_EQ(info.Get("MemTotal"), kMostPlausibleBytes);
+  EXPECT_FALSE(info.Get("MemFree"));
+}
+
+TEST(ParseNvidiaSmi, EndsAtMoreGpusThanAMachineHas) {
+  std::string table;
+  for (int i = 0; i < 1000; ++i) table += "| 0  NVIDIA H200  On | 00000009:01:00.0 Off |\n";
+  EXPECT_EQ(ParseNvidiaSmi(table).size(), 256u);
 }
 
 TEST(ReclaimableBytes, CountsFilePagesAndNotSharedMemory) {

@@ -85,6 +85,20 @@ TEST(HostModel, HiddenIomemStillTellsAndTheNameGivesTheSize) {
   EXPECT_EQ(model.egm.bytes, 480 * kGiB - 8080 * kMiB);
 }
 
+// A machine has no nvidia-smi.txt, and its DMI tables are root's: the names come from the driver's own files.
+TEST_F(Tree, WithoutNvidiaSmiAndDmiTheDriversFilesNameTheProduct) {
+  std::filesystem::copy(Fixture("gh200-egm"), path_, std::filesystem::copy_options::recursive);
+  std::filesystem::remove(path_ + "/nvidia-smi.txt");
+  std::filesystem::remove(path_ + "/dmidecode-t-memory.txt");
+  Write("proc/driver/nvidia/gpus/0009:01:00.0/information",
+        "Model: \t\t NVIDIA GH200 480GB\nIRQ:   \t\t 16\nBus Location: \t 0009:01:00.0\n");
+  const HostModel model = Model();
+  ASSERT_EQ(model.gpus.size(), 1u);
+  EXPECT_EQ(model.gpus[0].name, "NVIDIA GH200 480GB");
+  EXPECT_EQ(model.gpus[0].pci_address, "0009:01:00.0");
+  EXPECT_EQ(Budget().bytes, 470 * kGiB);
+}
+
 TEST(HostModel, Gh200WithoutEgmHasItsLpddr) {
   const HostModel model = ModelOf("gh200");
   EXPECT_EQ(model.NodesOf(NodeKind::kHbm), std::vector<int>{1});
@@ -236,6 +250,23 @@ TEST_F(Tree, GarbageEverywhereIsNoMemory) {
     EXPECT_EQ(Budget().bytes, 0u);
     EXPECT_EQ(Model().real_ram, 0u);
   }
+}
+
+TEST_F(Tree, AbsurdNodesDoNotAddUpToASmallMachine) {
+  const std::string absurd =
+      "MemTotal: 9007199254740991 kB\n";  // of which two are more than 64 bits of bytes
+  Write("sys/devices/system/node/node0/meminfo", absurd);
+  Write("sys/devices/system/node/node1/meminfo", absurd);
+  WriteNode(2, "0-7", 64, 64);
+  EXPECT_EQ(Model().real_ram, 64 * kMiB);
+}
+
+TEST_F(Tree, ACgroupPathLongerThanAnyIsTheRoot) {
+  std::string path;
+  while (path.size() < 300000) path += "/a";  // each level would be looked at
+  Write("proc/self/cgroup", "0::" + path + "\n");
+  Write("sys/fs/cgroup/memory.max", "1073741824\n");
+  EXPECT_EQ(Model().cgroup.limit, kGiB);
 }
 
 TEST_F(Tree, FreeBeyondTotalIsCutToTotal) {
