@@ -202,6 +202,22 @@ def test_preflight_takes_what_is_free(python, vllm):
         """)
 
 
+def test_what_stays_after_the_first_step_is_no_activation(python, vllm):
+    passes(python, vllm, """
+        import torch
+        from gpuroom.vllm import _worker
+        held, cached = [100], [0]
+        torch.cuda.empty_cache = cached.clear
+        torch.cuda.memory_reserved = lambda: sum(held + cached)
+        torch.cuda.max_memory_reserved = lambda: 700
+        state = _worker.State()
+        with _worker._peak_into(state):
+            held.append(32)
+            cached.append(568)
+        assert state.activations == 700 - 132, state.activations
+        """)
+
+
 def test_sleep_mode_is_gpurooms_where_vllm_has_backends(python, vllm):
     passes(python, vllm, """
         import ctypes, gpuroom, torch
