@@ -152,8 +152,11 @@ def vllm(tmp_path):
 
 def run(python, vllm, program, *options, env=None):
     limits = ("--sim", SIM, "--hbm-limit", "256MiB", "--host-limit", "1GiB")
+    control = vllm.parent / "control"
+    control.mkdir(mode=0o700, exist_ok=True)
+    own = {"PYTHONPATH": str(vllm), "GPUROOM_LEDGER": str(vllm / "ledger"), "GPUROOM_CONTROL_DIR": str(control)}
     return python(textwrap.dedent(START) + textwrap.dedent(program), command=(COMMAND, "run", *limits, *options, "--"),
-                  env={"PYTHONPATH": str(vllm), "GPUROOM_LEDGER": str(vllm / "ledger"), **(env or {})})  # fmt: skip
+                  env={**own, **(env or {})})  # fmt: skip
 
 
 def passes(*arguments, **named):
