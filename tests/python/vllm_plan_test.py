@@ -2,11 +2,12 @@
 
 import dataclasses
 import random
+import types
 
 import conftest  # noqa: F401  (the package's path)
 import pytest
 from gpuroom import InvalidArgument
-from gpuroom.vllm import _budget, _placing, _settings
+from gpuroom.vllm import _budget, _placing, _settings, _worker
 from gpuroom.vllm._budget import Measured
 from gpuroom.vllm._placing import Weight, lay_out, place, ring_for
 
@@ -188,6 +189,22 @@ def test_bad_settings_are_one_sentence(environment):
         _settings.read(environment)
     (name,) = environment
     assert str(raised.value).startswith(f"{name} is '{environment[name]}'; write ") and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("sizes,tokens,left", [
+    ([1, 8, 128, 184, 192, 512], 192, [1, 8, 128, 184]),
+    ([1, 8, 16], 192, [1, 8, 16]),
+    ([256, 512], 192, [256, 512]),  # no graphs at all would be another mode
+    ([], 192, []),
+    (None, 192, None),
+    ([1, 512], 0, [1, 512]),  # nothing is staged
+])  # fmt: skip
+def test_steps_that_are_to_be_staged_are_no_cuda_graphs(sizes, tokens, left):
+    most = max(sizes) if sizes else 0
+    config = types.SimpleNamespace(cudagraph_capture_sizes=sizes, max_cudagraph_capture_size=most)
+    _worker._capture_fewer(config, tokens)
+    assert config.cudagraph_capture_sizes == left
+    assert config.max_cudagraph_capture_size == (max(left) if left else most)
 
 
 def test_who_gets_the_plug_in():

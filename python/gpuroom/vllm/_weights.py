@@ -40,6 +40,10 @@ class Weights:
         ring = self._buffer.numel() if self._buffer is not None else 0
         return int(ring) + sum(_bytes_in_hbm(weight) for weight in self._large)
 
+    def staged_from(self) -> int:
+        """From how many tokens on a step stages weights; 0: none does."""
+        return self._steps.tokens if self._steps.stager is not None else 0
+
     def settle(self, room: int, stage_from: Optional[int]) -> None:
         """Places the weights, with the ring, in `room` bytes of HBM. Between steps."""
         listed = self._in_order()

@@ -108,6 +108,8 @@ def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
                 size = _kv_bytes(kv_cache_config)
                 room = _place_weights(self, state, size)
                 hint = "hot" if state.settings.cap_kv and size <= room else "none"
+                if state.weights is not None:
+                    _capture_fewer(self.vllm_config.compilation_config, state.weights.staged_from())
         with _placed(hint, KV_TAG):
             return original(self, kv_cache_config, *arguments, **named)
 
@@ -221,6 +223,16 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
     )
     state.weights.settle(room, state.settings.stage_from)
     return _memory.stats(worker.device).device_free
+
+
+def _capture_fewer(config: Any, tokens: int) -> None:
+    """Leaves steps of so many tokens and more out of the CUDA graphs that are to be captured: graphs read weights where they
+    lie, and such steps stage them (0: none does). The runner makes its list of graphs later, with its KV cache."""
+    sizes = getattr(config, "cudagraph_capture_sizes", None) or []
+    fewer = [size for size in sizes if size < tokens]
+    if fewer and len(fewer) < len(sizes):
+        config.cudagraph_capture_sizes, config.max_cudagraph_capture_size = fewer, max(fewer)
+        _log.info("CUDA graphs are captured of steps of up to %d tokens, since those of %d and more stage weights", max(fewer), tokens)
 
 
 def _capped(worker: Any, state: State, told: int) -> int:
