@@ -1,11 +1,13 @@
 """The plug-in's numbers: how large the KV cache is, which weights leave HBM, and how the ring of buffers is laid out."""
 
+import dataclasses
 import random
+import types
 
 import conftest  # noqa: F401  (the package's path)
 import pytest
 from gpuroom import InvalidArgument
-from gpuroom.vllm import _budget, _placing, _settings
+from gpuroom.vllm import _budget, _placing, _settings, _worker
 from gpuroom.vllm._budget import Measured
 from gpuroom.vllm._placing import Weight, lay_out, place, ring_for
 
@@ -103,6 +105,46 @@ def test_a_llama_in_less_and_less_hbm(room):
     assert max(thirds) - min(thirds) <= 2 * 224 * MIB
 
 
+def test_no_more_leaves_than_has_to():
+    weights = llama()
+    whole = sum(weight.bytes for weight in weights[1:])
+    for spare in range(0, 112, 16):  # one weight more or less of the size that is staged most is 112 MiB
+        room = whole - (3964 - spare) * MIB
+        places = place(weights, room)
+        check(weights, room, places)
+        out = sum(weights[number].bytes for number in places.staged)
+        assert out - (whole - room + places.ring.bytes) < 32 * MIB
+
+
+def test_a_ring_that_is_there_stays_as_large_as_it_is():
+    weights = llama()
+    first = place(weights, 6300 * MIB)
+    for room in (9900, 6400, 6200, 5000, 600):
+        places = place(weights, room * MIB, first.ring.bytes)
+        away = places.staged + places.read_in_place
+        resident = sum(weight.bytes for number, weight in enumerate(weights) if number not in away)
+        assert resident + first.ring.bytes <= room * MIB + places.short
+        assert places.short == 0 or len(away) == len(weights)
+        assert places.ring.bytes in (0, first.ring.bytes)
+        check_ring([weights[number] for number in places.staged], places.ring)
+
+
+def test_weights_that_cannot_be_staged_leave_last():
+    weights = [Weight(weight.bytes, weight.unit, weight.by_row, stageable=weight.unit % 2 == 0) for weight in llama()]
+    some = place(weights, 8000 * MIB)
+    assert some.staged and some.read_in_place == (0,) and some.short == 0
+    places = place(weights, 1000 * MIB)
+    assert len(places.staged) == 48 and 1 < len(places.read_in_place) < 49 and places.short == 0
+    check(weights, 1000 * MIB, places)
+    none = place([dataclasses.replace(weight, stageable=False) for weight in weights], 6000 * MIB)
+    assert none.staged == () and none.ring == _placing.NO_RING and none.short == 0 and len(none.read_in_place) > 30
+
+
+def test_the_reserve_is_not_counted_twice():
+    assert _budget.room_for_weights(6000 * MIB, 900 * MIB, 0, 300 * MIB) == (6000 + 900 - 300 - 64) * MIB
+    assert _budget.room_for_weights(6000 * MIB, 700 * MIB, 200 * MIB, 300 * MIB) == (6000 + 700 - 300 - 32) * MIB
+
+
 def test_too_little_room_for_anything_says_how_much_is_short():
     weights = llama(layers=2)
     places = place(weights, 100 * MIB)
@@ -147,6 +189,22 @@ def test_bad_settings_are_one_sentence(environment):
         _settings.read(environment)
     (name,) = environment
     assert str(raised.value).startswith(f"{name} is '{environment[name]}'; write ") and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("sizes,tokens,left", [
+    ([1, 8, 128, 184, 192, 512], 192, [1, 8, 128, 184]),
+    ([1, 8, 16], 192, [1, 8, 16]),
+    ([256, 512], 192, [256, 512]),  # no graphs at all would be another mode
+    ([], 192, []),
+    (None, 192, None),
+    ([1, 512], 0, [1, 512]),  # nothing is staged
+])  # fmt: skip
+def test_steps_that_are_to_be_staged_are_no_cuda_graphs(sizes, tokens, left):
+    most = max(sizes) if sizes else 0
+    config = types.SimpleNamespace(cudagraph_capture_sizes=sizes, max_cudagraph_capture_size=most)
+    _worker._capture_fewer(config, tokens)
+    assert config.cudagraph_capture_sizes == left
+    assert config.max_cudagraph_capture_size == (max(left) if left else most)
 
 
 def test_who_gets_the_plug_in():

@@ -152,8 +152,11 @@ def vllm(tmp_path):
 
 def run(python, vllm, program, *options, env=None):
     limits = ("--sim", SIM, "--hbm-limit", "256MiB", "--host-limit", "1GiB")
+    control = vllm.parent / "control"
+    control.mkdir(mode=0o700, exist_ok=True)
+    own = {"PYTHONPATH": str(vllm), "GPUROOM_LEDGER": str(vllm / "ledger"), "GPUROOM_CONTROL_DIR": str(control)}
     return python(textwrap.dedent(START) + textwrap.dedent(program), command=(COMMAND, "run", *limits, *options, "--"),
-                  env={"PYTHONPATH": str(vllm), "GPUROOM_LEDGER": str(vllm / "ledger"), **(env or {})})  # fmt: skip
+                  env={**own, **(env or {})})  # fmt: skip
 
 
 def passes(*arguments, **named):
@@ -199,6 +202,22 @@ def test_preflight_takes_what_is_free(python, vllm):
         whole = torch.cuda.mem_get_info
         torch.cuda.mem_get_info = lambda: (whole()[0] - (600 << 20), whole()[1])
         assert run() == int(0.9 * 256 * 2**20) - 64 * 2**20
+        """)
+
+
+def test_what_stays_after_the_first_step_is_no_activation(python, vllm):
+    passes(python, vllm, """
+        import torch
+        from gpuroom.vllm import _worker
+        held, cached = [100], [0]
+        torch.cuda.empty_cache = cached.clear
+        torch.cuda.memory_reserved = lambda: sum(held + cached)
+        torch.cuda.max_memory_reserved = lambda: 700
+        state = _worker.State()
+        with _worker._peak_into(state):
+            held.append(32)
+            cached.append(568)
+        assert state.activations == 700 - 132, state.activations
         """)
 
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 
+# Bytes of HBM left for what nobody foresees: one part for PyTorch's fragments, one for the workspaces of libraries,
+# which gpuroom's own reserve for small allocations holds as well.
+FRAGMENTS, WORKSPACES = 32 << 20, 32 << 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -53,3 +57,9 @@ def request(free: int, requested: int, hbm: int, utilization: float) -> int:
     if free >= requested:
         return requested
     return free if free >= int(hbm * utilization) else 0
+
+
+def room_for_weights(in_hbm: int, free: int, reserve: int, beside: int) -> int:
+    """The HBM for weights and their staging ring, of which `in_hbm` bytes are there now. `free` is what a large allocation
+    could have now, `reserve` what small ones alone could have, `beside` what is still to come."""
+    return in_hbm + free - beside - FRAGMENTS - max(0, WORKSPACES - reserve)

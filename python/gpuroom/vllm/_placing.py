@@ -22,11 +22,12 @@ RING_STEPS = 8  # ring sizes that are tried between one and the next of the larg
 @dataclasses.dataclass(frozen=True)
 class Weight:
     """`unit` is the module that uses it (its weights are used at once); `by_row`: an embedding, of which a step reads
-    few rows, so that it is never staged."""
+    few rows, so that it is never staged; `stageable`: whether the unit is known to be used once in a step."""
 
     bytes: int
     unit: int
     by_row: bool = False
+    stageable: bool = True
 
     @property
     def taken(self) -> int:
@@ -58,9 +59,10 @@ class Places:
 NO_RING = Ring(0, (), ())
 
 
-def place(weights: Sequence[Weight], room: int) -> Places:
-    """`room` is the HBM for all weights and the ring together."""
-    missing = sum(weight.bytes for weight in weights) - room
+def place(weights: Sequence[Weight], room: int, buffer: Optional[int] = None) -> Places:
+    """`room` is the HBM for all weights and the ring together; `buffer`: the ring has been allocated, with so many
+    bytes, and stays as large as it is."""
+    missing = sum(weight.bytes for weight in weights) - room + (buffer or 0)
     in_place: List[int] = []
     for number, weight in enumerate(weights):
         if weight.by_row and missing > 0:
@@ -68,20 +70,64 @@ def place(weights: Sequence[Weight], room: int) -> Places:
             missing -= weight.bytes
     if missing <= 0:
         return Places((), tuple(in_place), NO_RING)
-    stageable = [number for number, weight in enumerate(weights) if not weight.by_row]
+    stageable = [
+        number
+        for number, weight in enumerate(weights)
+        if weight.stageable and not weight.by_row and (buffer is None or weight.taken <= buffer)
+    ]
     best: Optional[Places] = None
     for picked in _choices(weights, stageable, missing):
+        found = _staging(weights, picked, missing, buffer)
+        if found is not None and (best is None or found.time < best.time):
+            best = found
+    if best is None:
+        return _all_out(weights, stageable, in_place, missing, buffer)
+    best = _trimmed(weights, best, _spare(weights, best.staged, missing, best.ring, buffer))
+    return dataclasses.replace(best, read_in_place=tuple(in_place))
+
+
+def _staging(weights: Sequence[Weight], picked: List[int], missing: int, buffer: Optional[int]) -> Optional[Places]:
+    """Staging `picked`. None where that makes too little room."""
+    ring = _ring([weights[number] for number in picked], buffer)
+    if ring is None or _spare(weights, picked, missing, ring, buffer) < 0:
+        return None
+    return Places(tuple(picked), (), ring, time=_time([weights[number] for number in picked], ring))
+
+
+def _spare(weights: Sequence[Weight], picked: Sequence[int], missing: int, ring: Ring, buffer: Optional[int]) -> int:
+    """Bytes of HBM that are left where `picked` are staged."""
+    return sum(weights[number].bytes for number in picked) - missing - (ring.bytes if buffer is None else 0)
+
+
+def _trimmed(weights: Sequence[Weight], places: Places, spare: int) -> Places:
+    """`places` without those staged weights for which `spare` bytes of HBM have room after all."""
+    for size in sorted({weights[number].bytes for number in places.staged}, reverse=True):
+        alike = [number for number in places.staged if weights[number].bytes == size]
+        back = set(evenly(weights, alike, spare // size * size))
+        picked = [number for number in places.staged if number not in back]
         staged = [weights[number] for number in picked]
-        ring = ring_for(staged)
-        if sum(weight.bytes for weight in staged) < missing + ring.bytes:
-            continue
-        found = Places(tuple(picked), tuple(in_place), ring, time=_time(staged, ring))
-        best = found if best is None or found.time < best.time else best
-    if best is not None:
-        return best
-    ring = ring_for([weights[number] for number in stageable])
-    out = sum(weights[number].bytes for number in stageable)
-    return Places(tuple(stageable), tuple(in_place), ring, short=missing + ring.bytes - out)
+        ring = lay_out(staged, places.ring.bytes) if back and picked else None
+        if ring is not None and _time(staged, ring) <= places.time:
+            spare -= size * len(back)
+            places = dataclasses.replace(places, staged=tuple(picked), ring=ring, time=_time(staged, ring))
+    return places
+
+
+def _all_out(weights: Sequence[Weight], stageable: List[int], in_place: List[int], missing: int, buffer: Optional[int]) -> Places:
+    """All that can be staged is, and of the others as many are read where they lie as still have no room."""
+    ring = _ring([weights[number] for number in stageable], buffer)
+    if ring is None:
+        stageable, ring = [], NO_RING
+    missing += ring.bytes if buffer is None else 0
+    missing -= sum(weights[number].bytes for number in stageable)
+    gone = set(stageable) | set(in_place)
+    others = evenly(weights, [number for number in range(len(weights)) if number not in gone], max(0, missing))
+    missing -= sum(weights[number].bytes for number in others)
+    return Places(tuple(stageable), tuple(sorted(in_place + others)), ring, short=max(0, missing))
+
+
+def _ring(staged: Sequence[Weight], buffer: Optional[int]) -> Optional[Ring]:
+    return ring_for(staged) if buffer is None else lay_out(staged, buffer)
 
 
 def _choices(weights: Sequence[Weight], among: Sequence[int], missing: int) -> Iterator[List[int]]:
@@ -106,6 +152,8 @@ def _choices(weights: Sequence[Weight], among: Sequence[int], missing: int) -> I
 def evenly(weights: Sequence[Weight], among: Sequence[int], wanted: int) -> List[int]:
     """At least `wanted` bytes of `among`, spread evenly over it; all where that is not enough."""
     total = sum(weights[number].bytes for number in among)
+    if wanted == 0:
+        return []
     if wanted >= total:
         return list(among)
     picked, due = [], 0.0

@@ -40,15 +40,19 @@ class Weights:
         ring = self._buffer.numel() if self._buffer is not None else 0
         return int(ring) + sum(_bytes_in_hbm(weight) for weight in self._large)
 
+    def staged_from(self) -> int:
+        """From how many tokens on a step stages weights; 0: none does."""
+        return self._steps.tokens if self._steps.stager is not None else 0
+
     def settle(self, room: int, stage_from: Optional[int]) -> None:
         """Places the weights, with the ring, in `room` bytes of HBM. Between steps."""
         listed = self._in_order()
         may_leave = {id(tensor) for _, tensor in listed}
         room -= sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in may_leave)
-        places = place([weight for weight, _ in listed], room)
-        if self._buffer is not None and places.ring.bytes > self._buffer.numel():
-            return  # a larger ring would have to fit beside this one
-        self.places = places
+        if room >= sum(weight.bytes for weight, _ in listed if not weight.by_row):
+            self._buffer = None  # there will be nothing to stage
+        buffer = None if self._buffer is None else int(self._buffer.numel())
+        self.places = place([weight for weight, _ in listed], room, buffer)
         self._steps.use(None, 0)
         staged = [listed[number][1] for number in self.places.staged]
         away = staged + [listed[number][1] for number in self.places.read_in_place]
@@ -60,12 +64,12 @@ class Weights:
 
     def _in_order(self) -> List[Tuple[Weight, Any]]:
         """Each weight that may leave HBM, in the order of use."""
-        embeddings = [number for number, unit in enumerate(self._units) if unit.by_row]
+        usable = self._steps.usable()
         listed = []
-        for number in embeddings + self._steps.usable():
+        for number in usable + [number for number in range(len(self._units)) if number not in usable]:
             unit = self._units[number]
             for tensor in unit.weights:
-                listed.append((Weight(_modules.bytes_of(tensor), number, unit.by_row), tensor))
+                listed.append((Weight(_modules.bytes_of(tensor), number, unit.by_row, number in usable), tensor))
         return listed
 
     def _move(self, away: List[Any], stay: List[Any]) -> int:

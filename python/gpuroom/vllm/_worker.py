@@ -17,7 +17,6 @@ from gpuroom import _capi, _intent, _memory
 from gpuroom._errors import Error
 from gpuroom.vllm import _budget, _log, _settings
 
-SLACK = 64 << 20  # bytes of HBM left for what nobody foresees, such as the workspaces of libraries
 PART_FOR_ACTIVATIONS = 10  # before they are measured: HBM over this
 WEIGHTS_TAG, KV_TAG = b"weights", b"kv_cache"  # as vLLM names what sleeps
 CUMEM_SWITCH = "GPUROOM_CUMEM"  # 1: the user wants vLLM's own way, with gpuroom's module
@@ -109,6 +108,8 @@ def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
                 size = _kv_bytes(kv_cache_config)
                 room = _place_weights(self, state, size)
                 hint = "hot" if state.settings.cap_kv and size <= room else "none"
+                if state.weights is not None:
+                    _capture_fewer(self.vllm_config.compilation_config, state.weights.staged_from())
         with _placed(hint, KV_TAG):
             return original(self, kv_cache_config, *arguments, **named)
 
@@ -184,7 +185,7 @@ def _follow_weights(worker: Any, state: State) -> None:
     hbm = _hbm(worker.device)
     needed = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     needed += _one_request(worker) + hbm // PART_FOR_ACTIVATIONS
-    if needed <= min(hbm, state.hbm_free + SLACK):
+    if needed <= min(hbm, state.hbm_free + _budget.WORKSPACES):
         return
     config = worker.vllm_config
     mode = int(getattr(config.compilation_config, "mode", None) or 0)
@@ -212,9 +213,26 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
     if state.weights is None:
         return stats.device_free
     graphs = int(getattr(worker, "cudagraph_memory_estimate", 0) or 0) if kv else 0
-    beside = kv + state.activations + graphs + SLACK
-    state.weights.settle(state.weights.in_hbm() + stats.device_free - beside, state.settings.stage_from)
+    reserve = 0 if stats.device_limit is None else max(0, stats.device_limit - stats.device_used - stats.device_free)
+    weights = state.weights.in_hbm()
+    room = _budget.room_for_weights(weights, stats.device_free, reserve, kv + state.activations + graphs)
+    _log.info(
+        "of %s of HBM, %s are for weights and the buffers that stage them; %s for the KV cache now, %s for activations, %s for"
+        " CUDA graphs; %s are the rest's, %s the reserve",
+        *map(_mib, (stats.device_total, room, kv, state.activations, graphs, stats.device_used - weights, reserve)),
+    )
+    state.weights.settle(room, state.settings.stage_from)
     return _memory.stats(worker.device).device_free
+
+
+def _capture_fewer(config: Any, tokens: int) -> None:
+    """Leaves steps of so many tokens and more out of the CUDA graphs that are to be captured: graphs read weights where they
+    lie, and such steps stage them (0: none does). The runner makes its list of graphs later, with its KV cache."""
+    sizes = getattr(config, "cudagraph_capture_sizes", None) or []
+    fewer = [size for size in sizes if size < tokens]
+    if fewer and len(fewer) < len(sizes):
+        config.cudagraph_capture_sizes, config.max_cudagraph_capture_size = fewer, max(fewer)
+        _log.info("CUDA graphs are captured of steps of up to %d tokens, since those of %d and more stage weights", max(fewer), tokens)
 
 
 def _capped(worker: Any, state: State, told: int) -> int:
@@ -268,15 +286,21 @@ def _placed(hint: str, tag: bytes) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _peak_into(state: Optional[State]) -> Iterator[None]:
-    """Notes how much more memory PyTorch held inside than before."""
+    """Notes how much more memory PyTorch held inside than it keeps: what stays, such as the workspaces of libraries, is
+    counted as used later."""
     cuda = _torch().cuda
     cuda.empty_cache()
-    before = cuda.memory_reserved()
     cuda.reset_peak_memory_stats()
     yield
     if state is not None:
-        state.activations = max(0, cuda.max_memory_reserved() - before)
+        peak = cuda.max_memory_reserved()
+        cuda.empty_cache()
+        state.activations = max(0, peak - cuda.memory_reserved())
 
 
 def _gib(count: int) -> str:
     return f"{count / (1 << 30):.2f} GiB"
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):,.0f} MiB"

@@ -26,12 +26,17 @@ def graphs(sizes: List[int]) -> Dict[str, Any]:
 
 def large(works: Works = LARGE, under: Any = None, env: Any = None, fill: bool = True, **llm: Any) -> Dict[str, Any]:
     asked = dict(ENGINE, max_model_len=8192, max_num_batched_tokens=2048, max_num_seqs=16, **graphs([1, 2, 4, 8, 16]))
-    return dict(model="large", llm=dict(asked, **llm), works=works, under=under, env=env or {}, fill=fill)
+    return dict(program="engine.py", model="large", llm=dict(asked, **llm), works=works, under=under, env=env or {}, fill=fill)
 
 
 def small(works: Works = SMALL, under: Any = None, env: Any = None, **llm: Any) -> Dict[str, Any]:
     asked = dict(ENGINE, max_model_len=65536, max_num_batched_tokens=8192, max_num_seqs=48, **graphs([1, 8, 16, 24, 32, 40, 48]))
-    return dict(model="small", llm=dict(asked, **llm), works=works, under=under, env=env or {}, fill=True)
+    return dict(program="engine.py", model="small", llm=dict(asked, **llm), works=works, under=under, env=env or {}, fill=True)
+
+
+def server(*options: str) -> Dict[str, Any]:
+    asked = "--served-model-name m --load-format dummy --max-model-len 8192 --max-num-seqs 64 --no-enable-prefix-caching".split()
+    return dict(program="server.py", model="small", llm={}, server=[*asked, *options], under=HBM8, env={"VLLM_SERVER_DEV_MODE": "1"})
 
 
 COMPILED = dict(compilation_config={})
@@ -39,10 +44,15 @@ CASES: Dict[str, Dict[str, Any]] = {
     # What fits, with nothing but `gpuroom run` before it.
     "small_bare": small(),
     "small_room": small(under=ROOM),
+    # The same without the plug-in: what gpuroom itself adds, with a KV cache that HBM has room for.
+    "small_room_plain": small(under=ROOM, env={"GPUROOM_VLLM": "0"}, kv_cache_memory_bytes=110 * GIB),
+    "small_compiled": small(compilation_config={}),
+    "small_room_compiled": small(under=ROOM, compilation_config={}),
     # Weights of 10.2 GiB in 8 GiB of HBM.
     "large_bare": large(dict(LARGE, **CHUNKS), env=IN_PROCESS),
     "large_8": large(dict(LARGE, **CHUNKS), under=HBM8, env=IN_PROCESS),
     "large_8_kv1": large(under=HBM8, **KV1),
+    "large_8_kv1_reserve": large(under=HBM8 + ["--reserve", "32MiB"], **KV1),
     "large_8_v1": large(under=HBM8, env=V1_RUNNER, **KV1),
     "large_8_unstaged": large(under=HBM8, env={"GPUROOM_VLLM_STAGE": "off"}, **KV1),
     "large_8_eager": large(under=HBM8, enforce_eager=True, **KV1),
@@ -56,4 +66,6 @@ CASES: Dict[str, Dict[str, Any]] = {
     "small_6_many": small({"many": (48, 2048, 33, 1)}, under=HBM6, max_model_len=32768),
     "small_kv15": small({"many": (48, 2048, 33, 1)}, kv_cache_memory_bytes=int(1.5 * GIB), max_model_len=32768),
     "small_long_bare": small(LONG),
+    # Many clients by HTTP, and sleep by HTTP and by PID.
+    "server_8": server("--enforce-eager", "--enable-sleep-mode"),
 }

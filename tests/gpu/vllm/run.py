@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """On the GPU machine: runs cases one after the other, the next one's imports beside the last one's work.
 
-    run.py CARRY SECONDS CASE...     logs and results go to $OUT (default /tmp/vllm_out)
+    run.py [--alone] CARRY SECONDS CASE...     logs and results go to $OUT (default /tmp/vllm_out)
+
+--alone: nothing runs beside a case, so that also its short steps are exact; 12 s more for each.
 
 CARRY is what pack.sh made, with a release install of gpuroom in CARRY/hr. SECONDS is when to begin no more case."""
 
@@ -57,12 +59,12 @@ class Run:
     """One case in a process group of its own."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.case = name, dict(CASES[name], name=name, lock=str(HOME / "lock"))
+        self.name, self.case = name, dict(CASES[name], name=name, lock=str(HOME / "lock"), command=str(COMMAND))
         self.case["llm"] = dict(self.case["llm"], model=str(HOME / "models" / self.case["model"]))
         self.result, self.log = OUT / f"{name}.json", OUT / f"{name}.log"
         case = OUT / f"{name}.case"
         case.write_text(json.dumps(self.case))
-        command = [sys.executable, str(HERE / "engine.py"), str(case), str(self.result)]
+        command = [sys.executable, str(HERE / self.case["program"]), str(case), str(self.result)]
         if self.case["under"]:
             command = [str(COMMAND), "run", "--report", *self.case["under"], "--", *command]
         with open(self.log, "w") as out:
@@ -122,14 +124,16 @@ def same_results(names: List[str]) -> bool:
 
 
 def main() -> int:
-    carry, seconds, names = pathlib.Path(sys.argv[1]).resolve(), float(sys.argv[2]), sys.argv[3:] or list(CASES)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--alone"]
+    alone = len(arguments) < len(sys.argv) - 1
+    carry, seconds, names = pathlib.Path(arguments[0]).resolve(), float(arguments[1]), arguments[2:] or list(CASES)
     OUT.mkdir(parents=True, exist_ok=True)
     unpack(carry)
     end, last, queue, failed = BEGAN + seconds, None, list(names), 0
     while queue or last:
         following: Optional[Run] = None
         if queue and end - time.time() > 45:
-            if last is None or last.wait(end - 20, lambda results: "kv_tokens" in results):
+            if last is None or not alone and last.wait(end - 20, lambda results: "kv_tokens" in results):
                 following = Run(queue.pop(0))
         if last is not None:
             failed += not finish(last, min(time.time() + MOST_SECONDS, end - 10))
