@@ -69,7 +69,7 @@ CUresult Forward(CUresult (*real)(Arguments...), Arguments... arguments) {
 }
 
 // A launch may ask to begin while the kernel before it in its stream still runs (programmatic dependent
-// launch). Some kernels then read too early what that one writes; CUB's merge sort of CUDA 12.8 to 13.0 is
+// launch). Some kernels then read too early what that one writes; CUB's merge sort of CUDA 13.0 is
 // known to (docs/driver-notes.md). That goes well where memory is fast and ends in illegal addresses where
 // some of it is not. So while the process has memory outside HBM the wish is not passed on: it is only a
 // hint, and such a launch begins when the kernel before it has ended, as all others do.

@@ -127,8 +127,7 @@ std::string TagLine(const gpuroom_tag_state& tag) {
 
 gpuroom_tag_state ReadTag(const ControlLine& line) {
   gpuroom_tag_state tag{};
-  const std::string_view name = line.Value("name");
-  std::memcpy(tag.tag, name.data(), std::min(name.size(), sizeof tag.tag - 1));
+  line.Value("name").copy(tag.tag, sizeof tag.tag - 1);
   ReadFields(line, kTagFields, &tag);
   return tag;
 }

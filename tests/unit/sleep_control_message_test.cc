@@ -160,6 +160,13 @@ TEST(ControlMessageTest, RepliesOfALaterLibraryAreReadAsFarAsTheyGo) {
   EXPECT_EQ(ParseReply("gpuroom 2 ok\nend\n").status().code(), Code::kUnsupported);
 }
 
+TEST(ControlMessageTest, ATagWithoutANameIsReadBack) {
+  const Result<ControlReply> read = ParseReply("gpuroom 1 ok\ntag name#kv device=1\nend\n");
+  ASSERT_TRUE(read.ok());
+  ASSERT_EQ(read->tags.size(), 1u);
+  EXPECT_STREQ(read->tags[0].tag, "");
+}
+
 TEST(ControlMessageTest, RepliesThatEndEarlyAreNoReplies) {
   const std::string whole = "gpuroom 1 ok\nreport kept=7\nend\n";
   ASSERT_TRUE(ParseReply(whole).ok());

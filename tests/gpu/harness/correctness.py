@@ -128,6 +128,13 @@ def torch_expandable(context):
     return torch_memory(context, 0, EXPANDABLE)
 
 
+@step("torch_early_launch", alone=True)
+def torch_early_launch(context):
+    """Kernels that ask to begin early, beside memory on the host. Without gpuroom, on such memory, this fails."""
+    everything = ["--policy", "cpu_first", "--resident-below", "2MiB"]
+    return judge(context.call(context.gpuroom(context.program("torch_early_launch.py"), everything), 120))
+
+
 @step("torch_default_second_gpu", gpus=2, alone=True)
 def torch_default_second_gpu(context):
     return torch_memory(context, 1, {})

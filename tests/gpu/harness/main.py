@@ -12,6 +12,7 @@ import traceback
 
 import allocators  # noqa: F401  (each module registers its steps)
 import correctness  # noqa: F401
+import full_card  # noqa: F401
 import managed  # noqa: F401
 import moving  # noqa: F401
 import sleeping  # noqa: F401
