@@ -56,6 +56,8 @@ CASES: Dict[str, Dict[str, Any]] = {
     "large_8_v1": large(under=HBM8, env=V1_RUNNER, **KV1),
     "large_8_unstaged": large(under=HBM8, env={"GPUROOM_VLLM_STAGE": "off"}, **KV1),
     "large_8_eager": large(under=HBM8, enforce_eager=True, **KV1),
+    # Decoding by the copy engine as well: what graphs that stage would give.
+    "large_8_always_staged": large(under=HBM8, enforce_eager=True, env={"GPUROOM_VLLM_STAGE": "1"}, **KV1),
     "large_8_compiled": large(under=HBM8, **KV1, **COMPILED),
     "large_compiled": large(**KV1, **COMPILED),
     # vLLM's own offloading, which its older runner knows alone.
