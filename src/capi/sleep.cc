@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <new>
 
 #include "base/clock.h"
 #include "base/env.h"
@@ -16,9 +17,13 @@ namespace gpuroom {
 namespace {
 
 Status UnknownTag(const char* tag) {
-  static thread_local char text[128];
-  std::snprintf(text, sizeof text, "no memory has had the tag '%.64s'", tag);
-  return Status(Code::kNotFound, text);
+  constexpr size_t kMostText = 128;
+  // Made on the first use: what is thread-local takes room in every thread of every process.
+  static thread_local std::unique_ptr<char[]> text;
+  if (text == nullptr) text.reset(new (std::nothrow) char[kMostText]);
+  if (text == nullptr) return Status(Code::kNotFound, "no memory has had one of the tags");
+  std::snprintf(text.get(), kMostText, "no memory has had the tag '%.64s'", tag);
+  return Status(Code::kNotFound, text.get());
 }
 
 bool IsAction(int action) { return action >= GPUROOM_SLEEP_KEEP && action <= GPUROOM_SLEEP_STAY; }
@@ -75,7 +80,7 @@ Status Read(const gpuroom_sleep_request* given, SleepRequest* out) {
   if (given->tag_count == 0) out->rest = SleepAction::kKeep;
   out->hold = HoldOf(given->hold);
   out->settings.verify = given->verify != 0;
-  out->settings.directory = given->directory != nullptr ? given->directory : std::getenv(env::kSleepDir);
+  out->settings.directory = given->directory != nullptr ? given->directory : env::Find(env::kSleepDir);
   if (UsesDisk(*out) && (out->settings.directory == nullptr || *out->settings.directory == '\0'))
     return Status(Code::kInvalidArgument,
                   "sleeping to disk needs a directory: name one, or set GPUROOM_SLEEP_DIR");

@@ -44,7 +44,7 @@ void FreeSegmentOn(int device, void* address) {
     Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
 }
 
-// What an exception says, of this thread.
+// What an exception says.
 using Text = char[256];
 
 void DescribeOutOfMemory(uint64_t bytes, int device, const Pool& pool, Text& text) {
@@ -66,10 +66,8 @@ void DescribeFailure(uint64_t bytes, int device, const Status& status, Text& tex
                 ErrorName(static_cast<CUresult>(status.native())), status.native());
 }
 
-// From the pool of a device; null: `*why` says why there is none.
-__attribute__((noinline)) void* FromPool(uint64_t bytes, int device, CUstream stream, const char** why) {
-  static thread_local Text text;
-  *why = text;
+// From the pool of a device; null: `text` says why there is none.
+__attribute__((noinline)) void* FromPool(uint64_t bytes, int device, CUstream stream, Text& text) {
   const Result<Pool*> pool = PoolOf(device);
   if (!pool.ok()) {
     DescribeFailure(bytes, device, pool.status(), text);
@@ -116,9 +114,9 @@ extern "C" {
 
 void* gpuroom_torch_malloc(ssize_t bytes, int device, CUstream_st* stream) {
   if (bytes <= 0) return nullptr;
-  const char* why = nullptr;
-  void* made = FromPool(static_cast<uint64_t>(bytes), device, stream, &why);
-  if (made == nullptr) ThrowRuntimeError(why);
+  Text text;
+  void* made = FromPool(static_cast<uint64_t>(bytes), device, stream, text);
+  if (made == nullptr) ThrowRuntimeError(text);
   return made;
 }
 

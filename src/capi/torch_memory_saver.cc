@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/env.h"
 #include "base/log.h"
 #include "capi/regions.h"
 #include "gpuroom/torch_allocator.h"
@@ -34,7 +35,7 @@ std::multimap<uint64_t, Copy> g_copies;  // of paused memory, by address
 std::string DiskDirectory() {
   const std::lock_guard lock(g_mutex);
   if (!g_directory.empty()) return g_directory;
-  const char* inherited = std::getenv("TMS_DISK_BACKUP_DIR");
+  const char* inherited = env::Find("TMS_DISK_BACKUP_DIR");
   return inherited == nullptr ? "" : inherited;
 }
 
@@ -101,7 +102,7 @@ void tms_set_current_tag(const char* tag) {
 
 const char* tms_get_current_tag(void) { return RegionOfThread().tag.c_str(); }
 
-const char* gpuroom_region_tag(void) { return IntentOfThread().tag.data(); }
+const char* gpuroom_region_tag(void) { return IntentOfThread().tag; }
 
 void tms_set_enable_cpu_backup(bool enable) {
   RegionOfThread().cpu_backup = enable;

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <new>
 
+#include "base/write_signals.h"
 #include "cumem/allocations.h"
 #include "cumem/callbacks.h"
 #include "cumem/python.h"
@@ -18,7 +19,12 @@ Allocations& All() {
   return *all;
 }
 
-void Print(const Error& error) { std::fprintf(stderr, "%s\n", error.text()); }
+void PrintLine(const char* text) {
+  const WriteSignalsBlocked blocked;
+  std::fprintf(stderr, "%s\n", text);
+}
+
+void Print(const Error& error) { PrintLine(error.text()); }
 
 Claim ClaimOf(const Grant& grant) {
   return {grant.va, grant.pieces.front().handle_address, grant.pieces.size()};
@@ -68,7 +74,7 @@ void Free(uint64_t va) {
 // The address, or 0 with everything undone and a reason printed. With Python's lock.
 uint64_t Malloc(ssize_t size, int device) {
   if (!HaveCallbacks()) {
-    std::fprintf(stderr, "ERROR: g_python_malloc_callback not set; call init_module first.\n");
+    PrintLine("ERROR: g_python_malloc_callback not set; call init_module first.");
     return 0;
   }
   Error error;

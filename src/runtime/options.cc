@@ -1,7 +1,6 @@
 #include "runtime/options.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -22,7 +21,7 @@ constexpr uint64_t kSpreadResidentBelow = 64 * kMiB;
 
 // Null where the variable is not set or empty.
 const char* Text(const char* name) {
-  const char* text = std::getenv(name);
+  const char* text = env::Find(name);
   return text == nullptr || *text == '\0' ? nullptr : text;
 }
 
@@ -96,7 +95,7 @@ LinkSpeeds ReadLinkSpeeds() {
 }
 
 bool Flag(const char* name) {
-  const char* text = std::getenv(name);
+  const char* text = env::Find(name);
   return text != nullptr && std::strcmp(text, "1") == 0;
 }
 
@@ -131,7 +130,7 @@ Options ReadOptions() {
   options.backend = ReadBackend();
   options.managed = ReadManaged();
   options.report = Flag(env::kReport);
-  options.stats_file = std::getenv(env::kStatsFile);
+  if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
   return options;
 }
 

@@ -79,8 +79,7 @@ Runtime* Runtime::Create(bool required) {
   Options options = ReadOptions();
   const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 &&
                     options.backend == Backend::kTiers && !options.rules.AskForManaged() && !required;
-  if (!StandsInFront() && std::getenv(env::kHostLimit) == nullptr)
-    options.host_limit = AutoHostBudget().bytes;
+  if (!StandsInFront() && env::Find(env::kHostLimit) == nullptr) options.host_limit = AutoHostBudget().bytes;
   const Result<Driver> driver =
       idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set")) : BindDriver(RealDlsym());
   if (!driver.ok()) {
@@ -231,7 +230,7 @@ Entry::Entry(bool required, bool submits) {
   } else {
     Gate::Enter();
   }
-  if (runtime_->options.report || runtime_->options.stats_file != nullptr) {
+  if (runtime_->options.report || !runtime_->options.stats_file.empty()) {
     start_ = NowNanoseconds();
   }
 }

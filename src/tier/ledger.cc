@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -32,7 +31,7 @@ Result<std::unique_ptr<Ledger>> Ledger::Open(const char* path) {
 }
 
 Result<std::unique_ptr<Ledger>> Ledger::OpenDefault() {
-  const char* chosen = std::getenv(env::kLedger);
+  const char* chosen = env::Find(env::kLedger);
   if (chosen != nullptr && chosen[0] != '\0') return Open(chosen);
   char path[64];
   std::snprintf(path, sizeof path, "/dev/shm/gpuroom-%u.ledger", static_cast<unsigned>(geteuid()));
