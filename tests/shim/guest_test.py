@@ -1,0 +1,174 @@
+"""The library is a guest in somebody else's process: what breaks there, or what the program does to itself, must not
+become the program's end, and must not take the library's figures."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from preload_test import MIB, PROGRAM, SHIM, SIM, run
+
+# Python ignores SIGPIPE and SIGXFSZ; the programs that these stand for do not.
+DEFAULT_SIGNALS = """
+import signal
+for name in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(name, signal.SIG_DFL)
+"""
+
+# As programs do that write a title over their arguments and what follows: the environment.
+OVERWRITE_ENVIRONMENT = """
+import ctypes
+fields = open("/proc/self/stat").read().rsplit(")", 1)[1].split()
+start, end = int(fields[47]), int(fields[48])  # proc(5): env_start and env_end
+ctypes.memset(start, ord("t"), end - start - 1)
+"""
+# What the simulated driver reads, which has no copies of its own.
+NAME_THE_MACHINE = """
+import os
+os.environ["GPUROOM_SIM"] = "1GiB,host=2GiB"
+"""
+
+
+@pytest.fixture
+def broken_pipe():
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+def run_with_stderr(stderr, tmp_path, program, **more):
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(SHIM),
+        "LD_LIBRARY_PATH": str(SIM),
+        "GPUROOM_SIM": "1GiB,host=2GiB",
+        "GPUROOM_HBM_LIMIT": str(64 * MIB),
+        "GPUROOM_HOST_LIMIT": str(96 * MIB),
+        "GPUROOM_LEDGER": str(tmp_path / "ledger"),
+        **more,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, stderr=stderr, stdout=subprocess.PIPE, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_a_report_to_a_broken_pipe_leaves_the_exit_status(tmp_path, broken_pipe):
+    program = DEFAULT_SIGNALS + PROGRAM + "\nimport sys\nsys.exit(7)"
+    assert run_with_stderr(broken_pipe, tmp_path, program, GPUROOM_REPORT="1").returncode == 7
+
+
+def test_a_log_line_to_a_broken_pipe_does_not_end_the_program(tmp_path, broken_pipe):
+    program = DEFAULT_SIGNALS + PROGRAM + "\nimport sys\nsys.exit(7)"
+    done = run_with_stderr(broken_pipe, tmp_path, program, GPUROOM_POLICY="no such policy")
+    assert done.returncode == 7
+
+
+def test_a_stats_fifo_without_a_reader_costs_one_line(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    done = run([sys.executable, "-c", PROGRAM + "\nimport sys\nsys.exit(7)"], tmp_path, GPUROOM_STATS_FILE=str(fifo))
+    assert done.returncode == 7
+    (line,) = done.stderr.splitlines()
+    assert str(fifo) in line and "nobody reads" in line
+
+
+def test_a_stats_fifo_whose_reader_stalls_costs_one_line(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        while os.write(writer, b"x" * 4096):
+            pass
+    except BlockingIOError:
+        pass
+    done = run([sys.executable, "-c", PROGRAM + "\nimport sys\nsys.exit(7)"], tmp_path, GPUROOM_STATS_FILE=str(fifo))
+    os.close(writer)
+    os.close(reader)
+    assert done.returncode == 7
+    (line,) = done.stderr.splitlines()
+    assert "could not be written" in line
+
+
+def test_a_stats_file_past_the_limit_on_file_sizes_costs_one_line(tmp_path):
+    stats = tmp_path / "stats"
+    program = DEFAULT_SIGNALS + PROGRAM + """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+sys.exit(7)
+"""
+    done = run([sys.executable, "-c", program], tmp_path, GPUROOM_STATS_FILE=str(stats))
+    assert done.returncode == 7
+    (line,) = done.stderr.splitlines()
+    assert "could not be written" in line
+
+
+@pytest.mark.parametrize("program", [OVERWRITE_ENVIRONMENT + NAME_THE_MACHINE + PROGRAM, PROGRAM + OVERWRITE_ENVIRONMENT])
+def test_a_program_that_overwrites_its_environment_keeps_options_and_statistics(tmp_path, program):
+    stats = tmp_path / "stats"
+    done = run([sys.executable, "-c", program], tmp_path, GPUROOM_STATS_FILE=str(stats))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [str(160 * MIB), str(64 * MIB)]
+    (record,) = [json.loads(text) for text in stats.read_text().splitlines()]
+    assert record["devices"][0]["allocations"] == 1
+
+
+def test_what_the_program_sets_or_unsets_itself_counts(tmp_path):
+    stats = tmp_path / "stats"
+    before = f"""
+import os
+os.environ["GPUROOM_HBM_LIMIT"] = str({128 * MIB})
+del os.environ["GPUROOM_STATS_FILE"]
+"""
+    done = run([sys.executable, "-c", before + PROGRAM], tmp_path, GPUROOM_STATS_FILE=str(stats))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(224 * MIB), str(64 * MIB)]
+    assert not stats.exists()
+
+
+def test_closing_the_library_does_not_unload_it(tmp_path):
+    """A thread that used it ends later than the program's dlclose."""
+    program = f"""
+import _ctypes, ctypes, threading
+library = ctypes.CDLL({str(SHIM)!r})
+stats = (ctypes.c_uint64 * 64)()
+used, closed = threading.Event(), threading.Event()
+def use():
+    library.gpuroom_get_stats(0, stats, ctypes.c_size_t(512))
+    used.set()
+    closed.wait()
+thread = threading.Thread(target=use)
+thread.start()
+used.wait()
+_ctypes.dlclose(library._handle)
+closed.set()
+thread.join()
+assert "libgpuroom.so" in open("/proc/self/maps").read()
+"""
+    done = run([sys.executable, "-c", program], tmp_path, LD_PRELOAD="")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_sleep_to_disk_past_the_limit_on_file_sizes_is_refused(tmp_path):
+    program = DEFAULT_SIGNALS + PROGRAM.rsplit("check(cuda.cuMemFree_v2(pointer))", 1)[0] + f"""
+import resource, sys
+library = ctypes.CDLL({str(SHIM)!r})
+class Action(ctypes.Structure):
+    _fields_ = [("tag", ctypes.c_char_p), ("action", ctypes.c_int32)]
+class Request(ctypes.Structure):
+    _fields_ = [("tags", ctypes.POINTER(Action)), ("tag_count", size), ("directory", ctypes.c_char_p),
+                ("hold", ctypes.c_int32), ("verify", ctypes.c_int32)]
+rest_to_disk = Action(None, 1)
+request = Request(ctypes.pointer(rest_to_disk), 1, {str(tmp_path)!r}.encode(), 0, 0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+assert library.gpuroom_sleep(ctypes.byref(request), None, size(0)) == 1  # GPUROOM_OUT_OF_MEMORY
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+check(cuda.cuMemcpyDtoH_v2(data, pointer, size(16)))
+assert bytes(data) == b"\\7" * 16
+check(cuda.cuMemFree_v2(pointer))
+sys.exit(7)
+"""
+    done = run([sys.executable, "-c", program], tmp_path)
+    assert (done.returncode, done.stderr) == (7, "")
