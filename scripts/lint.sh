@@ -42,6 +42,8 @@ gate types python3 scripts/check_types.py
 gate format check_format
 gate headers python3 scripts/check_headers.py --build "$build"
 gate symbols python3 scripts/check_symbols.py --library "$build/lib/gpuroom/libgpuroom.so"
+gate compat_symbols python3 scripts/check_symbols.py --library "$build/lib/gpuroom/libgpuroom_compat.so" \
+  --exports src/compat/exports.txt --needs libgpuroom.so
 gate threads python3 scripts/check_clang.py threads --build "$build"
 gate tidy python3 scripts/check_clang.py tidy --build "$build"
 

@@ -133,12 +133,14 @@ void gpuroom_segment_free(void* address, ssize_t, int device, CUstream_st*) {
   FreeSegmentOn(device, address);
 }
 
-void* managed_malloc(ssize_t bytes, int device, CUstream_st*) {
+void* gpuroom_managed_malloc(ssize_t bytes, int device, CUstream_st*) {
   const WantManaged managed;
   return SegmentOn(device, bytes);
 }
 
-void managed_free(void* address, ssize_t, int device, CUstream_st*) { FreeSegmentOn(device, address); }
+void gpuroom_managed_free(void* address, ssize_t, int device, CUstream_st*) {
+  FreeSegmentOn(device, address);
+}
 
 void gpuroom_torch_init(int) {}
 

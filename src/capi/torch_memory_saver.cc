@@ -171,7 +171,7 @@ uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size) {
   return KeepCopy(address, std::move(copy));
 }
 
-void set_memory_margin_bytes(uint64_t bytes) {
+void gpuroom_set_memory_margin(uint64_t bytes) {
   if (const Entry rt(true); rt) rt->margin = bytes;
 }
 

@@ -67,6 +67,15 @@ def test_trips_on_the_cuda_driver(library, tmp_path, write):
     gate.trips("needs libcuda.so.1", *library(LISTED, "-Wl,--no-as-needed", str(tmp_path / "libcuda.so.1")))
 
 
+def test_a_library_may_need_what_is_named(library, tmp_path, write):
+    below = write("below.c", "int below(void) { return 0; }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libbelow.so", "-o", tmp_path / "libbelow.so", below],
+                   check=True)
+    arguments = library(LISTED, "-Wl,--no-as-needed", str(tmp_path / "libbelow.so"))
+    gate.trips("needs libbelow.so", *arguments)
+    gate.passes(*arguments, "--needs", "libbelow.so")
+
+
 BESIDE = "".join(f"int {name}(void) {{ return 0; }}\n" for name in
                  ("dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "gpuroom_describe"))
 

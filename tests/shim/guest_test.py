@@ -172,3 +172,31 @@ sys.exit(7)
 """
     done = run([sys.executable, "-c", program], tmp_path)
     assert (done.returncode, done.stderr) == (7, "")
+
+
+@pytest.mark.parametrize("preload", ["", str(SHIM)])
+def test_general_names_of_other_projects_are_in_a_library_of_their_own(tmp_path, preload):
+    """It passes calls on to the libgpuroom.so that the process has already."""
+    program = f"""
+import ctypes
+cuda, library = ctypes.CDLL("libcuda.so.1"), ctypes.CDLL({str(SHIM)!r})
+assert cuda.cuInit(0) == 0
+for name in ("managed_malloc", "managed_free", "set_memory_margin_bytes"):
+    assert not hasattr(library, name) and not hasattr(ctypes.CDLL(None), name), name
+compat = ctypes.CDLL({str(SHIM.with_name("libgpuroom_compat.so"))!r})
+compat.managed_malloc.restype = ctypes.c_void_p
+compat.managed_malloc.argtypes = [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
+compat.managed_free.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
+def managed_bytes():
+    stats = (ctypes.c_uint64 * 9)()  # gpuroom_stats up to managed_used
+    assert library.gpuroom_get_stats(0, stats, ctypes.c_size_t(72)) == 0
+    return stats[8]
+memory = compat.managed_malloc(20 << 20, 0, None)
+assert memory and managed_bytes() == 20 << 20
+compat.managed_free(memory, 20 << 20, 0, None)
+assert managed_bytes() == 0
+compat.set_memory_margin_bytes(ctypes.c_uint64(1 << 20))
+assert sum("libgpuroom.so" in line and " r-xp " in line for line in open("/proc/self/maps")) == 1
+"""
+    done = run([sys.executable, "-c", program], tmp_path, LD_PRELOAD=preload)
+    assert (done.returncode, done.stderr) == (0, "")
