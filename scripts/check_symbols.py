@@ -22,7 +22,7 @@ import sys
 
 # Exported beside the hooks: what finds the driver's functions, and NVML's memory
 # queries.
-BESIDE_HOOKS = ["dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"]
+BESIDE_HOOKS = ["dlsym", "dlopen", "dlmopen", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"]
 HOOK = re.compile(r'^GPUROOM_(?:HOOK|SUBMIT)\("\w+", (\w+),', re.M)
 INTERFACE = re.compile(r"^[a-z][\w *]*?\b((?:gpuroom|tms)_\w+)\(", re.M)
 MOST_THREAD_LOCAL = 256  # bytes

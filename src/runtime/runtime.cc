@@ -1,5 +1,6 @@
 #include "runtime/runtime.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "base/log.h"
 #include "runtime/real_dlsym.h"
 #include "runtime/report.h"
+#include "runtime/unserved.h"
 #include "topology/host_budget.h"
 
 namespace gpuroom {
@@ -92,6 +94,7 @@ Runtime* Runtime::Create(bool required) {
   Runtime* runtime = new (std::nothrow) Runtime(*driver, options);
   g_runtime.store(runtime, std::memory_order_release);
   if (runtime == nullptr) g_off.store(true);
+  if (runtime != nullptr) LogUnserved();
   return runtime;
 }
 
@@ -249,6 +252,8 @@ namespace {
 __attribute__((destructor)) void ReportAtExit() {
   const Runtime* runtime = Runtime::Existing();
   if (runtime != nullptr && !g_off.load()) WriteReport(*runtime);
+  // Nothing passed us, but somebody opened the driver.
+  if (runtime == nullptr && dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD) != nullptr) LogUnserved();
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 become the program's end, and must not take the library's figures."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -199,4 +200,91 @@ compat.set_memory_margin_bytes(ctypes.c_uint64(1 << 20))
 assert sum("libgpuroom.so" in line and " r-xp " in line for line in open("/proc/self/maps")) == 1
 """
     done = run([sys.executable, "-c", program], tmp_path, LD_PRELOAD=preload)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+PLUGIN = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+size_t total(void) {
+  size_t free_bytes = 0, total_bytes = 0;
+  int (*info)(size_t *, size_t *) =
+      (int (*)(size_t *, size_t *))dlsym(dlopen("libcuda.so.1", RTLD_LAZY), "cuMemGetInfo_v2");
+  return info && info(&free_bytes, &total_bytes) == 0 ? total_bytes : 0;
+}
+void *open_elsewhere(const char *name) { return dlmopen(LM_ID_NEWLM, name, RTLD_NOW); }
+"""
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    """A library that finds the driver by itself, as libcudart does."""
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "plugin.c").write_text(PLUGIN)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "plugin.so", folder / "plugin.c"], check=True)
+    return folder / "plugin.so"
+
+
+OPEN = """
+import ctypes, os
+plain = ctypes.CDLL({plugin!r})
+"""
+DEEP = """
+deep = ctypes.CDLL({copy!r}, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+deep.total.restype = ctypes.c_size_t
+"""
+ELSEWHERE = """
+plain.open_elsewhere.restype = ctypes.c_void_p
+assert plain.open_elsewhere({copy!r}.encode())
+"""
+
+
+@pytest.mark.parametrize("how, words", [(DEEP, "with RTLD_DEEPBIND"), (ELSEWHERE, "in a namespace of its own (dlmopen)")])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_library_that_cannot_be_served_is_told_of_once(tmp_path, plugin, how, words, first):
+    copy = shutil.copy(plugin, tmp_path / "copy.so")
+    how = (OPEN + how + how).format(plugin=str(plugin), copy=str(copy))
+    before, after = PROGRAM.rsplit("check(cuda.cuMemFree_v2(pointer))", 1)
+    program = how + PROGRAM if first else before + how + "\ncheck(cuda.cuMemFree_v2(pointer))" + after
+    done = run([sys.executable, "-c", program], tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"{copy} is opened {words}" in line and "docs/limits.md" in line
+
+
+def test_a_library_that_cannot_be_served_is_told_of_where_it_alone_uses_the_gpu(tmp_path, plugin):
+    copy = shutil.copy(plugin, tmp_path / "copy.so")
+    program = (OPEN + DEEP + "\ndeep.total()").format(plugin=str(plugin), copy=str(copy))
+    done = run([sys.executable, "-c", program], tmp_path)
+    assert done.returncode == 0 and "with RTLD_DEEPBIND" in done.stderr
+
+
+def test_nothing_is_told_of_libraries_where_no_gpu_is_used(tmp_path, plugin):
+    copy = shutil.copy(plugin, tmp_path / "copy.so")
+    program = (OPEN + DEEP + ELSEWHERE).format(plugin=str(plugin), copy=str(copy))
+    done = run([sys.executable, "-c", program], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_dlopen_keeps_its_caller(tmp_path, plugin):
+    """A library finds another one beside itself by its own RUNPATH, and errors are the loader's own."""
+    source = '#include <dlfcn.h>\nvoid *open_it(void) { return dlopen("beside.so", RTLD_NOW); }\n'
+    (tmp_path / "opener.c").write_text(source)
+    shutil.copy(plugin, tmp_path / "beside.so")
+    opener = tmp_path / "opener.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-rpath,$ORIGIN", "-o", opener, tmp_path / "opener.c"], check=True)
+    program = f"""
+import ctypes
+opener = ctypes.CDLL({str(opener)!r})
+opener.open_it.restype = ctypes.c_void_p
+assert opener.open_it()
+try:
+    ctypes.CDLL("libno-such-library.so")
+except OSError as error:
+    assert "libno-such-library.so: cannot open shared object file" in str(error)
+else:
+    raise AssertionError
+"""
+    done = run([sys.executable, "-c", program], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
