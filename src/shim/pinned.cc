@@ -70,12 +70,29 @@ CUresult cuMulticastBindMem(CUmemGenericAllocationHandle multicast, size_t multi
   return Real().cuMulticastBindMem(multicast, multicast_offset, handle, offset, bytes, flags);
 }
 
+CUresult cuMulticastBindMem_v2(CUmemGenericAllocationHandle multicast, CUdevice device,
+                               size_t multicast_offset, CUmemGenericAllocationHandle handle, size_t offset,
+                               size_t bytes, unsigned long long flags) {
+  Entry rt;
+  const CUresult pinned = rt ? PinOne(*rt, &handle, "cuMulticastBindMem") : CUDA_SUCCESS;
+  if (pinned != CUDA_SUCCESS) return pinned;
+  return Real().cuMulticastBindMem_v2(multicast, device, multicast_offset, handle, offset, bytes, flags);
+}
+
 CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle multicast, size_t offset, CUdeviceptr address,
                              size_t bytes, unsigned long long flags) {
   Entry rt;
   const CUresult pinned = rt ? PinAt(*rt, address, "cuMulticastBindAddr") : CUDA_SUCCESS;
   if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuMulticastBindAddr(multicast, offset, address, bytes, flags);
+}
+
+CUresult cuMulticastBindAddr_v2(CUmemGenericAllocationHandle multicast, CUdevice device, size_t offset,
+                                CUdeviceptr address, size_t bytes, unsigned long long flags) {
+  Entry rt;
+  const CUresult pinned = rt ? PinAt(*rt, address, "cuMulticastBindAddr") : CUDA_SUCCESS;
+  if (pinned != CUDA_SUCCESS) return pinned;
+  return Real().cuMulticastBindAddr_v2(multicast, device, offset, address, bytes, flags);
 }
 
 CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr address, size_t bytes,

@@ -6,6 +6,12 @@
 
 namespace gpuroom {
 
+// Of drivers newer than the oldest cuda.h that this is built with.
+using CopyWithAttributes = CUresult(CUDAAPI*)(CUdeviceptr, CUdeviceptr, size_t, CUmemcpyAttributes*,
+                                              CUstream);
+using Copy3DWithAttributes = CUresult(CUDAAPI*)(CUDA_MEMCPY3D_BATCH_OP*, unsigned long long, CUstream);
+using CopyBatchOverFabric = CUresult(CUDAAPI*)(size_t, void* operations, unsigned long long, CUstream);
+
 enum SubmitIndex : int {
 #define GPUROOM_SUBMIT(name, symbol, type, since, stream) kSubmit_##symbol,
 #include "shim/submit.def"
