@@ -36,6 +36,7 @@ check_python() {
 
 gate layers python3 scripts/check_layers.py
 gate words python3 scripts/check_words.py
+gate exceptions python3 scripts/check_exceptions.py
 gate shell check_shell
 gate python check_python
 gate types python3 scripts/check_types.py

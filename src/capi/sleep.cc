@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <new>
 
@@ -128,7 +129,7 @@ using namespace gpuroom;
 extern "C" {
 #pragma GCC visibility push(default)
 
-int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t bytes) {
+int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t bytes) try {
   const uint64_t start = NowNanoseconds();
   ClearError();
   const Entry rt(true);
@@ -142,9 +143,12 @@ int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* ou
       status,
       {counts.ranges, counts.kept, counts.on_disk, counts.dropped, counts.released, answer.left_awake, 0},
       start, out, bytes);
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out, size_t bytes) {
+int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out,
+                 size_t bytes) try {
   const uint64_t start = NowNanoseconds();
   ClearError();
   const Entry rt(true);
@@ -156,9 +160,11 @@ int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_
   if (status.ok()) status = Wake(*rt, request, &counts);
   return Report(status, {counts.ranges, counts.restored, 0, counts.fresh, counts.on_host, 0, 0}, start, out,
                 bytes);
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count) {
+int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count) try {
   ClearError();
   if (count == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the count is null"));
   *count = 0;
@@ -170,12 +176,16 @@ int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count)
   *count = states.size();
   for (size_t i = 0; i < states.size() && i < capacity; ++i) out[i] = Exported(states[i]);
   return GPUROOM_OK;
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_set_thread_dispensable(int dispensable) {
+int gpuroom_set_thread_dispensable(int dispensable) try {
   ClearError();
   IntentOfThread().dispensable = dispensable != 0;
   return GPUROOM_OK;
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
 #pragma GCC visibility pop

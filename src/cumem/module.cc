@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdio>
+#include <exception>
 #include <new>
 
 #include "base/write_signals.h"
@@ -150,21 +151,26 @@ PyModuleDef g_module = {
 
 namespace cumem = gpuroom::cumem;
 
-extern "C" __attribute__((visibility("default"))) void* my_malloc(ssize_t size, int device, void* stream) {
+extern "C" __attribute__((visibility("default"))) void* my_malloc(ssize_t size, int device,
+                                                                  void* stream) try {
   (void)stream;  // mapping waits for nothing
   if (Py_IsInitialized() == 0) return nullptr;
   const cumem::InPython in;
   return reinterpret_cast<void*>(cumem::Malloc(size, device));  // NOLINT
+} catch (const std::exception&) {
+  return nullptr;
 }
 
 extern "C" __attribute__((visibility("default"))) void my_free(void* pointer, ssize_t size, int device,
-                                                               void* stream) {
+                                                               void* stream) try {
   (void)size, (void)device, (void)stream;  // the record knows better
   const auto va = reinterpret_cast<uint64_t>(pointer);
   // PyTorch frees also after Python's end; there is nobody to tell then.
   if (Py_IsInitialized() == 0) return cumem::FreeOrPrint(va);
   const cumem::InPython in;
   cumem::Free(va);
+} catch (const std::exception& error) {
+  cumem::PrintLine(error.what());
 }
 
 PyMODINIT_FUNC PyInit_cumem_allocator() { return PyModule_Create(&cumem::g_module); }

@@ -8,6 +8,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <string>
 
 #include "base/log.h"
@@ -114,12 +115,14 @@ void AppendTo(const char* name, const std::string& text) {
 
 }  // namespace
 
-void WriteReport(const Runtime& rt) {
+void WriteReport(const Runtime& rt) try {
   if (!rt.options.report && rt.options.stats_file.empty()) return;
   const std::string program = ProgramName();
   const double seconds = static_cast<double>(rt.nanoseconds.load()) * 1e-9;
   if (rt.options.report) WriteAll(STDERR_FILENO, "standard error", ForPeople(rt, program, seconds));
   if (!rt.options.stats_file.empty()) AppendTo(rt.options.stats_file.c_str(), Json(rt, program, seconds));
+} catch (const std::exception&) {
+  Log(LogLevel::kWarn, "there is no memory for the report");
 }
 
 }  // namespace gpuroom

@@ -5,6 +5,7 @@
 
 #include "runtime/runtime.h"
 #include "shim/asleep.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -47,9 +48,7 @@ CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuMemMapArrayAsync(CUarrayMapInfo* infos, unsigned count, CUstream stream) {
   return MapArrays(infos, count,
@@ -113,4 +112,4 @@ CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute,
   return Real().cuPointerSetAttribute(value, attribute, address);
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

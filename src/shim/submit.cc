@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "runtime/runtime.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -65,12 +66,16 @@ struct Submit;
 template <int kIndex, typename... Arguments>
 struct Submit<kIndex, CUresult (*)(Arguments...)> {
   static CUresult Hook(Arguments... arguments) {
-    const auto real = reinterpret_cast<CUresult (*)(Arguments...)>(RealSubmits()[kIndex]);
-    if (real == nullptr) return CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND;
-    const Submission submission;
-    if (submission.hold() != Hold::kNone && Refused(submission.hold(), kSymbols[kIndex], arguments...))
-      return CUDA_ERROR_ILLEGAL_STATE;
-    return real(arguments...);
+    try {
+      const auto real = reinterpret_cast<CUresult (*)(Arguments...)>(RealSubmits()[kIndex]);
+      if (real == nullptr) return CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND;
+      const Submission submission;
+      if (submission.hold() != Hold::kNone && Refused(submission.hold(), kSymbols[kIndex], arguments...))
+        return CUDA_ERROR_ILLEGAL_STATE;
+      return real(arguments...);
+    } catch (const std::exception& error) {
+      return ResultOfException(error);
+    }
   }
 };
 

@@ -18,7 +18,7 @@ enum SubmitIndex : int {
   kSubmitCount
 };
 
-// By SubmitIndex: the hooks, filled by the linker (LinkedTest sees to that). submit_*.S jumps through
+// By SubmitIndex: the hooks, filled by the linker (LinkedTest sees to that). exports_*.S jumps through
 // it, so that the library also exports them by name.
 extern "C" __attribute__((visibility("hidden"))) void* const gpuroom_submit_hooks[kSubmitCount];
 
