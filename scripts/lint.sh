@@ -37,12 +37,15 @@ check_python() {
 gate layers python3 scripts/check_layers.py
 gate views python3 scripts/check_views.py
 gate words python3 scripts/check_words.py
+gate exceptions python3 scripts/check_exceptions.py
 gate shell check_shell
 gate python check_python
 gate types python3 scripts/check_types.py
 gate format check_format
 gate headers python3 scripts/check_headers.py --build "$build"
 gate symbols python3 scripts/check_symbols.py --library "$build/lib/gpuroom/libgpuroom.so"
+gate compat_symbols python3 scripts/check_symbols.py --library "$build/lib/gpuroom/libgpuroom_compat.so" \
+  --exports src/compat/exports.txt --needs libgpuroom.so
 gate threads python3 scripts/check_clang.py threads --build "$build"
 gate tidy python3 scripts/check_clang.py tidy --build "$build"
 

@@ -43,9 +43,9 @@ void* gpuroom_segment_malloc(ssize_t bytes, int device, struct CUstream_st* stre
 /* Waits for the context's work. */
 void gpuroom_segment_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream);
 
-/* The same in managed memory, under the names of the GH200 project's allocator. */
-void* managed_malloc(ssize_t bytes, int device, struct CUstream_st* stream);
-void managed_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream);
+/* The same in managed memory. gpuroom/compat.h has it under the names of the GH200 project's allocator. */
+void* gpuroom_managed_malloc(ssize_t bytes, int device, struct CUstream_st* stream);
+void gpuroom_managed_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream);
 
 /* Hooks: for the setters of torch.cuda.memory.CUDAPluggableAllocator's allocator object. */
 void gpuroom_torch_init(int device_count);

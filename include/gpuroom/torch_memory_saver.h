@@ -63,8 +63,9 @@ uint32_t tms_affected_devices(const char* tag, int* out, uint32_t capacity);
  * or there is no memory for the copy. */
 uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size);
 
-/* An allocation in a region that would leave less free memory than this fails as if there were none. */
-void set_memory_margin_bytes(uint64_t bytes);
+/* An allocation in a region that would leave less free memory than this fails as if there were none.
+ * gpuroom/compat.h has it under torch_memory_saver's own name, set_memory_margin_bytes. */
+void gpuroom_set_memory_margin(uint64_t bytes);
 
 /* PyTorch's pluggable allocator functions: segments in the current region. */
 void* tms_torch_malloc(ssize_t bytes, int device, struct CUstream_st* stream);

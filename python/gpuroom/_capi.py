@@ -151,7 +151,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "tms_pause": (ctypes.c_int, [ctypes.c_char_p]),
     "tms_resume": (ctypes.c_int, [ctypes.c_char_p]),
     "tms_get_cpu_backup_pointer": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_uint64]),
-    "set_memory_margin_bytes": (None, [ctypes.c_uint64]),
+    "gpuroom_set_memory_margin": (None, [ctypes.c_uint64]),
     "gpuroom_sleep_states": (
         ctypes.c_int,
         [ctypes.POINTER(TagStateStruct), ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)],

@@ -65,6 +65,12 @@ def regions() -> List[Tuple[Optional[bytes], bool]]:
     return found
 
 
+def region_tag() -> Optional[bytes]:
+    """That of the region that this thread is in; None outside of all."""
+    around = regions()
+    return around[-1][0] if around else None
+
+
 def tag_bytes(tag: str) -> bytes:
     """A tag as the library takes it. Raises InvalidArgument."""
     name = tag.encode() if isinstance(tag, str) else b""

@@ -5,6 +5,11 @@
 
 namespace gpuroom::env {
 
+// The value as the program's environment has it now, as getenv gives it: copy what is to be kept. Where the
+// program has written over its environment, as those do that show a title in `ps`, the value that was there
+// when this library was loaded. Null: not set, or unset by the program.
+const char* Find(const char* name);
+
 inline constexpr char kHbmLimit[] = "GPUROOM_HBM_LIMIT";    // bytes per device; unset: all of it
 inline constexpr char kHostLimit[] = "GPUROOM_HOST_LIMIT";  // bytes for the node's processes together
 inline constexpr char kReserve[] = "GPUROOM_RESERVE";       // HBM bytes kept for small allocations
@@ -24,6 +29,7 @@ inline constexpr char kOversubscriptionRatio[] = "GPUROOM_OVERSUBSCRIPTION_RATIO
 inline constexpr char kAllowOversubscription[] = "GPUROOM_ALLOW_OVERSUBSCRIPTION";
 inline constexpr char kReport[] = "GPUROOM_REPORT";         // "1": print a report at exit
 inline constexpr char kStatsFile[] = "GPUROOM_STATS_FILE";  // one JSON line per process is appended
+inline constexpr char kLog[] = "GPUROOM_LOG";               // off, error, warn, info or debug
 inline constexpr char kControl[] = "GPUROOM_CONTROL";       // "1": other processes may ask for sleep and wake
 inline constexpr char kControlDir[] = "GPUROOM_CONTROL_DIR";  // folder of the control sockets
 inline constexpr char kHostKeep[] = "GPUROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse

@@ -7,9 +7,11 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <string_view>
+
+#include "base/env.h"
+#include "base/write_signals.h"
 
 namespace gpuroom {
 namespace {
@@ -22,7 +24,7 @@ std::atomic<int> g_lines{0};
 
 int ReadLevel() {
   static constexpr const char* kNames[] = {"off", "error", "warn", "info", "debug"};
-  const char* text = std::getenv("GPUROOM_LOG");
+  const char* text = env::Find(env::kLog);
   if (text == nullptr) return static_cast<int>(LogLevel::kWarn);
   for (int i = 0; i < 5; ++i) {
     if (std::strcmp(text, kNames[i]) == 0) return i;
@@ -65,6 +67,7 @@ size_t Append(std::string_view more, char* text, size_t length, size_t size) {
 }
 
 void WriteLine(const char* text, size_t length) {
+  const WriteSignalsBlocked blocked;  // standard error may be a pipe that nobody reads any more
   while (length > 0) {
     const ssize_t n = write(STDERR_FILENO, text, length);
     if (n < 0 && errno == EINTR) continue;

@@ -1,7 +1,7 @@
 // Logging that is safe inside an allocator and a preloaded library: one line is
 // formatted in a stack buffer and written with write(2) to standard error. It
-// never allocates, takes no lock, and keeps errno. GPUROOM_LOG chooses the
-// level: off, error, warn (default), info, debug.
+// never allocates, takes no lock, keeps errno, and ends no program whose standard error is a broken pipe.
+// GPUROOM_LOG chooses the level: off, error, warn (default), info, debug.
 #pragma once
 
 namespace gpuroom {

@@ -1,5 +1,7 @@
 #include "capi/answer.h"
 
+#include <new>
+
 namespace gpuroom {
 namespace {
 
@@ -27,6 +29,12 @@ gpuroom_result Answer(const Status& status) {
 }
 
 void ClearError() { t_error = ""; }
+
+gpuroom_result AnswerException(const std::exception& error) {
+  const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+  return Answer(memory ? Status(Code::kOutOfMemory, "no memory for gpuroom's own records")
+                       : Status(Code::kSystem, "a call that gpuroom makes failed"));
+}
 
 }  // namespace gpuroom
 

@@ -2,6 +2,8 @@
 // gives this thread.
 #pragma once
 
+#include <exception>
+
 #include "base/status.h"
 #include "gpuroom/gpuroom.h"
 
@@ -13,5 +15,9 @@ inline constexpr char kNothingThere[] = "gpuroom has placed nothing at that addr
 // Notes what failed, if anything, and says which kind it was.
 gpuroom_result Answer(const Status& status);
 void ClearError();
+// The same for what the C functions catch: out of memory, or else a failure. They catch std::exception alone,
+// which is all that this library's code throws: the end of a thread (pthread_cancel, pthread_exit) passes
+// them by.
+gpuroom_result AnswerException(const std::exception& error);
 
 }  // namespace gpuroom

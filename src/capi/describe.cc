@@ -1,11 +1,15 @@
+#include <exception>
+
+#include "capi/answer.h"
 #include "gpuroom/gpuroom.h"
 #include "runtime/runtime.h"
 
+using gpuroom::AnswerException;
 using gpuroom::Entry;
 using gpuroom::HandleTable;
 
 extern "C" __attribute__((visibility("default"))) int gpuroom_describe(uint64_t address,
-                                                                       gpuroom_placement* out) {
+                                                                       gpuroom_placement* out) try {
   Entry rt;
   if (!rt || out == nullptr) return -1;
   gpuroom::RangeInfo range;
@@ -25,4 +29,7 @@ extern "C" __attribute__((visibility("default"))) int gpuroom_describe(uint64_t 
           mapping.device,
           static_cast<int32_t>(mapping.hint)};
   return 0;
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return -1;
 }

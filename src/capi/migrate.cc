@@ -1,5 +1,6 @@
 // Moving memory between tiers, as the program asks.
 #include <algorithm>
+#include <exception>
 
 #include "capi/answer.h"
 #include "capi/target.h"
@@ -149,7 +150,7 @@ using namespace gpuroom;
 extern "C" {
 #pragma GCC visibility push(default)
 
-int gpuroom_migrate_batch(gpuroom_move* moves, size_t count) {
+int gpuroom_migrate_batch(gpuroom_move* moves, size_t count) try {
   Entry rt;
   ClearError();
   if (moves == nullptr && count > 0)
@@ -161,14 +162,18 @@ int gpuroom_migrate_batch(gpuroom_move* moves, size_t count) {
   }
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   return count == 0 ? GPUROOM_OK : Migrate(*rt, moves, count);
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_range_migrate(uint64_t address, uint64_t bytes, int tier) {
+int gpuroom_range_migrate(uint64_t address, uint64_t bytes, int tier) try {
   gpuroom_move move = {address, bytes, tier, GPUROOM_OK, 0};
   return gpuroom_migrate_batch(&move, 1);
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream) {
+int gpuroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream) try {
   ClearError();
   if (const Entry rt; rt) {
     ManagedBlock block;
@@ -176,6 +181,8 @@ int gpuroom_prefetch(uint64_t address, uint64_t bytes, int tier, void* stream) {
       return Answer(Prefetch(*rt, block, address, bytes, tier, static_cast<CUstream>(stream)));
   }
   return gpuroom_range_migrate(address, bytes, tier);
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
 #pragma GCC visibility pop

@@ -1,4 +1,6 @@
 // What the program says of its memory: hints, policy, tags.
+#include <exception>
+
 #include "capi/answer.h"
 #include "capi/target.h"
 #include "runtime/displace.h"
@@ -28,7 +30,7 @@ using namespace gpuroom;
 extern "C" {
 #pragma GCC visibility push(default)
 
-int gpuroom_set_hint(uint64_t address, int hint) {
+int gpuroom_set_hint(uint64_t address, int hint) try {
   Entry rt;
   ClearError();
   if (!IsHint(hint)) return Answer(Status(Code::kInvalidArgument, "hint must be a gpuroom_hint"));
@@ -45,9 +47,11 @@ int gpuroom_set_hint(uint64_t address, int hint) {
     });
   }
   return found ? GPUROOM_OK : Answer(Status(Code::kNotFound, kNothingThere));
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_set_thread_placement(int policy, int backend, int hint, const char* tag) {
+int gpuroom_set_thread_placement(int policy, int backend, int hint, const char* tag) try {
   ClearError();
   const Status status = CheckPlacement(policy, backend, hint, tag);
   if (!status.ok()) return Answer(status);
@@ -60,10 +64,14 @@ int gpuroom_set_thread_placement(int policy, int backend, int hint, const char* 
   intent.hint = static_cast<Hint>(hint);
   if (tag != nullptr) intent.SetTag(tag);
   return GPUROOM_OK;
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_set_thread_hint(int hint, const char* tag) {
+int gpuroom_set_thread_hint(int hint, const char* tag) try {
   return gpuroom_set_thread_placement(GPUROOM_POLICY_DEFAULT, GPUROOM_BACKEND_DEFAULT, hint, tag);
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
 #pragma GCC visibility pop

@@ -3,9 +3,10 @@
 #include <strings.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <deque>
+#include <memory>
 
+#include "base/env.h"
 #include "base/mutex.h"
 #include "runtime/intent.h"
 #include "sleep/placed_memory.h"
@@ -45,7 +46,7 @@ const Region& Remember(const std::string& name, bool on_disk) {
 }
 
 bool Says(const char* variable) {
-  const char* value = std::getenv(variable);
+  const char* value = env::Find(variable);
   if (value == nullptr) return false;
   for (const char* yes : {"1", "true", "yes", "on"}) {
     if (strcasecmp(value, yes) == 0) return true;
@@ -74,8 +75,10 @@ void Enter(const RegionSettings& settings, ThreadIntent* intent) {
 }  // namespace
 
 RegionSettings& RegionOfThread() {
-  static thread_local RegionSettings settings = FromEnvironment();
-  return settings;
+  // Most threads have none: they cost each thread of every process a pointer alone.
+  static thread_local std::unique_ptr<RegionSettings> settings;
+  if (settings == nullptr) settings = std::make_unique<RegionSettings>(FromEnvironment());
+  return *settings;
 }
 
 void ApplyRegion() { Enter(RegionOfThread(), &IntentOfThread()); }

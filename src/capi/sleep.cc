@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
 
 #include "base/clock.h"
 #include "base/env.h"
@@ -16,9 +18,13 @@ namespace gpuroom {
 namespace {
 
 Status UnknownTag(const char* tag) {
-  static thread_local char text[128];
-  std::snprintf(text, sizeof text, "no memory has had the tag '%.64s'", tag);
-  return Status(Code::kNotFound, text);
+  constexpr size_t kMostText = 128;
+  // Made on the first use: what is thread-local takes room in every thread of every process.
+  static thread_local std::unique_ptr<char[]> text;
+  if (text == nullptr) text.reset(new (std::nothrow) char[kMostText]);
+  if (text == nullptr) return Status(Code::kNotFound, "no memory has had one of the tags");
+  std::snprintf(text.get(), kMostText, "no memory has had the tag '%.64s'", tag);
+  return Status(Code::kNotFound, text.get());
 }
 
 bool IsAction(int action) { return action >= GPUROOM_SLEEP_KEEP && action <= GPUROOM_SLEEP_STAY; }
@@ -75,7 +81,7 @@ Status Read(const gpuroom_sleep_request* given, SleepRequest* out) {
   if (given->tag_count == 0) out->rest = SleepAction::kKeep;
   out->hold = HoldOf(given->hold);
   out->settings.verify = given->verify != 0;
-  out->settings.directory = given->directory != nullptr ? given->directory : std::getenv(env::kSleepDir);
+  out->settings.directory = given->directory != nullptr ? given->directory : env::Find(env::kSleepDir);
   if (UsesDisk(*out) && (out->settings.directory == nullptr || *out->settings.directory == '\0'))
     return Status(Code::kInvalidArgument,
                   "sleeping to disk needs a directory: name one, or set GPUROOM_SLEEP_DIR");
@@ -123,7 +129,7 @@ using namespace gpuroom;
 extern "C" {
 #pragma GCC visibility push(default)
 
-int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t bytes) {
+int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t bytes) try {
   const uint64_t start = NowNanoseconds();
   ClearError();
   const Entry rt(true);
@@ -137,9 +143,12 @@ int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* ou
       status,
       {counts.ranges, counts.kept, counts.on_disk, counts.dropped, counts.released, answer.left_awake, 0},
       start, out, bytes);
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out, size_t bytes) {
+int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out,
+                 size_t bytes) try {
   const uint64_t start = NowNanoseconds();
   ClearError();
   const Entry rt(true);
@@ -151,9 +160,11 @@ int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_
   if (status.ok()) status = Wake(*rt, request, &counts);
   return Report(status, {counts.ranges, counts.restored, 0, counts.fresh, counts.on_host, 0, 0}, start, out,
                 bytes);
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count) {
+int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count) try {
   ClearError();
   if (count == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the count is null"));
   *count = 0;
@@ -165,12 +176,16 @@ int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count)
   *count = states.size();
   for (size_t i = 0; i < states.size() && i < capacity; ++i) out[i] = Exported(states[i]);
   return GPUROOM_OK;
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_set_thread_dispensable(int dispensable) {
+int gpuroom_set_thread_dispensable(int dispensable) try {
   ClearError();
   IntentOfThread().dispensable = dispensable != 0;
   return GPUROOM_OK;
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
 #pragma GCC visibility pop

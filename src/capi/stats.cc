@@ -1,6 +1,7 @@
 // What gpuroom holds, and giving back what it only caches.
 #include <algorithm>
 #include <cstring>
+#include <exception>
 
 #include "capi/answer.h"
 #include "capi/pools.h"
@@ -57,7 +58,7 @@ using namespace gpuroom;
 extern "C" {
 #pragma GCC visibility push(default)
 
-int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes) {
+int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes) try {
   const Entry rt(true);
   ClearError();
   if (out == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the figures is null"));
@@ -70,9 +71,11 @@ int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes) {
   if (const Pool* pool = ExistingPool(device)) AddPool(*pool, &stats);
   std::memcpy(out, &stats, std::min(bytes, sizeof stats));
   return GPUROOM_OK;
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
-int gpuroom_trim(int device) {
+int gpuroom_trim(int device) try {
   ClearError();
   if (Pool* pool = ExistingPool(device)) pool->Trim();  // which enters by itself
   const Entry rt(true);
@@ -81,6 +84,8 @@ int gpuroom_trim(int device) {
   if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
   state->host.Trim();
   return GPUROOM_OK;
+} catch (const std::exception& error) {
+  return AnswerException(error);
 }
 
 #pragma GCC visibility pop

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 
 #include "base/log.h"
 #include "base/size.h"
 #include "capi/allocate.h"
+#include "capi/answer.h"
 #include "capi/pools.h"
 #include "runtime/intent.h"
 
@@ -44,7 +46,7 @@ void FreeSegmentOn(int device, void* address) {
     Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
 }
 
-// What an exception says, of this thread.
+// What an exception says.
 using Text = char[256];
 
 void DescribeOutOfMemory(uint64_t bytes, int device, const Pool& pool, Text& text) {
@@ -66,10 +68,9 @@ void DescribeFailure(uint64_t bytes, int device, const Status& status, Text& tex
                 ErrorName(static_cast<CUresult>(status.native())), status.native());
 }
 
-// From the pool of a device; null: `*why` says why there is none.
-__attribute__((noinline)) void* FromPool(uint64_t bytes, int device, CUstream stream, const char** why) {
-  static thread_local Text text;
-  *why = text;
+// From the pool of a device; null: `text` says why there is none.
+__attribute__((noinline)) void* FromPool(uint64_t bytes, int device, CUstream stream, Text& text) noexcept
+    try {
   const Result<Pool*> pool = PoolOf(device);
   if (!pool.ok()) {
     DescribeFailure(bytes, device, pool.status(), text);
@@ -82,6 +83,10 @@ __attribute__((noinline)) void* FromPool(uint64_t bytes, int device, CUstream st
   } else {
     DescribeFailure(bytes, device, made.status(), text);
   }
+  return nullptr;
+} catch (const std::exception& error) {
+  AnswerException(error);
+  std::snprintf(text, sizeof text, "CUDA out of memory. gpuroom has no host memory for its own records");
   return nullptr;
 }
 
@@ -116,49 +121,69 @@ extern "C" {
 
 void* gpuroom_torch_malloc(ssize_t bytes, int device, CUstream_st* stream) {
   if (bytes <= 0) return nullptr;
-  const char* why = nullptr;
-  void* made = FromPool(static_cast<uint64_t>(bytes), device, stream, &why);
-  if (made == nullptr) ThrowRuntimeError(why);
+  Text text;
+  void* made = FromPool(static_cast<uint64_t>(bytes), device, stream, text);
+  if (made == nullptr) ThrowRuntimeError(text);
   return made;
 }
 
-void gpuroom_torch_free(void* address, ssize_t, int device, CUstream_st* stream) {
+void gpuroom_torch_free(void* address, ssize_t, int device, CUstream_st* stream) try {
   Pool* pool = address == nullptr ? nullptr : ExistingPool(device);
   if (pool == nullptr) return;
   const Status status = pool->Free(AddressOf(address), stream);
   if (!status.ok()) Log(LogLevel::kWarn, "memory could not be given back: %s", status.what());
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-void* gpuroom_segment_malloc(ssize_t bytes, int device, CUstream_st*) { return SegmentOn(device, bytes); }
+void* gpuroom_segment_malloc(ssize_t bytes, int device, CUstream_st*) try {
+  return SegmentOn(device, bytes);
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return nullptr;
+}
 
-void gpuroom_segment_free(void* address, ssize_t, int device, CUstream_st*) {
+void gpuroom_segment_free(void* address, ssize_t, int device, CUstream_st*) try {
   FreeSegmentOn(device, address);
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-void* managed_malloc(ssize_t bytes, int device, CUstream_st*) {
+void* gpuroom_managed_malloc(ssize_t bytes, int device, CUstream_st*) try {
   const WantManaged managed;
   return SegmentOn(device, bytes);
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return nullptr;
 }
 
-void managed_free(void* address, ssize_t, int device, CUstream_st*) { FreeSegmentOn(device, address); }
+void gpuroom_managed_free(void* address, ssize_t, int device, CUstream_st*) try {
+  FreeSegmentOn(device, address);
+} catch (const std::exception& error) {
+  AnswerException(error);
+}
 
 void gpuroom_torch_init(int) {}
 
-void gpuroom_torch_reset(void) {
+void gpuroom_torch_reset(void) try {
   for (int device = 0; device < Runtime::kMaxDevices; ++device) {
     if (Pool* pool = ExistingPool(device)) pool->Trim();
   }
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-void gpuroom_torch_memory_fraction(double fraction, int device) {
+void gpuroom_torch_memory_fraction(double fraction, int device) try {
   const Result<Pool*> pool = PoolOf(device);
   const uint64_t total = TotalOf(device);
   if (!pool.ok() || total == 0 || !(fraction >= 0)) return;
   (*pool)->SetLimit(fraction >= 1 ? UINT64_MAX
                                   : static_cast<uint64_t>(fraction * static_cast<double>(total)));
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-void* gpuroom_torch_base_alloc(void* address, size_t* bytes) {
+void* gpuroom_torch_base_alloc(void* address, size_t* bytes) try {
   for (int device = 0; device < Runtime::kMaxDevices; ++device) {
     const Pool* pool = ExistingPool(device);
     CUdeviceptr base = 0;
@@ -168,27 +193,38 @@ void* gpuroom_torch_base_alloc(void* address, size_t* bytes) {
     return PointerOf(base);
   }
   return nullptr;
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return nullptr;
 }
 
-void gpuroom_torch_record_stream(void* address, CUstream_st* stream) {
+void gpuroom_torch_record_stream(void* address, CUstream_st* stream) try {
   for (int device = 0; device < Runtime::kMaxDevices; ++device) {
     Pool* pool = ExistingPool(device);
     if (pool != nullptr && pool->RecordStream(AddressOf(address), stream).ok()) return;
   }
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
 void gpuroom_torch_begin_allocate_to_pool(int device, gpuroom_mempool_id id,
-                                          std::function<bool(CUstream_st*)> filter) {
+                                          std::function<bool(CUstream_st*)> filter) try {
   const Result<Pool*> pool = PoolOf(device);
   if (pool.ok()) (*pool)->BeginAllocateTo({id.first, id.second}, std::move(filter));
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-void gpuroom_torch_end_allocate_to_pool(int device, gpuroom_mempool_id id) {
+void gpuroom_torch_end_allocate_to_pool(int device, gpuroom_mempool_id id) try {
   if (Pool* pool = ExistingPool(device)) pool->EndAllocateTo({id.first, id.second});
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-void gpuroom_torch_release_pool(int device, gpuroom_mempool_id id) {
+void gpuroom_torch_release_pool(int device, gpuroom_mempool_id id) try {
   if (Pool* pool = ExistingPool(device)) pool->ReleasePool({id.first, id.second});
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
 #pragma GCC visibility pop

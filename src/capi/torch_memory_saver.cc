@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -11,7 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/env.h"
 #include "base/log.h"
+#include "capi/answer.h"
 #include "capi/regions.h"
 #include "gpuroom/torch_allocator.h"
 #include "runtime/intent.h"
@@ -34,7 +37,7 @@ std::multimap<uint64_t, Copy> g_copies;  // of paused memory, by address
 std::string DiskDirectory() {
   const std::lock_guard lock(g_mutex);
   if (!g_directory.empty()) return g_directory;
-  const char* inherited = std::getenv("TMS_DISK_BACKUP_DIR");
+  const char* inherited = env::Find("TMS_DISK_BACKUP_DIR");
   return inherited == nullptr ? "" : inherited;
 }
 
@@ -87,52 +90,99 @@ using namespace gpuroom;
 extern "C" {
 #pragma GCC visibility push(default)
 
-void tms_set_interesting_region(bool interesting) {
+void tms_set_interesting_region(bool interesting) try {
   RegionOfThread().interesting = interesting;
   ApplyRegion();
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-bool tms_get_interesting_region(void) { return RegionOfThread().interesting; }
+bool tms_get_interesting_region(void) try {
+  return RegionOfThread().interesting;
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return false;
+}
 
-void tms_set_current_tag(const char* tag) {
+void tms_set_current_tag(const char* tag) try {
   RegionOfThread().tag = RegionTag(tag == nullptr ? "" : tag);
   ApplyRegion();
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-const char* tms_get_current_tag(void) { return RegionOfThread().tag.c_str(); }
+const char* tms_get_current_tag(void) try {
+  return RegionOfThread().tag.c_str();
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return nullptr;
+}
 
-const char* gpuroom_region_tag(void) { return IntentOfThread().tag.data(); }
+const char* gpuroom_region_tag(void) try {
+  return IntentOfThread().tag;
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return nullptr;
+}
 
-void tms_set_enable_cpu_backup(bool enable) {
+void tms_set_enable_cpu_backup(bool enable) try {
   RegionOfThread().cpu_backup = enable;
   ApplyRegion();
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-bool tms_get_enable_cpu_backup(void) { return RegionOfThread().cpu_backup; }
+bool tms_get_enable_cpu_backup(void) try {
+  return RegionOfThread().cpu_backup;
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return false;
+}
 
-void tms_set_enable_disk_backup(bool enable) {
+void tms_set_enable_disk_backup(bool enable) try {
   RegionOfThread().disk_backup = enable;
   ApplyRegion();
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-bool tms_get_enable_disk_backup(void) { return RegionOfThread().disk_backup; }
+bool tms_get_enable_disk_backup(void) try {
+  return RegionOfThread().disk_backup;
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return false;
+}
 
-void tms_set_disk_backup_dir(const char* directory) {
+void tms_set_disk_backup_dir(const char* directory) try {
   const std::lock_guard lock(g_mutex);
   g_directory = directory == nullptr ? "" : directory;
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-void tms_set_cpu_backup_backend(const char* backend) {
+void tms_set_cpu_backup_backend(const char* backend) try {
   RegionOfThread().backend = backend == nullptr ? "pinned" : backend;
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-const char* tms_get_cpu_backup_backend(void) { return RegionOfThread().backend.c_str(); }
+const char* tms_get_cpu_backup_backend(void) try {
+  return RegionOfThread().backend.c_str();
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return nullptr;
+}
 
-void tms_set_retain_cpu_backup(bool retain) { g_retain = retain; }
+void tms_set_retain_cpu_backup(bool retain) try { g_retain = retain; } catch (const std::exception& error) {
+  AnswerException(error);
+}
 
-bool tms_get_retain_cpu_backup(void) { return g_retain; }
+bool tms_get_retain_cpu_backup(void) try { return g_retain; } catch (const std::exception& error) {
+  AnswerException(error);
+  return false;
+}
 
-int tms_pause(const char* tag) {
+int tms_pause(const char* tag) try {
   std::vector<gpuroom_tag_action> actions = RegionActions(tag);
   // A directory is wanted where memory goes to disk, not where a thread once said that some might.
   const auto idle = [](const gpuroom_tag_action& action) { return DevicesOf({action}).empty(); };
@@ -144,9 +194,12 @@ int tms_pause(const char* tag) {
   request.tag_count = actions.size();
   request.directory = directory.empty() ? nullptr : directory.c_str();
   return Told("pausing", tag, gpuroom_sleep(&request, nullptr, 0));
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return -1;
 }
 
-int tms_resume(const char* tag) {
+int tms_resume(const char* tag) try {
   std::vector<const char*> tags;
   for (const gpuroom_tag_action& action : RegionActions(tag)) tags.push_back(action.tag);
   if (tags.empty()) return 0;
@@ -154,32 +207,48 @@ int tms_resume(const char* tag) {
   if (result != 0) return result;
   DropCopies();
   return 0;
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return -1;
 }
 
-uint32_t tms_affected_devices(const char* tag, int* out, uint32_t capacity) {
+uint32_t tms_affected_devices(const char* tag, int* out, uint32_t capacity) try {
   const std::vector<int> devices = DevicesOf(RegionActions(tag));
   std::copy_n(devices.begin(), std::min<size_t>(capacity, devices.size()), out);
   return static_cast<uint32_t>(devices.size());
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return 0;
 }
 
-uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size) {
+uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size) try {
   const auto address = reinterpret_cast<uint64_t>(gpu_ptr);
   // Of memory that may be large: without the zeros that a vector would write first.
   Copy copy{std::unique_ptr<uint8_t[]>(new (std::nothrow) uint8_t[size]), size};
   if (copy.bytes == nullptr || !CopyBackup(address, size, copy.bytes.get()).ok()) return nullptr;
   return KeepCopy(address, std::move(copy));
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return nullptr;
 }
 
-void set_memory_margin_bytes(uint64_t bytes) {
+void gpuroom_set_memory_margin(uint64_t bytes) try {
   if (const Entry rt(true); rt) rt->margin = bytes;
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
-void* tms_torch_malloc(ssize_t bytes, int device, struct CUstream_st* stream) {
+void* tms_torch_malloc(ssize_t bytes, int device, struct CUstream_st* stream) try {
   return gpuroom_segment_malloc(bytes, device, stream);
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return nullptr;
 }
 
-void tms_torch_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream) {
+void tms_torch_free(void* address, ssize_t bytes, int device, struct CUstream_st* stream) try {
   gpuroom_segment_free(address, bytes, device, stream);
+} catch (const std::exception& error) {
+  AnswerException(error);
 }
 
 #pragma GCC visibility pop

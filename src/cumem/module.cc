@@ -4,8 +4,10 @@
 #include <sys/types.h>
 
 #include <cstdio>
+#include <exception>
 #include <new>
 
+#include "base/write_signals.h"
 #include "cumem/allocations.h"
 #include "cumem/callbacks.h"
 #include "cumem/python.h"
@@ -18,7 +20,12 @@ Allocations& All() {
   return *all;
 }
 
-void Print(const Error& error) { std::fprintf(stderr, "%s\n", error.text()); }
+void PrintLine(const char* text) {
+  const WriteSignalsBlocked blocked;
+  std::fprintf(stderr, "%s\n", text);
+}
+
+void Print(const Error& error) { PrintLine(error.text()); }
 
 Claim ClaimOf(const Grant& grant) {
   return {grant.va, grant.pieces.front().handle_address, grant.pieces.size()};
@@ -68,7 +75,7 @@ void Free(uint64_t va) {
 // The address, or 0 with everything undone and a reason printed. With Python's lock.
 uint64_t Malloc(ssize_t size, int device) {
   if (!HaveCallbacks()) {
-    std::fprintf(stderr, "ERROR: g_python_malloc_callback not set; call init_module first.\n");
+    PrintLine("ERROR: g_python_malloc_callback not set; call init_module first.");
     return 0;
   }
   Error error;
@@ -144,21 +151,26 @@ PyModuleDef g_module = {
 
 namespace cumem = gpuroom::cumem;
 
-extern "C" __attribute__((visibility("default"))) void* my_malloc(ssize_t size, int device, void* stream) {
+extern "C" __attribute__((visibility("default"))) void* my_malloc(ssize_t size, int device,
+                                                                  void* stream) try {
   (void)stream;  // mapping waits for nothing
   if (Py_IsInitialized() == 0) return nullptr;
   const cumem::InPython in;
   return reinterpret_cast<void*>(cumem::Malloc(size, device));  // NOLINT
+} catch (const std::exception&) {
+  return nullptr;
 }
 
 extern "C" __attribute__((visibility("default"))) void my_free(void* pointer, ssize_t size, int device,
-                                                               void* stream) {
+                                                               void* stream) try {
   (void)size, (void)device, (void)stream;  // the record knows better
   const auto va = reinterpret_cast<uint64_t>(pointer);
   // PyTorch frees also after Python's end; there is nobody to tell then.
   if (Py_IsInitialized() == 0) return cumem::FreeOrPrint(va);
   const cumem::InPython in;
   cumem::Free(va);
+} catch (const std::exception& error) {
+  cumem::PrintLine(error.what());
 }
 
 PyMODINIT_FUNC PyInit_cumem_allocator() { return PyModule_Create(&cumem::g_module); }

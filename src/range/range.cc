@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "base/log.h"
+#include "base/undo.h"
 
 namespace gpuroom {
 namespace {
@@ -49,11 +50,13 @@ Result<std::unique_ptr<Range>> RangeBuilder::Make(const RangeRequest& request, C
   range->context = request.context;
   range->device = device_;
   range->hint = request.plan.hint;
+  // Also where the host has no memory for the records, and an exception ends this.
+  Undo give_back([&] { Discard(std::move(range)); });
   Status status = create(*range);
   if (status.ok()) status = Map(*range);
-  if (status.ok()) return range;
-  Discard(std::move(range));
-  return status;
+  if (!status.ok()) return status;
+  give_back.Dismiss();
+  return range;
 }
 
 Status RangeBuilder::Map(Range& range) {

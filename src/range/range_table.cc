@@ -2,7 +2,7 @@
 
 namespace gpuroom {
 
-void RangeTable::Insert(std::unique_ptr<Range> range) {
+void RangeTable::Insert(std::unique_ptr<Range>&& range) {
   std::unique_lock lock(mutex_);
   const CUdeviceptr va = range->va;
   window_.Include(va, range->bytes);

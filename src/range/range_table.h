@@ -19,7 +19,9 @@ namespace gpuroom {
 
 class RangeTable {
  public:
-  void Insert(std::unique_ptr<Range> range);
+  // Where the host has no memory for the entry, this throws std::bad_alloc, and the caller still has the
+  // range.
+  void Insert(std::unique_ptr<Range>&& range);
   // The range that begins at `va`, removed from the table; null if none does.
   std::unique_ptr<Range> Take(CUdeviceptr va);
   // All ranges of a device, removed from the table.

@@ -1,6 +1,7 @@
 #include "runtime/allocate.h"
 
 #include "base/log.h"
+#include "base/undo.h"
 #include "driver/in_context.h"
 #include "driver/synchronize.h"
 #include "runtime/intent.h"
@@ -84,12 +85,15 @@ CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdevicep
     *out = 0;  // as the driver leaves it
     return AllocationResult(range.status());
   }
-  *out = (*range)->va;
-  device.counts.Count(bytes, (*range)->host_bytes > 0);
   Range& inserted = **range;  // nobody can free it yet
+  const CUdeviceptr va = inserted.va;
+  Undo give_back([&] { device.builder.Discard(*range != nullptr ? std::move(*range) : rt.ranges.Take(va)); });
   rt.ranges.Insert(std::move(*range));
   const Status status = device.builder.CatchUp(inserted);
   if (!status.ok()) Log(LogLevel::kWarn, "another GPU cannot reach an allocation: %s", status.what());
+  give_back.Dismiss();
+  *out = va;
+  device.counts.Count(bytes, inserted.host_bytes > 0);
   return CUDA_SUCCESS;
 }
 

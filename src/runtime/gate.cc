@@ -1,10 +1,14 @@
 #include "runtime/gate.h"
 
+#include <cxxabi.h>
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <new>
+#include <optional>
+
+extern "C" void* __dso_handle;  // this library's, from its start-up file
 
 namespace gpuroom {
 
@@ -38,13 +42,21 @@ void LeaveSlot(void* slot) {
   static_cast<Slot*>(slot)->taken.store(false, std::memory_order_release);
 }
 
-pthread_key_t SlotKey() {
-  static const pthread_key_t key = [] {
+// Nothing where the program has used all keys up.
+std::optional<pthread_key_t> SlotKey() {
+  static const std::optional<pthread_key_t> key = [] {
     pthread_key_t made = 0;
-    pthread_key_create(&made, LeaveSlot);
-    return made;
+    return pthread_key_create(&made, LeaveSlot) == 0 ? std::optional(made) : std::nullopt;
   }();
   return key;
+}
+
+// A key's destructor runs last of all, also after those of thread_local variables, in which a program may
+// still call the driver. Second best, and without a key, is what those use themselves.
+void LeaveWhenThreadEnds(Slot* slot) {
+  const std::optional<pthread_key_t> key = SlotKey();
+  if (key && pthread_setspecific(*key, slot) == 0) return;
+  abi::__cxa_thread_atexit(LeaveSlot, slot, &__dso_handle);
 }
 
 Slot* TakeSlot() {
@@ -62,7 +74,7 @@ Slot* TakeSlot() {
 Slot* MySlot() {
   if (t_slot == nullptr) {
     t_slot = TakeSlot();
-    pthread_setspecific(SlotKey(), t_slot);
+    LeaveWhenThreadEnds(t_slot);
   }
   return t_slot;
 }

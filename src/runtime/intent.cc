@@ -1,13 +1,10 @@
 #include "runtime/intent.h"
 
-#include <cstring>
-
 namespace gpuroom {
 
 void ThreadIntent::SetTag(const char* text) {
-  tag = {};
-  std::memcpy(tag.data(), text, std::strlen(text));
   tag_id = TagOf(text);
+  tag = TagName(tag_id);
 }
 
 ThreadIntent& IntentAtFirst() {
@@ -16,7 +13,12 @@ ThreadIntent& IntentAtFirst() {
 }
 
 ThreadIntent& IntentOfThread() {
-  __attribute__((tls_model("initial-exec"))) static thread_local ThreadIntent t_intent = IntentAtFirst();
+  __attribute__((tls_model("initial-exec"))) static thread_local ThreadIntent t_intent;
+  __attribute__((tls_model("initial-exec"))) static thread_local bool t_known = false;
+  if (!t_known) {
+    t_known = true;
+    t_intent = IntentAtFirst();
+  }
   return t_intent;
 }
 
@@ -33,7 +35,7 @@ PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {
   request.backend = thread.backend.value_or(rt.options.backend);
   request.hint = thread.hint;
   request.resident = bytes < rt.options.resident_below;
-  rt.options.rules.Apply(bytes, thread.tag.data(), &request);
+  rt.options.rules.Apply(bytes, thread.tag, &request);
   return request;
 }
 

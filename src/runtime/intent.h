@@ -1,7 +1,6 @@
 // Intent: what the program, the user and the rules want of one allocation.
 #pragma once
 
-#include <array>
 #include <optional>
 
 #include "runtime/runtime.h"
@@ -13,9 +12,9 @@ struct ThreadIntent {
   std::optional<Policy> policy;
   std::optional<Backend> backend;
   Hint hint = Hint::kNone;
-  std::array<char, kMaxTag + 1> tag{};  // "": none
-  TagId tag_id = kUntagged;             // the number of `tag`
-  bool dispensable = false;             // as Placed::dispensable
+  TagId tag_id = kUntagged;
+  bool dispensable = false;  // as Placed::dispensable
+  const char* tag = "";      // TagName(tag_id)
 
   void SetTag(const char* text);  // IsTag(text), or ""
 };

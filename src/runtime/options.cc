@@ -1,7 +1,6 @@
 #include "runtime/options.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -27,7 +26,7 @@ void Ignore(const char* name, const char* text, const char* why) {
 
 // Null where the variable is not set, or empty, which one line says: somebody meant to give it a value.
 const char* Text(const char* name) {
-  const char* text = std::getenv(name);
+  const char* text = env::Find(name);
   if (text == nullptr || *text != '\0') return text;
   Ignore(name, text, "empty");
   return nullptr;
@@ -99,7 +98,7 @@ LinkSpeeds ReadLinkSpeeds() {
 }
 
 bool Flag(const char* name) {
-  const char* text = std::getenv(name);
+  const char* text = env::Find(name);
   return text != nullptr && std::strcmp(text, "1") == 0;
 }
 
@@ -134,7 +133,7 @@ Options ReadOptions() {
   options.backend = ReadBackend();
   options.managed = ReadManaged();
   options.report = Flag(env::kReport);
-  options.stats_file = std::getenv(env::kStatsFile);
+  if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
   return options;
 }
 

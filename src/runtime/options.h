@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "range/managed_cap.h"
 #include "range/rules.h"
@@ -31,7 +32,7 @@ struct Options {
   ManagedOptions managed;
   LinkSpeeds link_speeds;  // as measured; all 0: not measured, estimate them
   bool report = false;
-  const char* stats_file = nullptr;
+  std::string stats_file;  // "": none
 };
 
 // Values that do not parse are ignored with a line in the log.

@@ -5,23 +5,26 @@
 namespace gpuroom {
 namespace {
 
-// dlsym's version in the C library: GLIBC_2.34 where libdl became part of it, and
-// before that the architecture's first version.
+// The versions of libdl's functions in the C library: GLIBC_2.34 where libdl became part of it, and before
+// that the architecture's first version, or the one that brought dlmopen.
 #if defined(__x86_64__)
-constexpr const char* kFirstVersion = "GLIBC_2.2.5";
+constexpr const char* kVersions[] = {"GLIBC_2.34", "GLIBC_2.2.5", "GLIBC_2.3.4"};
 #elif defined(__aarch64__)
-constexpr const char* kFirstVersion = "GLIBC_2.17";
+constexpr const char* kVersions[] = {"GLIBC_2.34", "GLIBC_2.17"};
 #else
 #error "gpuroom supports x86-64 and aarch64"
 #endif
 
 }  // namespace
 
-GPUROOM_UNINSTRUMENTED DlsymFunction FindDlsym() {
-  void* address = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
-  if (address == nullptr) address = dlvsym(RTLD_NEXT, "dlsym", kFirstVersion);
-  return reinterpret_cast<DlsymFunction>(address);
+GPUROOM_UNINSTRUMENTED void* FindInC(const char* name) {
+  for (const char* version : kVersions) {
+    if (void* address = dlvsym(RTLD_NEXT, name, version)) return address;
+  }
+  return nullptr;
 }
+
+GPUROOM_UNINSTRUMENTED DlsymFunction FindDlsym() { return reinterpret_cast<DlsymFunction>(FindInC("dlsym")); }
 
 DlsymFunction RealDlsym() {
   static const DlsymFunction real = FindDlsym();

@@ -7,6 +7,8 @@ namespace gpuroom {
 // with dlsym before it can follow any.
 #define GPUROOM_UNINSTRUMENTED __attribute__((no_sanitize("thread", "address", "undefined")))
 
+// A function of libdl as the C library has it, behind ours.
+GPUROOM_UNINSTRUMENTED void* FindInC(const char* name);
 // The C library's dlsym, found without calling dlsym: each time, and once for all.
 using DlsymFunction = void* (*)(void*, const char*);
 GPUROOM_UNINSTRUMENTED DlsymFunction FindDlsym();

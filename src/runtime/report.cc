@@ -8,9 +8,11 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <string>
 
 #include "base/log.h"
+#include "base/write_signals.h"
 
 namespace gpuroom {
 namespace {
@@ -91,27 +93,36 @@ std::string ForPeople(const Runtime& rt, const std::string& program, double seco
 }
 
 // One write, so that the lines of several processes do not mix.
-void WriteAll(int file, const std::string& text) {
-  if (write(file, text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-    Log(LogLevel::kWarn, "the report could not be written: %s", std::strerror(errno));
+void WriteAll(int file, const char* name, const std::string& text) {
+  const WriteSignalsBlocked blocked;
+  const ssize_t written = write(file, text.data(), text.size());
+  if (written == static_cast<ssize_t>(text.size())) return;
+  Log(LogLevel::kWarn, "the report could not be written to %s: %s", name,
+      written < 0 ? std::strerror(errno) : "there was room for a part of it alone");
+}
+
+// Without waiting: the file may be a FIFO that nobody reads, and the program is about to end.
+void AppendTo(const char* name, const std::string& text) {
+  const int file = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+  if (file < 0) {
+    Log(LogLevel::kWarn, "%s cannot be opened: %s", name,
+        errno == ENXIO ? "nobody reads this FIFO" : std::strerror(errno));
+    return;
   }
+  WriteAll(file, name, text);
+  close(file);
 }
 
 }  // namespace
 
-void WriteReport(const Runtime& rt) {
-  if (!rt.options.report && rt.options.stats_file == nullptr) return;
+void WriteReport(const Runtime& rt) try {
+  if (!rt.options.report && rt.options.stats_file.empty()) return;
   const std::string program = ProgramName();
   const double seconds = static_cast<double>(rt.nanoseconds.load()) * 1e-9;
-  if (rt.options.report) WriteAll(STDERR_FILENO, ForPeople(rt, program, seconds));
-  if (rt.options.stats_file == nullptr) return;
-  const int file = open(rt.options.stats_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-  if (file < 0) {
-    Log(LogLevel::kWarn, "%s cannot be opened: %s", rt.options.stats_file, std::strerror(errno));
-    return;
-  }
-  WriteAll(file, Json(rt, program, seconds));
-  close(file);
+  if (rt.options.report) WriteAll(STDERR_FILENO, "standard error", ForPeople(rt, program, seconds));
+  if (!rt.options.stats_file.empty()) AppendTo(rt.options.stats_file.c_str(), Json(rt, program, seconds));
+} catch (const std::exception&) {
+  Log(LogLevel::kWarn, "there is no memory for the report");
 }
 
 }  // namespace gpuroom

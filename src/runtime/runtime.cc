@@ -1,5 +1,6 @@
 #include "runtime/runtime.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "base/log.h"
 #include "runtime/real_dlsym.h"
 #include "runtime/report.h"
+#include "runtime/unserved.h"
 #include "topology/host_budget.h"
 
 namespace gpuroom {
@@ -79,8 +81,7 @@ Runtime* Runtime::Create(bool required) {
   Options options = ReadOptions();
   const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 &&
                     options.backend == Backend::kTiers && !options.rules.AskForManaged() && !required;
-  if (!StandsInFront() && std::getenv(env::kHostLimit) == nullptr)
-    options.host_limit = AutoHostBudget().bytes;
+  if (!StandsInFront() && env::Find(env::kHostLimit) == nullptr) options.host_limit = AutoHostBudget().bytes;
   const Result<Driver> driver =
       idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set")) : BindDriver(RealDlsym());
   if (!driver.ok()) {
@@ -93,6 +94,7 @@ Runtime* Runtime::Create(bool required) {
   Runtime* runtime = new (std::nothrow) Runtime(*driver, options);
   g_runtime.store(runtime, std::memory_order_release);
   if (runtime == nullptr) g_off.store(true);
+  if (runtime != nullptr) LogUnserved();
   return runtime;
 }
 
@@ -240,7 +242,7 @@ Entry::Entry(bool required, bool submits) {
   } else {
     Gate::Enter();
   }
-  if (runtime_->options.report || runtime_->options.stats_file != nullptr) {
+  if (runtime_->options.report || !runtime_->options.stats_file.empty()) {
     start_ = NowNanoseconds();
   }
 }
@@ -259,6 +261,8 @@ namespace {
 __attribute__((destructor)) void ReportAtExit() {
   const Runtime* runtime = Runtime::Existing();
   if (runtime != nullptr && !g_off.load()) WriteReport(*runtime);
+  // Nothing passed us, but somebody opened the driver.
+  if (runtime == nullptr && dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD) != nullptr) LogUnserved();
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // cuMemAlloc, its relatives, and cuMemFree.
 #include "runtime/allocate.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace {
@@ -9,9 +10,7 @@ constexpr size_t kPitchAlignment = 512;
 
 }  // namespace
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuMemAlloc_v2(CUdeviceptr* out, size_t bytes) {
   Entry rt;
@@ -45,4 +44,4 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
   return Free(*rt, address, [address] { return Real().cuMemFree_v2(address); });
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

@@ -2,6 +2,7 @@
 // driver's pools, whose warm path no range can match (docs/measurements.md); what
 // does not fit becomes a range, freed by an event on the stream that frees it.
 #include "runtime/allocate.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -70,9 +71,7 @@ CUresult FreeAsync(CUdeviceptr address, CUstream stream, Native native) {
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuMemAllocAsync(CUdeviceptr* out, size_t bytes, CUstream stream) {
   return AllocateAsync(out, bytes, nullptr, stream,
@@ -119,4 +118,4 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
   return Real().cuMemPoolDestroy(pool);
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

@@ -2,6 +2,7 @@
 #include "runtime/captures.h"
 
 #include "runtime/runtime.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -33,9 +34,7 @@ CUresult Ended(CUstream stream, CUresult result) {
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
   return Begin(stream, [&] { return Real().cuStreamBeginCapture_v2(stream, mode); });
@@ -72,4 +71,4 @@ CUresult cuStreamDestroy_v2(CUstream stream) {
   return result == CUDA_SUCCESS ? Ended(stream, result) : result;
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

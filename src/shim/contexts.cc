@@ -3,6 +3,7 @@
 
 #include "driver/device_context.h"
 #include "runtime/runtime.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -34,9 +35,7 @@ CUcontext PrimaryOf(const Driver& driver, CUdevice device) {
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuCtxCreate_v2(CUcontext* context, unsigned flags, CUdevice device) {
   return Created(context, [=] { return Real().cuCtxCreate_v2(context, flags, device); });
@@ -81,4 +80,4 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   return result;
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

@@ -5,6 +5,7 @@
 #include "runtime/ipc_client.h"
 #include "runtime/ipc_server.h"
 #include "shim/asleep.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -131,9 +132,7 @@ CUresult Close(Runtime& rt, Import import) {
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   Entry rt;
@@ -161,4 +160,4 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr address) {
   return import.range == nullptr ? CUDA_SUCCESS : Close(*rt, std::move(import));
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "runtime/real_dlsym.h"
+#include "shim/hooks.h"
 #include "shim/nvml.h"
 #include "shim/real.h"
 #include "shim/submit.h"
@@ -16,6 +17,7 @@ namespace {
 
 enum class Stream { kAny, kLegacy, kPerThread };
 
+// As the library exports it, so that a program that links the driver has the same address.
 template <auto kFunction>
 void* AddressOf() {
   return reinterpret_cast<void*>(kFunction);
@@ -115,6 +117,10 @@ GPUROOM_UNINSTRUMENTED __attribute__((visibility("hidden"))) void* gpuroom_dlsym
   return ours ? HookFor(handle, name) : nullptr;
 }
 
+}  // extern "C"
+
+namespace gpuroom::hooks {
+
 CUresult cuGetProcAddress(const char* name, void** address, int version, cuuint64_t flags) {
   const CUresult result = Real().cuGetProcAddress(name, address, version, flags);
   if (result == CUDA_SUCCESS) Replace(name, address, version, flags);
@@ -128,4 +134,4 @@ CUresult cuGetProcAddress_v2(const char* name, void** address, int version, cuui
   return result;
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ using NvmlDevice = struct NvmlDeviceOpaque*;
 using NvmlResult = int;
 constexpr NvmlResult kNvmlSuccess = 0;
 constexpr NvmlResult kNvmlFunctionNotFound = 13;
+constexpr NvmlResult kNvmlUnknown = 999;
 
 struct NvmlMemory {
   unsigned long long total, free, used;  // bytes
@@ -163,7 +165,7 @@ using namespace gpuroom;
 
 extern "C" {
 
-NvmlResult nvmlDeviceGetMemoryInfo(NvmlDevice device, NvmlMemory* memory) {
+NvmlResult nvmlDeviceGetMemoryInfo(NvmlDevice device, NvmlMemory* memory) try {
   static const auto real = RealNvml<NvmlResult (*)(NvmlDevice, NvmlMemory*)>("nvmlDeviceGetMemoryInfo");
   if (real == nullptr) return kNvmlFunctionNotFound;
   const NvmlResult result = real(device, memory);
@@ -172,9 +174,11 @@ NvmlResult nvmlDeviceGetMemoryInfo(NvmlDevice device, NvmlMemory* memory) {
   const Sizes sizes = Enlarge(*rt, device, {memory->total, memory->free});
   *memory = {sizes.total, sizes.free, sizes.total - sizes.free};
   return result;
+} catch (const std::exception&) {
+  return kNvmlUnknown;
 }
 
-NvmlResult nvmlDeviceGetMemoryInfo_v2(NvmlDevice device, NvmlMemoryV2* memory) {
+NvmlResult nvmlDeviceGetMemoryInfo_v2(NvmlDevice device, NvmlMemoryV2* memory) try {
   static const auto real = RealNvml<NvmlResult (*)(NvmlDevice, NvmlMemoryV2*)>("nvmlDeviceGetMemoryInfo_v2");
   if (real == nullptr) return kNvmlFunctionNotFound;
   const NvmlResult result = real(device, memory);
@@ -188,6 +192,8 @@ NvmlResult nvmlDeviceGetMemoryInfo_v2(NvmlDevice device, NvmlMemoryV2* memory) {
   memory->free = sizes.free;
   memory->used = sizes.total - sizes.free - memory->reserved;
   return result;
+} catch (const std::exception&) {
+  return kNvmlUnknown;
 }
 
 }  // extern "C"

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "driver/device_context.h"
 #include "runtime/runtime.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -28,9 +29,7 @@ Status AllowAccess(Runtime& rt, CUcontext peer) {
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
   const CUresult result = Real().cuCtxEnablePeerAccess(peer, flags);
@@ -45,4 +44,4 @@ CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
   return ToCuResult(status);
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

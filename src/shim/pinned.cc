@@ -5,6 +5,7 @@
 
 #include "runtime/runtime.h"
 #include "shim/asleep.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -47,9 +48,7 @@ CUresult MapArrays(CUarrayMapInfo* infos, unsigned count, Native native) {
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuMemMapArrayAsync(CUarrayMapInfo* infos, unsigned count, CUstream stream) {
   return MapArrays(infos, count,
@@ -70,12 +69,29 @@ CUresult cuMulticastBindMem(CUmemGenericAllocationHandle multicast, size_t multi
   return Real().cuMulticastBindMem(multicast, multicast_offset, handle, offset, bytes, flags);
 }
 
+CUresult cuMulticastBindMem_v2(CUmemGenericAllocationHandle multicast, CUdevice device,
+                               size_t multicast_offset, CUmemGenericAllocationHandle handle, size_t offset,
+                               size_t bytes, unsigned long long flags) {
+  Entry rt;
+  const CUresult pinned = rt ? PinOne(*rt, &handle, "cuMulticastBindMem") : CUDA_SUCCESS;
+  if (pinned != CUDA_SUCCESS) return pinned;
+  return Real().cuMulticastBindMem_v2(multicast, device, multicast_offset, handle, offset, bytes, flags);
+}
+
 CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle multicast, size_t offset, CUdeviceptr address,
                              size_t bytes, unsigned long long flags) {
   Entry rt;
   const CUresult pinned = rt ? PinAt(*rt, address, "cuMulticastBindAddr") : CUDA_SUCCESS;
   if (pinned != CUDA_SUCCESS) return pinned;
   return Real().cuMulticastBindAddr(multicast, offset, address, bytes, flags);
+}
+
+CUresult cuMulticastBindAddr_v2(CUmemGenericAllocationHandle multicast, CUdevice device, size_t offset,
+                                CUdeviceptr address, size_t bytes, unsigned long long flags) {
+  Entry rt;
+  const CUresult pinned = rt ? PinAt(*rt, address, "cuMulticastBindAddr") : CUDA_SUCCESS;
+  if (pinned != CUDA_SUCCESS) return pinned;
+  return Real().cuMulticastBindAddr_v2(multicast, device, offset, address, bytes, flags);
 }
 
 CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr address, size_t bytes,
@@ -96,4 +112,4 @@ CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute,
   return Real().cuPointerSetAttribute(value, attribute, address);
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

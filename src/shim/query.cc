@@ -1,6 +1,7 @@
 // What the program is told of memory: sizes with the host tier in them, and
 // pointers into ranges answered as the device memory that was asked for.
 #include "runtime/allocate.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -73,9 +74,7 @@ CUresult Overwrite(unsigned count, CUpointer_attribute* attributes, void** data,
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
   const CUresult result = Real().cuMemGetInfo_v2(free, total);
@@ -147,4 +146,4 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
   return result;
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

@@ -2,30 +2,18 @@
 
 #include <dlfcn.h>
 
-#include <mutex>
-
 #include "runtime/real_dlsym.h"
 
 namespace gpuroom {
-namespace {
-
-void* OpenOnce(const char* name, std::once_flag& once, void*& library) {
-  std::call_once(once, [&] { library = dlopen(name, RTLD_NOW | RTLD_LOCAL); });
-  return library;
-}
-
-}  // namespace
 
 void* DriverSymbol(const char* name) {
-  static std::once_flag once;
-  static void* library = nullptr;
-  return OpenOnce("libcuda.so.1", once, library) == nullptr ? nullptr : RealDlsym()(library, name);
+  static void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  return library == nullptr ? nullptr : RealDlsym()(library, name);
 }
 
 void* NvmlSymbol(const char* name) {
-  static std::once_flag once;
-  static void* library = nullptr;
-  return OpenOnce("libnvidia-ml.so.1", once, library) == nullptr ? nullptr : RealDlsym()(library, name);
+  static void* const library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  return library == nullptr ? nullptr : RealDlsym()(library, name);
 }
 
 namespace {

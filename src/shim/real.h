@@ -10,9 +10,18 @@
 #undef cuGetProcAddress
 #undef cuStreamBeginCapture
 #undef cuIpcOpenMemHandle
+#undef cuMulticastBindMem
+#undef cuMulticastBindAddr
 
 extern "C" {
 CUresult cuGetProcAddress(const char*, void**, int, cuuint64_t);
+CUresult cuMulticastBindMem(CUmemGenericAllocationHandle, size_t, CUmemGenericAllocationHandle, size_t,
+                            size_t, unsigned long long);
+CUresult cuMulticastBindMem_v2(CUmemGenericAllocationHandle, CUdevice, size_t, CUmemGenericAllocationHandle,
+                               size_t, size_t, unsigned long long);
+CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle, size_t, CUdeviceptr, size_t, unsigned long long);
+CUresult cuMulticastBindAddr_v2(CUmemGenericAllocationHandle, CUdevice, size_t, CUdeviceptr, size_t,
+                                unsigned long long);
 CUresult cuIpcOpenMemHandle(CUdeviceptr*, CUipcMemHandle, unsigned);
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr*, size_t, CUstream);
 CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr*, size_t, CUmemoryPool, CUstream);

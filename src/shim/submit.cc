@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "runtime/runtime.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -98,14 +99,18 @@ struct Submit;
 template <int kIndex, typename... Arguments>
 struct Submit<kIndex, CUresult (*)(Arguments...)> {
   static CUresult Hook(Arguments... arguments) {
-    const auto real = reinterpret_cast<CUresult (*)(Arguments...)>(RealSubmits()[kIndex]);
-    if (real == nullptr) return CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND;
-    const Submission submission;
-    if (submission.hold() != Hold::kNone) {
-      const CUresult refusal = Refusal(submission.hold(), kSymbols[kIndex], arguments...);
-      if (refusal != CUDA_SUCCESS) return refusal;
+    try {
+      const auto real = reinterpret_cast<CUresult (*)(Arguments...)>(RealSubmits()[kIndex]);
+      if (real == nullptr) return CUDA_ERROR_SHARED_OBJECT_SYMBOL_NOT_FOUND;
+      const Submission submission;
+      if (submission.hold() != Hold::kNone) {
+        const CUresult refusal = Refusal(submission.hold(), kSymbols[kIndex], arguments...);
+        if (refusal != CUDA_SUCCESS) return refusal;
+      }
+      return Forward(real, arguments...);
+    } catch (const std::exception& error) {
+      return ResultOfException(error);
     }
-    return Forward(real, arguments...);
   }
 };
 

@@ -9,6 +9,7 @@
 #include "runtime/allocate.h"
 #include "runtime/displace.h"
 #include "runtime/intent.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 
 namespace gpuroom {
@@ -146,9 +147,7 @@ CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CU
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUmemAllocationProp* prop,
                      unsigned long long flags) {
@@ -196,4 +195,4 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   return GiveBack(*rt, std::move(record));
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

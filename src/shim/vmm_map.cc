@@ -7,6 +7,7 @@
 #include "range/chunk_source.h"
 #include "runtime/allocate.h"
 #include "shim/asleep.h"
+#include "shim/hooks.h"
 #include "shim/real.h"
 #include "shim/vmm.h"
 
@@ -54,9 +55,7 @@ CUresult MapSeveral(Runtime& rt, CUdeviceptr va, size_t bytes, size_t offset, co
 }  // namespace
 }  // namespace gpuroom
 
-using namespace gpuroom;
-
-extern "C" {
+namespace gpuroom::hooks {
 
 CUresult cuMemMap(CUdeviceptr va, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                   unsigned long long flags) {
@@ -149,4 +148,4 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
   return result;
 }
 
-}  // extern "C"
+}  // namespace gpuroom::hooks

@@ -52,7 +52,7 @@ void StopAtExit() {
 }  // namespace
 
 void StartControl(const ControlCalls& calls) {
-  const char* wanted = std::getenv(env::kControl);
+  const char* wanted = env::Find(env::kControl);
   if (wanted == nullptr || std::strcmp(wanted, "1") != 0) return;
   const pid_t self = getpid();
   if (g_starter.exchange(self) == self) return;

@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <cstdlib>
 
 #include "base/env.h"
 #include "base/private_folder.h"
@@ -17,7 +16,7 @@ namespace {
 constexpr char kSuffix[] = ".sock";
 
 std::string Variable(const char* name) {
-  const char* value = std::getenv(name);
+  const char* value = env::Find(name);
   return value != nullptr ? value : "";
 }
 

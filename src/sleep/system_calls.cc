@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "base/blocked_signals.h"
+#include "base/write_signals.h"
 
 namespace gpuroom {
 namespace {
@@ -21,6 +22,17 @@ bool StartThread(std::thread* thread, const std::function<void()>& body) {
   return true;
 }
 
+// Past the limit on file sizes both would end the program by SIGXFSZ.
+int Allocate(int fd, int mode, off_t offset, off_t bytes) {
+  const WriteSignalsBlocked blocked;
+  return fallocate(fd, mode, offset, bytes);
+}
+
+ssize_t Write(int fd, const void* data, size_t bytes, off_t offset) {
+  const WriteSignalsBlocked blocked;
+  return pwrite(fd, data, bytes, offset);
+}
+
 }  // namespace
 
 SystemCalls& System() {
@@ -32,8 +44,8 @@ SystemCalls& System() {
       unlink,
       close,
       [](int fd, int flags) { return fcntl(fd, F_SETFL, flags); },
-      fallocate,
-      pwrite,
+      Allocate,
+      Write,
       pread,
       StartThread,
   };

@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <new>
@@ -57,7 +56,7 @@ Result<std::unique_ptr<Ledger>> Ledger::Open(const char* path, const LedgerSpare
 }
 
 Result<std::unique_ptr<Ledger>> Ledger::OpenDefault() {
-  const char* chosen = std::getenv(env::kLedger);
+  const char* chosen = env::Find(env::kLedger);
   if (chosen != nullptr && chosen[0] != '\0') return Open(chosen);
   const auto user = static_cast<unsigned>(geteuid());
   char path[64];

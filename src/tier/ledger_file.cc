@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "base/write_signals.h"
 
 namespace gpuroom {
 namespace {
@@ -31,6 +32,7 @@ void ReadOrZero(int fd, void* out, size_t size, off_t offset) {
 }
 
 bool WriteWhole(int fd, const void* data, size_t size, off_t offset) {
+  const WriteSignalsBlocked blocked;
   return pwrite(fd, data, size, offset) == static_cast<ssize_t>(size);
 }
 
@@ -69,6 +71,7 @@ Status SizeError(int error) {
 
 // Reserves every page, so that a later write cannot run out of space.
 Status Extend(int fd) {
+  const WriteSignalsBlocked blocked;
   if (fallocate(fd, 0, 0, kLedgerBytes) == 0) return Status();
   if (errno != EOPNOTSUPP && errno != ENOSYS) return SizeError(errno);
   return ftruncate(fd, kLedgerBytes) == 0 ? Status() : SizeError(errno);

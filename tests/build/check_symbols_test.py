@@ -14,9 +14,9 @@ def library(write, tmp_path):
     """library(source, flags...) builds a shared library and gives the gate's arguments for it."""
     write("exports.txt", "# what may be seen\ncuInit\ncuMem*   # a pattern\n")
 
-    def build(source, *flags, compiler="gcc", language="c"):
+    def build(source, *flags, compiler="gcc", language="c", kept="-Wl,-z,nodelete"):
         path, text = tmp_path / "libgpuroom.so", write(f"shim.{language}", source)
-        subprocess.run([compiler, "-shared", "-fPIC", "-o", path, text, *flags], check=True)
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", path, text, kept, *flags], check=True)
         return "--library", path, "--exports", tmp_path / "exports.txt"
 
     return build
@@ -67,8 +67,17 @@ def test_trips_on_the_cuda_driver(library, tmp_path, write):
     gate.trips("needs libcuda.so.1", *library(LISTED, "-Wl,--no-as-needed", str(tmp_path / "libcuda.so.1")))
 
 
+def test_a_library_may_need_what_is_named(library, tmp_path, write):
+    below = write("below.c", "int below(void) { return 0; }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libbelow.so", "-o", tmp_path / "libbelow.so", below],
+                   check=True)
+    arguments = library(LISTED, "-Wl,--no-as-needed", str(tmp_path / "libbelow.so"))
+    gate.trips("needs libbelow.so", *arguments)
+    gate.passes(*arguments, "--needs", "libbelow.so")
+
+
 BESIDE = "".join(f"int {name}(void) {{ return 0; }}\n" for name in
-                 ("dlsym", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "gpuroom_describe"))
+                 ("dlsym", "dlopen", "dlmopen", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "gpuroom_describe"))
 
 
 def test_takes_the_list_of_hooks(library, write, tmp_path):
@@ -81,6 +90,17 @@ def test_takes_the_list_of_hooks(library, write, tmp_path):
     gate.trips("exports cuMemAlloc, which the list does not have", *arguments[:3], *lists)
     arguments = library(BESIDE)
     gate.trips("does not export cuInit", *arguments[:3], *lists)
+
+
+def test_trips_on_too_much_thread_local_storage(library):
+    hidden = "__attribute__((visibility(\"hidden\"))) char *keep(void)"
+    gate.passes(*library(LISTED + "static __thread char few[256]; " + hidden + " { return few; }\n"))
+    gate.trips("takes 260 bytes of thread-local storage; 256 is the most",
+               *library(LISTED + "static __thread char many[260]; " + hidden + " { return many; }\n"))
+
+
+def test_trips_on_a_library_that_can_be_unloaded(library):
+    gate.trips("can be unloaded", *library(LISTED, kept="-Wl,-z,now"))
 
 
 def test_trips_when_the_list_is_empty(library, write):

@@ -23,7 +23,7 @@ def test_installs_the_parts_and_nothing_else(prefix):
     # Where Python's headers are, as everywhere after `make deps`.
     assert {name for name in files if not name.startswith("include/gpuroom/")} == {
         "lib/gpuroom/python/cumem_allocator.abi3.so",
-        "bin/gpuroom", "lib/gpuroom/libgpuroom.so", "lib/gpuroom/gpuroom-demo",
+        "bin/gpuroom", "lib/gpuroom/libgpuroom.so", "lib/gpuroom/libgpuroom_compat.so", "lib/gpuroom/gpuroom-demo",
         "share/gpuroom/plot_results.py", "share/gpuroom/plot_tiers.py", "share/gpuroom/plot_sleep.py",
         "lib/gpuroom/sim/libcuda.so.1", "lib/gpuroom/sim/libnvidia-ml.so.1"}
     assert "include/gpuroom/gpuroom.h" in files

@@ -18,7 +18,7 @@ constexpr uint64_t kBytes = 4 * kMiB;
 class RegionTest : public CapiTest {
  protected:
   void TearDown() override {
-    Library().set_memory_margin_bytes(0);
+    Library().set_memory_margin(0);
     Configure("default", false, false, false);
     EXPECT_EQ(Library().tms_resume(nullptr), 0);
     CapiTest::TearDown();
@@ -245,11 +245,11 @@ TEST_F(RegionTest, HostChunksOfEarlierUseCarryBackups) {
 
 TEST_F(RegionTest, AMarginIsLeftFreeOfRegions) {
   Configure("a", true, true, false);
-  Library().set_memory_margin_bytes(uint64_t{1} << 40);
+  Library().set_memory_margin(uint64_t{1} << 40);
   EXPECT_EQ(Library().tms_torch_malloc(kBytes, 0, nullptr), nullptr);
   Configure("a", false, false, false);
   Release(Make(1));  // outside a region it does not count
-  Library().set_memory_margin_bytes(8 * kMiB);
+  Library().set_memory_margin(8 * kMiB);
   Release(MakeIn("a", true, false, 1));
 }
 

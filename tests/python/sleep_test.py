@@ -232,6 +232,37 @@ gpuroom.wake()
 """)
 
 
+# CudaEngine as `stream()` uses it, on memory of the test's allocator.
+STREAM_ENGINE = """
+import types
+from gpuroom.torch._engine import CudaEngine
+class Engine(CudaEngine):
+    def __init__(self):
+        self.device, self._copies = types.SimpleNamespace(type="cuda", index=0), None
+    def _bytes(self, count):
+        at, _ = allocate(count)
+        return types.SimpleNamespace(at=at, record_stream=lambda stream: None)
+engine = Engine()
+first, _ = allocate(MIB)  # CUDA has started
+"""
+
+
+@pytest.mark.parametrize("begin", [
+    'gpuroom.torch.use(hbm_limit="256MiB", host_limit="512MiB")\n', LIMITS])  # fmt: skip
+def test_streamed_weights_have_the_tag_of_the_region_around_them(python, begin):
+    run(python, begin + STREAM_ENGINE + """
+with gpuroom.torch.region("weights"):
+    piece = engine.empty(64 * MIB, "cold")
+    if gpuroom.torch._allocator.in_use():
+        gpuroom.trim(0)  # so that what follows is memory of its own
+    after, _ = allocate(32 * MIB)
+outside = engine.empty(64 * MIB, "cold")
+states = gpuroom.sleep_states()
+assert states["weights"].awake >= 96 * MIB and states["stream"].awake == 64 * MIB, states
+assert gpuroom._intent.current() == gpuroom._intent.Intent()
+""")
+
+
 def test_a_torch_region_under_gpuroom_run(python):
     import conftest
     from allocator_test import BEGIN

@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -173,6 +175,62 @@ TEST_F(LogTest, KeepsErrno) {
   errno = ENOENT;
   Log(LogLevel::kWarn, "with errno");
   EXPECT_EQ(errno, ENOENT);
+}
+
+// Standard error is a pipe that nobody reads for as long as one of these lives.
+class BrokenStderr {
+ public:
+  BrokenStderr() : saved_(dup(STDERR_FILENO)) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    close(ends[0]);
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+  }
+  ~BrokenStderr() {
+    dup2(saved_, STDERR_FILENO);
+    close(saved_);
+  }
+
+ private:
+  const int saved_;
+};
+
+volatile std::sig_atomic_t g_pipe_signals = 0;
+
+TEST_F(LogTest, ABrokenPipeSendsTheProgramNoSignal) {
+  g_pipe_signals = 0;
+  const auto before = std::signal(SIGPIPE, [](int) { g_pipe_signals = g_pipe_signals + 1; });
+  {
+    const BrokenStderr broken;
+    errno = ENOENT;
+    Log(LogLevel::kWarn, "nobody reads this");
+    EXPECT_EQ(errno, ENOENT);
+    EXPECT_EQ(g_pipe_signals, 0);
+    // The program's own writes are answered as ever.
+    EXPECT_EQ(write(STDERR_FILENO, "x", 1), -1);
+    EXPECT_EQ(g_pipe_signals, 1);
+  }
+  std::signal(SIGPIPE, before);
+}
+
+TEST_F(LogTest, ASignalThatTheProgramKeepsPendingStays) {
+  sigset_t pipe_alone;
+  sigset_t pending;
+  sigset_t before;
+  sigemptyset(&pipe_alone);
+  sigaddset(&pipe_alone, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe_alone, &before);
+  pthread_kill(pthread_self(), SIGPIPE);
+  {
+    const BrokenStderr broken;
+    Log(LogLevel::kWarn, "nobody reads this");
+  }
+  sigpending(&pending);
+  EXPECT_EQ(sigismember(&pending, SIGPIPE), 1);
+  int taken = 0;
+  sigwait(&pipe_alone, &taken);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 }  // namespace

@@ -91,5 +91,27 @@ TEST_F(GateTest, NothingHoldsInAForkedChild) {
   Gate::Leave();
 }
 
+// Takes every key there is, then passes the gate on a thread of its own. Returns 0 where each key still has
+// the value that the thread gave it.
+int PassWithoutKeys() {
+  std::vector<pthread_key_t> keys;
+  for (pthread_key_t key = 0; pthread_key_create(&key, nullptr) == 0;) keys.push_back(key);
+  int changed = 0;
+  std::thread thread([&] {
+    for (pthread_key_t& key : keys) pthread_setspecific(key, &key);
+    Gate::Enter();
+    Gate::Leave();
+    for (pthread_key_t& key : keys) changed += pthread_getspecific(key) != &key;
+  });
+  thread.join();
+  return keys.empty() ? -1 : changed;
+}
+
+// In a process of its own: the gate asks for its key once.
+TEST(GateKeysTest, TakesNobodysKeyWhereNoneIsLeft) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(std::exit(PassWithoutKeys()), testing::ExitedWithCode(0), "");
+}
+
 }  // namespace
 }  // namespace gpuroom

@@ -47,7 +47,7 @@ TEST_F(ShimOptions, NothingSetMeansNothingToDo) {
   EXPECT_EQ(options.range_threshold, 16 * kMiB);
   EXPECT_EQ(options.host_keep, 0u);
   EXPECT_FALSE(options.report);
-  EXPECT_EQ(options.stats_file, nullptr);
+  EXPECT_EQ(options.stats_file, "");
   EXPECT_EQ(options.policy, Policy::kGpuFirst);
   EXPECT_EQ(options.resident_below, 2 * kGiB);
   EXPECT_EQ(options.peers.kind, PeerChoice::Kind::kNone);
@@ -75,7 +75,7 @@ TEST_F(ShimOptions, ReadsWhatTheCommandSets) {
   EXPECT_EQ(options.range_threshold, 4 * kMiB);
   EXPECT_EQ(options.host_keep, 0u);
   EXPECT_TRUE(options.report);
-  EXPECT_STREQ(options.stats_file, "/tmp/stats");
+  EXPECT_EQ(options.stats_file, "/tmp/stats");
 }
 
 TEST_F(ShimOptions, DefaultsFollowTheLimits) {

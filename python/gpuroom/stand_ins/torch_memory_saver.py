@@ -123,7 +123,7 @@ class TorchMemorySaver:
 
     @memory_margin_bytes.setter
     def memory_margin_bytes(self, value: int) -> None:
-        _function("set_memory_margin_bytes")(value)
+        _function("gpuroom_set_memory_margin")(value)
 
     @property
     def retain_cpu_backup(self) -> bool:

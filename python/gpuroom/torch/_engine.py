@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Any, List
 
-from gpuroom import _capi, _library
+from gpuroom import _capi, _intent, _library
 from gpuroom._errors import OutOfMemory
+from gpuroom._intent import Intent
 from gpuroom.torch import _allocator, _pool
 from gpuroom.torch._torch import torch
+
+_TAG = b"stream"  # of what is streamed, where no region around it says another
 
 
 class CudaEngine:
@@ -59,19 +62,21 @@ class CudaEngine:
         return piece
 
     def _pooled(self, count: int, hint: str) -> Any:
-        with _pool.pool(hint=hint, tag="stream", device=self.device):
+        tag = None if _intent.region_tag() else _TAG.decode()  # None: that of the region
+        with _pool.pool(hint=hint, tag=tag, device=self.device):
             return self._bytes(count)
 
     def _placed(self, count: int, hint: str) -> Any:
         # The global allocator serves from what it has cached, wherever that lies; so that goes first.
         library = _library.load()
         library.check(library.function("gpuroom_trim")(self.device.index), "gpuroom.trim()")
-        place = library.function("gpuroom_set_thread_placement")
-        library.check(place(_capi.DEFAULT, _capi.DEFAULT, _capi.HINTS[hint], b"stream"), "placing weights")
+        before = _intent.current()
+        placed = Intent(hint=_capi.HINTS[hint], tag=before.tag or _TAG, dispensable=before.dispensable)
+        _intent.apply(placed)
         try:
             return self._bytes(count)
         finally:
-            library.check(place(_capi.DEFAULT, _capi.DEFAULT, _capi.HINTS["none"], None), "placing weights")
+            _intent.apply(before)
 
     def _bytes(self, count: int) -> Any:
         return torch.empty(count, dtype=torch.uint8, device=self.device)

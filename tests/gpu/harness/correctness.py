@@ -5,8 +5,19 @@ import json
 import pathlib
 import sys
 
+from context import ROOT
 from registry import Result, judge, judge_all, step
 
+sys.path.append(str(ROOT / "tests/shim"))
+import driver_symbols  # noqa: E402
+
+# Where the loader finds the driver.
+FIND_DRIVER = """
+import ctypes, json
+ctypes.CDLL("libcuda.so.1")
+(path,) = {line.split()[-1] for line in open("/proc/self/maps") if "libcuda.so" in line}
+print(json.dumps({"driver": path}))
+"""
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 LINK_SPEED = 49.0  # GB/s that a spilled tensor has to reach on PCIe 5 x16
 
@@ -39,6 +50,21 @@ def doctor(context):
     if outcome.status != 0 or text.status != 0:
         return Result("FAIL", "; ".join(failed)[:300] or f"status {text.status} and {outcome.status}")
     return Result("PASS", "", {"warnings": warned})
+
+
+@step("driver_symbols", sim=True)
+def every_driver_symbol(context):
+    """Each function that this driver exports is hooked, or tests/shim/driver_symbols.py says why not."""
+    found = context.call([sys.executable, "-c", FIND_DRIVER], 60, bare=True)
+    path = pathlib.Path(found.answer.get("driver", "/nonexistent"))
+    if found.status != 0 or not path.is_file():
+        return Result("FAIL", "libcuda.so.1 was not found")
+    symbols = driver_symbols.exported(path)
+    unknown = driver_symbols.unexplained(symbols, driver_symbols.hooked(ROOT / "src/shim"))
+    figures = {"driver": str(path), "symbols": len(symbols), "unexplained": unknown}
+    if not symbols or unknown:
+        return Result("FAIL", f"neither hooked nor explained: {' '.join(unknown) or 'nothing was found'}"[:1000], figures)
+    return Result("PASS", "", figures)
 
 
 @step("demo", sim=True)
