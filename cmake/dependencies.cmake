@@ -3,11 +3,15 @@
 # distribution has the latter in third_party and takes the former from NVIDIA's wheel.
 find_package(Threads REQUIRED)
 
-# cuda.h and its types: a toolkit's, or the one that scripts/deps.sh took from NVIDIA's wheel, or pip, where it builds.
+# cuda.h and its types: a toolkit's, or the one that scripts/deps.sh took from NVIDIA's wheel. Where pip builds, it has
+# that wheel in a folder which is new each time, and gone afterwards: looked at last, since all would be compiled anew.
+if(NOT EXISTS "${GPUROOM_CUDA_INCLUDE}/cuda.h")
+  unset(GPUROOM_CUDA_INCLUDE CACHE)
+endif()
 find_path(GPUROOM_CUDA_INCLUDE cuda.h
   HINTS ${CMAKE_SOURCE_DIR}/build/deps/cuda/include $ENV{CUDA_HOME}/include /usr/local/cuda/include
-  PATH_SUFFIXES nvidia/cu13/include
-  NO_CMAKE_FIND_ROOT_PATH)
+  NO_CMAKE_FIND_ROOT_PATH NO_CMAKE_PATH)
+find_path(GPUROOM_CUDA_INCLUDE cuda.h PATH_SUFFIXES nvidia/cu13/include NO_CMAKE_FIND_ROOT_PATH)
 if(NOT GPUROOM_CUDA_INCLUDE)
   message(FATAL_ERROR "cuda.h (CUDA 13) was not found; run 'make deps', or set GPUROOM_CUDA_INCLUDE")
 endif()

@@ -45,15 +45,15 @@ def test_depends_on_the_c_library_that_it_needs(package, tmp_path):
 
 
 IN_A_BASE = """
-find / -xdev \\( -path /proc -o -path /tmp -o -path /mnt -o -path /var/lib/dpkg -o -path /var/log \\) -prune -o -print | sort > /tmp/before
-dpkg --force-depends -i /mnt/{package}
+find / -xdev \\( -path /proc -o -path /tmp -o -path /mnt -o -path /var/lib/dpkg -o -path /var/log \\) -prune -o -print 2>/dev/null | sort > /tmp/before
+dpkg --force-depends,bad-path -i /mnt/{package}
 gpuroom --version
 gpuroom run --sim 1GiB,host=1GiB -- /bin/sh -c 'echo "$LD_PRELOAD"' | grep /usr/lib/gpuroom/libgpuroom.so
 gpuroom demo --sim 64MiB,host=256MiB
 status=0; gpuroom doctor || status=$?; [ "$status" = 3 ]
-dpkg --force-depends -r gpuroom
-find / -xdev \\( -path /proc -o -path /tmp -o -path /mnt -o -path /var/lib/dpkg -o -path /var/log \\) -prune -o -print | sort > /tmp/after
-cmp /tmp/before /tmp/after
+dpkg --force-depends,bad-path -r gpuroom
+find / -xdev \\( -path /proc -o -path /tmp -o -path /mnt -o -path /var/lib/dpkg -o -path /var/log \\) -prune -o -print 2>/dev/null | sort > /tmp/after
+comm -13 /tmp/before /tmp/after > /tmp/left; cat /tmp/left; [ ! -s /tmp/left ]
 echo all is well
 """
 
@@ -61,7 +61,8 @@ echo all is well
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("suite", ["bullseye", "bookworm"])
 def test_dpkg_installs_and_removes_it(tmp_path, suite, architecture):
-    """In a system whose packages are unpacked but not configured, so dpkg does not know that the C library is there."""
+    """In a system whose packages are unpacked but not configured: dpkg does not know that the C library is there, and
+    misses ldconfig, which this package does not need."""
     kept = os.environ.get("GPUROOM_BASES")
     folder = pathlib.Path(kept) if kept else tmp_path
     root = folder / f"{suite}-{architecture}"
