@@ -96,6 +96,17 @@ def test_pip_s_target_folder_has_them_too(python, installed, tmp_path):
     assert python.passes(RUN_VERSION, env=environment).startswith("gpuroom ")
 
 
+def test_the_version_is_that_of_the_metadata_beside_the_package(python, installed):
+    """Of two installations, the one that is imported counts, and the sources have none."""
+    for folder, version in ((installed, "7.8.9"), (installed.parent / "other", "1.0")):
+        metadata = folder / f"gpuroom-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: gpuroom\nVersion: {version}\n")
+    paths = f"{installed.parent / 'other'}:{installed}"
+    assert python.passes("import gpuroom; print(gpuroom.__version__)", env={"PYTHONPATH": paths}).strip() == "7.8.9"
+    assert python.passes("import gpuroom; print(gpuroom.__version__)").strip() == "0+unknown"
+
+
 def test_the_command_s_exit_status_is_the_program_s(python, installed):
     program = "import runpy, sys; sys.argv[1:] = ['frobnicate']; runpy.run_module('gpuroom', run_name='__main__')"
     done = python(program, env={"PYTHONPATH": str(installed)})
