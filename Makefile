@@ -8,7 +8,8 @@ BUILD := $(CMAKE) --build
 STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 lint format bench vllm-seams gpu-test install wheel clean
+.PHONY: help deps build demo test soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 lint format bench vllm-seams \
+	gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,14 +95,38 @@ gpu-test: ## what needs a real GPU
 	tests/gpu/run.sh
 
 install: ## install a release build below PREFIX (/usr/local)
+	@scripts/install.sh check $(PREFIX)
 	@scripts/deps.sh build
 	$(CMAKE) --preset release
-	$(BUILD) --preset release -j $(JOBS)
-	$(CMAKE) --install build/release --prefix $(PREFIX)
+	$(BUILD) --preset release -j $(JOBS) --target gpuroom_product
+	@scripts/install.sh install $(PREFIX)
 
-wheel: ## build the Python package's wheel into dist/ (some 6 minutes on two cores)
+uninstall: ## remove what `make install` put below PREFIX
+	@scripts/install.sh uninstall $(PREFIX)
+
+wheel: ## build a Python wheel for this architecture into dist/, for every Linux with glibc 2.28 or newer
 	@scripts/deps.sh build wheel
-	python3 -m pip wheel --no-deps --wheel-dir dist .
+	scripts/package.sh wheel
+
+wheel-arm64: ## the same for 64-bit Arm
+	@scripts/deps.sh build wheel
+	scripts/package.sh wheel aarch64
+
+deb: ## build a Debian package for this architecture into dist/
+	@scripts/deps.sh build wheel
+	scripts/package.sh deb
+
+deb-arm64: ## the same for 64-bit Arm
+	@scripts/deps.sh build wheel
+	scripts/package.sh deb aarch64
+
+sdist: ## pack the sources, with the headers that a build needs, into dist/
+	@scripts/deps.sh build wheel
+	scripts/package.sh sdist
+
+nightly: wheel wheel-arm64 deb deb-arm64 sdist ## build all packages, install and run each in bare systems; an hour
+	@scripts/deps.sh build test nightly
+	tests/packages/run.sh
 
 clean: ## remove all builds (fetched dependencies stay)
 	find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +

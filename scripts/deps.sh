@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs and this machine lacks, and nothing else.
 #
-#   scripts/deps.sh [build] [test] [lint] [wheel] [arm64] [bench] [fuzz] (default: build)
+#   scripts/deps.sh [build] [test] [lint] [wheel] [nightly] [arm64] [bench] [fuzz] (default: build)
 #
 # Packages come from the distribution (Debian 12 or newer, Ubuntu 22.04 or
 # newer) through apt-get, as root or through sudo. cuda.h and cudaTypedefs.h, all
@@ -68,6 +68,7 @@ need_build() {
   need g++ g++
   need cmake cmake
   need ninja-build ninja
+  need python3 python3
   need nlohmann-json3-dev "$include/nlohmann/json.hpp"
   need libcli11-dev "$include/CLI/CLI.hpp"
   need libfmt-dev "$include/fmt/format.h"
@@ -83,6 +84,9 @@ need_test() {
   need libgtest-dev "$include/gtest/gtest.h"
   python_with pytest >/dev/null || missing+=(python3-pytest)
   python_with matplotlib >/dev/null || missing+=(python3-matplotlib)
+  need man-db man
+  need pkg-config pkg-config
+  need zsh zsh
 }
 
 need_lint() {
@@ -97,6 +101,14 @@ need_lint() {
 need_wheel() {
   have_python_header || missing+=(python3-dev)
   python_with pip >/dev/null || missing+=(python3-pip)
+}
+
+need_nightly() {
+  need_wheel
+  need mmdebstrap mmdebstrap
+  need qemu-user-static qemu-aarch64-static
+  need fish fish
+  python_with venv >/dev/null || missing+=(python3-venv)
 }
 
 need_arm64() {
@@ -174,8 +186,8 @@ PYTHON
 [[ $# -gt 0 ]] || set -- build
 for purpose in "$@"; do
   case $purpose in
-    build | test | lint | wheel | arm64 | bench | fuzz) "need_$purpose" ;;
-    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, arm64, bench or fuzz" ;;
+    build | test | lint | wheel | nightly | arm64 | bench | fuzz) "need_$purpose" ;;
+    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, nightly, arm64, bench or fuzz" ;;
   esac
 done
 install_missing

@@ -48,8 +48,22 @@ def library_path() -> str:
     return _library.load().path
 
 
+def _version() -> str:
+    """What the metadata beside this package says, else that of an installation which leads here."""
+    from importlib import metadata
+
+    beside = list(metadata.distributions(name="gpuroom", path=[str(_library.PACKAGE.parent)]))
+    try:
+        return beside[0].version if beside else metadata.version("gpuroom")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"  # the sources themselves
+
+
 def __getattr__(name: str) -> Any:
-    """`gpuroom.torch` without an import of its own; PyTorch is imported with it and not before."""
+    """`gpuroom.torch` and `gpuroom.__version__`, which take time to have: looked up when they are first used."""
     if name == "torch":
         return importlib.import_module("gpuroom.torch")
+    if name == "__version__":
+        globals()[name] = _version()
+        return globals()[name]
     raise AttributeError(f"module 'gpuroom' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m gpuroom ...` and the wheel's `gpuroom` script: become the bundled command."""
+"""`python -m gpuroom ...`: become the command `gpuroom` that was installed with this package."""
 
 from __future__ import annotations
 

@@ -54,9 +54,12 @@ class Library:
 
 
 def command() -> Optional[str]:
-    """Path of the `gpuroom` command: the wheel's own, else that in PATH; None where there is neither."""
-    bundled = PACKAGE / "_native" / "bin" / "gpuroom"
-    return str(bundled) if bundled.exists() else _installed_command()
+    """Path of the `gpuroom` command: the one that was installed with this package, else that in PATH; None where there
+    is neither."""
+    for candidate in _own_commands():
+        if candidate.exists():
+            return str(candidate)
+    return _installed_command()
 
 
 def load() -> Library:
@@ -80,12 +83,22 @@ def _preloaded() -> Optional[Library]:
     return Library(process, os.fsdecode(origin.file), preloaded=True)
 
 
+def _own_commands() -> Iterator[pathlib.Path]:
+    """Where `pip` puts the command of this package: <environment>/bin, beside which the package lies in
+    lib/python3.X/site-packages, or in the folder of `pip install --target`."""
+    if not (PACKAGE / "_native").exists():
+        return  # the sources, which come without a command
+    yield PACKAGE.parent / "bin" / "gpuroom"
+    if PACKAGE.parent.name in ("site-packages", "dist-packages"):
+        yield PACKAGE.parents[3] / "bin" / "gpuroom"
+
+
 def _installed_command() -> Optional[str]:
     found = shutil.which("gpuroom")
     if found is None:
         return None
     with open(found, "rb") as file:
-        script = file.read(2) == b"#!"  # the wheel's own entry point, which would ask us again
+        script = file.read(2) == b"#!"  # somebody's wrapper, which may start this module again
     return None if script else found
 
 

@@ -29,27 +29,57 @@ const Unit* FindUnit(std::string_view text) {
   return nullptr;
 }
 
+// The digits of a fraction that count. Further ones are worth less than a millionth of a byte, even of a TiB.
+constexpr size_t kFractionDigits = 18;
+constexpr uint64_t kFractionOne = 1'000'000'000'000'000'000;  // 10^kFractionDigits
+
+// The whole bytes in 0.`digits` of a unit. `unit` is a power of two. In integers, so that every
+// platform gives the same bytes.
+uint64_t FractionBytes(std::string_view digits, uint64_t unit) {
+  uint64_t numerator = 0;
+  for (size_t i = 0; i < kFractionDigits; ++i) {
+    numerator = numerator * 10 + (i < digits.size() ? static_cast<uint64_t>(digits[i] - '0') : 0);
+  }
+  uint64_t bytes = 0;
+  for (; unit > 1; unit /= 2) {  // one binary digit at a time
+    numerator *= 2;
+    const bool carry = numerator >= kFractionOne;
+    if (carry) numerator -= kFractionOne;
+    bytes = bytes * 2 + (carry ? 1 : 0);
+  }
+  return bytes;
+}
+
+std::string_view LeadingDigits(std::string_view text) {
+  return text.substr(0, text.find_first_not_of("0123456789"));
+}
+
 }  // namespace
 
 Result<uint64_t> ParseSize(std::string_view text) {
   const Status malformed(Code::kInvalidArgument,
                          "not a size; write a number and a unit, such as 6GiB or 512MiB");
-  if (text.empty() || text[0] < '0' || text[0] > '9') return malformed;
-  // long double holds every 64-bit integer exactly on x86-64 and aarch64.
-  const size_t digits = text.find_first_not_of("0123456789.");
-  const std::string_view number = text.substr(0, digits);
-  std::string_view suffix = digits == std::string_view::npos ? "" : text.substr(digits);
-  while (!suffix.empty() && suffix[0] == ' ') suffix.remove_prefix(1);
-  const Unit* unit = FindUnit(suffix);
-  if (unit == nullptr) return malformed;
-  long double value = 0;
-  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
-  if (error != std::errc() || end != number.data() + number.size()) return malformed;
-  value *= static_cast<long double>(unit->bytes);
-  if (value > 9223372036854775807.0L) {
-    return Status(Code::kInvalidArgument, "too large; a size is at most 8388607 TiB");
+  const Status too_large(Code::kInvalidArgument, "too large; a size is at most 8388607 TiB");
+  constexpr uint64_t kLargest = INT64_MAX;
+
+  const std::string_view integer = LeadingDigits(text);
+  if (integer.empty()) return malformed;
+  text.remove_prefix(integer.size());
+  std::string_view fraction;
+  if (!text.empty() && text[0] == '.') {
+    fraction = LeadingDigits(text.substr(1));
+    text.remove_prefix(1 + fraction.size());
   }
-  return static_cast<uint64_t>(value);
+  while (!text.empty() && text[0] == ' ') text.remove_prefix(1);
+  const Unit* unit = FindUnit(text);
+  if (unit == nullptr) return malformed;
+
+  uint64_t count = 0;
+  const auto [end, error] = std::from_chars(integer.data(), integer.data() + integer.size(), count);
+  if (error != std::errc() || count > kLargest / unit->bytes) return too_large;
+  const uint64_t bytes = count * unit->bytes + FractionBytes(fraction, unit->bytes);
+  if (bytes > kLargest) return too_large;
+  return bytes;
 }
 
 std::string FormatSize(uint64_t bytes) {

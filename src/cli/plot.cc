@@ -53,9 +53,7 @@ std::string FindPython() {
 }
 
 std::string ScriptPath(const std::string& script) {
-  const std::filesystem::path prefix =
-      std::filesystem::path(FindInstallation().exe).parent_path().parent_path();
-  return (prefix / "share" / "gpuroom" / script).string();
+  return (std::filesystem::path(FindInstallation().prefix) / "share" / "gpuroom" / script).string();
 }
 
 // A file of that text without a name, to be read from its start; -1 and errno.

@@ -56,7 +56,7 @@ def machine(tmp_path, write):
     return Machine(tmp_path, write)
 
 
-BUILD = ["g++", "cmake", "ninja", "nlohmann/json.hpp", "CLI/CLI.hpp", "fmt/format.h", "xxhash.h"]
+BUILD = ["g++", "cmake", "ninja", "python3", "nlohmann/json.hpp", "CLI/CLI.hpp", "fmt/format.h", "xxhash.h"]
 
 
 def test_does_nothing_when_all_is_there(machine):
@@ -75,7 +75,7 @@ def test_asks_for_only_what_is_missing_and_says_so(machine):
 def test_asks_for_nothing_of_another_purpose(machine):
     machine.gate.passes("build", env=machine.environment())
     assert sorted(machine.asked_for()) == ["cmake", "g++", "libcli11-dev", "libfmt-dev",
-                                           "libxxhash-dev", "ninja-build", "nlohmann-json3-dev"]
+                                           "libxxhash-dev", "ninja-build", "nlohmann-json3-dev", "python3"]
 
 
 def test_benchmarks_alone_ask_for_valgrind(machine):
@@ -146,7 +146,7 @@ def test_trips_when_apt_fails(machine):
 
 
 def test_refuses_an_unknown_purpose(machine):
-    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel, arm64, bench or fuzz", "tests",
+    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel, nightly, arm64, bench or fuzz", "tests",
                        env=machine.environment())
 
 

@@ -63,21 +63,48 @@ def test_the_library_beside_the_command_in_path(python):
 
 @pytest.fixture
 def installed(tmp_path):
-    """The package as a wheel lays it out, from this build."""
-    unwanted = shutil.ignore_patterns("__pycache__", "_native")
-    shutil.copytree(PACKAGE / "gpuroom", tmp_path / "gpuroom", ignore=unwanted)
-    (tmp_path / "gpuroom" / "_native").mkdir()
-    for folder in ("bin", "lib"):
-        (tmp_path / "gpuroom" / "_native" / folder).symlink_to(BUILD / folder)
-    return tmp_path
+    """An environment with the wheel as pip lays it out, from this build: the folder of its packages."""
+    packages = tmp_path / "lib" / "python3.9" / "site-packages"
+    shutil.copytree(PACKAGE / "gpuroom", packages / "gpuroom", ignore=shutil.ignore_patterns("__pycache__", "_native"))
+    (packages / "gpuroom" / "_native").mkdir()
+    (packages / "gpuroom" / "_native" / "lib").symlink_to(BUILD / "lib")
+    put_command(tmp_path / "bin")
+    return packages
+
+
+def put_command(folder):
+    folder.mkdir()
+    shutil.copy(COMMAND, folder / "gpuroom")
+
+
+RUN_VERSION = "import runpy, sys; sys.argv[1:] = ['--version']; runpy.run_module('gpuroom', run_name='__main__')"
 
 
 def test_a_wheel_has_its_own_library_and_command(python, installed):
     environment = {"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"}
     out = python.passes("import gpuroom; print(gpuroom.library_path())", env=environment)
     assert out.strip() == str(installed / "gpuroom" / "_native" / "lib" / "gpuroom" / "libgpuroom.so")
-    program = "import runpy, sys; sys.argv[1:] = ['--version']; runpy.run_module('gpuroom', run_name='__main__')"
-    assert python.passes(program, env=environment).startswith("gpuroom ")
+    assert python.passes(RUN_VERSION, env=environment).startswith("gpuroom ")
+
+
+def test_pip_s_target_folder_has_them_too(python, installed, tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    (installed / "gpuroom").rename(target / "gpuroom")
+    put_command(target / "bin")
+    environment = {"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin"}
+    assert python.passes(RUN_VERSION, env=environment).startswith("gpuroom ")
+
+
+def test_the_version_is_that_of_the_metadata_beside_the_package(python, installed):
+    """Of two installations, the one that is imported counts, and the sources have none."""
+    for folder, version in ((installed, "7.8.9"), (installed.parent / "other", "1.0")):
+        metadata = folder / f"gpuroom-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: gpuroom\nVersion: {version}\n")
+    paths = f"{installed.parent / 'other'}:{installed}"
+    assert python.passes("import gpuroom; print(gpuroom.__version__)", env={"PYTHONPATH": paths}).strip() == "7.8.9"
+    assert python.passes("import gpuroom; print(gpuroom.__version__)").strip() == "0+unknown"
 
 
 def test_the_command_s_exit_status_is_the_program_s(python, installed):
@@ -87,7 +114,7 @@ def test_the_command_s_exit_status_is_the_program_s(python, installed):
 
 
 def test_a_script_named_gpuroom_is_not_taken_for_the_command(python, tmp_path):
-    """The wheel's own entry point, which would ask the package again, for ever."""
+    """It may start the package again, which would ask it again, for ever."""
     script = tmp_path / "gpuroom"
     script.write_text("#!/bin/sh\nexit 0\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)

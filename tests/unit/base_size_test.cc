@@ -57,14 +57,19 @@ TEST(ParseSize, KeepsEveryBitOfTheLargestSize) {
   EXPECT_EQ(Parsed("9223372036854775806"), kLargest - 1);
   EXPECT_EQ(Parsed("9007199254740993"), 9007199254740993u);  // 2^53 + 1: lost by a double
   EXPECT_EQ(Parsed("8388607TiB"), uint64_t{8388607} << 40);
+  EXPECT_EQ(Parsed("8388607.5TiB"), (uint64_t{8388607} << 40) + (uint64_t{1} << 39));
+  EXPECT_EQ(Parsed("9223372036854775806.9"), kLargest - 1);  // rounded up by a long double
+  EXPECT_EQ(Parsed("1.0000000000000001TiB"), kGiB << 10);
+  EXPECT_EQ(Parsed("1.000000000001TiB"), (kGiB << 10) + 1);
+  EXPECT_EQ(Parsed("0.1TiB"), 109951162777u);
 }
 
 TEST(ParseSize, RefusesWhatDoesNotFit) {
   for (const char* text : {"9223372036854775808", "18446744073709551616", "8388608TiB", "8589934592GiB",
-                           "99999999999999999999999999"}) {
+                           "99999999999999999999999999", "8388608.0TiB"}) {
     EXPECT_NE(Refusal(text).find("too large"), std::string::npos) << text;
   }
-  Refusal(std::string(6000, '9'));  // more than a long double holds
+  EXPECT_NE(Refusal(std::string(6000, '9')).find("too large"), std::string::npos);
 }
 
 TEST(ParseSize, RefusesWhatIsNoSize) {
