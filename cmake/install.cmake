@@ -79,7 +79,7 @@ if(GPUROOM_PYTHON3)
   add_custom_command(OUTPUT ${manual_folder}/man/man1/gpuroom.1
     COMMAND ${GPUROOM_PYTHON3} ${CMAKE_SOURCE_DIR}/scripts/manual.py ${manual_folder} ${PROJECT_VERSION}
     DEPENDS ${CMAKE_SOURCE_DIR}/scripts/manual.py ${CMAKE_SOURCE_DIR}/src/cli/help.h)
-  add_custom_target(gpuroom_manual DEPENDS ${manual_folder}/man/man1/gpuroom.1)
+  add_custom_target(gpuroom_manual ALL DEPENDS ${manual_folder}/man/man1/gpuroom.1)
   add_dependencies(gpuroom_product gpuroom_manual)
   install(DIRECTORY ${manual_folder}/ DESTINATION share COMPONENT system)
 else()

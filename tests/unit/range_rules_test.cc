@@ -141,7 +141,8 @@ TEST(Rules, TagsAndRulesHaveAMost) {
   EXPECT_FALSE(Rules::Parse("hint=hot,tag=" + longest + "x", nullptr).ok());
   std::string many = "hint=hot";
   for (size_t i = 1; i < Rules::kMost; ++i) many += ";hint=hot";
-  EXPECT_EQ(Parsed(many).rules().size(), Rules::kMost);
+  const Rules most = Parsed(many);
+  EXPECT_EQ(most.rules().size(), Rules::kMost);
   RulesMistake mistake;
   EXPECT_FALSE(Rules::Parse(many + ";hint=hot", &mistake).ok());
   EXPECT_EQ(mistake.rule, Rules::kMost + 1);

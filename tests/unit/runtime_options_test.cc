@@ -216,7 +216,8 @@ TEST_F(ShimOptions, ALongValueLeavesRoomForTheReason) {
 TEST_F(ShimOptions, RulesThatAreDroppedAreOneLine) {
   Set(env::kRules, ("hint=hot;hint=" + std::string(100'000, 'x')).c_str());
   testing::internal::CaptureStderr();
-  EXPECT_TRUE(ReadOptions().rules.rules().empty());
+  const Options options = ReadOptions();
+  EXPECT_TRUE(options.rules.rules().empty());
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 1) << log;
   EXPECT_NE(log.find("GPUROOM_RULES: rule 2, 'hint=xx"), std::string::npos) << log;
