@@ -1,6 +1,7 @@
-/* Functions of other projects whose names say nothing of the project they belong to. They lie in a library of their
- * own, libgpuroom_compat.so beside libgpuroom.so, which nothing preloads: a program that opens it means these, and no
- * other program's functions of the same names are replaced. It passes each call on to libgpuroom.so. */
+/* Functions of other projects whose names say nothing of the project they belong to. They lie in a library of
+ * their own, libgpuroom_compat.so beside libgpuroom.so, which nothing preloads: a program that opens it means
+ * these, and no other program's functions of the same names are replaced. It passes each call on to
+ * libgpuroom.so. */
 #ifndef GPUROOM_COMPAT_H_
 #define GPUROOM_COMPAT_H_
 

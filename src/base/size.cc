@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cstdio>
 
+#include "base/temporary.h"
+
 namespace gpuroom {
 namespace {
 
@@ -50,6 +52,7 @@ uint64_t FractionBytes(std::string_view digits, uint64_t unit) {
   return bytes;
 }
 
+std::string_view LeadingDigits(TemporaryString auto&& text) = delete;
 std::string_view LeadingDigits(std::string_view text) {
   return text.substr(0, text.find_first_not_of("0123456789"));
 }

@@ -33,6 +33,7 @@ std::string Join(const std::vector<std::string_view>& parts) {
   return text;
 }
 
+std::string_view FileName(TemporaryString auto&& path) = delete;
 std::string_view FileName(std::string_view path) {
   const size_t slash = path.rfind('/');
   return path.substr(slash == std::string_view::npos ? 0 : slash + 1);
@@ -41,6 +42,7 @@ std::string_view FileName(std::string_view path) {
 bool IsOurShim(std::string_view entry) { return FileName(entry) == kShimName; }
 
 // "libasan" of "/usr/lib/libasan.so.8": the sanitizer whose runtime that is, gcc's or clang's; "": none.
+std::string_view SanitizerOf(TemporaryString auto&& entry) = delete;
 std::string_view SanitizerOf(std::string_view entry) {
   const std::string_view name = FileName(entry);
   for (const std::string_view runtime : {"libasan", "libtsan", "libubsan", "liblsan", "libhwasan"}) {
@@ -50,15 +52,15 @@ std::string_view SanitizerOf(std::string_view entry) {
 }
 
 // The runtimes of sanitizers to preload, each once: as the user did, else as the program names them.
-std::vector<std::string_view> Sanitizers(const std::vector<std::string_view>& preloads,
-                                         const std::vector<std::string>& libraries) {
-  std::vector<std::string_view> found;
+std::vector<std::string> Sanitizers(const std::vector<std::string_view>& preloads,
+                                    const std::vector<std::string>& libraries) {
+  std::vector<std::string> found;
   std::vector<std::string_view> names;
   const auto add = [&](std::string_view entry) {
     const std::string_view name = SanitizerOf(entry);
     if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return;
     names.push_back(name);
-    found.push_back(entry);
+    found.emplace_back(entry);
   };
   for (const std::string_view entry : preloads) add(entry);
   for (const std::string& library : libraries) add(library);
@@ -103,7 +105,8 @@ std::string RemovePreload(std::string_view current) {
 std::string PrependPreload(std::string_view current, std::string_view shim,
                            const std::vector<std::string>& libraries) {
   const std::vector<std::string_view> entries = Split(current, kPreloadSeparators);
-  std::vector<std::string_view> ordered = Sanitizers(entries, libraries);
+  const std::vector<std::string> sanitizers = Sanitizers(entries, libraries);
+  std::vector<std::string_view> ordered(sanitizers.begin(), sanitizers.end());
   ordered.push_back(shim);
   for (const std::string_view entry : entries) {
     if (!entry.empty() && !IsOurShim(entry) && SanitizerOf(entry).empty()) ordered.push_back(entry);

@@ -57,6 +57,7 @@ void Parser::List(const std::string& name, std::vector<std::string>* values) {
   app_->add_option(name, *values)->type_size(1)->allow_extra_args(false)->take_all();
   Remember(name);
   valued_.push_back(name);
+  may_be_empty_.push_back(name);
 }
 
 Failure Parser::Parse(const std::vector<std::string>& arguments) {
@@ -83,9 +84,13 @@ Failure Parser::Parse(const std::vector<std::string>& arguments) {
 // The next option is no value: "--hbm-limit --report". Nor is an empty word, which stands where a script's
 // variable was empty: a limit that was meant must not be taken for one that was not given.
 Failure Parser::CheckValues() const {
+  const auto may_be_empty = [this](const std::string& name) {
+    return std::find(may_be_empty_.begin(), may_be_empty_.end(), name) != may_be_empty_.end();
+  };
   for (const std::string& name : valued_) {
     for (const std::string& value : app_->get_option(name)->results()) {
-      if (value.empty() || value.compare(0, 2, "--") == 0) return NeedsValue(name);
+      const bool missing = value.empty() ? !may_be_empty(name) : value.compare(0, 2, "--") == 0;
+      if (missing) return NeedsValue(name);
     }
   }
   return {};

@@ -40,7 +40,8 @@ class Parser {
   // All before Parse; `value` outlives it.
   void Flag(const std::string& name, bool* value);
   void Value(const std::string& name, std::string* value);
-  // An option that may be given several times.
+  // An option that may be given several times, and with an empty value: tags, of which "" names memory
+  // without one.
   void List(const std::string& name, std::vector<std::string>* values);
   // Words that belong to no option; without this call they are mistakes.
   void Words(std::vector<std::string>* words) { words_ = words; }
@@ -59,7 +60,8 @@ class Parser {
   std::string command_;
   std::unique_ptr<CLI::App> app_;
   std::vector<std::string> known_;
-  std::vector<std::string> valued_;  // those of known_ that take a value
+  std::vector<std::string> valued_;        // those of known_ that take a value
+  std::vector<std::string> may_be_empty_;  // those of valued_ that take an empty one, too
   std::vector<std::string>* words_ = nullptr;
 };
 

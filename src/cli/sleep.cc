@@ -102,7 +102,7 @@ class Conversation {
   }
 
  private:
-  struct Subject {
+  struct Subject {  // NOLINT(bugprone-exception-escape): JSON is said to throw where it is moved, and does not
     ControlTarget target;
     bool waited_for = false;
     int exit_code = kExitOk;

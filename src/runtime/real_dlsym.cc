@@ -32,10 +32,14 @@ DlsymFunction RealDlsym() {
 }
 
 bool StandsInFront() {
-  // The first dlsym of the global scope is ours then.
+  // The program's first dlsym is ours then. Asked by the program's own handle: RTLD_DEFAULT begins with the
+  // scope of the library that asks, which finds itself where it is linked with -Bsymbolic.
+  using Open = void* (*)(const char*, int);
+  const auto open = reinterpret_cast<Open>(FindInC("dlopen"));
+  void* const program = open != nullptr ? open(nullptr, RTLD_LAZY) : nullptr;
   Dl_info first{};
   Dl_info ours{};
-  return dladdr(RealDlsym()(RTLD_DEFAULT, "dlsym"), &first) != 0 &&
+  return program != nullptr && dladdr(RealDlsym()(program, "dlsym"), &first) != 0 &&
          dladdr(reinterpret_cast<void*>(&StandsInFront), &ours) != 0 && first.dli_fbase == ours.dli_fbase;
 }
 

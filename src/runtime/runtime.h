@@ -194,7 +194,8 @@ class Submission {
   Submission(const Submission&) = delete;
   Submission& operator=(const Submission&) = delete;
 
-  // kNone: it may submit. kCheck: it may where no argument lies in memory that is asleep. kFail and kLost: it may not.
+  // kNone: it may submit. kCheck: it may where no argument lies in memory that is asleep. kFail and kLost: it
+  // may not.
   Hold hold() const { return hold_; }
 
  private:

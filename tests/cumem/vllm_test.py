@@ -79,7 +79,8 @@ def test_the_plugin_does_it_where_it_is_asked_to(vllm):
 
 def test_the_wheel_registers_the_plugin():
     text = (SOURCE / "pyproject.toml").read_text()
-    assert '[project.entry-points."vllm.general_plugins"]\ngpuroom_cumem = "gpuroom.cumem:register"\n' in text
+    plugins = text[text.index('[project.entry-points."vllm.general_plugins"]\n'):].split("\n\n")[0].splitlines()
+    assert plugins[1:] == ['gpuroom_vllm = "gpuroom.vllm:register"', 'gpuroom_cumem = "gpuroom.cumem:register"']
 
 
 def test_too_late_is_told(vllm):

@@ -64,6 +64,7 @@ HARMLESS: Dict[str, str] = {
 KNOWN_GAPS: Dict[str, str] = {
     "arrays lie in HBM, are the driver's own, and do not count against --hbm-limit": "cuArray* cuMipmappedArray*",
     "internal tables of functions, of which nothing is published": "cuGetExportTable",
+    "driver 580 exports it, no header up to CUDA 13.5 names it; by its name it asks about memory": "cuMemGetAttribute",
     "another process takes this one's GPU memory away and gives it back; sleeping memory it does not know": """
         cuCheckpoint*""",
     "CUDA 13.1 and 13.3: captures within graphics, and into a graph that is there, are not noticed": """

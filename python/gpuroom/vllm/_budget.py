@@ -34,6 +34,8 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
+    """The size of the KV cache in bytes, and the reason for it in words."""
+
     bytes: int
     why: str
 

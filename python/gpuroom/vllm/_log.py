@@ -10,10 +10,12 @@ _logger = logging.getLogger("vllm.gpuroom")  # below vLLM's own, whose handler a
 
 
 def info(text: str, *values: Any) -> None:
+    """Logs `text % values` as information."""
     _logger.info("gpuroom: " + text, *values)
 
 
 def warning(text: str, *values: Any) -> None:
+    """Logs `text % values` as a warning."""
     _logger.warning("gpuroom: " + text, *values)
 
 

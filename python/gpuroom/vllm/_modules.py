@@ -29,6 +29,7 @@ class Unit:
 
 
 def bytes_of(tensor: Any) -> int:
+    """Bytes that a tensor's elements take."""
     return int(tensor.numel() * tensor.element_size())
 
 

@@ -35,6 +35,8 @@ class State:
 
 
 def init_device(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Reads the settings, chooses how vLLM sleeps, and notes how much HBM is free before anything is loaded."""
+
     @functools.wraps(original)
     def init_device(self: Any, *arguments: Any, **named: Any) -> Any:
         self._gpuroom = State()  # reads the settings: a bad one ends the start, with its sentence
@@ -69,6 +71,8 @@ def request_memory(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_model(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Tags the weights, and has the steps of a model followed that does not fit in HBM."""
+
     @functools.wraps(original)
     def load_model(self: Any, *arguments: Any, **named: Any) -> Any:
         state = _state(self)
@@ -84,6 +88,8 @@ def load_model(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def determine_available_memory(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives the size of a KV cache that fits in HBM, in place of one that fills all memory vLLM was told of."""
+
     @functools.wraps(original)
     def determine_available_memory(self: Any, *arguments: Any, **named: Any) -> Any:
         state = _state(self)
@@ -100,6 +106,8 @@ def determine_available_memory(original: Callable[..., Any]) -> Callable[..., An
 
 
 def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Moves weights out of HBM as far as the KV cache needs their room, before it is allocated."""
+
     @functools.wraps(original)
     def initialize_from_config(self: Any, kv_cache_config: Any, *arguments: Any, **named: Any) -> Any:
         state, hint = _state(self), "none"
@@ -117,6 +125,8 @@ def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compile_or_warm_up_model(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Places the weights once more when CUDA graphs and workspaces are there."""
+
     @functools.wraps(original)
     def compile_or_warm_up_model(self: Any, *arguments: Any, **named: Any) -> Any:
         result = original(self, *arguments, **named)
@@ -130,6 +140,8 @@ def compile_or_warm_up_model(original: Callable[..., Any]) -> Callable[..., Any]
 
 
 def wake_up(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Places the weights again after a sleep."""
+
     @functools.wraps(original)
     def wake_up(self: Any, *arguments: Any, **named: Any) -> Any:
         result = original(self, *arguments, **named)
