@@ -102,7 +102,8 @@ class Conversation {
   }
 
  private:
-  struct Subject {  // NOLINT(bugprone-exception-escape): JSON is said to throw where it is moved, and does not
+  // JSON does not throw where it is moved, though the tool says so.
+  struct Subject {  // NOLINT(bugprone-exception-escape)
     ControlTarget target;
     bool waited_for = false;
     int exit_code = kExitOk;
