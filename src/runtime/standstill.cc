@@ -50,14 +50,14 @@ Standstill::Standstill(Runtime& rt, uint64_t timeout) : status_(Reach(rt, timeou
 Status Standstill::Reach(Runtime& rt, uint64_t timeout) {
   const Status capturing(Code::kBusy, "a CUDA graph is being captured");
   if (rt.captures.Any()) return capturing;
-  closed_ = Gate::Close(timeout);
-  if (!closed_) return Status(Code::kBusy, "other threads stay in driver calls");
+  closing_.closed = Gate::Close(timeout);
+  if (!closing_.closed) return Status(Code::kBusy, "other threads stay in driver calls");
   if (rt.captures.Any()) return capturing;  // none can begin any more
   return rt.waiter.WaitForGpus(rt, timeout);
 }
 
-Standstill::~Standstill() {
-  if (closed_) Gate::Open();
+Standstill::Closing::~Closing() {
+  if (closed) Gate::Open();
 }
 
 }  // namespace gpuroom

@@ -45,7 +45,6 @@ class Standstill {
  public:
   // From within a hook (its Entry); nothing that was known of mappings before holds afterwards.
   explicit Standstill(Runtime& rt, uint64_t timeout = kStandstillTimeout);
-  ~Standstill();
   Standstill(const Standstill&) = delete;
   Standstill& operator=(const Standstill&) = delete;
 
@@ -55,7 +54,13 @@ class Standstill {
  private:
   Status Reach(Runtime& rt, uint64_t timeout);
 
-  bool closed_ = false;
+  // Opens the gate again, also where Reach ends by an exception.
+  struct Closing {
+    ~Closing();
+    bool closed = false;
+  };
+
+  Closing closing_;
   Status status_;
 };
 
