@@ -47,8 +47,7 @@ class Input {
   Number TakeNumber() {
     static_assert(std::is_integral_v<Number>);
     Number number = 0;
-    const std::string_view bytes = Take(sizeof number);
-    std::memcpy(&number, bytes.data(), bytes.size());
+    Take(sizeof number).copy(reinterpret_cast<char*>(&number), sizeof number);
     return number;
   }
 
