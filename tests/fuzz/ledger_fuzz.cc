@@ -31,7 +31,7 @@ std::string FileOf(fuzz::Input* input) {
     std::string written(bytes);
     if (kind >= 128) {  // a share as its owner writes it
       uint64_t share = 0;
-      std::memcpy(&share, bytes.data(), std::min(bytes.size(), sizeof share));
+      bytes.copy(reinterpret_cast<char*>(&share), sizeof share);
       const uint64_t word = EncodeShare(slot, share & kMaxLedgerShare);
       written.assign(reinterpret_cast<const char*>(&word), sizeof word);
       at = kLedgerWords + slot * sizeof word;
