@@ -124,7 +124,7 @@ sdist: ## pack the sources, with the headers that a build needs, into dist/
 	@scripts/deps.sh build wheel
 	scripts/package.sh sdist
 
-nightly: wheel wheel-arm64 deb deb-arm64 sdist ## build all packages, install and run each in bare systems; an hour
+nightly: fuzz wheel wheel-arm64 deb deb-arm64 sdist ## run the fuzzers, build all packages, install and run each in bare systems; an hour
 	@scripts/deps.sh build test nightly
 	tests/packages/run.sh
 
