@@ -268,13 +268,16 @@ void Mover::GiveUp(Lanes& lanes, Flight& flight, Status why) {
   });
   if (back != CUDA_SUCCESS) {
     move.lost = true;
-    Log(LogLevel::kError,
-        "%llu bytes at %#llx cannot be mapped again after %s failed; launches and copies get "
-        "CUDA_ERROR_OUT_OF_MEMORY from now on, since they could meet them",
-        static_cast<unsigned long long>(flight.bytes),
-        static_cast<unsigned long long>(move.windows.front().va), why.what());
+    LogLost(flight.bytes, move.windows.front().va, why.what());
   }
   Return(*move.source, &flight.fresh);
+}
+
+void LogLost(uint64_t bytes, CUdeviceptr va, const char* what) {
+  Log(LogLevel::kError,
+      "%llu bytes at %#llx cannot be mapped again after %s failed; launches and copies get "
+      "CUDA_ERROR_OUT_OF_MEMORY from now on, since they could meet them",
+      static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(va), what);
 }
 
 bool Mover::NoneShowsFresh(const Flight& flight) {

@@ -51,6 +51,9 @@ struct Part {
   bool lost = false;   // as Relocation::lost, of any of it
 };
 
+// The one line about memory that could not be mapped again after `what` failed.
+void LogLost(uint64_t bytes, CUdeviceptr va, const char* what);
+
 // Do all of its chunks move at once, so that they become one?
 bool MovesWhole(const Placed& placed);
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "base/log.h"
 #include "driver/in_context.h"
+#include "range/mover.h"
 #include "runtime/gate.h"
 #include "sleep/ring.h"
 #include "sleep/scrap.h"
@@ -203,10 +203,7 @@ void DeviceFallingAsleep::MapAgain(const Item& item) const {
     });
     if (result == CUDA_SUCCESS) continue;
     Gate::RefuseForGood();
-    Log(LogLevel::kError,
-        "%llu bytes at %#llx cannot be mapped again after a sleep failed; launches and copies get "
-        "CUDA_ERROR_OUT_OF_MEMORY from now on, since they could meet them",
-        static_cast<unsigned long long>(item.memory->bytes), static_cast<unsigned long long>(window.va));
+    LogLost(item.memory->bytes, window.va, "a sleep");
   }
 }
 
