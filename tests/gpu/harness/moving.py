@@ -92,6 +92,12 @@ def interleave(context):
     return measured(context, result, reasons)
 
 
+@step("two_links", gpus=2, alone=True)
+def two_links(context):
+    """Copies to one GPU over both GPUs' links, without gpuroom: whether lanes over peers would pay."""
+    return judge(context.call(context.program("two_links.py"), 120, bare=True))
+
+
 @step("torch_reads", alone=True)
 def torch_reads(context):
     """PyTorch's operations on a matrix of 1 GiB in host memory: spilled, and managed memory that faults bring in."""
