@@ -9,9 +9,11 @@ import fcntl
 import hashlib
 import json
 import os
+import statistics
 import sys
 import time
 
+TURNS_SECONDS, MOST_TURNS = 3.0, 15
 BEGAN = time.perf_counter()
 with open(sys.argv[1]) as file:
     CASE = json.load(file)
@@ -68,12 +70,18 @@ def digest(what):
 
 
 def work(llm, name, count, length, out, first=2):
-    """`first`: how often the prompts alone are run before; the last of these times is taken off the whole."""
-    before = 0.0
-    for _ in range(first):
-        before = generate(llm, count, length, 1)[0]
-    took, tokens, logprobs = generate(llm, count, length, out)
-    done = {"first_s": round(before, 4), "all_s": round(took, 4), "tokens": digest(tokens), "logprobs": digest(logprobs)}
+    """`first`: how often the prompts alone are run before. Times are medians of as many turns as fit into TURNS_SECONDS, of the
+    prompts alone and of the whole by turns; their difference is what making tokens took."""
+    for _ in range(first - 1):
+        generate(llm, count, length, 1)
+    alone, whole, end = [], [], time.perf_counter() + TURNS_SECONDS
+    while not whole or len(whole) < MOST_TURNS and time.perf_counter() < end:
+        if first:
+            alone.append(generate(llm, count, length, 1)[0])
+        took, tokens, logprobs = generate(llm, count, length, out)
+        whole.append(took)
+    before, took = statistics.median(alone or [0.0]), statistics.median(whole)
+    done = {"turns": len(whole), "first_s": round(before, 4), "all_s": round(took, 4), "tokens": digest(tokens), "logprobs": digest(logprobs)}
     if out > 1 and first:
         done["step_ms"] = round(1e3 * (took - before) / (out - 1), 3)
     if out == 1:
