@@ -56,8 +56,9 @@ class Stager:
     def __init__(self, engine: Any, staged: Sequence[Staged], ring: Ring, lent: Sequence[Lent] = ()) -> None:
         self._engine, self._staged, self._lent, self._ring = engine, list(staged), list(lent), ring
         self._of: Dict[int, List[int]] = {}
-        for number, weight in enumerate([*self._lent, *self._staged]):
-            self._of.setdefault(weight.unit, []).append(number)
+        units = [lent.unit for lent in self._lent] + [weight.unit for weight in self._staged]
+        for number, unit in enumerate(units):
+            self._of.setdefault(unit, []).append(number)
         self.units = list(self._of)
         self.copied_bytes = sum(weight.source.numel() for weight in self._staged)
         self._reset()
@@ -114,8 +115,10 @@ class Stager:
 
     def end(self) -> None:
         """Lets the weights point home and be there, also where the step failed half-way."""
-        for weight in [*self._staged, *self._lent]:
+        for weight in self._staged:
             weight.tensor.data = weight.home
+        for lent in self._lent:
+            lent.tensor.data = lent.home
         if self._lent:
             self._marks.append(self._engine.mark())
             while self._away and len(self._saved) == len(self._lent):

@@ -225,7 +225,7 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
     _torch().cuda.empty_cache()
     stats = _memory.stats(worker.device)
     if state.weights is None:
-        return stats.device_free
+        return int(stats.device_free)
     graphs = int(getattr(worker, "cudagraph_memory_estimate", 0) or 0) if kv else 0
     reserve = _reserve(stats)
     room = _budget.room_for_weights(state.weights.in_hbm(), stats.device_free, reserve, kv + state.activations + graphs)
@@ -238,7 +238,7 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
     stats = _memory.stats(worker.device)
     with _log.going_on("where HBM went is not known"):
         _log.info("%s", _account.sentence(_accounted(state, stats, 0 if kv else state.kv)))
-    return stats.device_free
+    return int(stats.device_free)
 
 
 def _reserve(stats: Any) -> int:
