@@ -7,7 +7,7 @@ import conftest  # noqa: F401  (the package's path)
 import pytest
 from gpuroom.vllm import _steps
 from gpuroom.vllm._placing import Weight, lay_out, ring_for
-from gpuroom.vllm._steps import Lent, Staged, Stager, Steps
+from gpuroom.vllm._steps import Kind, Lent, Staged, Stager, Steps
 
 
 class Place:
@@ -112,9 +112,9 @@ class Model:
             home.memory[:] = [f"{turn}:{text}" for text in home.memory]
         self.wanted = [home.read() for home in self.homes]
 
-    def run(self, tokens, order=None, plain=True, fails_at=None):
+    def run(self, tokens, order=None, kind=Kind.PLAIN, fails_at=None):
         try:
-            self.steps.begin(tokens, plain)
+            self.steps.begin(tokens, kind)
             for unit in range(self.units) if order is None else order:
                 self.steps.enter(unit)
                 if unit == fails_at:
@@ -149,7 +149,7 @@ def test_staged_steps_read_what_is_at_home(early):
 def test_steps_of_few_tokens_and_graphs_read_in_place(early):
     model = Model(SIZES, early)
     model.run(9)
-    model.run(100, plain=False)
+    model.run(100, kind=Kind.PIECES)
     assert model.engine.fills == 0
     model.run(10)
     assert model.engine.fills == len(model.staged)
@@ -229,6 +229,14 @@ def test_each_copy_may_fail_once(lending):
         lending.run(100)
 
 
+def test_what_is_captured_whole_has_joined_its_copies(lending):
+    assert not lending.steps.captured
+    lending.run(100, kind=Kind.WHOLE)
+    assert lending.steps.captured and lending.steps.counts["staged"] == 1
+    for stream in (lending.engine.last, lending.engine.saved):
+        assert stream.work is None and stream.needs == []
+
+
 def test_a_step_that_leaves_units_out_ends_staging(early):
     model = Model(SIZES, early)
     model.run(100, [0, 1, 2])
@@ -240,7 +248,7 @@ def test_a_step_that_leaves_units_out_ends_staging(early):
 
 def test_units_used_twice_are_not_staged():
     steps = Steps(print)
-    steps.begin(1, True)
+    steps.begin(1, Kind.PLAIN)
     for unit in (0, 1, 2, 1, 3):
         steps.enter(unit)
         steps.leave(unit)
@@ -250,7 +258,7 @@ def test_units_used_twice_are_not_staged():
 
 def test_what_is_captured_says_nothing_of_the_order():
     steps = Steps(print)
-    steps.begin(1, False)
+    steps.begin(1, Kind.WHOLE)
     steps.enter(0)
     steps.end()
     assert steps.usable() == []

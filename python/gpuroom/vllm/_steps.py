@@ -2,7 +2,7 @@
 many tokens.
 
 Staged weights have a home, host memory at ordinary device addresses that is always right to read. A step either reads
-them there (few tokens, CUDA graphs) or has them copied into a ring of buffers by the copy engine; then all of them point
+them there (few tokens, CUDA graphs of pieces) or has them copied into a ring of buffers by the copy engine; then all of them point
 into the ring from the step's begin to its end. Each has its place in the ring, so that nothing but waiting is left to do
 while the model runs: a unit waits for the copies of its weights before it computes, and lets the next copy come into
 their place afterwards. Copies of a step come after all that was submitted before it, changes of weights included.
@@ -17,11 +17,21 @@ Threads: the one that runs the model.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from gpuroom.vllm._placing import Ring
 
 SLICE = 32 << 20  # bytes that are saved at a time: others may come in their place before the next are
+
+class Kind(enum.Enum):
+    """What CUDA graphs have to do with a step: nothing; all of it is being captured in one, so that its copies are part of
+    the graph; or pieces of it are graphs, between which no copy may begin or be waited for."""
+
+    PLAIN = 0
+    WHOLE = 1
+    PIECES = 2
+
 
 @dataclasses.dataclass
 class Staged:
@@ -167,6 +177,7 @@ class Steps:
         self._entered = 0
         self._inside = False
         self.counts = {"staged": 0, "direct": 0}
+        self.captured = False  # a CUDA graph has copies of a step: their memory is in use for good
 
     def use(self, stager: Optional[Stager], tokens: int) -> None:
         """From the next step on."""
@@ -176,11 +187,12 @@ class Steps:
         """The units that a step uses once each, in their order: those that can be staged."""
         return [unit for unit in self.order if self.order.count(unit) == 1]
 
-    def begin(self, tokens: int, plain: bool) -> None:
-        """A step of so many tokens begins; `plain`: no CUDA graph is captured or replayed in it."""
+    def begin(self, tokens: int, kind: Kind) -> None:
+        """A step of so many tokens begins."""
         self._inside, self._entered = True, 0
-        self._seen = [] if plain and self.stager is None else None
-        self._running = plain and self.stager is not None and tokens >= self.tokens
+        self._seen = [] if kind is Kind.PLAIN and self.stager is None else None
+        self._running = kind is not Kind.PIECES and self.stager is not None and tokens >= self.tokens
+        self.captured |= self._running and kind is Kind.WHOLE
         if self._running and self.stager is not None:
             self.counts["staged"] += 1
             self.stager.begin()

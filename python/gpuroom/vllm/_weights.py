@@ -11,7 +11,7 @@ from gpuroom.torch import _packing
 from gpuroom.torch._torch import torch
 from gpuroom.vllm import _modules
 from gpuroom.vllm._placing import NO_RING, Places, Weight, place
-from gpuroom.vllm._steps import Lent, Staged, Stager, Steps
+from gpuroom.vllm._steps import Kind, Lent, Staged, Stager, Steps
 
 # Tokens of a step that are tried to find from which on copying first is faster than reading in place, and what holds where
 # this cannot be tried (quantized weights): kernels read a weight once for each tile of so many rows.
@@ -25,7 +25,7 @@ MIB = 1 << 20
 class Weights:
     """`engine` submits copies and events (gpuroom.torch._engine); `say` gets what happened, in sentences."""
 
-    def __init__(self, model: Any, engine: Any, plain: Callable[[], bool], say: Callable[[str], None]) -> None:
+    def __init__(self, model: Any, engine: Any, kind: Callable[[], Kind], say: Callable[[str], None]) -> None:
         self._engine, self._say = engine, say
         self._units = _modules.find(model)
         self._large = _modules.placed(model)
@@ -33,9 +33,10 @@ class Weights:
         self._buffer: Any = None  # the ring, where no weights lend theirs
         self._backup: Any = None  # what is lent is saved to it, on the host
         self._threshold: Optional[int] = None
+        self._listed: List[Tuple[Weight, Any]] = []  # what the numbers of `places` stand for
         self.places = Places((), (), NO_RING)
         _modules.bracket(self._units, self._steps)
-        _modules.follow(model, self._steps, plain)
+        _modules.follow(model, self._steps, kind)
 
     def in_hbm(self) -> int:
         """Bytes in HBM now of all large weights, and of the ring's own buffer."""
@@ -61,12 +62,11 @@ class Weights:
         return self._steps.tokens if self._steps.stager is not None else 0
 
     def settle(self, room: int, stage_from: Optional[int]) -> None:
-        """Places the weights, with the ring, in `room` bytes of HBM. Between steps."""
-        listed = self._in_order()
-        may_leave = {id(tensor) for _, tensor in listed}
-        room -= sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in may_leave)
-        weights = [weight for weight, _ in listed]
-        self.places = self._place(weights, room)
+        """Places the weights, with the ring, in `room` bytes of HBM. Between steps. Once CUDA graphs have copies of them, the
+        plan stays as it is."""
+        if not self._steps.captured:
+            self._plan(room)
+        listed = self._listed
         self._steps.use(None, 0)
         if not self.places.ring.bytes:
             self._drop_buffer()
@@ -77,6 +77,12 @@ class Weights:
         if staged:
             self._stage(listed, stage_from)
         self._say(self._sentence(staged, away, moved))
+
+    def _plan(self, room: int) -> None:
+        self._listed = self._in_order()
+        may_leave = {id(tensor) for _, tensor in self._listed}
+        room -= sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in may_leave)
+        self.places = self._place([weight for weight, _ in self._listed], room)
 
     def _place(self, weights: List[Weight], room: int) -> Places:
         """The plan, and the memory on the host that it needs for what is lent."""

@@ -22,6 +22,7 @@ WEIGHTS_TAG, KV_TAG = b"weights", b"kv_cache"  # as vLLM names what sleeps
 CUMEM_SWITCH = "GPUROOM_CUMEM"  # 1: the user wants vLLM's own way, with gpuroom's module
 SLEEP_BACKEND = "gpuroom"
 NO_COMPILE, VLLM_COMPILE = 0, 3  # vLLM's CompilationMode
+NO_GRAPH, PIECEWISE = 0, 1  # vLLM's CUDAGraphMode
 
 
 class State:
@@ -208,15 +209,20 @@ def _follow_weights(worker: Any, state: State) -> None:
         return
     if isinstance(config.additional_config, dict):
         config.additional_config["gpuroom"] = "staged weights"  # a compiled model of another start knows nothing of them
-    state.weights = Weights(model, CudaEngine(worker.device.index), _plain, _log.info)
+    state.weights = Weights(model, CudaEngine(worker.device.index), _kind, _log.info)
 
 
-def _plain() -> bool:
-    """Whether the forward under way runs outside of CUDA graphs."""
+def _kind() -> Any:
+    """What CUDA graphs have to do with the forward that begins."""
+    from gpuroom.vllm._steps import Kind
+
     context = _vllm("forward_context")
-    if _torch().cuda.is_current_stream_capturing() or not context.is_forward_context_available():
-        return False
-    return int(context.get_forward_context().cudagraph_runtime_mode.value) == 0
+    if not context.is_forward_context_available():
+        return Kind.PIECES
+    mode = int(context.get_forward_context().cudagraph_runtime_mode.value)
+    if _torch().cuda.is_current_stream_capturing():
+        return Kind.PIECES if mode == PIECEWISE else Kind.WHOLE
+    return Kind.PLAIN if mode == NO_GRAPH else Kind.PIECES
 
 
 def _place_weights(worker: Any, state: State, kv: int) -> int:
@@ -243,7 +249,7 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
 
 def _reserve(stats: Any) -> int:
     """Bytes of HBM that small allocations alone could have."""
-    return 0 if stats.device_limit is None else max(0, stats.device_limit - stats.device_used - stats.device_free)
+    return 0 if stats.device_limit is None else max(0, int(stats.device_limit - stats.device_used - stats.device_free))
 
 
 def _accounted(state: State, stats: Any, kv: int) -> _account.Account:

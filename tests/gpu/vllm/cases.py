@@ -65,7 +65,8 @@ CASES: Dict[str, Dict[str, Any]] = {
     "large_8_v1": large(under=HBM8, env=V1_RUNNER, **KV1),
     "large_8_unstaged": large(under=HBM8, env={"GPUROOM_VLLM_STAGE": "off"}, **KV1),
     "large_8_eager": large(under=HBM8, enforce_eager=True, **KV1),
-    # Decoding by the copy engine as well: what graphs that stage would give.
+    # Decoding by the copy engine as well, within CUDA graphs and without.
+    "large_8_graphs_staged": large(under=HBM8, env={"GPUROOM_VLLM_STAGE": "1"}, **KV1),
     "large_8_always_staged": large(under=HBM8, enforce_eager=True, env={"GPUROOM_VLLM_STAGE": "1"}, **KV1),
     # Graphs of decoding alone are the others' way; of all steps by vLLM's sizes, whole and in pieces; and torch.compile by default.
     "large_8_full": large(SOME, under=HBM8, compilation_config=dict(FULL, cudagraph_mode="FULL"), **KV1),
