@@ -26,21 +26,29 @@ class LateEngine:
     def __init__(self, eager=False):
         self.device = torch.device("cpu")
         self.eager, self.in_place, self.fills, self.waits = eager, None, 0, 0
-        self.last = Event()
+        self.last, self.saved = Event(), Event()
 
     def reads_in_place(self):
         return torch.is_grad_enabled() if self.in_place is None else self.in_place
 
     def fill(self, target, source, after):
+        self.fills += 1
+        self.last = self._copy(self.last, target, source, after)
+        return self.last
+
+    def save(self, target, source, after):
+        self.saved = self._copy(self.saved, target, source, after)
+        return self.saved
+
+    def _copy(self, before, target, source, after):
         def copy():
             with torch.no_grad():
                 target.copy_(source)
 
-        self.fills += 1
-        self.last = Event([self.last, *after], copy)  # one stream: copies keep their order
+        event = Event([before, *after], copy)  # one stream: copies keep their order
         if self.eager:
-            self.last.happen()
-        return self.last
+            event.happen()
+        return event
 
     def wait(self, event):
         self.waits += 1

@@ -13,6 +13,7 @@ import torch  # noqa: E402
 from gpuroom import _memory  # noqa: E402
 from gpuroom._errors import NotFound  # noqa: E402
 from gpuroom.vllm import _modules  # noqa: E402
+from gpuroom.vllm._steps import Kind  # noqa: E402
 from gpuroom.vllm._weights import Weights  # noqa: E402
 from late_engine import LateEngine  # noqa: E402
 
@@ -89,7 +90,7 @@ def test_staged_steps_give_the_same_results(placed, compiled, early):
     torch.manual_seed(0)
     model, ids = Model().requires_grad_(False), torch.arange(64) * 7 % WORDS
     engine, said = LateEngine(early), []
-    weights = Weights(model, engine, lambda: True, said.append)
+    weights = Weights(model, engine, lambda: Kind.PLAIN, said.append)
     if compiled:
         model.model.forward = torch.compile(model.model.forward, dynamic=True, fullgraph=True, backend="eager")
 
@@ -104,21 +105,23 @@ def test_staged_steps_give_the_same_results(placed, compiled, early):
         weights.settle(int(total * share), 32)
         assert weights.places.staged and weights.places.short == 0
         assert torch.equal(run(), wanted) and torch.equal(run(), wanted)
-        assert engine.fills == fills + 2 * len(weights.places.staged)
+        copies = 2 * (len(weights.places.staged) + len(weights.places.ring.lent))
+        assert engine.fills == fills + copies
         run(31)
-        assert engine.fills == fills + 2 * len(weights.places.staged)
+        assert engine.fills == fills + copies
         for weight in model.parameters():  # as vLLM loads weights anew, which no version counter notices
             weight.data.mul_(1.01)
         weights._steps.tokens = 1 << 30
         wanted = run()
         weights._steps.tokens = 32
         assert torch.equal(run(), wanted)
-    assert said[-1].endswith("MiB") and "lie on the host" in said[-1]
+        assert "lie on the host" in said[-1] and ("lent by" in said[-1]) == bool(weights.places.ring.lent)
+    assert weights.places.ring.lent and weights.buffer_bytes() == 0
 
 
 def test_what_leaves_hbm(placed):
     model, ids = Model().requires_grad_(False), torch.arange(8)
-    weights = Weights(model, LateEngine(), lambda: True, print)
+    weights = Weights(model, LateEngine(), lambda: Kind.PLAIN, print)
     model(input_ids=ids, positions=ids)
     total = sum(_modules.bytes_of(weight) for weight in weights._large)
     weights.settle(total - 1, 32)
@@ -128,6 +131,20 @@ def test_what_leaves_hbm(placed):
     assert len(placed["host"]) == 1 + len(weights.places.staged) and head.data_ptr() in placed["device"]
     weights.settle(total, 32)
     assert placed["host"] == set()
+
+
+def test_what_graphs_copy_stays_where_it_is(placed):
+    model, ids, kind = Model().requires_grad_(False), torch.arange(8), [Kind.PLAIN]
+    weights = Weights(model, LateEngine(), lambda: kind[0], print)
+    model(input_ids=ids, positions=ids)
+    total = sum(_modules.bytes_of(weight) for weight in weights._large)
+    weights.settle(total // 2, 1)
+    kind[0], places, backup, host = Kind.WHOLE, weights.places, weights._backup, placed["host"]
+    model(input_ids=ids, positions=ids)
+    for room in (total // 3, total):
+        weights.settle(room, 1)
+        assert weights.places is places and weights._backup is backup
+        assert host >= placed["host"] and len(placed["host"]) == len(places.staged) + len(places.read_in_place)
 
 
 def test_weights_that_modules_share_stay(placed):

@@ -108,7 +108,7 @@ VLLM = {
             reset_peak_memory_stats = empty_cache
             def memory_reserved(self):
                 return 0
-            max_memory_reserved = memory_reserved
+            max_memory_reserved = memory_allocated = max_memory_allocated = memory_reserved
         cuda = _Cuda()
         class Model:
             def __init__(self, size):
@@ -213,11 +213,12 @@ def test_what_stays_after_the_first_step_is_no_activation(python, vllm):
         torch.cuda.empty_cache = cached.clear
         torch.cuda.memory_reserved = lambda: sum(held + cached)
         torch.cuda.max_memory_reserved = lambda: 700
+        torch.cuda.memory_allocated, torch.cuda.max_memory_allocated = lambda: 120, lambda: 600
         state = _worker.State()
         with _worker._peak_into(state):
             held.append(32)
             cached.append(568)
-        assert state.activations == 700 - 132, state.activations
+        assert (state.activations, state.tensors) == (700 - 132, 600 - 120), (state.activations, state.tensors)
         """)
 
 

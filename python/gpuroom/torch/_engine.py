@@ -21,7 +21,7 @@ class CudaEngine:
 
     def __init__(self, device: int) -> None:
         self.device = torch.device("cuda", device)
-        self._copies = torch.cuda.Stream(self.device)
+        self._copies, self._saves = (torch.cuda.Stream(self.device) for _ in range(2))
 
     def reads_in_place(self) -> bool:
         """Whether what runs now outlives the staging buffer that it would read: a graph being captured or
@@ -35,11 +35,19 @@ class CudaEngine:
 
     def fill(self, target: Any, source: Any, after: List[Any]) -> Any:
         """Copies on the copy stream once all of `after` have happened; returns the event of its end."""
+        return self._copy(self._copies, target, source, after)
+
+    def save(self, target: Any, source: Any, after: List[Any]) -> Any:
+        """As `fill`, on a stream of its own: the link carries both directions at once."""
+        return self._copy(self._saves, target, source, after)
+
+    @staticmethod
+    def _copy(stream: Any, target: Any, source: Any, after: List[Any]) -> Any:
         for event in after:
-            self._copies.wait_event(event)
-        with torch.cuda.stream(self._copies):
+            stream.wait_event(event)
+        with torch.cuda.stream(stream):
             target.copy_(source, non_blocking=True)
-            return self._copies.record_event()
+            return stream.record_event()
 
     def wait(self, event: Any) -> None:
         """What this thread submits from now on to its current stream comes after `event`."""

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from gpuroom.torch._torch import torch
 from gpuroom.vllm import _ops
-from gpuroom.vllm._steps import Steps
+from gpuroom.vllm._steps import Kind, Steps
 
 LEAST = 20 << 20  # bytes; smaller weights share memory with others, and are not worth a copy of their own
 PLACED = 16 << 20  # bytes; the driver serves smaller allocations
@@ -86,11 +86,11 @@ def _bracketed(steps: Steps, number: int, weight: Any, forward: Callable[..., An
     return forward_between
 
 
-def follow(model: Any, steps: Steps, plain: Callable[[], bool]) -> None:
-    """Lets `steps` know of each step of the model; `plain` says whether one runs outside of CUDA graphs."""
+def follow(model: Any, steps: Steps, kind: Callable[[], Kind]) -> None:
+    """Lets `steps` know of each step of the model; `kind` says what CUDA graphs have to do with it."""
 
     def begins(_module: Any, arguments: Tuple[Any, ...], named: Dict[str, Any]) -> None:
-        steps.begin(_tokens(arguments, named), plain())
+        steps.begin(_tokens(arguments, named), kind())
 
     def ends(_module: Any, _arguments: Any, result: Any) -> None:
         steps.end(whole=result is not None)

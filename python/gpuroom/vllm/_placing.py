@@ -1,8 +1,10 @@
 """Which weights lie on the host, and where in the ring of staging buffers each is copied to. Pure: sizes in, numbers out.
 
 Weights come in the order in which a step uses them. What leaves HBM is spread evenly over that order, so that every copy
-has computing beside it. The ring takes HBM as well, and so pushes weights out: of several choices the one is taken with
-which a step is shortest.
+has computing beside it. The ring is made of one or more pieces of HBM. Where possible these are lent: the memory of weights
+that a step uses early, which are saved to the host, make room for the others, and come back before the step ends. Such a
+ring takes no HBM from the steps that read weights where they lie. Where no weights can lend, the ring is a buffer of its
+own, which pushes weights out. Of several choices the one is taken with which the steps are shortest.
 """
 
 from __future__ import annotations
@@ -17,32 +19,57 @@ COMPUTE_SHARE = 0.5
 MOST_SIZES = 6  # of which sets are tried
 RINGS_TRIED = (1.25, 1.5, 2, 2.5, 3)  # largest weights that the ring may hold
 RING_STEPS = 8  # ring sizes that are tried between one and the next of the largest weight
+MOST_LENDERS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
     """`unit` is the module that uses it (its weights are used at once); `by_row`: an embedding, of which a step reads
-    few rows, so that it is never staged; `stageable`: whether the unit is known to be used once in a step."""
+    few rows, so that it is never staged; `stageable`: whether the unit is known to be used once in a step; `aligned`:
+    whether others may come into its place."""
 
     bytes: int
     unit: int
     by_row: bool = False
     stageable: bool = True
+    aligned: bool = True
 
     @property
     def taken(self) -> int:
         """Bytes of the ring."""
         return -(-self.bytes // ALIGNMENT) * ALIGNMENT
 
+    @property
+    def lendable(self) -> int:
+        """Bytes of its memory that others may come into."""
+        return self.bytes // ALIGNMENT * ALIGNMENT if self.aligned else 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Ring:
-    """Where staged weights go, in the order of use: `offsets` in a buffer of `bytes`; `after[k]` is the last weight
-    before k in whose place it comes, None where the place was free."""
+    """Where staged weights go, in the order of use: `places[k]` is the piece and the offset in it.
 
-    bytes: int
-    offsets: Tuple[int, ...]
+    `sizes` are the bytes of the pieces. `lent` are the numbers of the weights whose memory the pieces are; without any,
+    the ring is one buffer. `after[k]` is the last one before k in whose place it comes, None where the place was free.
+    There the weights that lend come first, as 0 to len(lent) - 1, and the staged ones follow; so does `back`, which is
+    for each piece the last one that used it.
+    """
+
+    sizes: Tuple[int, ...]
+    places: Tuple[Tuple[int, int], ...]
     after: Tuple[Optional[int], ...]
+    lent: Tuple[int, ...] = ()
+    back: Tuple[int, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """What the ring takes of HBM for itself."""
+        return 0 if self.lent else sum(self.sizes)
+
+    @property
+    def lent_bytes(self) -> int:
+        """What is saved before, and brought back after each staged step."""
+        return sum(self.sizes) if self.lent else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,47 +83,71 @@ class Places:
     time: float = 0.0  # of a step that waits for nothing but copies, in bytes copied
 
 
-NO_RING = Ring(0, (), ())
+NO_RING = Ring((), (), ())
 
 
-def place(weights: Sequence[Weight], room: int, buffer: Optional[int] = None) -> Places:
+def place(weights: Sequence[Weight], room: int, buffer: Optional[int] = None, lend: bool = True) -> Places:
     """`room` is the HBM for all weights and the ring together; `buffer`: the ring has been allocated, with so many
-    bytes, and stays as large as it is."""
-    missing = sum(weight.bytes for weight in weights) - room + (buffer or 0)
+    bytes, and stays as large as it is, unless weights can lend theirs; `lend`: whether they may."""
+    missing = sum(weight.bytes for weight in weights) - room
     in_place: List[int] = []
     for number, weight in enumerate(weights):
-        if weight.by_row and missing > 0:
+        if weight.by_row and missing + (buffer or 0) > 0:
             in_place.append(number)
             missing -= weight.bytes
-    if missing <= 0:
+    if missing + (buffer or 0) <= 0:
         return Places((), tuple(in_place), NO_RING)
-    stageable = [
+    found = list(_with_lenders(weights, missing)) if lend and missing > 0 else []
+    found += _with_a_buffer(weights, missing, buffer) if not found else []
+    best = min(found, key=lambda places: places.time + _staged_bytes(weights, places), default=None)
+    if best is None:
+        return _all_out(weights, _stageable(weights, buffer), in_place, missing, buffer)
+    best = _trimmed(weights, best, _staged_bytes(weights, best) - missing - _pushed_out(best.ring, buffer))
+    return dataclasses.replace(best, read_in_place=tuple(in_place))
+
+
+def _stageable(weights: Sequence[Weight], buffer: Optional[int]) -> List[int]:
+    return [
         number
         for number, weight in enumerate(weights)
         if weight.stageable and not weight.by_row and (buffer is None or weight.taken <= buffer)
     ]
-    best: Optional[Places] = None
-    for picked in _choices(weights, stageable, missing):
-        found = _staging(weights, picked, missing, buffer)
-        if found is not None and (best is None or found.time < best.time):
-            best = found
-    if best is None:
-        return _all_out(weights, stageable, in_place, missing, buffer)
-    best = _trimmed(weights, best, _spare(weights, best.staged, missing, best.ring, buffer))
-    return dataclasses.replace(best, read_in_place=tuple(in_place))
 
 
-def _staging(weights: Sequence[Weight], picked: List[int], missing: int, buffer: Optional[int]) -> Optional[Places]:
-    """Staging `picked`. None where that makes too little room."""
-    ring = _ring([weights[number] for number in picked], buffer)
-    if ring is None or _spare(weights, picked, missing, ring, buffer) < 0:
-        return None
-    return Places(tuple(picked), (), ring, time=_time([weights[number] for number in picked], ring))
+def _staged_bytes(weights: Sequence[Weight], places: Places) -> int:
+    return sum(weights[number].bytes for number in places.staged)
 
 
-def _spare(weights: Sequence[Weight], picked: Sequence[int], missing: int, ring: Ring, buffer: Optional[int]) -> int:
-    """Bytes of HBM that are left where `picked` are staged."""
-    return sum(weights[number].bytes for number in picked) - missing - (ring.bytes if buffer is None else 0)
+def _pushed_out(ring: Ring, buffer: Optional[int]) -> int:
+    """Bytes of weights that the ring has no room in HBM for, a buffer that is there included."""
+    return 0 if ring.lent else ring.bytes if buffer is None else buffer
+
+
+def _with_lenders(weights: Sequence[Weight], missing: int) -> Iterator[Places]:
+    """Ways to place the weights where the first large ones lend their memory to others that are used after them."""
+    stageable = _stageable(weights, None)
+    for least in sorted({weights[number].taken for number in stageable})[-MOST_SIZES:]:
+        lenders = [number for number in stageable if weights[number].lendable >= least][:MOST_LENDERS]
+        for count in range(1, len(lenders) + 1):
+            lent = lenders[:count]
+            units = {weights[number].unit for number in lent}
+            among = [n for n in stageable if n > lent[-1] and weights[n].taken <= least and weights[n].unit not in units]
+            for picked in _choices(weights, among, missing, (0,)):
+                staged = [weights[number] for number in picked]
+                ring = lay_out(staged, [weights[number].lendable for number in lent], lent)
+                if ring is not None and sum(weight.bytes for weight in staged) >= missing:
+                    yield Places(tuple(picked), (), ring, time=_time(staged, ring))
+
+
+def _with_a_buffer(weights: Sequence[Weight], missing: int, buffer: Optional[int]) -> List[Places]:
+    """Ways to place the weights beside a buffer of their own."""
+    found = []
+    for picked in _choices(weights, _stageable(weights, buffer), missing + (buffer or 0), RINGS_TRIED):
+        staged = [weights[number] for number in picked]
+        ring = _ring(staged, buffer)
+        if ring is not None and sum(weight.bytes for weight in staged) >= missing + _pushed_out(ring, buffer):
+            found.append(Places(tuple(picked), (), ring, time=_time(staged, ring)))
+    return found
 
 
 def _trimmed(weights: Sequence[Weight], places: Places, spare: int) -> Places:
@@ -106,7 +157,7 @@ def _trimmed(weights: Sequence[Weight], places: Places, spare: int) -> Places:
         back = set(evenly(weights, alike, spare // size * size))
         picked = [number for number in places.staged if number not in back]
         staged = [weights[number] for number in picked]
-        ring = lay_out(staged, places.ring.bytes) if back and picked else None
+        ring = lay_out(staged, places.ring.sizes, places.ring.lent) if back and picked else None
         if ring is not None and _time(staged, ring) <= places.time:
             spare -= size * len(back)
             places = dataclasses.replace(places, staged=tuple(picked), ring=ring, time=_time(staged, ring))
@@ -118,7 +169,7 @@ def _all_out(weights: Sequence[Weight], stageable: List[int], in_place: List[int
     ring = _ring([weights[number] for number in stageable], buffer)
     if ring is None:
         stageable, ring = [], NO_RING
-    missing += ring.bytes if buffer is None else 0
+    missing += _pushed_out(ring, buffer)
     missing -= sum(weights[number].bytes for number in stageable)
     gone = set(stageable) | set(in_place)
     others = evenly(weights, [number for number in range(len(weights)) if number not in gone], max(0, missing))
@@ -127,12 +178,12 @@ def _all_out(weights: Sequence[Weight], stageable: List[int], in_place: List[int
 
 
 def _ring(staged: Sequence[Weight], buffer: Optional[int]) -> Optional[Ring]:
-    return ring_for(staged) if buffer is None else lay_out(staged, buffer)
+    return ring_for(staged) if buffer is None else lay_out(staged, [buffer])
 
 
-def _choices(weights: Sequence[Weight], among: Sequence[int], missing: int) -> Iterator[List[int]]:
+def _choices(weights: Sequence[Weight], among: Sequence[int], missing: int, rings: Sequence[float]) -> Iterator[List[int]]:
     """Sets of weights that may make up for `missing` bytes and a ring: all weights of some sizes, since a ring for layers
-    that are alike is smallest, and of one size more a part."""
+    that are alike is smallest, and of one size more a part. `rings`: how many of the largest weights the ring may take."""
     sizes = sorted({weights[number].bytes for number in among})[-MOST_SIZES:]
     for count in range(len(sizes) + 1):
         for whole in itertools.combinations(sizes, count):
@@ -143,7 +194,7 @@ def _choices(weights: Sequence[Weight], among: Sequence[int], missing: int) -> I
                 continue
             for size in (one for one in sizes if one not in whole):
                 more = [number for number in among if weights[number].bytes == size]
-                for buffers in RINGS_TRIED:
+                for buffers in rings:
                     lacking = missing - got + int(buffers * max(whole + (size,)))
                     if got + size * len(more) >= lacking:
                         yield sorted(full + evenly(weights, more, lacking))
@@ -185,41 +236,49 @@ def ring_for(staged: Sequence[Weight]) -> Ring:
     largest = max(units.values())
     whole = sum(weight.taken for weight in staged)
     step = max(ALIGNMENT, largest // RING_STEPS // ALIGNMENT * ALIGNMENT)
-    rings = [lay_out(staged, size) for size in range(largest, min(4 * largest, whole) + step, step)]
+    rings = [lay_out(staged, [size]) for size in range(largest, min(4 * largest, whole) + step, step)]
     return min((ring for ring in rings if ring is not None), key=lambda ring: ring.bytes + _time(staged, ring), default=NO_RING)
 
 
-def lay_out(staged: Sequence[Weight], size: int) -> Optional[Ring]:
-    """One after the other, from the start again where the end is near. None where a unit's own weights would be in each
-    other's place."""
-    offsets: List[int] = []
+def lay_out(staged: Sequence[Weight], sizes: Sequence[int], lent: Sequence[int] = ()) -> Optional[Ring]:
+    """One after the other through pieces of `sizes` bytes, from the start again where the end is near; `lent`: the numbers
+    of the weights whose memory the pieces are. None where a unit's own weights would be in each other's place, and where
+    some piece is not used."""
+    places: List[Tuple[int, int]] = []
     after: List[Optional[int]] = []
-    at = 0
-    for number, weight in enumerate(staged):
-        if at + weight.taken > size:
-            at = 0
-        if weight.taken > size:
+    last: List[List[Tuple[int, int, int]]] = [[(0, size, piece)] if lent else [] for piece, size in enumerate(sizes)]
+    piece, at = 0, 0
+    for number, weight in enumerate(staged, len(lent)):
+        if weight.taken > max(sizes):
             return None
-        before = next(
-            (k for k in range(number - 1, -1, -1) if offsets[k] < at + weight.taken and at < offsets[k] + staged[k].taken),
-            None,
-        )
-        if before is not None and staged[before].unit == weight.unit:
+        while at + weight.taken > sizes[piece]:
+            piece, at = (piece + 1) % len(sizes), 0
+        before = max((who for begin, end, who in last[piece] if begin < at + weight.taken and at < end), default=None)
+        if before is not None and before >= len(lent) and staged[before - len(lent)].unit == weight.unit:
             return None
-        offsets.append(at)
+        last[piece].append((at, at + weight.taken, number))
+        places.append((piece, at))
         after.append(before)
         at += weight.taken
-    return Ring(size, tuple(offsets), tuple(after))
+    back = tuple(max(who for _, _, who in users) for users in last) if lent else ()
+    if any(who < len(lent) for who in back):
+        return None  # a weight would be saved for nothing
+    return Ring(tuple(sizes), tuple(places), tuple(after), tuple(lent), back)
 
 
 def _time(staged: Sequence[Weight], ring: Ring) -> float:
     """How long a step takes, in bytes copied: copies one after the other, each unit's computing once its weights
-    are there."""
+    are there. What lends is saved beside that, by the other direction of the link, and comes back last."""
     copied, computed = 0.0, 0.0
-    ends: List[float] = []
-    for number, weight in enumerate(staged):
-        before = ring.after[number]
-        copied = max(copied, ends[before] if before is not None else 0.0) + weight.bytes
+    ends = [0.0] * len(ring.lent)
+    for weight, before, (piece, offset) in zip(staged, ring.after, ring.places):
+        if before is not None and before < len(ring.lent):
+            free = float(sum(ring.sizes[:piece]) + offset + weight.taken)  # so much has been saved by then
+        else:
+            free = ends[before] if before is not None else 0.0
+        copied = max(copied, free) + weight.bytes
         computed = max(computed, copied) + weight.bytes * COMPUTE_SHARE
         ends.append(computed)
-    return computed
+    for size, last in zip(ring.sizes, ring.back):
+        copied = max(copied, ends[last]) + size
+    return max(copied, computed)

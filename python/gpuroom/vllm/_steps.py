@@ -2,10 +2,14 @@
 many tokens.
 
 Staged weights have a home, host memory at ordinary device addresses that is always right to read. A step either reads
-them there (few tokens, CUDA graphs) or has them copied into a ring of buffers by the copy engine; then all of them point
+them there (few tokens, CUDA graphs of pieces) or has them copied into a ring of buffers by the copy engine; then all of them point
 into the ring from the step's begin to its end. Each has its place in the ring, so that nothing but waiting is left to do
 while the model runs: a unit waits for the copies of its weights before it computes, and lets the next copy come into
 their place afterwards. Copies of a step come after all that was submitted before it, changes of weights included.
+
+The ring may be memory of other weights, which are lent: a staged step saves them to the host as it begins, lets others come
+into their place once they were used, and brings them back as it ends. What is submitted after the step comes after
+that, so that between steps every weight is at home.
 
 Threads: the one that runs the model.
 """
@@ -13,9 +17,20 @@ Threads: the one that runs the model.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from gpuroom.vllm._placing import Ring
+
+SLICE = 32 << 20  # bytes that are saved at a time: others may come in their place before the next are
+
+class Kind(enum.Enum):
+    """What CUDA graphs have to do with a step: nothing; all of it is being captured in one, so that its copies are part of
+    the graph; or pieces of it are graphs, between which no copy may begin or be waited for."""
+
+    PLAIN = 0
+    WHOLE = 1
+    PIECES = 2
 
 
 @dataclasses.dataclass
@@ -31,40 +46,70 @@ class Staged:
     target: Any
 
 
-class Stager:
-    """The copies of one step after the other, of weights in the order of use."""
+@dataclasses.dataclass
+class Lent:
+    """One weight whose memory is a piece of the ring. `tensor` is what the module holds, `home` and `saved` are the same
+    in its own memory and where it is saved to; `source` and `backup` the same memory as bytes."""
 
-    def __init__(self, engine: Any, staged: Sequence[Staged], ring: Ring) -> None:
-        self._engine, self._staged, self._after = engine, list(staged), ring.after
+    unit: int
+    tensor: Any
+    home: Any
+    saved: Any
+    source: Any
+    backup: Any
+
+
+class Stager:
+    """The copies of one step after the other, of weights in the order of use. Those that lend their memory are numbered
+    first, as in `Ring`."""
+
+    def __init__(self, engine: Any, staged: Sequence[Staged], ring: Ring, lent: Sequence[Lent] = ()) -> None:
+        self._engine, self._staged, self._lent, self._ring = engine, list(staged), list(lent), ring
         self._of: Dict[int, List[int]] = {}
-        for number, weight in enumerate(self._staged):
-            self._of.setdefault(weight.unit, []).append(number)
+        units = [lent.unit for lent in self._lent] + [weight.unit for weight in self._staged]
+        for number, unit in enumerate(units):
+            self._of.setdefault(unit, []).append(number)
         self.units = list(self._of)
         self.copied_bytes = sum(weight.source.numel() for weight in self._staged)
         self._reset()
 
     def _reset(self) -> None:
-        self._filled: List[Any] = [None] * len(self._staged)
-        self._left = [False] * len(self._staged)
+        self._filled: List[Any] = []  # the copies' events, of the staged weights and then of those that come back
+        self._saved: List[List[Any]] = []  # of each weight that lends, the events of its slices
+        self._away = sorted(range(len(self._lent)), key=lambda piece: self._ring.back[piece])  # to be brought back in this order
+        self._left = [False] * (len(self._lent) + len(self._staged))
         self._used = 0  # all weights before this one are used
-        self._issued = 0
         self._marks: List[Any] = []  # of what was submitted, which the next copy has to come after
 
     def begin(self) -> None:
-        """Lets the weights point into the ring and begins to copy."""
+        """Saves what is lent, lets the staged weights point into the ring and begins to copy."""
         self._reset()
         self._marks.append(self._engine.mark())
+        for lent in self._lent:
+            self._saved.append([self._save(lent, begin) for begin in range(0, lent.source.numel(), SLICE)])
         for weight in self._staged:
             weight.tensor.data = weight.place
         self._issue()
 
+    def _save(self, lent: Lent, begin: int) -> Any:
+        return self._engine.save(lent.backup[begin : begin + SLICE], lent.source[begin : begin + SLICE], self._marks)
+
     def enter(self, unit: int) -> None:
         """What is submitted from now on comes after the copies of the unit's weights."""
         for number in self._of.get(unit, ()):
-            if self._filled[number] is None:  # used before its turn: its place is another's still
-                self._staged[number].tensor.data = self._staged[number].home
+            if number < len(self._lent):
+                self._enter_lent(number)
+                continue
+            weight, copy = self._staged[number - len(self._lent)], number - len(self._lent)
+            if copy >= len(self._filled) or self._left[number]:  # its place is another's, still or again
+                weight.tensor.data = weight.home
             else:
-                self._engine.wait(self._filled[number])
+                self._engine.wait(self._filled[copy])
+
+    def _enter_lent(self, number: int) -> None:
+        if self._left[number]:  # used once more, when others may be in its place
+            self._engine.wait(self._saved[number][-1])
+            self._lent[number].tensor.data = self._lent[number].saved
 
     def leave(self, unit: int) -> None:
         """The unit's work is submitted; others may come into its weights' places after it."""
@@ -79,20 +124,44 @@ class Stager:
         self._issue()
 
     def end(self) -> None:
-        """Lets the weights point home, also where the step failed half-way."""
+        """Lets the weights point home and be there, also where the step failed half-way."""
         for weight in self._staged:
             weight.tensor.data = weight.home
+        for lent in self._lent:
+            lent.tensor.data = lent.home
+        if self._lent:
+            self._marks.append(self._engine.mark())
+            while self._away and len(self._saved) == len(self._lent):
+                self._bring_back(self._away.pop(0))
+        if self._filled:
+            self._engine.wait(self._filled[-1])  # the copies keep their order
+        for slices in self._saved:
+            self._engine.wait(slices[-1])
 
     def _issue(self) -> None:
-        while self._issued < len(self._staged):
-            number = self._issued
-            before = self._after[number]
+        while len(self._filled) < len(self._staged):
+            copy = len(self._filled)
+            before = self._ring.after[copy]
             if before is not None and before >= self._used:
                 return
-            weight = self._staged[number]
-            self._filled[number] = self._engine.fill(weight.target, weight.source, self._marks)
-            self._marks = []  # the copies after it keep their order
-            self._issued += 1
+            weight = self._staged[copy]
+            self._fill(weight.target, weight.source, self._saved_from(copy))
+        while self._away and self._ring.back[self._away[0]] < self._used:
+            self._bring_back(self._away.pop(0))
+
+    def _saved_from(self, copy: int) -> List[Any]:
+        """The event that what was lent has been saved, as far as the place of a copy reaches."""
+        piece, offset = self._ring.places[copy]
+        return [self._saved[piece][(offset + self._staged[copy].target.numel() - 1) // SLICE]] if self._lent else []
+
+    def _bring_back(self, piece: int) -> None:
+        """Copies a weight that was lent back to its place, if another came into it."""
+        if any(self._ring.places[copy][0] == piece for copy in range(min(len(self._filled), len(self._staged)))):
+            self._fill(self._lent[piece].source, self._lent[piece].backup, [self._saved[piece][-1]])
+
+    def _fill(self, target: Any, source: Any, after: List[Any]) -> None:
+        self._filled.append(self._engine.fill(target, source, self._marks + after))
+        self._marks = []  # the copies after it keep their order
 
 
 class Steps:
@@ -108,6 +177,7 @@ class Steps:
         self._entered = 0
         self._inside = False
         self.counts = {"staged": 0, "direct": 0}
+        self.captured = False  # a CUDA graph has copies of a step: their memory is in use for good
 
     def use(self, stager: Optional[Stager], tokens: int) -> None:
         """From the next step on."""
@@ -117,11 +187,12 @@ class Steps:
         """The units that a step uses once each, in their order: those that can be staged."""
         return [unit for unit in self.order if self.order.count(unit) == 1]
 
-    def begin(self, tokens: int, plain: bool) -> None:
-        """A step of so many tokens begins; `plain`: no CUDA graph is captured or replayed in it."""
+    def begin(self, tokens: int, kind: Kind) -> None:
+        """A step of so many tokens begins."""
         self._inside, self._entered = True, 0
-        self._seen = [] if plain and self.stager is None else None
-        self._running = plain and self.stager is not None and tokens >= self.tokens
+        self._seen = [] if kind is Kind.PLAIN and self.stager is None else None
+        self._running = kind is not Kind.PIECES and self.stager is not None and tokens >= self.tokens
+        self.captured |= self._running and kind is Kind.WHOLE
         if self._running and self.stager is not None:
             self.counts["staged"] += 1
             self.stager.begin()

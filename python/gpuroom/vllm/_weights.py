@@ -3,64 +3,105 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from gpuroom import _memory
-from gpuroom._errors import Error
+from gpuroom._errors import Error, OutOfMemory
 from gpuroom.torch import _packing
 from gpuroom.torch._torch import torch
 from gpuroom.vllm import _modules
-from gpuroom.vllm._placing import Places, Ring, Weight, place
-from gpuroom.vllm._steps import Staged, Stager, Steps
+from gpuroom.vllm._placing import NO_RING, Places, Weight, place
+from gpuroom.vllm._steps import Kind, Lent, Staged, Stager, Steps
 
 # Tokens of a step that are tried to find from which on copying first is faster than reading in place, and what holds where
 # this cannot be tried (quantized weights): kernels read a weight once for each tile of so many rows.
 TRIED = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 USUAL = 256
 FASTER = 1.2  # copying has to be so many times as fast: copies of a step do not begin before the step does
+ALIGNMENT = 64  # bytes, by which kernels choose how to work; others come only into the place of weights that have it
 MIB = 1 << 20
 
 
 class Weights:
     """`engine` submits copies and events (gpuroom.torch._engine); `say` gets what happened, in sentences."""
 
-    def __init__(self, model: Any, engine: Any, plain: Callable[[], bool], say: Callable[[str], None]) -> None:
+    def __init__(self, model: Any, engine: Any, kind: Callable[[], Kind], say: Callable[[str], None]) -> None:
         self._engine, self._say = engine, say
         self._units = _modules.find(model)
         self._large = _modules.placed(model)
         self._steps = Steps(say)
-        self._buffer: Any = None
+        self._buffer: Any = None  # the ring, where no weights lend theirs
+        self._backup: Any = None  # what is lent is saved to it, on the host
         self._threshold: Optional[int] = None
-        self.places = Places((), (), Ring(0, (), ()))
+        self._listed: List[Tuple[Weight, Any]] = []  # what the numbers of `places` stand for
+        self.places = Places((), (), NO_RING)
         _modules.bracket(self._units, self._steps)
-        _modules.follow(model, self._steps, plain)
+        _modules.follow(model, self._steps, kind)
 
     def in_hbm(self) -> int:
-        """Bytes in HBM now of all large weights, and of the ring."""
-        ring = self._buffer.numel() if self._buffer is not None else 0
-        return int(ring) + sum(_bytes_in_hbm(weight) for weight in self._large)
+        """Bytes in HBM now of all large weights, and of the ring's own buffer."""
+        return self.buffer_bytes() + sum(_bytes_in_hbm(weight) for weight in self._large)
+
+    def buffer_bytes(self) -> int:
+        """Bytes of the ring's own buffer; 0: there is none."""
+        return 0 if self._buffer is None else int(self._buffer.numel())
+
+    def all_bytes(self) -> int:
+        """Bytes of all large weights, of the ring's own buffer and of the backup, wherever they lie."""
+        return self.buffer_bytes() + self._backup_bytes() + sum(map(_modules.bytes_of, self._large))
+
+    def on_host(self) -> int:
+        """Those that lie on the host."""
+        return self.all_bytes() - self.in_hbm()
+
+    def _backup_bytes(self) -> int:
+        return 0 if self._backup is None else int(self._backup.numel())
 
     def staged_from(self) -> int:
         """From how many tokens on a step stages weights; 0: none does."""
         return self._steps.tokens if self._steps.stager is not None else 0
 
     def settle(self, room: int, stage_from: Optional[int]) -> None:
-        """Places the weights, with the ring, in `room` bytes of HBM. Between steps."""
-        listed = self._in_order()
-        may_leave = {id(tensor) for _, tensor in listed}
-        room -= sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in may_leave)
-        if room >= sum(weight.bytes for weight, _ in listed if not weight.by_row):
-            self._buffer = None  # there will be nothing to stage
-        buffer = None if self._buffer is None else int(self._buffer.numel())
-        self.places = place([weight for weight, _ in listed], room, buffer)
+        """Places the weights, with the ring, in `room` bytes of HBM. Between steps. Once CUDA graphs have copies of them, the
+        plan stays as it is."""
+        if not self._steps.captured:
+            self._plan(room)
+        listed = self._listed
         self._steps.use(None, 0)
+        if not self.places.ring.bytes:
+            self._drop_buffer()
         staged = [listed[number][1] for number in self.places.staged]
         away = staged + [listed[number][1] for number in self.places.read_in_place]
         gone = {id(tensor) for tensor in away}
         moved = self._move(away, [weight for weight in self._large if id(weight) not in gone])
         if staged:
-            self._stage(staged, [listed[number][0].unit for number in self.places.staged], stage_from)
+            self._stage(listed, stage_from)
         self._say(self._sentence(staged, away, moved))
+
+    def _plan(self, room: int) -> None:
+        self._listed = self._in_order()
+        may_leave = {id(tensor) for _, tensor in self._listed}
+        room -= sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in may_leave)
+        self.places = self._place([weight for weight, _ in self._listed], room)
+
+    def _place(self, weights: List[Weight], room: int) -> Places:
+        """The plan, and the memory on the host that it needs for what is lent."""
+        buffer = self.buffer_bytes() or None
+        places = place(weights, room, buffer)
+        lent = sum(weights[number].taken for number in places.ring.lent)
+        if lent > self._backup_bytes():
+            try:
+                with torch.no_grad(), torch.inference_mode(False):
+                    self._backup = self._engine.empty(lent, "cold")
+                _memory.migrate_all([self._backup], "host")
+            except OutOfMemory:
+                return place(weights, room, buffer, lend=False)
+        return places
+
+    def _drop_buffer(self) -> None:
+        if self._buffer is not None:
+            self._buffer = None
+            self._engine.drop_cached()
 
     def _in_order(self) -> List[Tuple[Weight, Any]]:
         """Each weight that may leave HBM, in the order of use."""
@@ -69,7 +110,8 @@ class Weights:
         for number in usable + [number for number in range(len(self._units)) if number not in usable]:
             unit = self._units[number]
             for tensor in unit.weights:
-                listed.append((Weight(_modules.bytes_of(tensor), number, unit.by_row, number in usable), tensor))
+                aligned = tensor.data_ptr() % ALIGNMENT == 0
+                listed.append((Weight(_modules.bytes_of(tensor), number, unit.by_row, number in usable, aligned), tensor))
         return listed
 
     def _move(self, away: List[Any], stay: List[Any]) -> int:
@@ -78,16 +120,28 @@ class Weights:
         _hint(stay, "none")
         return moved + _memory.migrate_all(stay, "device")
 
-    def _stage(self, tensors: List[Any], units: List[int], stage_from: Optional[int]) -> None:
+    def _stage(self, listed: List[Tuple[Weight, Any]], stage_from: Optional[int]) -> None:
         ring = self.places.ring
-        staged = []
         with torch.no_grad(), torch.inference_mode(False):
-            if self._buffer is None:
+            lent, pieces = self._lend([listed[number] for number in ring.lent]), []
+            if not lent and self._buffer is None:
                 self._buffer = self._engine.empty(ring.bytes, "hot")
-            for tensor, unit, offset in zip(tensors, units, ring.offsets):
-                staged.append(self._staged(tensor, unit, self._buffer[offset:]))
-        threshold = stage_from or self._threshold or self._measure(staged)
-        self._steps.use(Stager(self._engine, staged, ring), threshold)
+            pieces = [one.source for one in lent] or [self._buffer]
+            staged = [
+                self._staged(tensor, weight.unit, pieces[piece][offset:])
+                for (weight, tensor), (piece, offset) in zip((listed[number] for number in self.places.staged), ring.places)
+            ]
+        threshold = stage_from or self._threshold or self._measure(staged, lent)
+        self._steps.use(Stager(self._engine, staged, ring, lent), threshold)
+
+    def _lend(self, listed: List[Tuple[Weight, Any]]) -> List[Lent]:
+        """The weights whose memory is the ring, each with its part of the backup."""
+        lent, at = [], 0
+        for weight, tensor in listed:
+            one = self._staged(tensor, weight.unit, self._backup[at:])  # from the tensor to its place in the backup
+            lent.append(Lent(one.unit, one.tensor, one.home, one.place, one.source, one.target))
+            at += weight.taken
+        return lent
 
     @staticmethod
     def _staged(tensor: Any, unit: int, target: Any) -> Staged:
@@ -99,33 +153,47 @@ class Weights:
         (there,) = _packing.same_places([home], source, target)
         return Staged(unit, tensor, home, there, source, target[:size])
 
-    def _measure(self, staged: List[Staged]) -> int:
+    def _measure(self, staged: List[Staged], lent: List[Lent]) -> int:
         """From how many tokens on it is faster to copy a weight and multiply by the copy than by the weight itself."""
         plain = [one for one in staged if one.home.dim() == 2 and one.home.dtype in (torch.bfloat16, torch.float16)]
         if not plain or plain[0].home.device.type != "cuda":
             return USUAL
-        weight = plain[0]
-        self._threshold = USUAL
-        for tokens in TRIED:
-            rows = torch.zeros(tokens, weight.home.shape[1], dtype=weight.home.dtype, device=weight.home.device)
-            direct = _milliseconds(lambda: torch.nn.functional.linear(rows, weight.home))
-            copied = _milliseconds(lambda: weight.target.copy_(weight.source))
-            if direct > FASTER * copied:
-                self._threshold = tokens
-                break
+        with _saved(lent):
+            self._threshold = next((tokens for tokens in TRIED if _copying_is_faster(plain[0], tokens)), USUAL)
         return self._threshold
 
     def _sentence(self, staged: List[Any], away: List[Any], moved: int) -> str:
         size = sum(_modules.bytes_of(tensor) for tensor in away)
         text = f"{_mib(size)} of {_mib(sum(map(_modules.bytes_of, self._large)))} large weights lie on the host ({_mib(moved)} were moved)"
         if staged:
+            ring = self.places.ring
+            through = f"{_mib(ring.lent_bytes)} lent by {len(ring.lent)} in HBM" if ring.lent else f"{_mib(ring.bytes)} of its own"
             text += (
                 f"; steps of {self._steps.tokens} tokens or more copy {_mib(sum(map(_modules.bytes_of, staged)))} of them ahead"
-                f" of use, through {_mib(self.places.ring.bytes)}"
+                f" of use, through {through}"
             )
         if self.places.short > 0:
             text += f"; {_mib(self.places.short)} more have no room in HBM"
         return text
+
+
+@contextlib.contextmanager
+def _saved(lent: List[Lent]) -> Iterator[None]:
+    """Others may write to the memory of these weights inside."""
+    for one in lent:
+        one.backup.copy_(one.source)
+    try:
+        yield
+    finally:
+        for one in lent:
+            one.source.copy_(one.backup)
+
+
+def _copying_is_faster(weight: Staged, tokens: int) -> bool:
+    rows = torch.zeros(tokens, weight.home.shape[1], dtype=weight.home.dtype, device=weight.home.device)
+    direct = _milliseconds(lambda: torch.nn.functional.linear(rows, weight.home))
+    copied = _milliseconds(lambda: weight.target.copy_(weight.source))
+    return direct > FASTER * copied
 
 
 def _hint(tensors: List[Any], hint: str) -> None:

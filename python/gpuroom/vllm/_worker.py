@@ -15,13 +15,14 @@ from typing import Any, Callable, Iterator, List, Optional
 
 from gpuroom import _capi, _intent, _memory
 from gpuroom._errors import Error
-from gpuroom.vllm import _budget, _log, _settings
+from gpuroom.vllm import _account, _budget, _log, _settings
 
 PART_FOR_ACTIVATIONS = 10  # before they are measured: HBM over this
 WEIGHTS_TAG, KV_TAG = b"weights", b"kv_cache"  # as vLLM names what sleeps
 CUMEM_SWITCH = "GPUROOM_CUMEM"  # 1: the user wants vLLM's own way, with gpuroom's module
 SLEEP_BACKEND = "gpuroom"
 NO_COMPILE, VLLM_COMPILE = 0, 3  # vLLM's CompilationMode
+NO_GRAPH, PIECEWISE = 0, 1  # vLLM's CUDAGraphMode
 
 
 class State:
@@ -30,7 +31,9 @@ class State:
     def __init__(self) -> None:
         self.settings = _settings.read()
         self.hbm_free = 0  # bytes at the start
-        self.activations = 0  # bytes that a step of the most tokens takes
+        self.activations = 0  # bytes that a step of the most tokens takes of PyTorch's segments
+        self.tensors = 0  # and those of them that are tensors
+        self.kv = 0  # bytes of the KV cache
         self.weights: Any = None
 
 
@@ -113,7 +116,7 @@ def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
         state, hint = _state(self), "none"
         with _log.going_on("weights stay where they lie"):
             if state is not None:
-                size = _kv_bytes(kv_cache_config)
+                state.kv = size = _kv_bytes(kv_cache_config)
                 room = _place_weights(self, state, size)
                 hint = "hot" if state.settings.cap_kv and size <= room else "none"
                 if state.weights is not None:
@@ -206,15 +209,20 @@ def _follow_weights(worker: Any, state: State) -> None:
         return
     if isinstance(config.additional_config, dict):
         config.additional_config["gpuroom"] = "staged weights"  # a compiled model of another start knows nothing of them
-    state.weights = Weights(model, CudaEngine(worker.device.index), _plain, _log.info)
+    state.weights = Weights(model, CudaEngine(worker.device.index), _kind, _log.info)
 
 
-def _plain() -> bool:
-    """Whether the forward under way runs outside of CUDA graphs."""
+def _kind() -> Any:
+    """What CUDA graphs have to do with the forward that begins."""
+    from gpuroom.vllm._steps import Kind
+
     context = _vllm("forward_context")
-    if _torch().cuda.is_current_stream_capturing() or not context.is_forward_context_available():
-        return False
-    return int(context.get_forward_context().cudagraph_runtime_mode.value) == 0
+    if not context.is_forward_context_available():
+        return Kind.PIECES
+    mode = int(context.get_forward_context().cudagraph_runtime_mode.value)
+    if _torch().cuda.is_current_stream_capturing():
+        return Kind.PIECES if mode == PIECEWISE else Kind.WHOLE
+    return Kind.PLAIN if mode == NO_GRAPH else Kind.PIECES
 
 
 def _place_weights(worker: Any, state: State, kv: int) -> int:
@@ -223,18 +231,45 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
     _torch().cuda.empty_cache()
     stats = _memory.stats(worker.device)
     if state.weights is None:
-        return stats.device_free
+        return int(stats.device_free)
     graphs = int(getattr(worker, "cudagraph_memory_estimate", 0) or 0) if kv else 0
-    reserve = 0 if stats.device_limit is None else max(0, stats.device_limit - stats.device_used - stats.device_free)
-    weights = state.weights.in_hbm()
-    room = _budget.room_for_weights(weights, stats.device_free, reserve, kv + state.activations + graphs)
+    reserve = _reserve(stats)
+    room = _budget.room_for_weights(state.weights.in_hbm(), stats.device_free, reserve, kv + state.activations + graphs)
     _log.info(
-        "of %s of HBM, %s are for weights and the buffers that stage them; %s for the KV cache now, %s for activations, %s for"
-        " CUDA graphs; %s are the rest's, %s the reserve",
-        *map(_mib, (stats.device_total, room, kv, state.activations, graphs, stats.device_used - weights, reserve)),
+        "of %s of HBM, %s are for weights and what stages them, beside %s for the KV cache now, %s for activations and %s for"
+        " CUDA graphs",
+        *map(_mib, (stats.device_total, room, kv, state.activations, graphs)),
     )
     state.weights.settle(room, state.settings.stage_from)
-    return _memory.stats(worker.device).device_free
+    stats = _memory.stats(worker.device)
+    with _log.going_on("where HBM went is not known"):
+        _log.info("%s", _account.sentence(_accounted(state, stats, 0 if kv else state.kv)))
+    return int(stats.device_free)
+
+
+def _reserve(stats: Any) -> int:
+    """Bytes of HBM that small allocations alone could have."""
+    return 0 if stats.device_limit is None else max(0, int(stats.device_limit - stats.device_used - stats.device_free))
+
+
+def _accounted(state: State, stats: Any, kv: int) -> _account.Account:
+    """`kv`: the bytes of the KV cache, if it has been allocated."""
+    cuda, weights = _torch().cuda, state.weights
+    kv_in_hbm = min(kv, max(0, kv - (stats.host_used - weights.on_host())))
+    return _account.Account(
+        total=stats.device_total,
+        used=stats.device_used,
+        reserve=_reserve(stats),
+        free=stats.device_free,
+        weights=weights.in_hbm() - weights.buffer_bytes(),
+        buffer=weights.buffer_bytes(),
+        kv=kv_in_hbm,
+        reserved=int(cuda.memory_reserved()),
+        allocated=int(cuda.memory_allocated()),
+        known=weights.all_bytes() + kv,
+        activations=state.activations,
+        tensors=state.tensors,
+    )
 
 
 def _capture_fewer(config: Any, tokens: int) -> None:
@@ -305,9 +340,10 @@ def _peak_into(state: Optional[State]) -> Iterator[None]:
     cuda.reset_peak_memory_stats()
     yield
     if state is not None:
-        peak = cuda.max_memory_reserved()
+        peak, tensors = cuda.max_memory_reserved(), cuda.max_memory_allocated()
         cuda.empty_cache()
         state.activations = max(0, peak - cuda.memory_reserved())
+        state.tensors = max(0, tensors - cuda.memory_allocated())
 
 
 def _gib(count: int) -> str:
@@ -315,4 +351,4 @@ def _gib(count: int) -> str:
 
 
 def _mib(count: int) -> str:
-    return f"{count / (1 << 20):,.0f} MiB"
+    return f"{_account.mib(count)} MiB"

@@ -34,12 +34,21 @@ def small(works: Works = SMALL, under: Any = None, env: Any = None, **llm: Any) 
     return dict(program="engine.py", model="small", llm=dict(asked, **llm), works=works, under=under, env=env or {}, fill=True)
 
 
-def server(*options: str) -> Dict[str, Any]:
-    asked = "--served-model-name m --load-format dummy --max-model-len 8192 --max-num-seqs 64 --no-enable-prefix-caching".split()
-    return dict(program="server.py", model="small", llm={}, server=[*asked, *options], under=HBM8, env={"VLLM_SERVER_DEV_MODE": "1"})
+def server(*phases: str, options: str = "--enforce-eager", turns: int = 0) -> Dict[str, Any]:
+    asked = "--served-model-name m --load-format dummy --max-model-len 8192 --max-num-seqs 64 --no-enable-prefix-caching --enable-sleep-mode"
+    return dict(program="server.py", model="small", llm={}, server=(asked + " " + options).split(), phases=list(phases), turns=turns,
+                under=[*HBM8, "--host-ahead", "8GiB"], env={"VLLM_SERVER_DEV_MODE": "1"})  # fmt: skip
 
 
-COMPILED = dict(compilation_config={})
+def refused(sentence: str, under: Any = HBM8, env: Any = None, **llm: Any) -> Dict[str, Any]:
+    """A case that has to end before it has made a token, with `sentence` in its log."""
+    return dict(small(dict(one=(1, 16, 1)), under=under, env=dict(IN_PROCESS, **(env or {})), enforce_eager=True, **llm), refused=sentence)
+
+
+GRAPHS_64 = """--compilation-config {"mode":0,"cudagraph_mode":"FULL_DECODE_ONLY","cudagraph_capture_sizes":[1,8,64]}"""
+SOME: Works = {"one": (1, 128, 17), "prefill": (4, 2048, 1)}
+COMPILED: Dict[str, Any] = dict(compilation_config={})
+FULL = {"mode": 0, "cudagraph_capture_sizes": [1, 2, 4, 8, 16]}
 CASES: Dict[str, Dict[str, Any]] = {
     # What fits, with nothing but `gpuroom run` before it.
     "small_bare": small(),
@@ -56,9 +65,16 @@ CASES: Dict[str, Dict[str, Any]] = {
     "large_8_v1": large(under=HBM8, env=V1_RUNNER, **KV1),
     "large_8_unstaged": large(under=HBM8, env={"GPUROOM_VLLM_STAGE": "off"}, **KV1),
     "large_8_eager": large(under=HBM8, enforce_eager=True, **KV1),
-    # Decoding by the copy engine as well: what graphs that stage would give.
+    # Decoding by the copy engine as well, within CUDA graphs and without.
+    "large_8_graphs_staged": large(under=HBM8, env={"GPUROOM_VLLM_STAGE": "1"}, **KV1),
     "large_8_always_staged": large(under=HBM8, enforce_eager=True, env={"GPUROOM_VLLM_STAGE": "1"}, **KV1),
-    "large_8_compiled": large(under=HBM8, **KV1, **COMPILED),
+    # Graphs of decoding alone are the others' way; of all steps by vLLM's sizes, whole and in pieces; and torch.compile by default.
+    "large_8_full": large(SOME, under=HBM8, compilation_config=dict(FULL, cudagraph_mode="FULL"), **KV1),
+    "large_8_piecewise": dict(large(SOME, under=HBM8, compilation_config=dict(mode=3, cudagraph_mode="PIECEWISE"), **KV1), seconds=300),
+    "large_8_compiled": dict(large(SOME, under=HBM8, **KV1, **COMPILED), seconds=300),
+    "large_8_in_process": large(SOME, under=HBM8, env=IN_PROCESS, **KV1),
+    "large_8_v1_in_process": large(SOME, under=HBM8, env=dict(V1_RUNNER, **IN_PROCESS), **KV1),
+    "large_8_v1_eager": large(SOME, under=HBM8, env=V1_RUNNER, enforce_eager=True, **KV1),
     "large_compiled": large(**KV1, **COMPILED),
     # vLLM's own offloading, which its older runner knows alone.
     "large_uva": large(env=V1_RUNNER, cpu_offload_gb=4.0, **KV1),
@@ -68,6 +84,13 @@ CASES: Dict[str, Dict[str, Any]] = {
     "small_6_many": small({"many": (48, 2048, 33, 1)}, under=HBM6, max_model_len=32768),
     "small_kv15": small({"many": (48, 2048, 33, 1)}, kv_cache_memory_bytes=int(1.5 * GIB), max_model_len=32768),
     "small_long_bare": small(LONG),
-    # Many clients by HTTP, and sleep by HTTP and by PID.
-    "server_8": server("--enforce-eager", "--enable-sleep-mode"),
+    # Many clients by HTTP, and sleep by HTTP and by PID, also under load.
+    "server_8": server("clients", "http", "pid", "load", "level_2"),
+    "server_8_graphs": server("clients", "http", "pid", "load", options=GRAPHS_64),
+    "server_8_turns": server("turns", turns=200),
+    # Bad settings end the start with one sentence.
+    "bad_kv": refused("GPUROOM_VLLM_KV is 'some'; write hbm", env={"GPUROOM_VLLM_KV": "some"}),
+    "bad_stage": refused("GPUROOM_VLLM_STAGE is '-3'; write auto, off", env={"GPUROOM_VLLM_STAGE": "-3"}),
+    "bad_switch": refused("GPUROOM_VLLM is 'yes'; write 1", env={"GPUROOM_VLLM": "yes"}),
+    "bad_limit": refused("--hbm-limit", under=["--hbm-limit", "8 parsecs"]),
 }
