@@ -45,19 +45,13 @@ const Region& Remember(const std::string& name, bool on_disk) {
   return known.all.back();
 }
 
-bool Says(const char* variable) {
-  const char* value = env::Find(variable);
-  if (value == nullptr) return false;
-  for (const char* yes : {"1", "true", "yes", "on"}) {
-    if (strcasecmp(value, yes) == 0) return true;
-  }
-  return false;
-}
-
 RegionSettings FromEnvironment() {
   RegionSettings settings;
-  settings.interesting = Says("TMS_INIT_ENABLE");
-  settings.cpu_backup = Says("TMS_INIT_ENABLE_CPU_BACKUP");
+  settings.interesting = TmsSays("TMS_INIT_ENABLE");
+  settings.cpu_backup = TmsSays("TMS_INIT_ENABLE_CPU_BACKUP");
+  settings.disk_backup = TmsSays("TMS_INIT_ENABLE_DISK_BACKUP");
+  const char* backend = env::Find("TMS_INIT_CPU_BACKUP_BACKEND");
+  if (backend != nullptr && IsBackupBackend(backend)) settings.backend = backend;
   return settings;
 }
 
@@ -73,6 +67,19 @@ void Enter(const RegionSettings& settings, ThreadIntent* intent) {
 }
 
 }  // namespace
+
+bool TmsSays(const char* variable) {
+  const char* value = env::Find(variable);
+  if (value == nullptr) return false;
+  for (const char* yes : {"1", "true", "yes", "on"}) {
+    if (strcasecmp(value, yes) == 0) return true;
+  }
+  return false;
+}
+
+bool IsBackupBackend(const char* name) {
+  return std::string_view(name) == "pinned" || std::string_view(name) == "mmap";
+}
 
 RegionSettings& RegionOfThread() {
   // Most threads have none: they cost each thread of every process a pointer alone.

@@ -21,6 +21,11 @@ struct RegionSettings {
   std::string backend = "pinned";
 };
 
+// Whether a variable of torch_memory_saver's is set to 1, true, yes or on.
+bool TmsSays(const char* variable);
+// "pinned" or "mmap".
+bool IsBackupBackend(const char* name);
+
 // The calling thread's, at first as the environment says.
 RegionSettings& RegionOfThread();
 // Has what the thread allocates carry what its settings say.

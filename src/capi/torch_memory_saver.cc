@@ -25,11 +25,16 @@ namespace {
 
 // Of what a backup holds.
 struct Copy {
-  std::unique_ptr<uint8_t[]> bytes;
+  std::shared_ptr<uint8_t[]> bytes;
   uint64_t size;
 };
 
-std::atomic<bool> g_retain{false};
+// Whether copies stay, at their addresses, when their memory is resumed.
+std::atomic<bool>& Retained() {
+  static std::atomic<bool> retained{TmsSays("TMS_RETAIN_CPU_BACKUP")};
+  return retained;
+}
+
 std::mutex g_mutex;  // of the following; not held on the way into the runtime
 std::string g_directory;
 std::multimap<uint64_t, Copy> g_copies;  // of paused memory, by address
@@ -49,29 +54,34 @@ int Told(const char* what, const char* tag, int result) {
   return -1;
 }
 
+std::vector<uint64_t> CopiedAddresses() {
+  const std::lock_guard lock(g_mutex);
+  std::vector<uint64_t> addresses;
+  for (const auto& [address, copy] : g_copies) addresses.push_back(address);
+  return addresses;
+}
+
 // Of what is not asleep any more.
 void DropCopies() {
   const Entry rt(true);
   if (!rt) return;
-  std::vector<uint64_t> addresses;
-  {
-    const std::lock_guard lock(g_mutex);
-    for (const auto& [address, copy] : g_copies) addresses.push_back(address);
-  }
-  for (const uint64_t address : addresses) {
+  for (const uint64_t address : CopiedAddresses()) {
     if (rt->IsAsleep(address)) continue;
     const std::lock_guard lock(g_mutex);
     g_copies.erase(address);
   }
 }
 
-// The same bytes as the program has them already, or these: pointers that it has stay valid.
+// The same bytes as the program has them already, or these: pointers that it has stay valid. A copy that was
+// retained takes the new contents, at its address.
 uint8_t* KeepCopy(uint64_t address, Copy copy) {
   const std::lock_guard lock(g_mutex);
   const auto [begin, end] = g_copies.equal_range(address);
   for (auto earlier = begin; earlier != end; ++earlier) {
     const Copy& known = earlier->second;
-    if (known.size == copy.size && std::memcmp(known.bytes.get(), copy.bytes.get(), copy.size) == 0)
+    if (known.size != copy.size) continue;
+    if (Retained()) std::memcpy(known.bytes.get(), copy.bytes.get(), copy.size);
+    if (Retained() || std::memcmp(known.bytes.get(), copy.bytes.get(), copy.size) == 0)
       return known.bytes.get();
   }
   return g_copies.emplace(address, std::move(copy))->second.bytes.get();
@@ -80,6 +90,21 @@ uint8_t* KeepCopy(uint64_t address, Copy copy) {
 Status CopyBackup(uint64_t address, uint64_t bytes, uint8_t* out) {
   const Entry rt(true);
   return rt ? ReadBackup(*rt, address, bytes, out) : Status(Code::kUnsupported, "no gpuroom in this process");
+}
+
+// What was retained of memory that is paused has its contents again. Of memory that is awake it stays as it was.
+void RefreshCopies() {
+  std::vector<std::pair<uint64_t, Copy>> copies;
+  {
+    const std::lock_guard lock(g_mutex);
+    copies.assign(g_copies.begin(), g_copies.end());
+  }
+  for (const auto& [address, copy] : copies) {
+    const Status status = CopyBackup(address, copy.size, copy.bytes.get());
+    if (!status.ok() && status.code() != Code::kNotFound) {
+      Log(LogLevel::kError, "a retained backup could not be read again: %s", status.what());
+    }
+  }
 }
 
 }  // namespace
@@ -161,6 +186,11 @@ void tms_set_disk_backup_dir(const char* directory) try {
 }
 
 void tms_set_cpu_backup_backend(const char* backend) try {
+  if (backend != nullptr && !IsBackupBackend(backend)) {
+    Log(LogLevel::kError, "the backend of backups is '%s'; it stays %s: use pinned or mmap", backend,
+        RegionOfThread().backend.c_str());
+    return;
+  }
   RegionOfThread().backend = backend == nullptr ? "pinned" : backend;
 } catch (const std::exception& error) {
   AnswerException(error);
@@ -173,11 +203,14 @@ const char* tms_get_cpu_backup_backend(void) try {
   return nullptr;
 }
 
-void tms_set_retain_cpu_backup(bool retain) try { g_retain = retain; } catch (const std::exception& error) {
+void tms_set_retain_cpu_backup(bool retain) try {
+  Retained() = retain;
+  if (!retain) DropCopies();
+} catch (const std::exception& error) {
   AnswerException(error);
 }
 
-bool tms_get_retain_cpu_backup(void) try { return g_retain; } catch (const std::exception& error) {
+bool tms_get_retain_cpu_backup(void) try { return Retained(); } catch (const std::exception& error) {
   AnswerException(error);
   return false;
 }
@@ -193,7 +226,9 @@ int tms_pause(const char* tag) try {
   request.tags = actions.data();
   request.tag_count = actions.size();
   request.directory = directory.empty() ? nullptr : directory.c_str();
-  return Told("pausing", tag, gpuroom_sleep(&request, nullptr, 0));
+  const int result = Told("pausing", tag, gpuroom_sleep(&request, nullptr, 0));
+  if (result == 0 && Retained()) RefreshCopies();
+  return result;
 } catch (const std::exception& error) {
   AnswerException(error);
   return -1;
@@ -204,9 +239,8 @@ int tms_resume(const char* tag) try {
   for (const gpuroom_tag_action& action : RegionActions(tag)) tags.push_back(action.tag);
   if (tags.empty()) return 0;
   const int result = Told("resuming", tag, gpuroom_wake(tags.data(), tags.size(), 0, nullptr, 0));
-  if (result != 0) return result;
-  DropCopies();
-  return 0;
+  if (result == 0 && !Retained()) DropCopies();
+  return result;
 } catch (const std::exception& error) {
   AnswerException(error);
   return -1;
@@ -224,7 +258,7 @@ uint32_t tms_affected_devices(const char* tag, int* out, uint32_t capacity) try 
 uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size) try {
   const auto address = reinterpret_cast<uint64_t>(gpu_ptr);
   // Of memory that may be large: without the zeros that a vector would write first.
-  Copy copy{std::unique_ptr<uint8_t[]>(new (std::nothrow) uint8_t[size]), size};
+  Copy copy{std::shared_ptr<uint8_t[]>(new (std::nothrow) uint8_t[size]), size};
   if (copy.bytes == nullptr || !CopyBackup(address, size, copy.bytes.get()).ok()) return nullptr;
   return KeepCopy(address, std::move(copy));
 } catch (const std::exception& error) {

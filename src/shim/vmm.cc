@@ -27,6 +27,18 @@ bool IsSpecial(const CUmemAllocationProp& prop) {
          prop.allocFlags.usage != 0;
 }
 
+// Whether the driver makes such memory at all, by its answer for one chunk of it. What it refuses whatever
+// the size, such as a fabric handle where there is no fabric, is to be refused with its own code, before
+// anything gives way: programs then ask for another kind of handle.
+CUresult AnswerForOneChunk(const CUmemAllocationProp* prop, unsigned long long flags) {
+  CUmemGenericAllocationHandle handle = 0;
+  const CUresult result = Real().cuMemCreate(&handle, kGranularity, prop, flags);
+  if (result == CUDA_SUCCESS && Real().cuMemRelease(handle) != CUDA_SUCCESS) {
+    Log(LogLevel::kWarn, "a chunk of 2 MiB could not be given back to the driver");
+  }
+  return result;
+}
+
 void GiveBackClaim(DeviceState& device, const HandleRecord& record) {
   if (record.small) {
     device.tier.ReleaseSmall(record.bytes);
@@ -137,6 +149,10 @@ CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CU
   const bool movable = IsLarge(rt, record.bytes) && record.pins == 0;
   if (record.hint == Hint::kCold && movable && CreateCold(device, record)) return CUDA_SUCCESS;
   CUresult result = CreateOnDevice(rt, device, record, prop, flags);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY && IsSpecial(*prop)) {
+    const CUresult answer = AnswerForOneChunk(prop, flags);
+    if (answer != CUDA_SUCCESS && answer != CUDA_ERROR_OUT_OF_MEMORY) return answer;
+  }
   if (result == CUDA_ERROR_OUT_OF_MEMORY && MakeRoomFor(rt, device, record.bytes)) {
     result = CreateOnDevice(rt, device, record, prop, flags);
   }

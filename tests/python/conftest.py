@@ -42,10 +42,10 @@ class Python:
         assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
         return done.stdout
 
-    def under_gpuroom(self, program, *options):
+    def under_gpuroom(self, program, *options, env=None):
         """The same under `gpuroom run` on the simulated driver."""
         limits = ("--hbm-limit", "256MiB", "--host-limit", "512MiB", *options)
-        return self.passes(program, command=(COMMAND, "run", "--sim", SIM, *limits, "--"))
+        return self.passes(program, command=(COMMAND, "run", "--sim", SIM, *limits, "--"), env=env)
 
     def dlopened(self, program, **variables):
         """The same with the library loaded by the package, on the simulated driver."""

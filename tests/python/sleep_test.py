@@ -44,6 +44,26 @@ assert holds(at, 7, 64 * MIB)
 """)
 
 
+def test_what_free_memory_shows_while_memory_sleeps(python):
+    python.under_gpuroom(PROGRAM + """
+def free():
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+    return free.value
+with gpuroom.region("kept"):
+    kept = allocate(64 * MIB)
+with gpuroom.region("lost"):
+    lost = allocate(32 * MIB)
+before, hbm = free(), gpuroom.stats().device_free
+gpuroom.sleep("kept")
+assert (free(), gpuroom.stats().device_free) == (before, hbm + 64 * MIB)  # as much on the host as in HBM before
+gpuroom.sleep("lost", action="drop")
+assert (free(), gpuroom.stats().device_free) == (before + 32 * MIB, hbm + 96 * MIB)
+gpuroom.wake()
+assert (free(), gpuroom.stats().device_free) == (before, hbm)
+""")
+
+
 def test_tags_sleep_and_wake_by_name(passes):
     passes("""
 with gpuroom.region("weights"):

@@ -28,11 +28,11 @@ def raised(kind, function, *arguments, **options):
 def passes(request, python, tmp_path):
     paths = ":".join(map(str, (PACKAGE / "gpuroom" / "stand_ins", PACKAGE, PACKAGE.parent / "tests" / "python")))
 
-    def run(program):
+    def run(program, **env):
         body = f"import sys; sys.path[:0] = {paths.split(':')!r}\nFOLDER = {str(tmp_path)!r}\n" + BEFORE + program
         if request.param == "preloaded":
-            return python.under_gpuroom(body + "\n")
-        return python.dlopened(body, GPUROOM_HBM_LIMIT=str(256 << 20), GPUROOM_HOST_LIMIT=str(512 << 20))
+            return python.under_gpuroom(body + "\n", env=env)
+        return python.dlopened(body, GPUROOM_HBM_LIMIT=str(256 << 20), GPUROOM_HOST_LIMIT=str(512 << 20), **env)
 
     return run
 
@@ -106,7 +106,10 @@ assert not fake_torch.state.recording and gpuroom.sleep_states()["outer"].ranges
 def test_mistakes_are_exceptions(passes):
     passes("""
 assert "choose one" in raised(ValueError, saver.region(enable_cpu_backup=True, enable_disk_backup=True).__enter__)
-assert "'pinned' or 'mmap'" in raised(ValueError, saver.region(cpu_backup_backend="tape").__enter__)
+assert "'pinned' or 'mmap'" in raised(ValueError, saver.region(enable_cpu_backup=True, cpu_backup_backend="tape").__enter__)
+for region in (saver.region(cpu_backup_backend="mmap"), saver.region(enable_disk_backup=True, cpu_backup_backend="pinned"),
+               saver.cuda_graph(None, cpu_backup_backend="mmap")):
+    assert raised(ValueError, region.__enter__) == "cpu_backup_backend requires enable_cpu_backup=True"
 assert "use 'preload' or 'torch'" in raised(ValueError, setattr, saver, "hook_mode", "magic")
 saver.hook_mode = "torch"
 assert saver.enabled and saver.hook_mode == "torch"
@@ -122,6 +125,78 @@ if gpuroom._library.load().preloaded:
         pass
 else:
     assert "gpuroom run" in raised(gpuroom.Unsupported, configure_subprocess().__enter__)
+""")
+
+
+def test_the_backend_is_the_regions(passes):
+    passes("""
+from torch_memory_saver.binary_wrapper import BinaryWrapper, function
+backend = lambda: function("tms_get_cpu_backup_backend")().decode()
+with saver.region(enable_cpu_backup=True, cpu_backup_backend="mmap"):
+    assert backend() == "mmap"
+    with saver.region(enable_cpu_backup=True):
+        assert backend() == "mmap"
+    with saver.region(enable_cpu_backup=True, cpu_backup_backend="pinned"):
+        assert backend() == "pinned"
+    assert backend() == "mmap"
+assert backend() == "pinned"
+""")
+
+
+def test_a_retained_backup_stays_at_its_address(passes):
+    passes("""
+from torch_memory_saver.binary_wrapper import function
+with saver.region("weights", enable_cpu_backup=True):
+    weights, one = fake_torch.allocate(16 * MIB)
+def backup():
+    return function("tms_get_cpu_backup_pointer")(weights, 16 * MIB)
+def first():
+    return ctypes.c_uint32.from_address(address).value
+assert not saver.retain_cpu_backup
+saver.retain_cpu_backup = True
+assert saver.retain_cpu_backup
+fill(weights, 1, 16 * MIB)
+saver.pause()
+address = backup()
+wanted = first()
+saver.resume()
+assert first() == wanted and backup() is None  # the copy is there, and the memory is awake
+fill(weights, 2, 16 * MIB)
+saver.pause()
+assert first() != wanted and backup() == address
+saver.resume()
+saver.retain_cpu_backup = False
+""")
+
+
+def test_variables_say_how_it_begins(passes):
+    passes("""
+from torch_memory_saver.binary_wrapper import function
+assert saver.retain_cpu_backup and function("tms_get_cpu_backup_backend")() == b"mmap"
+assert function("tms_get_enable_disk_backup")() and not function("tms_get_enable_cpu_backup")()
+""", TMS_RETAIN_CPU_BACKUP="1", TMS_INIT_CPU_BACKUP_BACKEND="mmap", TMS_INIT_ENABLE_DISK_BACKUP="yes")
+    passes("""
+from torch_memory_saver.binary_wrapper import function
+assert not saver.retain_cpu_backup and function("tms_get_cpu_backup_backend")() == b"pinned"
+""", TMS_RETAIN_CPU_BACKUP="0", TMS_INIT_CPU_BACKUP_BACKEND="tape")
+
+
+def test_submodules_of_the_original_are_there(passes):
+    passes("""
+from torch_memory_saver import binary_wrapper, entrypoint, hooks, testing_utils, utils
+from torch_memory_saver.hooks.base import HookMode, HookUtilBase
+from torch_memory_saver.hooks.mode_preload import HookUtilModePreload, configure_subprocess as same
+from torch_memory_saver.hooks.mode_torch import HookUtilModeTorch
+assert same is configure_subprocess and entrypoint.TorchMemorySaver is type(saver) and not utils.is_xpu()
+library = HookUtilBase.create("preload").get_path_binary()
+assert os.path.basename(library) == "libgpuroom.so" and str(utils.get_binary_path_from_package("x")) == library
+functions = binary_wrapper.BinaryWrapper(library)
+functions.set_config(tag="t", interesting_region=True, enable_cpu_backup=True, cpu_backup_backend="mmap")
+assert functions.cdll.tms_get_current_tag() == b"t" and functions.cdll.tms_get_cpu_backup_backend() == b"mmap"
+functions.cdll.set_memory_margin_bytes(0)
+with utils.change_env("GPUROOM_TEST_X", "1"):
+    assert os.environ["GPUROOM_TEST_X"] == "1"
+assert "GPUROOM_TEST_X" not in os.environ and testing_utils.get_device() == "cuda"
 """)
 
 

@@ -243,6 +243,32 @@ TEST_F(VmmTest, BadRequestsGetTheDriversOwnAnswer) {
   GetSim().clear_strict_errors();
 }
 
+TEST_F(VmmTest, WhatTheDriverNeverMakesIsRefusedByItsOwnCodeBeforeAnythingMoves) {
+  CUdeviceptr old = 0;
+  EXPECT_CU(Cu().MemAlloc(&old, kForRanges));  // HBM is full, of what could give way
+  const uint64_t on_host = GetSim().used(-1);
+  for (const auto types : {CU_MEM_HANDLE_TYPE_FABRIC, CU_MEM_HANDLE_TYPE_WIN32}) {
+    CUmemAllocationProp prop = DeviceMemory();
+    prop.requestedHandleTypes = types;
+    for (const uint64_t bytes : {2 * kMiB, 32 * kMiB, kSpilled}) {
+      Handle handle = 0;
+      const CUresult wanted =
+          types == CU_MEM_HANDLE_TYPE_FABRIC ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_NOT_SUPPORTED;
+      EXPECT_EQ(Cu().MemCreate(&handle, bytes, &prop, 0), wanted) << bytes;
+      EXPECT_EQ(GetSim().used(-1), on_host);
+      EXPECT_EQ(GetSim().used(0), kForRanges);
+    }
+  }
+  // And a kind that the driver makes is made, once the old data has given way.
+  CUmemAllocationProp prop = DeviceMemory();
+  prop.allocFlags.gpuDirectRDMACapable = 1;
+  Handle handle = 0;
+  EXPECT_CU(Cu().MemCreate(&handle, 32 * kMiB, &prop, 0));
+  EXPECT_CU(Cu().MemRelease(handle));
+  EXPECT_CU(Cu().MemFree(old));
+  EXPECT_EQ(MemInfo(), before_);
+}
+
 TEST_F(VmmTest, TheProgramsOwnHostMemoryPassesThrough) {
   CUmemAllocationProp prop = DeviceMemory();
   prop.location = {CU_MEM_LOCATION_TYPE_HOST_NUMA, {0}};
