@@ -22,7 +22,7 @@ EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 LINK_SPEED = 49.0  # GB/s that a spilled tensor has to reach on PCIe 5 x16
 
 
-@step("conformance", sim=True)
+@step("conformance", sim=True, alone=True)
 def conformance(context):
     """The driver's behaviour that the simulator copies, without gpuroom."""
     if not context.has("gpuroom_conformance"):
