@@ -193,7 +193,7 @@ int tms_pause(const char* tag) try {
   request.tags = actions.data();
   request.tag_count = actions.size();
   request.directory = directory.empty() ? nullptr : directory.c_str();
-  return Told("pausing", tag, gpuroom_sleep(&request, nullptr, 0));
+  return Told("pausing", tag, gpuroom_sleep(&request, sizeof request, nullptr, 0));
 } catch (const std::exception& error) {
   AnswerException(error);
   return -1;

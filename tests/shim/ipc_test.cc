@@ -276,7 +276,7 @@ TEST_F(IpcTest, WhatSleepsIsOpenedAfterItsWakeAndWhatIsOpenStaysAwake) {
   const CUipcMemHandle handle = Export(p);
   const gpuroom_sleep_request all = {nullptr, 0, nullptr, GPUROOM_HOLD_NONE, 0};
   gpuroom_sleep_report report{};
-  ASSERT_EQ(gpuroom_sleep(&all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
+  ASSERT_EQ(gpuroom_sleep(&all, sizeof all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(report.ranges, 1u);
   Actor importer;
   std::string error;
@@ -285,7 +285,7 @@ TEST_F(IpcTest, WhatSleepsIsOpenedAfterItsWakeAndWhatIsOpenStaysAwake) {
   ASSERT_EQ(gpuroom_wake(nullptr, 0, 0, nullptr, 0), GPUROOM_OK) << gpuroom_last_error();
   const CUdeviceptr there = importer.Open(handle);
   EXPECT_EQ(importer.CountBad(there, kThreshold, 4), 0u);
-  ASSERT_EQ(gpuroom_sleep(&all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
+  ASSERT_EQ(gpuroom_sleep(&all, sizeof all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(report.ranges, 0u);
   EXPECT_EQ(report.left_awake, kThreshold);
   EXPECT_EQ(importer.CountBad(there, kThreshold, 4), 0u);

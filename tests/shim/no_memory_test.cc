@@ -89,8 +89,12 @@ TEST_F(NoMemoryTest, AnAllocationIsRefusedAndTheNextOneWorks) {
 TEST_F(NoMemoryTest, AQuestionIsAnsweredOrFails) {
   const CUdeviceptr p = Alloc(kThreshold);
   gpuroom_placement placement{};
-  FailEach([&] { return gpuroom_describe(p, &placement) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY; },
-           [](CUresult) {});
+  FailEach(
+      [&] {
+        return gpuroom_describe(p, &placement, sizeof placement) == 0 ? CUDA_SUCCESS
+                                                                      : CUDA_ERROR_OUT_OF_MEMORY;
+      },
+      [](CUresult) {});
   EXPECT_CU(Cu().MemFree(p));
 }
 

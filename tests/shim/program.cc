@@ -194,7 +194,7 @@ Placement PlacementOf(CUdeviceptr p) {
       reinterpret_cast<decltype(&gpuroom_describe)>(dlsym(RTLD_DEFAULT, "gpuroom_describe"));
   if (describe == nullptr) Die("gpuroom_describe");
   gpuroom_placement placement{};
-  if (describe(p, &placement) != 0) return {};
+  if (describe(p, &placement, sizeof placement) != 0) return {};
   return {placement.device_bytes, placement.host_bytes};
 }
 
