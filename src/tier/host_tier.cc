@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/no_memory.h"
 #include "tier/device_tier.h"
+#include "tier/slow_memory.h"
 
 namespace gpuroom {
 
@@ -52,7 +53,7 @@ Result<Chunk> HostTier::Get(uint64_t at_least, uint64_t bytes) {
   const Status status = WithRoom(bytes, [&] {
     if (TakeKept(at_least, bytes, &chunk)) return Status();
     const Status made = CreateNew(bytes, &chunk);
-    if (made.ok()) in_use_.Claim(bytes);
+    if (made.ok()) NoteInUse(bytes);
     return made;
   });
   if (!status.ok()) return status;
@@ -107,6 +108,7 @@ Status HostTier::Release(const Chunk& chunk) {
     if (!status.ok()) return status;
   }
   in_use_.Release(chunk.bytes);
+  SlowMemory::Remove(chunk.bytes);
   return Status();
 }
 
@@ -187,12 +189,17 @@ bool HostTier::TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk) {
 void HostTier::HandOut(Kept::iterator kept, Chunk* chunk) {
   *chunk = TakeOut(kept).mapped();
   share_.stock_bytes_ -= chunk->bytes;
-  in_use_.Claim(chunk->bytes);
+  NoteInUse(chunk->bytes);
 }
 
 HostTier::Kept::node_type HostTier::TakeOut(Kept::iterator kept) {
   kept_bytes_ -= kept->second.bytes;
   return kept_.extract(kept);
+}
+
+void HostTier::NoteInUse(uint64_t bytes) {
+  in_use_.Claim(bytes);
+  SlowMemory::Add(bytes);
 }
 
 bool HostTier::Keep(const Chunk& chunk) {

@@ -118,6 +118,7 @@ class HostTier {
   Status WithRoom(uint64_t bytes, Take take);
   bool TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk);
   Kept::node_type TakeToDestroy(uint64_t bytes);
+  void NoteInUse(uint64_t bytes);
   void HandOut(Kept::iterator kept, Chunk* chunk) GPUROOM_REQUIRES(mutex_);
   Kept::node_type TakeOut(Kept::iterator kept) GPUROOM_REQUIRES(mutex_);
   // False: the process has no memory to note the chunk.

@@ -144,6 +144,17 @@ TEST_F(IpcTest, AHandleOpenedTwiceHasOneAddressAndTwoCloses) {
   EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
 }
 
+TEST_F(IpcTest, NoKernelBeginsEarlyBesideMemoryOfAnotherProcess) {
+  Actor exporter;
+  const CUdeviceptr theirs = exporter.Alloc(kSpilled);
+  EXPECT_TRUE(BeginsEarly());
+  const CUdeviceptr p = Open(exporter.Export(theirs));
+  EXPECT_FALSE(BeginsEarly());
+  Close(p);
+  EXPECT_TRUE(BeginsEarly());
+  EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+}
+
 TEST_F(IpcTest, ItIsClosedNotFreedAndNotExportedAgain) {
   Actor exporter;
   const CUdeviceptr theirs = exporter.Alloc(kSpilled);

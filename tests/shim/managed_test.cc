@@ -163,6 +163,14 @@ TEST_F(ManagedTest, PhysicalMemoryOfTheProgramsOwnStaysTiered) {
   EXPECT_CU(Cu().MemRelease(handle));
 }
 
+TEST_F(ManagedTest, NoKernelBeginsEarlyBesideManagedMemory) {
+  EXPECT_TRUE(BeginsEarly());
+  const CUdeviceptr p = Alloc(kThreshold);
+  EXPECT_FALSE(BeginsEarly());
+  Free(p);
+  EXPECT_TRUE(BeginsEarly());
+}
+
 TEST_F(ManagedTest, ADoubleFreeIsTheDriversError) {
   const CUdeviceptr p = Alloc(kThreshold);
   EXPECT_CU_IS(Cu().MemFree(p + 8), CUDA_ERROR_INVALID_VALUE);

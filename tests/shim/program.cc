@@ -142,6 +142,12 @@ void Verify(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUdeviceptr bad, CUstr
 
 void Spin(uint64_t nanoseconds, CUstream stream) { Launch("gpuroom_spin", {nanoseconds}, stream); }
 
+bool BeginsEarly() {
+  const uint64_t before = GetSim().early_launches();
+  SpinEarly(1);
+  return GetSim().early_launches() > before;
+}
+
 void SpinEarly(uint64_t nanoseconds, CUstream stream) {
   CUlaunchAttribute attributes[2] = {};
   attributes[0].id = CU_LAUNCH_ATTRIBUTE_PRIORITY;
