@@ -116,7 +116,7 @@ uint64_t Mix(uint64_t x) {
 }
 
 namespace {
-using Describe = int (*)(uint64_t, gpuroom_placement*);
+using Describe = decltype(&gpuroom_describe);
 Describe FindDescribe() {
   static const Describe describe = reinterpret_cast<Describe>(dlsym(RTLD_DEFAULT, "gpuroom_describe"));
   return describe;
@@ -127,7 +127,7 @@ bool HasGpuroom() { return FindDescribe() != nullptr; }
 
 int64_t HostBytes(CUdeviceptr address) {
   gpuroom_placement placement = {};
-  if (!HasGpuroom() || FindDescribe()(address, &placement) != 0) return -1;
+  if (!HasGpuroom() || FindDescribe()(address, &placement, sizeof placement) != 0) return -1;
   return static_cast<int64_t>(placement.host_bytes);
 }
 

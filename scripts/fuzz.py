@@ -123,7 +123,7 @@ class Target:
 
     def coverage(self, inputs: pathlib.Path) -> int:
         """The edges that the seeds and the files of `inputs` reach together."""
-        fed = self.run("-runs=0", inputs, self.seeds)
+        fed = self.run("-runs=0", f"-artifact_prefix={self.crashes}/{self.name}-", inputs, self.seeds)
         counted = COVERAGE.search(fed.said)
         if fed.status != 0 or counted is None:
             raise Broken(f"fuzz: {self.name} cannot be fed the inputs that it kept:\n{fed.said}")
@@ -175,15 +175,21 @@ def fuzz(options: argparse.Namespace, names: list[str]) -> None:
         with opened(options, name) as target:
             return target.fuzz(options.seconds, options.workers)
 
-    crashed = 0
+    failed = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as jobs:
-        for outcome in jobs.map(fuzz_target, names):
+        for running in [jobs.submit(fuzz_target, name) for name in names]:
+            try:
+                outcome = running.result()
+            except Broken as broken:  # the others go on
+                print(broken, file=sys.stderr, flush=True)
+                failed += 1
+                continue
             print(outcome.line(), flush=True)
             if outcome.crashes():
-                crashed += 1
                 print(outcome.crashes()[0], file=sys.stderr, flush=True)
-    if crashed:
-        sys.exit(f"fuzz: {crashed} of the targets crashed; their inputs are in {options.build / 'crashes'}")
+                failed += 1
+    if failed:
+        sys.exit(f"fuzz: {failed} of the targets failed; inputs that crashed are in {options.build / 'crashes'}")
 
 
 def main() -> None:

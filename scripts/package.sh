@@ -41,18 +41,27 @@ cmake_arguments() {
   arguments=(--toolchain="$PWD/cmake/zig.cmake" -DGPUROOM_ARCH="$arch" -DGPUROOM_ZIG="$zig")
 }
 
+# What dist/ has of an earlier version stays out of the way of who installs or tests what is there.
+forget() {  # forget NAME-PATTERN
+  find dist -maxdepth 1 -name "$1" -delete 2>/dev/null || true
+}
+
 build_wheel() {
+  forget "gpuroom-*_$arch.whl"
   local IFS=';'
   SKBUILD_BUILD_DIR=build/dist-$arch SKBUILD_WHEEL_TAGS=py3-none-manylinux_2_28_$arch \
     SKBUILD_CMAKE_ARGS="${arguments[*]}" "$python" -m pip wheel --no-deps --wheel-dir dist .
 }
 
 build_deb() {
+  local -A debian=([x86_64]=amd64 [aarch64]=arm64)
   command -v dpkg-deb >/dev/null || fail "dpkg-deb was not found; build the package on Debian or Ubuntu"
   cmake --preset dist -B "build/dist-$arch" "${arguments[@]}"
   cmake --build "build/dist-$arch" --target gpuroom_product
+  rm -rf "build/deb-$arch"
   cpack --config "build/dist-$arch/CPackConfig.cmake" -B "$PWD/build/deb-$arch"
   mkdir -p dist
+  forget "gpuroom_*_${debian[$arch]}.deb"
   cp "build/deb-$arch"/*.deb dist/
 }
 
@@ -74,6 +83,7 @@ build_sdist() {
   done
   cp packaging/THIRD_PARTY_NOTICES.txt "$folder/"
   rm -rf "$tools-sdist"
+  forget 'gpuroom-*.tar.gz'
   "$python" -m pip install --quiet --disable-pip-version-check --target "$tools-sdist" build
   PYTHONPATH=$tools-sdist "$python" -m build --sdist --outdir dist .
 }

@@ -112,10 +112,8 @@ SIM_API cuArray3DGetDescriptor_v2(CUDA_ARRAY3D_DESCRIPTOR* out, CUarray handle) 
 // Waits for its context's work, as cuMemFree does.
 SIM_API cuArrayDestroy(CUarray handle) {
   SIM_ENTER(cuArrayDestroy, kUnsafe);
-  if (sim::FindArray(handle) == nullptr) {
-    sim::NoteMisuse("cuArrayDestroy of an array that is not there");
-    return CUDA_ERROR_INVALID_HANDLE;
-  }
+  if (handle == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (sim::FindArray(handle) == nullptr) sim::CrashAsDriver("cuArrayDestroy of an array that is not there");
   const CUresult result = sim::DrainContext(guard.lock(), handle->context);
   if (result != CUDA_SUCCESS) return result;
   if (guard.state().arrays.erase(handle) == 0)

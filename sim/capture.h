@@ -7,6 +7,7 @@
 
 #include <cuda.h>
 
+#include <map>
 #include <memory>
 #include <set>
 #include <vector>
@@ -38,6 +39,7 @@ struct CUgraphExec_st {
     std::vector<size_t> after;
   };
   std::vector<Step> steps;
+  std::map<int, uint64_t> allocated;  // bytes of its allocations, by device
   unsigned long long flags = 0;
 };
 

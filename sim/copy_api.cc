@@ -203,7 +203,7 @@ CUresult Run3D(Guard& guard, const CUDA_MEMCPY3D* copy, CUstream stream, Wait wa
   return RunSides(guard, to, from, extent, stream, wait);
 }
 
-// Bytes of an array of one row, from `offset` on.
+// Bytes of an array's first row, from `offset` on.
 Side Row(CUarray array, size_t offset) {
   return {CU_MEMORYTYPE_ARRAY, nullptr, 0, array, 0, 0, offset, 0, 0};
 }
@@ -213,10 +213,6 @@ Side Plain(CUmemorytype type, const void* host, CUdeviceptr device) {
 
 CUresult RunRow(Guard& guard, const Side& to, const Side& from, size_t bytes, CUstream stream, Wait wait) {
   if (bytes == 0) return CUDA_SUCCESS;
-  for (const Side* side : {&to, &from}) {
-    const CUarray_st* array = side->type == CU_MEMORYTYPE_ARRAY ? FindArray(side->array) : nullptr;
-    if (array != nullptr && (array->rows > 1 || array->slices > 1)) return CUDA_ERROR_INVALID_VALUE;
-  }
   return RunSides(guard, to, from, {bytes, 1, 1}, stream, wait);
 }
 

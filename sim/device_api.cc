@@ -106,10 +106,10 @@ SIM_API cuInit(unsigned int flags) {
     std::fprintf(stderr, "%s\n", state.profile_error.c_str());
     return CUDA_ERROR_NO_DEVICE;
   }
-  if (!state.initialized) state.FindDevices();
-  if (state.devices.empty()) return CUDA_ERROR_NO_DEVICE;
-  state.initialized = true;
-  return CUDA_SUCCESS;
+  if (state.initialized) return CUDA_SUCCESS;
+  const CUresult result = state.FindDevices();
+  state.initialized = result == CUDA_SUCCESS;
+  return result;
 }
 
 SIM_API cuDriverGetVersion(int* version) {

@@ -14,8 +14,10 @@ constexpr std::string_view kUuidPrefix = "GPU-";
 
 static_assert(sizeof kStem == 16);
 
-// The one GPU whose UUID begins so; -1: none, or several.
+// The one GPU whose UUID begins so; -1: none, or several, or the text has nothing of a UUID behind the
+// prefix.
 int FindByUuid(const std::string& text, int devices) {
+  if (text == kUuidPrefix) return -1;
   int found = -1;
   for (int number = 0; number < devices; ++number) {
     if (!UuidText(number).starts_with(text)) continue;
@@ -60,7 +62,7 @@ int NumberOnBus(unsigned domain, unsigned bus) {
   return domain == 0 && bus >= kFirstBus ? static_cast<int>(bus - kFirstBus) : -1;
 }
 
-std::vector<int> VisibleDevices(std::string_view value, int devices) {
+std::optional<std::vector<int>> VisibleDevices(std::string_view value, int devices) {
   const bool by_uuid = value.starts_with(kUuidPrefix);
   std::vector<int> visible;
   while (!value.empty()) {
@@ -68,7 +70,7 @@ std::vector<int> VisibleDevices(std::string_view value, int devices) {
     const std::string entry(value.substr(0, comma));
     const int number = by_uuid ? FindByUuid(entry, devices) : FindByNumber(entry, devices);
     if (number < 0 || (by_uuid && !entry.starts_with(kUuidPrefix))) break;
-    if (std::find(visible.begin(), visible.end(), number) != visible.end()) return {};
+    if (std::find(visible.begin(), visible.end(), number) != visible.end()) return std::nullopt;
     visible.push_back(number);
     value = comma == std::string_view::npos ? "" : value.substr(comma + 1);
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,7 +20,7 @@ int NumberOnBus(unsigned domain, unsigned bus);
 
 // The GPUs that CUDA_VISIBLE_DEVICES=`value` leaves of `devices`, in the order in which the driver counts
 // them: a list of numbers, or of UUIDs that may be cut short. It ends before the first entry that names no
-// GPU, and with an entry twice it leaves none.
-std::vector<int> VisibleDevices(std::string_view value, int devices);
+// GPU. Nothing: it names a GPU twice.
+std::optional<std::vector<int>> VisibleDevices(std::string_view value, int devices);
 
 }  // namespace gpuroom::sim

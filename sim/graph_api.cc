@@ -18,6 +18,10 @@ CUgraphExec Instantiate(const CUgraph_st& graph) {
     places[node.get()] = exec->steps.size();
     exec->steps.push_back(std::move(step));
   }
+  for (const CUdeviceptr address : graph.allocated) {
+    const Region* region = GetState().va.Find(address);
+    if (region != nullptr) exec->allocated[region->device] += region->bytes;
+  }
   GetState().graph_execs.insert(exec);
   return exec;
 }
@@ -48,6 +52,7 @@ std::vector<size_t> PickOrder(const CUgraphExec_st& exec) {
 }
 
 CUresult LaunchGraph(CUgraphExec exec, CUstream stream) {
+  for (const auto& [device, bytes] : exec->allocated) NoteGraphLaunch(device, bytes);
   for (const size_t i : PickOrder(*exec)) {
     const CUresult result = Submit(stream, exec->steps[i].operation);
     if (result != CUDA_SUCCESS) return result;
@@ -99,7 +104,6 @@ SIM_API cuGraphCreate(CUgraph* out, unsigned int flags) {
 
 SIM_API cuGraphDestroy(CUgraph graph) {
   SIM_ENTER(cuGraphDestroy, kInit);
-  sim::NoteGraphBytes();
   if (guard.state().graphs.erase(graph) == 0) return CUDA_ERROR_INVALID_VALUE;
   delete graph;
   return CUDA_SUCCESS;

@@ -93,24 +93,11 @@ bool IsGraphMemory(CUgraphMem_attribute attribute) {
 
 }  // namespace
 
-uint64_t GraphBytes(int device) {
-  State& state = GetState();
-  uint64_t bytes = 0;
-  for (const CUgraph graph : state.graphs) {
-    for (const CUdeviceptr address : graph->allocated) {
-      const Region* region = state.va.Find(address);
-      const bool lives =
-          region != nullptr && region->start == address && region->pool != nullptr && !region->freed;
-      if (lives && region->device == device) bytes += region->bytes;
-    }
-  }
-  Device& owner = state.devices[static_cast<size_t>(device)];
-  owner.graph_bytes_high = std::max(owner.graph_bytes_high, bytes);
-  return bytes;
-}
-
-void NoteGraphBytes() {
-  for (size_t device = 0; device < GetState().devices.size(); ++device) GraphBytes(static_cast<int>(device));
+void NoteGraphLaunch(int device, uint64_t bytes) {
+  constexpr uint64_t kUnit = uint64_t{32} << 20;
+  Device& owner = GetState().devices[static_cast<size_t>(device)];
+  owner.graph_bytes = std::max(owner.graph_bytes, (bytes + kUnit - 1) / kUnit * kUnit);
+  owner.graph_bytes_high = std::max(owner.graph_bytes_high, owner.graph_bytes);
 }
 
 }  // namespace gpuroom::sim
@@ -154,9 +141,8 @@ SIM_API cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attri
   SIM_ENTER(cuDeviceGetGraphMemAttribute, kInit);
   if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
   if (value == nullptr || !sim::IsGraphMemory(attribute)) return CUDA_ERROR_INVALID_VALUE;
-  const uint64_t now = sim::GraphBytes(device);
-  const uint64_t high = guard.state().devices[static_cast<size_t>(device)].graph_bytes_high;
-  *static_cast<cuuint64_t*>(value) = sim::IsHighMark(attribute) ? high : now;
+  const sim::Device& owner = guard.state().devices[static_cast<size_t>(device)];
+  *static_cast<cuuint64_t*>(value) = sim::IsHighMark(attribute) ? owner.graph_bytes_high : owner.graph_bytes;
   return CUDA_SUCCESS;
 }
 
@@ -170,8 +156,9 @@ SIM_API cuDeviceSetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attri
   return CUDA_SUCCESS;
 }
 
-// Memory of graphs goes with them: none is kept that could be trimmed.
 SIM_API cuDeviceGraphMemTrim(CUdevice device) {
   SIM_ENTER(cuDeviceGraphMemTrim, kInit);
-  return guard.state().IsDevice(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+  if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
+  guard.state().devices[static_cast<size_t>(device)].graph_bytes = 0;
+  return CUDA_SUCCESS;
 }

@@ -15,7 +15,9 @@ struct CUmemPoolHandle_st {
   gpuroom::sim::Place place;
   int device = 0;  // whose rights its memory has from the start
   bool is_default = false;
+  bool managed = false;    // gives out managed memory, which is not simulated
   bool shareable = false;  // made to be exported
+  bool exported = false;   // and its handle was
   int exporter = 0;        // the process whose pool it is; 0: this one
   uint64_t id = 0;         // in the process whose pool it is
   gpuroom::sim::AccessSet access;
@@ -41,10 +43,9 @@ CUresult AllocateFromPool(Lock& lock, CUmemoryPool pool, CUstream stream, uint64
 // Memory of another process's pool, and its end here.
 bool IsPoolImport(const Region& region);
 void FreePoolImport(Region* region);
-// Bytes on `device` that graphs allocate and hold now.
-uint64_t GraphBytes(int device);
-// Sees to it that the high-water marks of all devices are at least what graphs hold now.
-void NoteGraphBytes();
+// Notes what a graph takes on `device` for its allocations of `bytes` bytes when it is launched. It is kept
+// until cuDeviceGraphMemTrim; several graphs share it.
+void NoteGraphLaunch(int device, uint64_t bytes);
 // Frees a region of a pool at once.
 void ReleaseToPool(Region* region);
 CUresult FreeInStream(CUdeviceptr address, CUstream stream);

@@ -18,6 +18,10 @@ CUresult Allocate(Guard& guard, CUdeviceptr* out, size_t bytes, CUmemoryPool poo
   if (refused != CUDA_SUCCESS) return refused;
   if (pool == nullptr) pool = CurrentPool(stream->context->device);
   if (!guard.state().pools.contains(pool)) return CUDA_ERROR_INVALID_VALUE;
+  if (pool->managed) {
+    NoteMisuse("memory from a pool of managed memory, which is not simulated");
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
   return AllocateFromPool(guard.lock(), pool, stream, bytes, out);
 }
 
@@ -106,7 +110,8 @@ SIM_API cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice device) {
 SIM_API cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool) {
   SIM_ENTER(cuDeviceSetMemPool, kInit);
   if (!guard.state().IsDevice(device)) return CUDA_ERROR_INVALID_DEVICE;
-  if (!guard.state().pools.contains(pool) || pool->exporter != 0 || pool->place != sim::Place::Device(device))
+  if (!guard.state().pools.contains(pool) || pool->exporter != 0 || pool->managed ||
+      pool->place != sim::Place::Device(device))
     return CUDA_ERROR_INVALID_VALUE;
   guard.state().devices[static_cast<size_t>(device)].pools.current = pool;
   return CUDA_SUCCESS;

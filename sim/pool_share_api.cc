@@ -93,11 +93,29 @@ PoolSlots* SlotsOf(State& state, const CUmemLocation& location) {
   }
 }
 
+// A place's pools of managed memory: they are there, and that is all of them that is simulated.
+PoolSlots* ManagedSlotsOf(State& state, const CUmemLocation& location) {
+  const bool on_device = location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+  const int id = location.type == CU_MEM_LOCATION_TYPE_HOST ? 0 : location.id;
+  const Place place = on_device ? Place::Device(id) : Place::Node(id);
+  PoolSlots& slots = state.managed_pools[place.index];
+  if (slots.standard == nullptr) {
+    slots.standard = NewPool(place, on_device ? id : 0);
+    slots.standard->is_default = true;
+    slots.standard->managed = true;
+  }
+  return &slots;
+}
+
 CUresult FindPools(State& state, const CUmemLocation* location, CUmemAllocationType type, PoolSlots** slots) {
-  if (location == nullptr || type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
+  const bool managed = type == CU_MEM_ALLOCATION_TYPE_MANAGED;
+  if (location == nullptr || (type != CU_MEM_ALLOCATION_TYPE_PINNED && !managed))
+    return CUDA_ERROR_INVALID_VALUE;
   *slots = SlotsOf(state, *location);
   if (*slots == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (location->type == CU_MEM_LOCATION_TYPE_DEVICE) {
+  if (managed) {
+    *slots = ManagedSlotsOf(state, *location);
+  } else if (location->type == CU_MEM_LOCATION_TYPE_DEVICE) {
     DefaultPool(location->id);  // made when it is first asked for
   } else if ((*slots)->standard == nullptr) {
     const int node = location->type == CU_MEM_LOCATION_TYPE_HOST_NUMA ? location->id : 0;
@@ -140,8 +158,8 @@ SIM_API cuMemSetMemPool(CUmemLocation* location, CUmemAllocationType type, CUmem
   sim::PoolSlots* slots = nullptr;
   const CUresult result = sim::FindPools(state, location, type, &slots);
   if (result != CUDA_SUCCESS) return result;
-  const bool fits =
-      state.pools.contains(pool) && pool->exporter == 0 && pool->place == slots->standard->place;
+  const bool fits = state.pools.contains(pool) && pool->exporter == 0 &&
+                    pool->place == slots->standard->place && pool->managed == slots->standard->managed;
   if (!fits) return CUDA_ERROR_INVALID_VALUE;
   slots->current = pool;
   return CUDA_SUCCESS;
@@ -155,6 +173,7 @@ SIM_API cuMemPoolExportToShareableHandle(void* out, CUmemoryPool pool, CUmemAllo
   if (!sim::IsExportable(guard.state(), pool)) return CUDA_ERROR_INVALID_VALUE;
   const int fd = sim::ExportPool(guard.state(), pool);
   if (fd < 0) return CUDA_ERROR_OPERATING_SYSTEM;
+  pool->exported = true;
   *static_cast<int*>(out) = fd;
   return CUDA_SUCCESS;
 }
@@ -176,7 +195,8 @@ SIM_API cuMemPoolExportPointer(CUmemPoolPtrExportData* out, CUdeviceptr address)
   if (out == nullptr || region == nullptr || region->start != address || region->freed ||
       region->pool == nullptr)
     return CUDA_ERROR_INVALID_VALUE;
-  if (!sim::IsExportable(guard.state(), region->pool)) return CUDA_ERROR_INVALID_VALUE;
+  if (!sim::IsExportable(guard.state(), region->pool) || !region->pool->exported)
+    return CUDA_ERROR_INVALID_VALUE;
   sim::PoolPointer pointer{};
   std::memcpy(pointer.magic, sim::kPoolMagic, sizeof pointer.magic);
   pointer.process = getpid();

@@ -30,15 +30,18 @@ State::State() {
   SetFailureRules(std::getenv("GPUROOM_SIM_FAIL"));
 }
 
-void State::FindDevices() {
+CUresult State::FindDevices() {
   const char* text = std::getenv("CUDA_VISIBLE_DEVICES");
   devices.clear();
   if (text != nullptr) {
-    for (const int number : VisibleDevices(text, profile.devices)) devices.emplace_back().number = number;
+    const std::optional<std::vector<int>> visible = VisibleDevices(text, profile.devices);
+    if (!visible) return CUDA_ERROR_INVALID_DEVICE;
+    for (const int number : *visible) devices.emplace_back().number = number;
   } else {
     for (int number = 0; number < profile.devices; ++number) devices.emplace_back().number = number;
   }
   device_used_.assign(devices.size(), 0);
+  return devices.empty() ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS;
 }
 
 int State::OrdinalOf(int number) const {

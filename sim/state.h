@@ -44,7 +44,8 @@ struct Device {
   int primary_references = 0;
   unsigned primary_flags = 0;
   PoolSlots pools;
-  uint64_t graph_bytes_high = 0;  // of GraphBytes, since it was reset
+  uint64_t graph_bytes = 0;       // that launched graphs took for their allocations
+  uint64_t graph_bytes_high = 0;  // of them, since it was reset
 };
 
 struct State {
@@ -71,6 +72,7 @@ struct State {
   std::unordered_set<CUgraphExec> graph_execs;
   std::unordered_set<CUmemoryPool> pools;
   std::map<int, PoolSlots> node_pools;
+  std::map<int, PoolSlots> managed_pools;  // by the place's index
   std::unordered_set<CUarray> arrays;
 
   // Budgets. Charge refuses what would exceed the capacity.
@@ -86,8 +88,8 @@ struct State {
   bool peer_enabled[kMaxDevices][kMaxDevices] = {};
   bool Linked(int from, int to) const { return from == to || profile.peer != PeerLink::kNone; }
 
-  // Finds the GPUs that CUDA_VISIBLE_DEVICES leaves this process, as it is now. For cuInit.
-  void FindDevices();
+  // Finds the GPUs that CUDA_VISIBLE_DEVICES leaves this process, as it is now. What cuInit answers.
+  CUresult FindDevices();
   bool IsDevice(int ordinal) const { return ordinal >= 0 && ordinal < static_cast<int>(devices.size()); }
   // The ordinal of the machine's GPU `number`; -1: this process does not see it.
   int OrdinalOf(int number) const;

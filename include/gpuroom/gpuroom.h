@@ -6,7 +6,12 @@
  * runs by itself may open libgpuroom.so and get memory from
  * gpuroom/torch_allocator.h; then nothing but that memory is gpuroom's, and
  * nothing moves but what it asks for.
- * Every function may be called from any thread and never exits or throws. */
+ * Every function may be called from any thread and never exits or throws.
+ *
+ * Structures grow at their end in later versions, so a function that takes one also takes its size: pass
+ * sizeof, as the program was compiled. What the library does not know of a structure that it fills becomes 0.
+ * In one that it reads, what it does not know has to be 0, which stands for what older versions did; else the
+ * answer is GPUROOM_INVALID_ARGUMENT. */
 #ifndef GPUROOM_GPUROOM_H_
 #define GPUROOM_GPUROOM_H_
 
@@ -66,10 +71,10 @@ typedef struct gpuroom_placement {
   int32_t hint;          /* gpuroom_hint */
 } gpuroom_placement;
 
-/* Fills *out for the allocation that holds `address`. Returns 0, or -1 where gpuroom
- * has not placed it: a small allocation, which is the driver's own, managed memory, which the
- * driver moves as it likes, or none. */
-int gpuroom_describe(uint64_t address, gpuroom_placement* out);
+/* Fills the first `bytes` bytes of *out for the allocation that holds `address`. Returns 0, or -1 where
+ * gpuroom has not placed it: a small allocation, which is the driver's own, managed memory, which the driver
+ * moves as it likes, or none. */
+int gpuroom_describe(uint64_t address, gpuroom_placement* out, size_t bytes);
 
 /* One stretch of memory that is to lie in another tier. */
 typedef struct gpuroom_move {
@@ -85,8 +90,9 @@ typedef struct gpuroom_move {
  * only opened the library, submissions are not held back: see to it that no thread submits
  * work on this memory meanwhile. What fails stays where
  * it was, whole and usable. Returns GPUROOM_OK if every move did what it could be
- * asked (what already lies there counts), else the first failure. GPUROOM_BUSY during a capture. */
-int gpuroom_migrate_batch(gpuroom_move* moves, size_t count);
+ * asked (what already lies there counts), else the first failure. GPUROOM_BUSY during a capture.
+ * `bytes`: sizeof(gpuroom_move). */
+int gpuroom_migrate_batch(gpuroom_move* moves, size_t count, size_t bytes);
 
 /* The same for one stretch. */
 int gpuroom_range_migrate(uint64_t address, uint64_t bytes, int tier);
@@ -102,7 +108,7 @@ int gpuroom_set_thread_hint(int hint, const char* tag);
 int gpuroom_set_thread_placement(int policy, int backend, int hint, const char* tag);
 
 /* What gpuroom holds of one device's memory, in this process, in bytes and counts. A limit of
- * UINT64_MAX: none. Grows at the end in later versions. */
+ * UINT64_MAX: none. */
 typedef struct gpuroom_stats {
   uint64_t device_limit; /* of HBM */
   uint64_t device_used;  /* small allocations, and chunks, of this process */
@@ -131,7 +137,7 @@ typedef struct gpuroom_stats {
   uint64_t device_free;        /* HBM that a large allocation could have now; the reserve is left out */
 } gpuroom_stats;
 
-/* Fills the first `bytes` bytes of *out (pass sizeof(gpuroom_stats)) for CUDA ordinal `device`. A consistent
+/* Fills the first `bytes` bytes of *out for CUDA ordinal `device`. A consistent
  * picture only while nothing is allocated or freed. */
 int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes);
 

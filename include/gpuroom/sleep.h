@@ -35,6 +35,7 @@ typedef enum gpuroom_hold {
   GPUROOM_HOLD_FAIL = 2  /* all of them are refused with CUDA_ERROR_ILLEGAL_STATE and a line in the log */
 } gpuroom_hold;
 
+/* The one structure that does not grow. */
 typedef struct gpuroom_tag_action {
   const char* tag; /* "": memory without a tag; null: whatever no other entry names */
   int32_t action;  /* gpuroom_sleep_action */
@@ -48,7 +49,7 @@ typedef struct gpuroom_sleep_request {
   int32_t verify;                 /* not 0: a wake compares checksums */
 } gpuroom_sleep_request;
 
-/* Of a sleep or a wake, in bytes unless said otherwise. Grows at the end in later versions. */
+/* Of a sleep or a wake, in bytes unless said otherwise. */
 typedef struct gpuroom_sleep_report {
   uint64_t ranges;      /* allocations that went to sleep or woke */
   uint64_t kept;        /* sleep: backed up to host memory. wake: restored with their contents */
@@ -61,16 +62,18 @@ typedef struct gpuroom_sleep_report {
 
 /* Puts memory to sleep, all that the request names or nothing of it. Waits for all work on the GPU, and holds
  * other threads' submissions back meanwhile. What is asleep already stays as it is. `out` may be null, else
- * its first `bytes` bytes are filled. GPUROOM_NOT_FOUND: a tag that no memory has ever had. GPUROOM_BUSY: a
- * capture is in progress, or the GPU does not come to rest. GPUROOM_OUT_OF_MEMORY: no room for backups. */
-int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t bytes);
+ * its first `out_bytes` bytes are filled. GPUROOM_NOT_FOUND: a tag that no memory has ever had. GPUROOM_BUSY:
+ * a capture is in progress, or the GPU does not come to rest. GPUROOM_OUT_OF_MEMORY: no room for backups. */
+int gpuroom_sleep(const gpuroom_sleep_request* request, size_t request_bytes, gpuroom_sleep_report* out,
+                  size_t out_bytes);
 
 /* Wakes what has these tags ("": without a tag; `count` 0: everything), first what is named first; all or
  * nothing. What is awake stays as it is. `lazy`: returns as soon as everything can be read where it lies; it
  * moves to the GPU in the background, or, where the program only opened the library, when it is told to
  * (gpuroom_migrate_batch). What is in the way gives way to it under gpuroom run. On failure everything is
  * asleep as before, backups whole: free memory and wake again, or wake less. */
-int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out, size_t bytes);
+int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out,
+                 size_t out_bytes);
 
 /* Where the memory with one tag is, in bytes. awake + kept + on_disk + dropped is all of it. */
 typedef struct gpuroom_tag_state {
@@ -83,9 +86,9 @@ typedef struct gpuroom_tag_state {
   uint64_t dropped;
 } gpuroom_tag_state;
 
-/* Fills at most `capacity` entries, one for each tag that memory of this process has, and sets *count to how
- * many there are. */
-int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count);
+/* Fills at most `capacity` entries of `bytes` bytes, one for each tag that memory of this process has, and
+ * sets *count to how many there are. */
+int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count, size_t bytes);
 
 /* 1: what this thread allocates from now on need not outlive a sleep: any action drops it. 0: it need. */
 int gpuroom_set_thread_dispensable(int dispensable);

@@ -120,8 +120,8 @@ class TagStateStruct(ctypes.Structure):
 
 
 _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
-    "gpuroom_describe": (ctypes.c_int, [ctypes.c_uint64, ctypes.POINTER(PlacementStruct)]),
-    "gpuroom_migrate_batch": (ctypes.c_int, [ctypes.POINTER(MoveStruct), ctypes.c_size_t]),
+    "gpuroom_describe": (ctypes.c_int, [ctypes.c_uint64, ctypes.POINTER(PlacementStruct), ctypes.c_size_t]),
+    "gpuroom_migrate_batch": (ctypes.c_int, [ctypes.POINTER(MoveStruct), ctypes.c_size_t, ctypes.c_size_t]),
     "gpuroom_range_migrate": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int]),
     "gpuroom_set_hint": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_int]),
     "gpuroom_set_thread_hint": (ctypes.c_int, [ctypes.c_int, ctypes.c_char_p]),
@@ -131,7 +131,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "gpuroom_trim": (ctypes.c_int, [ctypes.c_int]),
     "gpuroom_sleep": (
         ctypes.c_int,
-        [ctypes.POINTER(SleepRequestStruct), ctypes.POINTER(SleepReportStruct), ctypes.c_size_t],
+        [ctypes.POINTER(SleepRequestStruct), ctypes.c_size_t, ctypes.POINTER(SleepReportStruct), ctypes.c_size_t],
     ),
     "gpuroom_wake": (
         ctypes.c_int,
@@ -158,7 +158,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "gpuroom_set_memory_margin": (None, [ctypes.c_uint64]),
     "gpuroom_sleep_states": (
         ctypes.c_int,
-        [ctypes.POINTER(TagStateStruct), ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)],
+        [ctypes.POINTER(TagStateStruct), ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t), ctypes.c_size_t],
     ),
     "gpuroom_set_thread_dispensable": (ctypes.c_int, [ctypes.c_int]),
     "gpuroom_last_error": (ctypes.c_char_p, []),

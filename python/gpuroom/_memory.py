@@ -103,7 +103,7 @@ def describe(what: Any) -> Placement:
     """
     address, _ = span_of(what)
     out = _capi.PlacementStruct()
-    if _library.load().function("gpuroom_describe")(address, ctypes.byref(out)) != 0:
+    if _library.load().function("gpuroom_describe")(address, ctypes.byref(out), ctypes.sizeof(out)) != 0:
         raise NotFound(f"gpuroom has placed nothing at {address:#x}: the memory is small, or not gpuroom's")
     return Placement(
         address=out.address,
@@ -134,7 +134,8 @@ def migrate(what: Any, tier: str) -> int:
     address, count = span_of(what)
     move = _capi.MoveStruct(address=address, bytes=count, tier=target)
     library = _library.load()
-    library.check(library.function("gpuroom_migrate_batch")(ctypes.byref(move), 1), f"moving {address:#x} to {tier}")
+    result = library.function("gpuroom_migrate_batch")(ctypes.byref(move), 1, ctypes.sizeof(move))
+    library.check(result, f"moving {address:#x} to {tier}")
     return int(move.moved)
 
 
@@ -147,7 +148,7 @@ def migrate_all(tensors: Sequence[Any], tier: str) -> int:
         *(_capi.MoveStruct(address=address, bytes=count, tier=target) for address, count in spans)
     )
     if spans:
-        _library.load().function("gpuroom_migrate_batch")(moves, len(spans))
+        _library.load().function("gpuroom_migrate_batch")(moves, len(spans), ctypes.sizeof(_capi.MoveStruct))
     return sum(int(move.moved) for move in moves)
 
 

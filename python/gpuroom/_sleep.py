@@ -75,7 +75,9 @@ def sleep(
     request.tag_count = len(entries)
     request.directory = None if directory is None else os.fsencode(directory)
     library, out = _library.load(), _capi.SleepReportStruct()
-    result = library.function("gpuroom_sleep")(ctypes.byref(request), ctypes.byref(out), ctypes.sizeof(out))
+    result = library.function("gpuroom_sleep")(
+        ctypes.byref(request), ctypes.sizeof(request), ctypes.byref(out), ctypes.sizeof(out)
+    )
     library.check(result, "gpuroom.sleep()")
     return _report(out)
 
@@ -102,7 +104,7 @@ def sleep_states() -> Dict[str, TagState]:
     capacity = 16
     while True:
         out = (_capi.TagStateStruct * capacity)()
-        library.check(function(out, capacity, ctypes.byref(count)), "gpuroom.sleep_states()")
+        library.check(function(out, capacity, ctypes.byref(count), ctypes.sizeof(_capi.TagStateStruct)), "gpuroom.sleep_states()")
         if count.value <= capacity:
             break
         capacity = 2 * count.value

@@ -130,7 +130,7 @@ class Demo {
         reinterpret_cast<decltype(&gpuroom_describe)>(dlsym(RTLD_DEFAULT, "gpuroom_describe"));
     gpuroom_placement placement = {};
     result->hbm_bytes = result->bytes;
-    if (describe == nullptr || describe(result->address, &placement) != 0) return;
+    if (describe == nullptr || describe(result->address, &placement, sizeof placement) != 0) return;
     result->hbm_bytes = placement.device_bytes;
     result->host_bytes = placement.host_bytes;
   }

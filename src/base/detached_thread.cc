@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/blocked_signals.h"
+#include "base/log.h"
+#include "base/no_memory.h"
 
 namespace gpuroom {
 namespace {
@@ -18,7 +20,11 @@ struct Start {
 void* Run(void* argument) {
   const std::unique_ptr<Start> start(static_cast<Start*>(argument));
   pthread_setname_np(pthread_self(), start->name);
-  start->body();
+  const Status status = OrNoMemory([&] {
+    start->body();
+    return Status();
+  });
+  if (!status.ok()) Log(LogLevel::kError, "the thread %s ends: %s", start->name, status.what());
   return nullptr;
 }
 

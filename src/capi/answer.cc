@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include "base/no_memory.h"
+
 namespace gpuroom {
 namespace {
 
@@ -32,8 +34,7 @@ void ClearError() { t_error = ""; }
 
 gpuroom_result AnswerException(const std::exception& error) {
   const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-  return Answer(memory ? Status(Code::kOutOfMemory, "no memory for gpuroom's own records")
-                       : Status(Code::kSystem, "a call that gpuroom makes failed"));
+  return Answer(memory ? NoMemory() : Status(Code::kSystem, "a call that gpuroom makes failed"));
 }
 
 }  // namespace gpuroom

@@ -1,6 +1,7 @@
 #include <exception>
 
 #include "capi/answer.h"
+#include "capi/sized.h"
 #include "gpuroom/gpuroom.h"
 #include "runtime/runtime.h"
 
@@ -9,7 +10,8 @@ using gpuroom::Entry;
 using gpuroom::HandleTable;
 
 extern "C" __attribute__((visibility("default"))) int gpuroom_describe(uint64_t address,
-                                                                       gpuroom_placement* out) try {
+                                                                       gpuroom_placement* out,
+                                                                       size_t bytes) try {
   Entry rt;
   if (!rt || out == nullptr) return -1;
   gpuroom::RangeInfo range;
@@ -21,13 +23,15 @@ extern "C" __attribute__((visibility("default"))) int gpuroom_describe(uint64_t 
   } else if (!rt->handles.FindMapping(address, &mapping)) {
     return -1;
   }
-  *out = {mapping.va,
-          mapping.bytes,
-          mapping.asleep ? 0 : mapping.bytes - mapping.host_bytes - mapping.peer_bytes,
-          mapping.peer_bytes,
-          mapping.host_bytes,
-          mapping.device,
-          static_cast<int32_t>(mapping.hint)};
+  const gpuroom_placement placement = {
+      mapping.va,
+      mapping.bytes,
+      mapping.asleep ? 0 : mapping.bytes - mapping.host_bytes - mapping.peer_bytes,
+      mapping.peer_bytes,
+      mapping.host_bytes,
+      mapping.device,
+      static_cast<int32_t>(mapping.hint)};
+  gpuroom::Fill(out, bytes, placement);
   return 0;
 } catch (const std::exception& error) {
   AnswerException(error);

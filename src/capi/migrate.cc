@@ -3,12 +3,15 @@
 #include <exception>
 
 #include "capi/answer.h"
+#include "capi/sized.h"
 #include "capi/target.h"
 #include "driver/device_context.h"
 #include "runtime/displace.h"
 
 namespace gpuroom {
 namespace {
+
+using MoveList = SizedList<gpuroom_move>;
 
 bool IsTier(int tier) { return tier >= GPUROOM_TIER_DEVICE && tier <= GPUROOM_TIER_HOST; }
 
@@ -43,9 +46,9 @@ class DeviceBatch {
  public:
   DeviceBatch(Runtime& rt, DeviceState& device) : rt_(rt), device_(device) {}
 
-  void Run(gpuroom_move* moves, size_t count) {
+  void Run(const MoveList& moves) {
     WithPlacedOf(rt_, device_.tier.device(), [&](const std::vector<Placed*>& all) {
-      for (size_t i = 0; i < count; ++i) {
+      for (size_t i = 0; i < moves.size(); ++i) {
         if (moves[i].result == GPUROOM_NOT_FOUND) Add(all, &moves[i]);
       }
       Sort();
@@ -128,13 +131,13 @@ Status Prefetch(Runtime& rt, const ManagedBlock& block, CUdeviceptr address, uin
   return here.status().ok() ? prefetch() : here.status();
 }
 
-gpuroom_result Migrate(Runtime& rt, gpuroom_move* moves, size_t count) {
+gpuroom_result Migrate(Runtime& rt, const MoveList& moves) {
   const Standstill standstill(rt);
   if (!standstill.status().ok()) return Answer(standstill.status());
   for (int i = 0; i < Runtime::kMaxDevices; ++i) {
-    if (DeviceState* device = rt.ExistingDevice(i)) DeviceBatch(rt, *device).Run(moves, count);
+    if (DeviceState* device = rt.ExistingDevice(i)) DeviceBatch(rt, *device).Run(moves);
   }
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < moves.size(); ++i) {
     if (moves[i].result == GPUROOM_OK) continue;
     if (moves[i].result == GPUROOM_NOT_FOUND) return Answer(Status(Code::kNotFound, kNothingThere));
     return static_cast<gpuroom_result>(moves[i].result);
@@ -150,25 +153,25 @@ using namespace gpuroom;
 extern "C" {
 #pragma GCC visibility push(default)
 
-int gpuroom_migrate_batch(gpuroom_move* moves, size_t count) try {
+int gpuroom_migrate_batch(gpuroom_move* moves, size_t count, size_t bytes) try {
   Entry rt;
   ClearError();
-  if (moves == nullptr && count > 0)
-    return Answer(Status(Code::kInvalidArgument, "the list of moves is null"));
+  const MoveList list(moves, count, bytes);
+  if (const Status status = list.Check(); !status.ok()) return Answer(status);
   for (size_t i = 0; i < count; ++i) {
-    moves[i].moved = 0;
-    moves[i].result = GPUROOM_NOT_FOUND;
-    if (!IsTier(moves[i].tier)) return Answer(Status(Code::kInvalidArgument, "tier must be a gpuroom_tier"));
+    list[i].moved = 0;
+    list[i].result = GPUROOM_NOT_FOUND;
+    if (!IsTier(list[i].tier)) return Answer(Status(Code::kInvalidArgument, "tier must be a gpuroom_tier"));
   }
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
-  return count == 0 ? GPUROOM_OK : Migrate(*rt, moves, count);
+  return count == 0 ? GPUROOM_OK : Migrate(*rt, list);
 } catch (const std::exception& error) {
   return AnswerException(error);
 }
 
 int gpuroom_range_migrate(uint64_t address, uint64_t bytes, int tier) try {
   gpuroom_move move = {address, bytes, tier, GPUROOM_OK, 0};
-  return gpuroom_migrate_batch(&move, 1);
+  return gpuroom_migrate_batch(&move, 1, sizeof move);
 } catch (const std::exception& error) {
   return AnswerException(error);
 }

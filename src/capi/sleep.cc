@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/env.h"
 #include "capi/answer.h"
+#include "capi/sized.h"
 #include "runtime/intent.h"
 #include "sleep/process.h"
 
@@ -67,8 +68,8 @@ bool UsesDisk(const SleepRequest& request) {
                      [](const SleepRequest::Named& entry) { return entry.verdict == SleepAction::kDisk; });
 }
 
-Status Read(const gpuroom_sleep_request* given, SleepRequest* out) {
-  if (given == nullptr) return Status(Code::kInvalidArgument, "the request is null");
+Status Read(const gpuroom_sleep_request* given, size_t bytes, SleepRequest* out) {
+  if (const Status status = SizedList(given, 1, bytes).Check(); !status.ok()) return status;
   if (given->hold < GPUROOM_HOLD_NONE || given->hold > GPUROOM_HOLD_FAIL)
     return Status(Code::kInvalidArgument, "hold must be a gpuroom_hold");
   if (given->tags == nullptr && given->tag_count > 0)
@@ -102,10 +103,10 @@ Status ReadTags(const char* const* tags, size_t count, WakeRequest* out) {
 
 // Fills the program's report, whose size it knows, and answers.
 int Report(const Status& status, gpuroom_sleep_report report, uint64_t start, gpuroom_sleep_report* out,
-           size_t bytes) {
+           size_t out_bytes) {
   if (!status.ok()) report = {};
   report.nanoseconds = NowNanoseconds() - start;
-  if (out != nullptr) std::memcpy(out, &report, std::min(bytes, sizeof report));
+  if (out != nullptr) Fill(out, out_bytes, report);
   return Answer(status);
 }
 
@@ -129,26 +130,27 @@ using namespace gpuroom;
 extern "C" {
 #pragma GCC visibility push(default)
 
-int gpuroom_sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t bytes) try {
+int gpuroom_sleep(const gpuroom_sleep_request* request, size_t request_bytes, gpuroom_sleep_report* out,
+                  size_t out_bytes) try {
   const uint64_t start = NowNanoseconds();
   ClearError();
   const Entry rt(true);
   SleepRequest read;
   SleepAnswer answer;
-  Status status = Read(request, &read);
+  Status status = Read(request, request_bytes, &read);
   if (status.ok() && !rt) status = Status(Code::kUnsupported, kNotHere);
   if (status.ok()) status = Sleep(*rt, read, &answer);
   const SleepCounts& counts = answer.counts;
   return Report(
       status,
       {counts.ranges, counts.kept, counts.on_disk, counts.dropped, counts.released, answer.left_awake, 0},
-      start, out, bytes);
+      start, out, out_bytes);
 } catch (const std::exception& error) {
   return AnswerException(error);
 }
 
 int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* out,
-                 size_t bytes) try {
+                 size_t out_bytes) try {
   const uint64_t start = NowNanoseconds();
   ClearError();
   const Entry rt(true);
@@ -159,12 +161,12 @@ int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_
   if (status.ok() && !rt) status = Status(Code::kUnsupported, kNotHere);
   if (status.ok()) status = Wake(*rt, request, &counts);
   return Report(status, {counts.ranges, counts.restored, 0, counts.fresh, counts.on_host, 0, 0}, start, out,
-                bytes);
+                out_bytes);
 } catch (const std::exception& error) {
   return AnswerException(error);
 }
 
-int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count) try {
+int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count, size_t bytes) try {
   ClearError();
   if (count == nullptr) return Answer(Status(Code::kInvalidArgument, "the place for the count is null"));
   *count = 0;
@@ -174,7 +176,8 @@ int gpuroom_sleep_states(gpuroom_tag_state* out, size_t capacity, size_t* count)
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   const std::vector<TagState> states = States(*rt);
   *count = states.size();
-  for (size_t i = 0; i < states.size() && i < capacity; ++i) out[i] = Exported(states[i]);
+  for (size_t i = 0; i < states.size() && i < capacity; ++i)
+    Fill(reinterpret_cast<char*>(out) + i * bytes, bytes, Exported(states[i]));
   return GPUROOM_OK;
 } catch (const std::exception& error) {
   return AnswerException(error);

@@ -1,10 +1,9 @@
 // What gpuroom holds, and giving back what it only caches.
-#include <algorithm>
-#include <cstring>
 #include <exception>
 
 #include "capi/answer.h"
 #include "capi/pools.h"
+#include "capi/sized.h"
 #include "runtime/displace.h"
 
 namespace gpuroom {
@@ -69,7 +68,7 @@ int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes) try {
   AddTiers(*state, &stats);
   stats.asleep_bytes = AsleepBytesOf(*rt, device);
   if (const Pool* pool = ExistingPool(device)) AddPool(*pool, &stats);
-  std::memcpy(out, &stats, std::min(bytes, sizeof stats));
+  Fill(out, bytes, stats);
   return GPUROOM_OK;
 } catch (const std::exception& error) {
   return AnswerException(error);

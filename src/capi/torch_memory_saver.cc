@@ -226,7 +226,7 @@ int tms_pause(const char* tag) try {
   request.tags = actions.data();
   request.tag_count = actions.size();
   request.directory = directory.empty() ? nullptr : directory.c_str();
-  const int result = Told("pausing", tag, gpuroom_sleep(&request, nullptr, 0));
+  const int result = Told("pausing", tag, gpuroom_sleep(&request, sizeof request, nullptr, 0));
   if (result == 0 && Retained()) RefreshCopies();
   return result;
 } catch (const std::exception& error) {

@@ -21,6 +21,7 @@
 #include "cli/descriptor.h"
 #include "cli/elf_file.h"
 #include "cli/launcher.h"
+#include "cli/small_file.h"
 
 namespace gpuroom {
 namespace {
@@ -115,6 +116,14 @@ bool IsLoader(const std::string& path) {
   return BaseName(path).starts_with("ld-linux") || BaseName(real).starts_with("ld-linux");
 }
 
+// musl's loader, whatever a bundle calls it: its help text names it.
+bool IsMuslLoader(const std::string& loader) {
+  if (IsLoader(loader)) return false;
+  if (BaseName(loader).starts_with("ld-musl")) return true;
+  std::string text;
+  return ReadSmallFile(loader, &text).ok() && text.find("musl libc (") != std::string::npos;
+}
+
 // What of a dynamic program decides about preloading: its loader and its libraries.
 Failure CheckDynamic(const std::string& path, int fd, uint64_t size, const std::string& loader,
                      ProgramCheck* check) {
@@ -124,7 +133,7 @@ Failure CheckDynamic(const std::string& path, int fd, uint64_t size, const std::
                     "system",
                     path, loader));
   }
-  if (BaseName(loader).starts_with("ld-musl")) {
+  if (IsMuslLoader(loader)) {
     return CannotRun(
         fmt::format("'{}' is built for musl and gpuroom's library needs glibc; use a glibc build", path));
   }

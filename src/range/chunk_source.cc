@@ -71,6 +71,8 @@ Status ChunkSource::CreateFrom(const Plan& plan, std::vector<Chunk>* out) {
 Status ChunkSource::CreateIn(Tier tier, int place, uint64_t bytes, std::vector<Chunk>* out, uint64_t most) {
   for (uint64_t left = bytes; left > 0;) {
     const uint64_t next = std::min(most, ChunkBytes(tier, left, device_chunk_bytes_));
+    // Before there is a chunk to be lost.
+    if (out->size() == out->capacity()) out->reserve(2 * out->size() + 1);
     // Of the host several kept chunks will do.
     const Result<Chunk> chunk = tier == Tier::kHost ? host_.CreateUpTo(next) : CreateChunk(tier, place, next);
     if (!chunk.ok()) return chunk.status();
@@ -88,7 +90,7 @@ Result<Chunk> ChunkSource::CreateChunk(Tier tier, int place, uint64_t bytes) {
   return peer->Create(bytes);
 }
 
-Status ChunkSource::ReleaseChunk(const Chunk& chunk) {
+Status ChunkSource::Release(const Chunk& chunk) {
   if (chunk.tier == Tier::kDevice) return device_.Release(chunk);
   if (chunk.tier == Tier::kHost) return host_.Release(chunk);
   return Peer(chunk.place)->Release(chunk);
@@ -103,7 +105,7 @@ PeerTier* ChunkSource::Peer(int place) const {
 
 Status ChunkSource::Release(std::vector<Chunk>* chunks) {
   while (!chunks->empty()) {
-    const Status status = ReleaseChunk(chunks->back());
+    const Status status = Release(chunks->back());
     if (!status.ok()) return status;
     chunks->pop_back();
   }

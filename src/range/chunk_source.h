@@ -40,6 +40,8 @@ class ChunkSource {
   // Gives back the chunks of `chunks`, unmapped by now, from the last on. On
   // failure those that are left are in it; call again.
   Status Release(std::vector<Chunk>* chunks);
+  // One chunk. On failure nothing changed; call again.
+  Status Release(const Chunk& chunk);
 
   // Bytes of the device that chunks may take now, the reserve left free; whichever device is current.
   uint64_t DeviceFree() const;
@@ -50,7 +52,6 @@ class ChunkSource {
   uint64_t device_chunk_bytes() const { return device_chunk_bytes_; }
 
  private:
-  Status ReleaseChunk(const Chunk& chunk);
   PeerTier* Peer(int place) const;
 
   const Driver& driver_;

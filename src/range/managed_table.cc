@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <mutex>
 
+#include "tier/slow_memory.h"
+
 namespace gpuroom {
 
 void ManagedTable::Insert(const ManagedBlock& block) {
   std::unique_lock lock(mutex_);
   window_.Include(block.va, block.bytes);
   blocks_.emplace(block.va, block);
+  SlowMemory::Add(block.bytes);
 }
 
 bool ManagedTable::Take(CUdeviceptr va, ManagedBlock* out) {
@@ -18,6 +21,7 @@ bool ManagedTable::Take(CUdeviceptr va, ManagedBlock* out) {
   if (found == blocks_.end()) return false;
   *out = found->second;
   blocks_.erase(found);
+  SlowMemory::Remove(out->bytes);
   return true;
 }
 
@@ -39,6 +43,7 @@ std::vector<ManagedBlock> ManagedTable::TakeIf(Which which) {
       continue;
     }
     taken.push_back(next->second);
+    SlowMemory::Remove(next->second.bytes);
     next = blocks_.erase(next);
   }
   const auto kept = std::stable_partition(deferred_.begin(), deferred_.end(),

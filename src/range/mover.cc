@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "base/bounded_queue.h"
 #include "base/log.h"
-#include "driver/insist.h"
+#include "base/no_memory.h"
+#include "driver/in_context.h"
 #include "tier/scratch.h"
 
 namespace gpuroom {
@@ -24,7 +26,7 @@ struct Mover::Shown {
   bool open;  // to the devices that it was open to
 };
 
-// One relocation under way.
+// One relocation, which may be under way.
 struct Mover::Flight {
   bool to_host() const { return move->tier == Tier::kHost; }
 
@@ -40,13 +42,22 @@ struct Mover::Flight {
 // The streams of one Run, one a direction, and what is under way on each.
 struct Mover::Lane {
   CUstream stream = nullptr;
-  std::deque<Relocation*> waiting;  // for room
-  std::deque<Flight> prepared;      // to be shown and copied
-  std::deque<Flight> flying;        // being copied
+  BoundedQueue<Flight*> waiting;   // for room
+  BoundedQueue<Flight*> prepared;  // to be shown and copied
+  BoundedQueue<Flight*> flying;    // being copied
 };
 
+// All memory that a Run needs for its own records is had before the first chunk moves, but for what Prepare
+// needs.
 struct Mover::Lanes {
-  explicit Lanes(const Driver& bound) : driver(bound) {}
+  Lanes(const Driver& bound, std::vector<Relocation>* batch) : driver(bound), flights(batch->size()) {
+    events.reserve(batch->size());
+    for (size_t i = 0; i < batch->size(); ++i) flights[i].move = &(*batch)[i];
+    for (Lane* lane : {&to_host, &to_device}) {
+      for (BoundedQueue<Flight*>* queue : {&lane->waiting, &lane->prepared, &lane->flying})
+        queue->Reset(flights.size());
+    }
+  }
   ~Lanes() {
     for (CUevent event : events) driver.EventDestroy(event);
     for (Lane* lane : {&to_host, &to_device}) {
@@ -72,6 +83,7 @@ struct Mover::Lanes {
 
   const Driver& driver;
   CUdevice device = 0;
+  std::vector<Flight> flights;  // by relocation
   Lane to_host;
   Lane to_device;
   std::vector<CUevent> events;  // not in use
@@ -79,21 +91,18 @@ struct Mover::Lanes {
 
 void Mover::Run(CUcontext context, std::vector<Relocation>* batch) {
   for (Relocation& move : *batch) move.now = move.from;
-  Status status = DriverStatus(driver_.CtxPushCurrent(context), "cuCtxPushCurrent");
-  if (status.ok()) {
-    Lanes lanes(driver_);
-    status = lanes.Open();
-    if (status.ok()) Carry(lanes, batch);
-    PopContext(driver_);
-  }
-  if (status.ok()) return;
+  const InContext there(driver_, context);
+  Lanes lanes(driver_, batch);
+  Status status = there.status();
+  if (status.ok()) status = lanes.Open();
+  if (status.ok()) return Carry(lanes);
   for (Relocation& move : *batch) move.status = status;
 }
 
 // What goes to the host is made ready first, while nothing is copied: mapping is
 // cheapest then. What finds no room yet waits for others to land.
-void Mover::Carry(Lanes& lanes, std::vector<Relocation>* batch) {
-  for (Relocation& move : *batch) lanes.Of(move).waiting.push_back(&move);
+void Mover::Carry(Lanes& lanes) {
+  for (Flight& flight : lanes.flights) lanes.Of(*flight.move).waiting.Push(&flight);
   StartWaiting(lanes, &lanes.to_host, false);
   StartWaiting(lanes, &lanes.to_device, false);
   while (!lanes.Idle()) {
@@ -109,36 +118,33 @@ void Mover::Carry(Lanes& lanes, std::vector<Relocation>* batch) {
   }
 }
 
-// Starts what waits for room in its order. With `stop`, no further than the first that still
-// has none.
+// Starts what waits for room in its order; what has none still waits on. With `stop`, no further than the
+// first of those.
 void Mover::StartWaiting(Lanes& lanes, Lane* lane, bool stop) {
-  std::deque<Relocation*> later;
-  while (!lane->waiting.empty()) {
-    Relocation* move = lane->waiting.front();
-    Start(lanes, *move);
-    if (move->status.code() == Code::kOutOfMemory && stop) break;
-    if (move->status.code() == Code::kOutOfMemory) later.push_back(move);
-    lane->waiting.pop_front();
+  for (size_t left = lane->waiting.size(); left > 0; --left) {
+    Flight& flight = *lane->waiting.front();
+    Start(lanes, flight);
+    const bool has_room = flight.move->status.code() != Code::kOutOfMemory;
+    if (!has_room && stop) return;
+    lane->waiting.Pop();
+    if (!has_room) lane->waiting.Push(&flight);
   }
-  if (!later.empty()) lane->waiting.swap(later);
 }
 
 // Makes ready what has room, and sends off what needs no more than that.
-void Mover::Start(Lanes& lanes, Relocation& move) {
-  Flight flight;
-  move.status = Prepare(lanes, move, &flight);
-  if (move.status.ok() && !flight.to_host()) {
+void Mover::Start(Lanes& lanes, Flight& flight) {
+  Relocation& move = *flight.move;
+  move.status = OrNoMemory([&] { return Prepare(lanes, flight); });
+  if (move.status.ok() && !flight.to_host())
     move.status = Copy(lanes, flight.scratch->va(), move.windows.front().va, flight);
-    if (!move.status.ok()) GiveUp(lanes, flight, move.status);
-  }
-  if (!move.status.ok()) return;
-  (flight.to_host() ? lanes.to_host.prepared : lanes.to_device.flying).push_back(std::move(flight));
+  if (!move.status.ok()) return GiveUp(lanes, flight, move.status);
+  (flight.to_host() ? lanes.to_host.prepared : lanes.to_device.flying).Push(&flight);
 }
 
 // Of both lanes the copy that is done, else the one that the other lane's work waits for.
 Mover::Lane& Mover::NextToLand(Lanes& lanes) {
   for (Lane* lane : {&lanes.to_host, &lanes.to_device}) {
-    if (!lane->flying.empty() && driver_.EventQuery(lane->flying.front().copied) == CUDA_SUCCESS)
+    if (!lane->flying.empty() && driver_.EventQuery(lane->flying.front()->copied) == CUDA_SUCCESS)
       return *lane;
   }
   return lanes.to_host.flying.empty() ? lanes.to_device : lanes.to_host;
@@ -149,6 +155,7 @@ Mover::Lane& Mover::NextToLand(Lanes& lanes) {
 Status Mover::CreateFresh(Flight* flight, bool first) {
   const Relocation& move = *flight->move;
   if (move.whole) {
+    flight->fresh.reserve(1);  // before there is a chunk to be lost
     const Result<Chunk> chunk = move.source->CreateChunk(move.tier, move.place, flight->bytes);
     if (chunk.ok()) flight->fresh.push_back(*chunk);
     if (chunk.status().code() != Code::kOutOfMemory) return chunk.status();
@@ -165,25 +172,23 @@ Status Mover::CreateFresh(Flight* flight, bool first) {
 }
 
 // New chunks, and the ones in device memory, old or new, at a scratch address.
-Status Mover::Prepare(Lanes& lanes, Relocation& move, Flight* flight) {
-  flight->move = &move;
-  flight->bytes = BytesOf(move.from);
-  flight->shown.assign(move.windows.size(), {flight->bytes, false, true});
-  const bool first = flight->to_host() && lanes.to_host.prepared.empty();
-  Status status = CreateFresh(flight, first);
-  if (status.ok()) status = MapScratch(lanes, flight->to_host() ? move.from : flight->fresh, flight);
-  if (!status.ok()) GiveUp(lanes, *flight, status);
-  return status;
+Status Mover::Prepare(Lanes& lanes, Flight& flight) {
+  const Relocation& move = *flight.move;
+  flight.bytes = BytesOf(move.from);
+  flight.shown.assign(move.windows.size(), {flight.bytes, false, true});
+  const bool first = flight.to_host() && lanes.to_host.prepared.empty();
+  const Status status = CreateFresh(&flight, first);
+  if (!status.ok()) return status;
+  return MapScratch(lanes, flight.to_host() ? move.from : flight.fresh, &flight);
 }
 
 // To the host: the new chunks take the old ones' place, and then the bytes follow.
 void Mover::Launch(Lanes& lanes) {
-  Flight flight = std::move(lanes.to_host.prepared.front());
-  lanes.to_host.prepared.pop_front();
+  Flight& flight = *lanes.to_host.prepared.Pop();
   Relocation& move = *flight.move;
   move.status = ShowAndCopy(lanes, flight);
   if (move.status.ok()) {
-    lanes.to_host.flying.push_back(std::move(flight));
+    lanes.to_host.flying.Push(&flight);
   } else {
     GiveUp(lanes, flight, move.status);
   }
@@ -236,8 +241,7 @@ Status Mover::MarkEnd(Lanes& lanes, Flight& flight) {
 // The lane's oldest copy: waits for it. To the device: the new chunks take the old
 // ones' place now that they hold the bytes.
 void Mover::Land(Lanes& lanes, Lane& lane) {
-  Flight flight = std::move(lane.flying.front());
-  lane.flying.pop_front();
+  Flight& flight = *lane.flying.Pop();
   Relocation& move = *flight.move;
   const CUresult result = Insist([&] { return driver_.EventSynchronize(flight.copied); });
   lanes.events.push_back(flight.copied);
@@ -250,12 +254,12 @@ void Mover::Land(Lanes& lanes, Lane& lane) {
   }
   DropScratch(flight);
   move.now.swap(flight.fresh);
-  std::vector<Chunk> old = move.from;
-  Return(*move.source, &old);
+  Return(*move.source, &move.from);
 }
 
-// Puts the old chunks back where they were, which hold their bytes still. The scratch mapping and, as soon as
-// no window shows them, the new chunks go first: their memory may be what mapping needs.
+// Puts the old chunks back where they were, which hold their bytes still. It needs no memory of the
+// process's. The scratch mapping and, as soon as no window shows them, the new chunks go first: their memory
+// may be what mapping needs.
 void Mover::GiveUp(Lanes& lanes, Flight& flight, Status why) {
   Relocation& move = *flight.move;
   // Part of the copies may be under way.
@@ -289,6 +293,7 @@ Status Mover::MapScratch(const Lanes& lanes, const std::vector<Chunk>& chunks, F
   Result<std::shared_ptr<Scratch>> scratch = Scratch::Reserve(driver_, flight->bytes);
   if (!scratch.ok()) return scratch.status();
   flight->scratch = std::move(*scratch);
+  flight->scratch_mapped = 0;
   const Status status = MapChunks(driver_, flight->scratch->va(), chunks, &flight->scratch_mapped);
   if (!status.ok()) return status;
   return SetAccess(driver_, flight->scratch->va(), flight->bytes, uint64_t{1} << lanes.device);
@@ -329,6 +334,7 @@ void Mover::Return(ChunkSource& source, std::vector<Chunk>* chunks) {
   if (chunks->empty()) return;
   Log(LogLevel::kError, "%llu bytes cannot be given back to the driver",
       static_cast<unsigned long long>(BytesOf(*chunks)));
+  chunks->clear();
 }
 
 }  // namespace gpuroom

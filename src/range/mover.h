@@ -10,7 +10,6 @@
 // (docs/measurements.md).
 #pragma once
 
-#include <deque>
 #include <vector>
 
 #include "base/status.h"
@@ -23,7 +22,7 @@ namespace gpuroom {
 // Adjacent chunks that move together, or not at all, and where they go.
 struct Relocation {
   // In:
-  std::vector<Chunk> from;        // in address order
+  std::vector<Chunk> from;        // in address order; empty afterwards if `status` is ok
   std::vector<Window> windows;    // the addresses of the first of `from`; at least one
   ChunkSource* source = nullptr;  // gives the new chunks and takes the old ones
   Tier tier = Tier::kHost;        // where to
@@ -75,7 +74,8 @@ class Mover {
   explicit Mover(const Driver& driver) : driver_(driver) {}
 
   // Carries the batch out in order, in `context`, whose device may read and write
-  // all of it. Each relocation succeeds or leaves its bytes where they were. What could not even be put back,
+  // all of it. Each relocation succeeds or leaves its bytes where they were, also where the process has no
+  // memory for records; std::bad_alloc: nothing was done. What could not even be put back,
   // though it was tried for seconds, is logged and `lost`: the caller sees to it that no kernel runs any
   // more. One thread at a time.
   void Run(CUcontext context, std::vector<Relocation>* batch);
@@ -91,12 +91,12 @@ class Mover {
   struct Lane;
   struct Lanes;
 
-  void Carry(Lanes& lanes, std::vector<Relocation>* batch);
+  void Carry(Lanes& lanes);
   void StartWaiting(Lanes& lanes, Lane* lane, bool stop);
-  void Start(Lanes& lanes, Relocation& move);
+  void Start(Lanes& lanes, Flight& flight);
   Lane& NextToLand(Lanes& lanes);
   Status CreateFresh(Flight* flight, bool first);
-  Status Prepare(Lanes& lanes, Relocation& move, Flight* flight);
+  Status Prepare(Lanes& lanes, Flight& flight);
   void Launch(Lanes& lanes);
   void Land(Lanes& lanes, Lane& lane);
   void GiveUp(Lanes& lanes, Flight& flight, Status why);

@@ -89,14 +89,35 @@ void Note(const Relocation& move, Part* part) {
   }
 }
 
-// Enters what came of the cuts [first, end), which are of one Placed and in address order.
-void Enter(const std::vector<Cut>& cuts, const std::vector<Relocation>& moves, size_t first, size_t end) {
-  Placed& placed = *cuts[first].part->placed;
+// The cuts [first, end), which are of one Placed and in address order.
+struct Entry {
+  size_t first;
+  size_t end;
+  std::vector<Chunk> chunks;  // of the Placed afterwards; has room for all that may come of the cuts
+};
+
+std::vector<Entry> MakeEntries(const std::vector<Cut>& cuts, const std::vector<Relocation>& moves) {
+  std::vector<Entry> entries;
+  for (size_t i = 0; i < cuts.size();) {
+    const Placed& placed = *cuts[i].part->placed;
+    Entry entry{i, i, {}};
+    size_t most = placed.chunks.size();
+    for (; entry.end < cuts.size() && cuts[entry.end].part->placed == &placed; ++entry.end)
+      most += BytesOf(moves[entry.end].from) / kGranularity;
+    entry.chunks.reserve(most);
+    i = entry.end;
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+// Enters what came of the cuts. It needs no memory of the process's.
+void Enter(const std::vector<Cut>& cuts, const std::vector<Relocation>& moves, Entry* entry) {
+  Placed& placed = *cuts[entry->first].part->placed;
   const std::vector<Chunk>& old = placed.chunks;
-  std::vector<Chunk> chunks;
-  chunks.reserve(old.size());
+  std::vector<Chunk>& chunks = entry->chunks;
   auto from = old.begin();
-  for (size_t i = first; i < end; ++i) {
+  for (size_t i = entry->first; i < entry->end; ++i) {
     const auto moved = old.begin() + static_cast<ptrdiff_t>(cuts[i].first);
     chunks.insert(chunks.end(), from, moved);
     chunks.insert(chunks.end(), moves[i].now.begin(), moves[i].now.end());
@@ -105,6 +126,7 @@ void Enter(const std::vector<Cut>& cuts, const std::vector<Relocation>& moves, s
   }
   chunks.insert(chunks.end(), from, old.end());
   placed.chunks.swap(chunks);
+  placed.chunks.shrink_to_fit();  // stays as it is where there is no memory for that
   placed.CountTiers();
 }
 
@@ -126,13 +148,9 @@ void Mover::Move(CUcontext context, ChunkSource& source, std::vector<Part>* part
   std::vector<Cut> cuts;
   Cutter cutter(source, &moves, &cuts);
   for (Part& part : *parts) cutter.Add(&part);
+  std::vector<Entry> entries = MakeEntries(cuts, moves);
   Run(context, &moves);
-  for (size_t i = 0; i < cuts.size();) {
-    size_t end = i + 1;
-    while (end < cuts.size() && cuts[end].part->placed == cuts[i].part->placed) ++end;
-    Enter(cuts, moves, i, end);
-    i = end;
-  }
+  for (Entry& entry : entries) Enter(cuts, moves, &entry);
 }
 
 }  // namespace gpuroom

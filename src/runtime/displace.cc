@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/no_memory.h"
 #include "driver/device_context.h"
 #include "driver/in_context.h"
 #include "runtime/intent.h"
@@ -71,6 +72,30 @@ void NoteDisplacement(DeviceState& device) {
 void NoteRefusal(MoveBackState& state) {
   state.refused = std::clamp(2 * state.refused.load(), kFirstWait, kLongestWait);
   state.not_before = NowNanoseconds() + state.refused;
+}
+
+void MoveBackNow(Runtime& rt, DeviceState& device) {
+  if (!rt.in_front) return;
+  if (device.host.in_use().used() + device.source.PeerUsed() == 0 || rt.captures.Any()) return;
+  if (NowNanoseconds() < device.move_back.not_before) return;
+  const auto room = [&] {
+    const uint64_t free = device.source.DeviceFree();
+    const uint64_t slack = Slack(device);
+    return free > slack ? free - slack : 0;
+  };
+  bool wanted = false;
+  WithPlacedOf(rt, device.tier.device(),
+               [&](const std::vector<Placed*>& all) { wanted = !PickReturns(all, room()).empty(); });
+  if (!wanted) return;
+  const Standstill standstill(rt, kShortPatience);
+  if (!standstill.status().ok()) return NoteRefusal(device.move_back);
+  WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
+    std::vector<Part> parts = PickReturns(all, room());
+    const Status status = MoveParts(rt, device, &parts);
+    if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
+  });
+  device.move_back.moved_back = NowNanoseconds();
+  device.move_back.refused = 0;
 }
 
 }  // namespace
@@ -147,27 +172,12 @@ Returned ReturnSlice(Runtime& rt, uint64_t bytes, uint64_t patience) {
 }
 
 void MoveBack(Runtime& rt, DeviceState& device) {
-  if (!rt.in_front) return;
-  if (device.host.in_use().used() + device.source.PeerUsed() == 0 || rt.captures.Any()) return;
-  if (NowNanoseconds() < device.move_back.not_before) return;
-  const auto room = [&] {
-    const uint64_t free = device.source.DeviceFree();
-    const uint64_t slack = Slack(device);
-    return free > slack ? free - slack : 0;
-  };
-  bool wanted = false;
-  WithPlacedOf(rt, device.tier.device(),
-               [&](const std::vector<Placed*>& all) { wanted = !PickReturns(all, room()).empty(); });
-  if (!wanted) return;
-  const Standstill standstill(rt, kShortPatience);
-  if (!standstill.status().ok()) return NoteRefusal(device.move_back);
-  WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
-    std::vector<Part> parts = PickReturns(all, room());
-    const Status status = MoveParts(rt, device, &parts);
-    if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
+  // What was freed is free whatever comes of this.
+  const Status status = OrNoMemory([&] {
+    MoveBackNow(rt, device);
+    return Status();
   });
-  device.move_back.moved_back = NowNanoseconds();
-  device.move_back.refused = 0;
+  if (!status.ok()) Log(LogLevel::kInfo, "nothing was moved back: %s", status.what());
 }
 
 }  // namespace gpuroom

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "driver/synchronize.h"
+#include "tier/slow_memory.h"
 
 namespace gpuroom {
 
@@ -39,6 +40,7 @@ void ImportTable::Publish(const CUipcMemHandle& handle, CUcontext context, Impor
   const std::lock_guard lock(mutex_);
   const Place opened = FindOpened(handle, context);
   opened->va = import.range->va;
+  SlowMemory::Add(import.range->bytes);
   ranges_.Insert(std::move(import.range));
   opened->references = 1;
   opened->busy = false;
@@ -68,6 +70,7 @@ Status ImportTable::Leave(CUdeviceptr va, Import* out) {
   }
   opened->busy = true;
   out->range = ranges_.Take(va);
+  SlowMemory::Remove(out->range->bytes);
   out->socket = std::move(opened->socket);
   out->used = true;
   return Status();
@@ -76,6 +79,7 @@ Status ImportTable::Leave(CUdeviceptr va, Import* out) {
 void ImportTable::Restore(Import import) {
   const std::lock_guard lock(mutex_);
   const Place opened = FindOpened(import.range->va);
+  SlowMemory::Add(import.range->bytes);
   ranges_.Insert(std::move(import.range));
   opened->busy = false;
   opened->socket = std::move(import.socket);
@@ -93,6 +97,7 @@ std::vector<Import> ImportTable::TakeAll(CUdevice device) {
   const std::lock_guard lock(mutex_);
   for (std::unique_ptr<Range>& range : ranges_.TakeAll(device)) {
     const Place opened = FindOpened(range->va);
+    SlowMemory::Remove(range->bytes);
     taken.push_back({std::move(range), std::move(opened->socket), true});
     opened_.erase(opened);
   }

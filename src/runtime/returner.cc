@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <system_error>
+#include <exception>
 
 #include "base/blocked_signals.h"
 #include "base/log.h"
+#include "base/no_memory.h"
 #include "runtime/displace.h"
 
 namespace gpuroom {
@@ -33,7 +34,7 @@ void Returner::Start(Runtime& rt) {
   try {
     thread_ = std::thread([this, &rt] { Run(rt); });
     running_ = true;
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     Log(LogLevel::kWarn,
         "no thread could be started: memory that woke stays in host memory until it is moved");
   }
@@ -58,7 +59,11 @@ void Returner::Run(Runtime& rt) {
     again_ = false;
     lock.unlock();
     const auto patience = static_cast<uint64_t>((retry / kPartOfRetry).count());
-    const Returned returned = ReturnSlice(rt, kSlice, std::max(kShortPatience, patience));
+    Returned returned = Returned::kNotNow;  // also where the process has no memory for records
+    (void)OrNoMemory([&] {
+      returned = ReturnSlice(rt, kSlice, std::max(kShortPatience, patience));
+      return Status();
+    });
     lock.lock();
     if (returned == Returned::kNothing && !again_) break;
     if (returned == Returned::kSome) {

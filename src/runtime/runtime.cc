@@ -163,15 +163,6 @@ void Runtime::ForgetWork(CUcontext context) {
   retired.ForgetContext(context);
 }
 
-bool Runtime::UsesSlowMemory() const {
-  for (int i = 0; i < kMaxDevices; ++i) {
-    const DeviceState* device = ExistingDevice(i);
-    if (device == nullptr) continue;
-    if (device->host.in_use().used() + device->source.PeerUsed() > 0) return true;
-  }
-  return false;
-}
-
 __attribute__((weak)) void NoticeFirstUse() {}
 
 DeviceState* Runtime::CurrentDevice(CUcontext* context) {

@@ -115,9 +115,6 @@ class Runtime {
   // To be called when memory has left the tables: where the last goes that slept, the hold on submissions
   // ends.
   void EndHoldIfAwake();
-  // Whether some of what the program has lies on the host or on a peer, where kernels meet slow memory. Says
-  // nothing of managed memory.
-  bool UsesSlowMemory() const;
   // Host bytes that no process on this node has claimed.
   uint64_t HostUnclaimed() { return share_.Unclaimed(); }
   // Null until Device() was called for it.

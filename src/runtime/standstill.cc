@@ -1,6 +1,7 @@
 #include "runtime/standstill.h"
 
 #include "base/detached_thread.h"
+#include "base/no_memory.h"
 #include "runtime/runtime.h"
 
 namespace gpuroom {
@@ -37,7 +38,7 @@ void Waiter::Serve() {
     changed_.wait(lock, [&] { return rt_ != nullptr; });
     Runtime& rt = *rt_;
     lock.unlock();
-    const Status result = rt.contexts.Synchronize([this] { return GivenUp(); });
+    const Status result = OrNoMemory([&] { return rt.contexts.Synchronize([this] { return GivenUp(); }); });
     lock.lock();
     result_ = result;
     rt_ = nullptr;

@@ -6,6 +6,7 @@
 #include "runtime/runtime.h"
 #include "shim/hooks.h"
 #include "shim/real.h"
+#include "tier/slow_memory.h"
 
 namespace gpuroom {
 namespace {
@@ -83,8 +84,7 @@ CUresult Forward(CUresult (*real)(const CUlaunchConfig*, CUfunction, void**, voi
   const unsigned count = config != nullptr && config->attrs != nullptr ? config->numAttrs : 0;
   const bool wished =
       count <= kMostAttributes && std::any_of(config->attrs, config->attrs + count, begins_early);
-  const Runtime* runtime = wished ? Runtime::Existing() : nullptr;
-  if (runtime == nullptr || !runtime->UsesSlowMemory()) return real(config, function, parameters, extra);
+  if (!wished || !SlowMemory::Any()) return real(config, function, parameters, extra);
   CUlaunchAttribute kept[kMostAttributes];
   CUlaunchConfig plain = *config;
   plain.attrs = kept;

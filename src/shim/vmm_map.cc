@@ -10,6 +10,7 @@
 #include "shim/hooks.h"
 #include "shim/real.h"
 #include "shim/vmm.h"
+#include "tier/slow_memory.h"
 
 namespace gpuroom {
 namespace {
@@ -126,6 +127,19 @@ CUresult cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle ha
   if ((record.shareable & unsigned(type)) == 0) return CUDA_ERROR_INVALID_VALUE;
   rt->handles.Pin(handle, true);
   return Real().cuMemExportToShareableHandle(out, record.chunks[0].handle, type, flags);
+}
+
+// What another process made under gpuroom may lie on the host. It counts for good: when its last mapping is
+// gone is not known here.
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* out, void* shared,
+                                        CUmemAllocationHandleType type) {
+  const Entry rt;
+  const CUresult result = Real().cuMemImportFromShareableHandle(out, shared, type);
+  CUmemAllocationProp prop{};
+  const bool told = rt && result == CUDA_SUCCESS &&
+                    rt->driver.MemGetAllocationPropertiesFromHandle(&prop, *out) == CUDA_SUCCESS;
+  if (told && prop.location.type != CU_MEM_LOCATION_TYPE_DEVICE) SlowMemory::Add(1);
+  return result;
 }
 
 CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "base/log.h"
+#include "base/undo.h"
 #include "sleep/system_calls.h"
 
 namespace gpuroom {
@@ -65,7 +66,9 @@ Result<std::shared_ptr<BackupFile>> BackupFile::Create(const char* directory, ui
                   "the directory for backups cannot be used; name an existing one that can be written to",
                   errno);
   }
+  Undo close([&] { System().close(fd); });
   auto file = std::make_shared<BackupFile>(fd);
+  close.Dismiss();
   int result = 0;
   do {
     result = System().allocate(fd, 0, 0, static_cast<off_t>(bytes));

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "base/undo.h"
+#include "sleep/scrap.h"
+
 namespace gpuroom {
 
 // A chunk that the run fills can be mapped in its place later, so those come first.
@@ -23,6 +26,13 @@ bool BackupRoom::Take(uint64_t bytes, Backup* backup) {
   backup->bytes = std::min(bytes, Left());
   used_ += backup->bytes;
   return true;
+}
+
+std::shared_ptr<BackupChunk> BackupRoom::Adopt(const Chunk& chunk) const {
+  Undo release([&] { GiveBack([&host = host_, chunk] { return host.Release(chunk).ok(); }); });
+  auto adopted = std::make_shared<BackupChunk>(host_, chunk, device_);
+  release.Dismiss();
+  return adopted;
 }
 
 }  // namespace gpuroom

@@ -16,9 +16,7 @@ class BackupRoom {
 
  private:
   uint64_t Left() const { return open_ == nullptr ? 0 : open_->chunk().bytes - used_; }
-  std::shared_ptr<BackupChunk> Adopt(const Chunk& chunk) const {
-    return std::make_shared<BackupChunk>(host_, chunk, device_);
-  }
+  std::shared_ptr<BackupChunk> Adopt(const Chunk& chunk) const;
 
   HostTier& host_;
   const CUdevice device_;

@@ -19,9 +19,9 @@ namespace gpuroom {
 
 // What is asked of the core; the functions of gpuroom/sleep.h.
 struct ControlCalls {
-  int (*sleep)(const gpuroom_sleep_request*, gpuroom_sleep_report*, size_t) = nullptr;
+  int (*sleep)(const gpuroom_sleep_request*, size_t, gpuroom_sleep_report*, size_t) = nullptr;
   int (*wake)(const char* const*, size_t, int, gpuroom_sleep_report*, size_t) = nullptr;
-  int (*states)(gpuroom_tag_state*, size_t, size_t*) = nullptr;
+  int (*states)(gpuroom_tag_state*, size_t, size_t*, size_t) = nullptr;
   const char* (*last_error)() = nullptr;
 };
 

@@ -81,7 +81,7 @@ int ControlService::Sleep(const ControlRequest& request, gpuroom_sleep_report* r
   asked.directory = request.directory.empty() ? nullptr : request.directory.c_str();
   asked.hold = request.hold;
   asked.verify = request.verify ? 1 : 0;
-  return calls_.sleep(&asked, report, sizeof *report);
+  return calls_.sleep(&asked, sizeof asked, report, sizeof *report);
 }
 
 int ControlService::Wake(const ControlRequest& request, gpuroom_sleep_report* report) {
@@ -93,9 +93,9 @@ int ControlService::Wake(const ControlRequest& request, gpuroom_sleep_report* re
 
 int ControlService::TakeSnapshot() {
   size_t count = 0;
-  int result = calls_.states(nullptr, 0, &count);
+  int result = calls_.states(nullptr, 0, &count, sizeof(gpuroom_tag_state));
   std::vector<gpuroom_tag_state> states(count);
-  if (result == GPUROOM_OK) result = calls_.states(states.data(), states.size(), &count);
+  if (result == GPUROOM_OK) result = calls_.states(states.data(), states.size(), &count, sizeof states[0]);
   if (result != GPUROOM_OK) return result;
   if (count < states.size()) states.resize(count);  // and of tags that are new since, the next will tell
   MutexLock lock(mutex_);

@@ -31,8 +31,11 @@ Result<std::unique_ptr<HostBlock>> HostBlock::Make(HostTier& tier, uint64_t byte
     return Status(Code::kOutOfMemory, "this machine has no memory for the backup; free some", ENOMEM);
   }
   if (mapped == MAP_FAILED) return Status(Code::kSystem, "mmap of memory for the backup", errno);
+  Undo unmap([&] { System().unmap(mapped, bytes + kHugePage); });
+  std::unique_ptr<HostBlock> block(new HostBlock(tier, bytes, static_cast<char*>(mapped)));
+  unmap.Dismiss();
   give_back.Dismiss();
-  return std::unique_ptr<HostBlock>(new HostBlock(tier, bytes, static_cast<char*>(mapped)));
+  return block;
 }
 
 HostBlock::HostBlock(HostTier& tier, uint64_t bytes, char* mapped)

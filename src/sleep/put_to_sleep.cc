@@ -16,8 +16,6 @@ namespace {
 constexpr uint64_t kFirstGroup = 64 * kMiB;
 constexpr uint64_t kMostGroup = 512 * kMiB;
 
-size_t SlicesOf(uint64_t bytes) { return (bytes + kSliceBytes - 1) / kSliceBytes; }
-
 }  // namespace
 
 DeviceFallingAsleep::DeviceFallingAsleep(const Driver& driver, const SleepSettings& settings,
@@ -211,16 +209,17 @@ void DeviceFallingAsleep::Commit(SleepCounts* counts) {
   committed_ = true;
   for (const Item& item : items_) {
     SleepingMemory& memory = *item.memory;
-    std::vector<Chunk> released;
     for (Original& original : memory.originals) {
       original.kept = memory.action == SleepAction::kKeep && original.chunk.tier == Tier::kHost;
-      if (!original.kept) released.push_back(original.chunk);
       if (original.chunk.tier != Tier::kHost) counts->released += original.chunk.bytes;
     }
     item.placed->chunks.clear();
     item.placed->asleep = item.memory;
     item.placed->CountTiers();
-    GiveBack([&source = *device_.source, released]() mutable { return source.Release(&released).ok(); });
+    for (const Original& original : memory.originals) {
+      if (original.kept) continue;
+      GiveBack([&source = *device_.source, chunk = original.chunk] { return source.Release(chunk).ok(); });
+    }
     const AsleepBytes bytes = memory.Bytes();
     ++counts->ranges;
     counts->kept += bytes.kept;

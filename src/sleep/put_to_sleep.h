@@ -21,7 +21,7 @@ class DeviceFallingAsleep {
   Status Finish();
   // Takes the addresses away.
   Status Unmap();
-  // Gives the chunks back. Cannot fail.
+  // Gives the chunks back. Cannot fail, and needs no memory.
   void Commit(SleepCounts* counts);
 
  private:

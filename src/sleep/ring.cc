@@ -40,7 +40,7 @@ Status Ring::Open(uint64_t bytes) {
   if (status.ok()) status = MakeBuffers();
   if (!status.ok()) return status;
   const size_t cores = std::max(1U, std::thread::hardware_concurrency());
-  workers_.Start(std::min({cores, kMostThreads, buffers_.size()}));
+  workers_.Start(std::min({cores, kMostThreads, buffers_.size()}), buffers_.size());
   return Status();
 }
 
@@ -64,6 +64,10 @@ Status Ring::MakeBuffers() {
     stream_ = nullptr;
     return DriverStatus(made, "cuStreamCreate");
   }
+  const size_t count = SlicesOf(bytes_);
+  buffers_.reserve(count);
+  free_.reserve(count);
+  flying_.Reset(count);
   for (uint64_t at = 0; at < bytes_; at += kSliceBytes) {
     Buffer buffer{static_cast<char*>(data_) + at, nullptr, nullptr};
     const CUresult result = driver_.EventCreate(&buffer.copied, CU_EVENT_DISABLE_TIMING);
@@ -87,7 +91,7 @@ Status Ring::Submit(size_t index, bool to_device) {
   if (result != CUDA_SUCCESS) return DriverStatus(result, "copying a backup");
   result = driver_.EventRecord(buffer.copied, stream_);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuEventRecord");
-  flying_.push_back(index);
+  flying_.Push(index);
   return Status();
 }
 
@@ -96,7 +100,7 @@ Status Ring::Land(size_t* index) {
   *index = flying_.front();
   const CUresult result = driver_.EventSynchronize(buffers_[*index].copied);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "waiting for a copy of a backup");
-  flying_.pop_front();
+  flying_.Pop();
   return Status();
 }
 
@@ -107,7 +111,7 @@ Status Ring::Settle(const Status& status) {
   Status ignored;
   while (workers_.Take(true, &index, &ignored)) continue;
   Insist([&] { return driver_.StreamSynchronize(stream_); });
-  flying_.clear();
+  flying_.Clear();
   return status;
 }
 

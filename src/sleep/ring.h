@@ -5,7 +5,6 @@
 // Used with one context current, by one thread.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <vector>
 
@@ -54,8 +53,8 @@ class Ring {
   CUstream stream_ = nullptr;
   std::vector<Buffer> buffers_;
   std::vector<size_t> free_;
-  std::deque<size_t> flying_;  // being copied, the oldest first
-  Workers workers_;            // last: stops before the buffers go
+  BoundedQueue<size_t> flying_;  // being copied, the oldest first
+  Workers workers_;              // last: stops before the buffers go
 };
 
 }  // namespace gpuroom

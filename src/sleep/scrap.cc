@@ -1,17 +1,16 @@
 #include "sleep/scrap.h"
 
-#include <vector>
+#include <list>
 
 #include "base/log.h"
 #include "base/mutex.h"
-#include "driver/insist.h"
 
 namespace gpuroom {
 namespace {
 
 struct Scrap {
   Mutex mutex;
-  std::vector<std::function<bool()>> steps GPUROOM_GUARDED_BY(mutex);
+  std::list<std::function<bool()>> steps GPUROOM_GUARDED_BY(mutex);
 };
 
 Scrap& All() {
@@ -21,27 +20,26 @@ Scrap& All() {
 
 }  // namespace
 
-void GiveBack(std::function<bool()> step) {
-  for (int tries = 0; tries < kInsist; ++tries) {
-    if (step()) return;
-  }
+void KeepScrap(std::function<bool()> step) {
   Log(LogLevel::kInfo, "a driver call failed while memory was given back; trying again later");
   MutexLock lock(All().mutex);
   All().steps.push_back(std::move(step));
 }
 
+void LogLostScrap() {
+  Log(LogLevel::kError, "memory could not be given back to the driver, and the process has none to note it");
+}
+
 void RetryScrap() {
-  std::vector<std::function<bool()>> steps;
+  std::list<std::function<bool()>> steps;
   {
     MutexLock lock(All().mutex);
     steps.swap(All().steps);
   }
   // Unlocked: a step may leave scrap of its own.
-  for (std::function<bool()>& step : steps) {
-    if (step()) continue;
-    MutexLock lock(All().mutex);
-    All().steps.push_back(std::move(step));
-  }
+  std::erase_if(steps, [](const std::function<bool()>& step) { return step(); });
+  MutexLock lock(All().mutex);
+  All().steps.splice(All().steps.end(), steps);
 }
 
 size_t ScrapCount() {

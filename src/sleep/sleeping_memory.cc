@@ -18,11 +18,10 @@ AsleepBytes SleepingMemory::Bytes() const {
 }
 
 void SleepingMemory::Drop() {
-  std::vector<Chunk> kept;
   for (const Original& original : originals) {
-    if (original.kept) kept.push_back(original.chunk);
+    if (original.kept)
+      GiveBack([&from = source, chunk = original.chunk] { return from.Release(chunk).ok(); });
   }
-  if (!kept.empty()) GiveBack([&from = source, kept]() mutable { return from.Release(&kept).ok(); });
   Forget();
 }
 

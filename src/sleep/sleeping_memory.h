@@ -15,6 +15,7 @@ namespace gpuroom {
 
 // Contents are checked, and pass through pinned memory, in slices of this size.
 inline constexpr uint64_t kSliceBytes = 8 * kMiB;
+constexpr size_t SlicesOf(uint64_t bytes) { return (bytes + kSliceBytes - 1) / kSliceBytes; }
 
 // Where a run of the contents is: in a host chunk, in ordinary memory or in a file.
 struct Backup {

@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <system_error>
+#include <exception>
 
 #include "base/blocked_signals.h"
 #include "base/write_signals.h"
@@ -16,7 +16,7 @@ bool StartThread(std::thread* thread, const std::function<void()>& body) {
   const BlockedSignals blocked;
   try {
     *thread = std::thread(body);
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     return false;
   }
   return true;

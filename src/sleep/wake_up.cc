@@ -24,7 +24,7 @@ DeviceWakingUp::~DeviceWakingUp() {
     lane_.Close();
   }
   if (committed_) return;
-  for (const Item& item : items_) Undo(item);
+  for (Item& item : items_) Undo(item);
 }
 
 Status DeviceWakingUp::Begin() {
@@ -78,7 +78,16 @@ Status DeviceWakingUp::FindAddress(Item* item) {
   return Status();
 }
 
+// All memory that mapping and Commit need: what is mapped has to be noted.
+void DeviceWakingUp::Reserve(Item* item) {
+  size_t chunks = 0;
+  for (const WakeSegment& segment : item->plan.segments) chunks += segment.chunks.size();
+  item->placed->chunks.reserve(chunks);
+  item->mapped.reserve(item->plan.segments.size() * (item->placed->windows.size() + 1));
+}
+
 Status DeviceWakingUp::Fill(Item* item) {
+  Reserve(item);
   const Status found = FindAddress(item);
   if (!found.ok()) return found;
   for (WakeSegment& segment : item->plan.segments) {
@@ -154,19 +163,18 @@ Status DeviceWakingUp::PassThroughRing() {
   return status.ok() ? ring.FromDevice(checked, CheckSlice) : status;
 }
 
-void DeviceWakingUp::Undo(const Item& item) {
-  std::vector<Chunk> made;
-  for (const WakeSegment& segment : item.plan.segments) {
-    for (const Chunk& chunk : segment.chunks) {
-      if (segment.fresh && chunk.handle != 0) made.push_back(chunk);
-    }
+// A destructor calls it: it needs no memory.
+void DeviceWakingUp::Undo(Item& item) {
+  for (WakeSegment& segment : item.plan.segments) {
+    std::erase_if(segment.chunks, [&](const Chunk& chunk) { return !segment.fresh || chunk.handle == 0; });
   }
-  GiveBack([&driver = driver_, &source = *device_.source, scratch = item.scratch, mapped = item.mapped,
-            made]() mutable {
+  GiveBack([&driver = driver_, &source = *device_.source, scratch = std::move(item.scratch),
+            mapped = std::move(item.mapped), segments = std::move(item.plan.segments)]() mutable {
     for (; !mapped.empty(); mapped.pop_back()) {
       if (driver.MemUnmap(mapped.back().va, mapped.back().bytes) != CUDA_SUCCESS) return false;
     }
-    return source.Release(&made).ok();
+    return std::all_of(segments.begin(), segments.end(),
+                       [&](WakeSegment& segment) { return source.Release(&segment.chunks).ok(); });
   });
 }
 

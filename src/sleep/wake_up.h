@@ -44,7 +44,7 @@ class DeviceWakingUp {
   Status Begin();
   // Brings the other contents, waits for all, and compares checksums.
   Status Finish();
-  // Lets the backups go. Cannot fail.
+  // Lets the backups go. Cannot fail, and needs no memory.
   void Commit(WakeCounts* counts);
 
  private:
@@ -58,6 +58,7 @@ class DeviceWakingUp {
   };
 
   uint64_t BytesToCopy() const;
+  static void Reserve(Item* item);
   Status FindAddress(Item* item);
   Status Fill(Item* item);
   Status CreateAndMap(Item* item, WakeSegment* segment);
@@ -65,7 +66,7 @@ class DeviceWakingUp {
   Status MapAt(Item* item, const WakeSegment& segment, const Window& window);
   Status CopyFromChunks(const Item& item);
   Status PassThroughRing();
-  void Undo(const Item& item);
+  void Undo(Item& item);
   void DropScratch(const Item& item);
   void CommitItem(const Item& item, WakeCounts* counts);
 

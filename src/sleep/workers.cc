@@ -1,5 +1,7 @@
 #include "sleep/workers.h"
 
+#include <tuple>
+
 #include "sleep/system_calls.h"
 
 namespace gpuroom {
@@ -13,7 +15,10 @@ Workers::~Workers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Workers::Start(size_t count) {
+void Workers::Start(size_t count, size_t buffers) {
+  given_.Reset(buffers);
+  done_.Reset(buffers);
+  threads_.reserve(count);
   for (size_t i = 0; i < count; ++i) {
     std::thread thread;
     if (!System().start_thread(&thread, [this] { Run(); })) return;
@@ -28,12 +33,12 @@ void Workers::Set(Task task) {
 
 void Workers::Give(size_t buffer) {
   if (threads_.empty()) {
-    done_.emplace_back(buffer, task_(buffer));
+    done_.Push({buffer, task_(buffer)});
     return;
   }
   {
     const std::lock_guard lock(mutex_);
-    given_.push_back(buffer);
+    given_.Push(buffer);
   }
   given_changed_.notify_one();
 }
@@ -44,9 +49,7 @@ bool Workers::Take(bool wait, size_t* buffer, Status* status) {
     done_changed_.wait(lock, [this] { return !done_.empty() || (given_.empty() && busy_ == 0); });
   }
   if (done_.empty()) return false;
-  *buffer = done_.front().first;
-  *status = done_.front().second;
-  done_.pop_front();
+  std::tie(*buffer, *status) = done_.Pop();
   return true;
 }
 
@@ -55,14 +58,13 @@ void Workers::Run() {
   for (;;) {
     given_changed_.wait(lock, [this] { return stop_ || !given_.empty(); });
     if (given_.empty()) return;
-    const size_t buffer = given_.front();
-    given_.pop_front();
+    const size_t buffer = given_.Pop();
     ++busy_;
     lock.unlock();
     const Status status = task_(buffer);
     lock.lock();
     --busy_;
-    done_.emplace_back(buffer, status);
+    done_.Push({buffer, status});
     done_changed_.notify_one();
   }
 }

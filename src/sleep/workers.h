@@ -3,12 +3,12 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
 
+#include "base/bounded_queue.h"
 #include "base/status.h"
 
 namespace gpuroom {
@@ -22,8 +22,9 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  // As many threads as can be had, at most `count`.
-  void Start(size_t count);
+  // As many threads as can be had, at most `count`, for `buffers` buffers: none is handed over twice at once.
+  // All memory that is needed later is had here.
+  void Start(size_t count, size_t buffers);
   // What is done from now on. Nothing is being done.
   void Set(Task task);
   void Give(size_t buffer);
@@ -39,8 +40,8 @@ class Workers {
   std::condition_variable done_changed_;
   // Under mutex_:
   Task task_;
-  std::deque<size_t> given_;
-  std::deque<std::pair<size_t, Status>> done_;
+  BoundedQueue<size_t> given_;
+  BoundedQueue<std::pair<size_t, Status>> done_;
   size_t busy_ = 0;
   bool stop_ = false;
 };

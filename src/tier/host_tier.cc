@@ -5,7 +5,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/no_memory.h"
 #include "tier/device_tier.h"
+#include "tier/slow_memory.h"
 
 namespace gpuroom {
 
@@ -51,7 +53,7 @@ Result<Chunk> HostTier::Get(uint64_t at_least, uint64_t bytes) {
   const Status status = WithRoom(bytes, [&] {
     if (TakeKept(at_least, bytes, &chunk)) return Status();
     const Status made = CreateNew(bytes, &chunk);
-    if (made.ok()) in_use_.Claim(bytes);
+    if (made.ok()) NoteInUse(bytes);
     return made;
   });
   if (!status.ok()) return status;
@@ -97,7 +99,8 @@ Status HostTier::Release(const Chunk& chunk) {
     kept = kept_bytes_ + chunk.bytes <= share_.keep_limit;
     if (kept) {
       share_.stock_bytes_ += chunk.bytes;
-      Keep(chunk);
+      kept = Keep(chunk);
+      if (!kept) share_.stock_bytes_ -= chunk.bytes;
     }
   }
   if (!kept) {
@@ -105,6 +108,7 @@ Status HostTier::Release(const Chunk& chunk) {
     if (!status.ok()) return status;
   }
   in_use_.Release(chunk.bytes);
+  SlowMemory::Remove(chunk.bytes);
   return Status();
 }
 
@@ -117,43 +121,52 @@ void HostTier::Trim() {
 // The share's stock_mutex_ is held.
 uint64_t HostTier::TrimBy(uint64_t bytes) {
   uint64_t back = 0;
-  std::vector<Chunk> failed;
-  for (Chunk chunk; back < bytes && TakeToDestroy(bytes - back, &chunk);) {
+  uint64_t failed_bytes = 0;
+  Kept failed;
+  while (back < bytes) {
+    Kept::node_type kept = TakeToDestroy(bytes - back);
+    if (kept.empty()) break;
+    const Chunk chunk = kept.mapped();
     if (Destroy(chunk).ok()) {
       share_.stock_bytes_ -= chunk.bytes;
       back += chunk.bytes;
     } else {
-      failed.push_back(chunk);
+      failed_bytes += chunk.bytes;
+      failed.insert(std::move(kept));
     }
   }
   MutexLock lock(mutex_);
-  for (const Chunk& chunk : failed) Keep(chunk);  // still ours, for the next try
+  kept_.merge(failed);  // still ours, for the next try
+  kept_bytes_ += failed_bytes;
   return back;
 }
 
-// The smallest kept chunk of at least `bytes`; where there is none, the largest.
-bool HostTier::TakeToDestroy(uint64_t bytes, Chunk* chunk) {
+// The smallest kept chunk of at least `bytes`; where there is none, the largest. Nothing, if none is kept.
+HostTier::Kept::node_type HostTier::TakeToDestroy(uint64_t bytes) {
   MutexLock lock(mutex_);
-  if (kept_.empty()) return false;
+  if (kept_.empty()) return {};
   const auto enough = kept_.lower_bound(bytes);
-  *chunk = TakeOut(enough != kept_.end() ? enough : std::prev(enough));
-  return true;
+  return TakeOut(enough != kept_.end() ? enough : std::prev(enough));
 }
 
-// One that cannot be shown is of use all the same.
-bool HostTier::CreateKept(uint64_t bytes, CUdevice device) {
+// The chunk's note is made before the chunk. One that cannot be shown is of use all the same.
+bool HostTier::CreateKept(uint64_t bytes, CUdevice device) try {
+  Kept note;
+  Chunk& chunk = note.emplace(bytes, Chunk())->second;
   MutexLock making(share_.stock_mutex_);
   if (!ClaimShare(bytes).ok()) return false;
   share_.stock_bytes_ += bytes;
-  Chunk chunk;
   if (!CreateClaimed(bytes, &chunk).ok()) {
     share_.stock_bytes_ -= bytes;
     return false;
   }
-  if (device >= 0) (void)views_.Show({chunk}, device);
+  if (device >= 0) (void)OrNoMemory([&] { return views_.Show({chunk}, device); });
   MutexLock lock(mutex_);
-  Keep(chunk);
+  kept_.merge(note);
+  kept_bytes_ += bytes;
   return true;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 // What is claimed or given back between the looks is counted twice rather than not at all: who asked for
@@ -174,21 +187,29 @@ bool HostTier::TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk) {
 }
 
 void HostTier::HandOut(Kept::iterator kept, Chunk* chunk) {
-  *chunk = TakeOut(kept);
+  *chunk = TakeOut(kept).mapped();
   share_.stock_bytes_ -= chunk->bytes;
-  in_use_.Claim(chunk->bytes);
+  NoteInUse(chunk->bytes);
 }
 
-Chunk HostTier::TakeOut(Kept::iterator kept) {
-  const Chunk chunk = kept->second;
-  kept_.erase(kept);
-  kept_bytes_ -= chunk.bytes;
-  return chunk;
+HostTier::Kept::node_type HostTier::TakeOut(Kept::iterator kept) {
+  kept_bytes_ -= kept->second.bytes;
+  return kept_.extract(kept);
 }
 
-void HostTier::Keep(const Chunk& chunk) {
-  kept_.emplace(chunk.bytes, chunk);
+void HostTier::NoteInUse(uint64_t bytes) {
+  in_use_.Claim(bytes);
+  SlowMemory::Add(bytes);
+}
+
+bool HostTier::Keep(const Chunk& chunk) {
+  try {
+    kept_.emplace(chunk.bytes, chunk);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
   kept_bytes_ += chunk.bytes;
+  return true;
 }
 
 Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {

@@ -117,10 +117,12 @@ class HostTier {
   template <typename Take>
   Status WithRoom(uint64_t bytes, Take take);
   bool TakeKept(uint64_t at_least, uint64_t at_most, Chunk* chunk);
-  bool TakeToDestroy(uint64_t bytes, Chunk* chunk);
+  Kept::node_type TakeToDestroy(uint64_t bytes);
+  void NoteInUse(uint64_t bytes);
   void HandOut(Kept::iterator kept, Chunk* chunk) GPUROOM_REQUIRES(mutex_);
-  Chunk TakeOut(Kept::iterator kept) GPUROOM_REQUIRES(mutex_);
-  void Keep(const Chunk& chunk) GPUROOM_REQUIRES(mutex_);
+  Kept::node_type TakeOut(Kept::iterator kept) GPUROOM_REQUIRES(mutex_);
+  // False: the process has no memory to note the chunk.
+  bool Keep(const Chunk& chunk) GPUROOM_REQUIRES(mutex_);
   uint64_t MakeRoom(uint64_t bytes, const Status& why) GPUROOM_REQUIRES(share_.stock_mutex_);
   uint64_t TrimBy(uint64_t bytes);
   Status CreateNew(uint64_t bytes, Chunk* chunk);

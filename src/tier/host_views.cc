@@ -33,15 +33,16 @@ Status HostViews::Show(const std::vector<Chunk>& chunks, CUdevice device) {
   return scratch.ok() ? ShowAt(*scratch, missing, device) : scratch.status();
 }
 
-// A view is noted when it is mapped, so that what cannot be unmapped now is before its chunk goes.
+// A view is noted before it is mapped, so that what cannot be unmapped now is before its chunk goes.
 Status HostViews::ShowAt(const std::shared_ptr<Scratch>& scratch, const std::vector<Chunk>& chunks,
                          CUdevice device) {
   Status status;
   CUdeviceptr va = scratch->va();
   for (const Chunk& chunk : chunks) {
+    View& view = views_[chunk.handle] = {kClosed, 0, scratch};
     status = DriverStatus(driver_.MemMap(va, chunk.bytes, 0, chunk.handle, 0), "cuMemMap");
     if (!status.ok()) break;
-    views_[chunk.handle] = {kClosed, va, scratch};
+    view.va = va;
     va += chunk.bytes;
   }
   if (status.ok()) status = SetAccess(driver_, scratch->va(), va - scratch->va(), uint64_t{1} << device);
@@ -68,7 +69,8 @@ Status HostViews::Drop(const Chunk& chunk) {
 Status HostViews::DropLocked(const Chunk& chunk) {
   const auto view = views_.find(chunk.handle);
   if (view == views_.end()) return Status();
-  const CUresult result = driver_.MemUnmap(view->second.va, chunk.bytes);
+  const bool mapped = view->second.va != 0;
+  const CUresult result = mapped ? driver_.MemUnmap(view->second.va, chunk.bytes) : CUDA_SUCCESS;
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuMemUnmap of a host chunk's view");
   views_.erase(view);
   return Status();

@@ -28,7 +28,7 @@ class HostViews {
  private:
   struct View {
     CUdevice device;
-    CUdeviceptr va;
+    CUdeviceptr va;  // 0: not mapped
     std::shared_ptr<Scratch> scratch;
   };
   using Views = std::unordered_map<CUmemGenericAllocationHandle, View>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/undo.h"
+#include "tier/slow_memory.h"
 
 namespace gpuroom {
 
@@ -14,12 +15,15 @@ Result<Chunk> PeerTier::Create(uint64_t bytes) {
   if (!chunk.ok()) return chunk;
   chunk->tier = Tier::kPeer;
   give_back.Dismiss();
+  SlowMemory::Add(bytes);
   return chunk;
 }
 
 Status PeerTier::Release(const Chunk& chunk) {
   const Status status = owner_.Release(chunk);
-  if (status.ok()) in_use_.Release(chunk.bytes);
+  if (!status.ok()) return status;
+  in_use_.Release(chunk.bytes);
+  SlowMemory::Remove(chunk.bytes);
   return status;
 }
 

@@ -12,7 +12,8 @@ namespace gpuroom {
 class Scratch {
  public:
   static Result<std::shared_ptr<Scratch>> Reserve(const Driver& driver, uint64_t bytes);
-  Scratch(const Driver& driver, CUdeviceptr va, uint64_t bytes) : driver_(driver), va_(va), bytes_(bytes) {}
+  // Nothing is reserved yet.
+  Scratch(const Driver& driver, uint64_t bytes) : driver_(driver), bytes_(bytes) {}
   // Nothing is mapped there any more.
   ~Scratch();
   Scratch(const Scratch&) = delete;
@@ -22,7 +23,7 @@ class Scratch {
 
  private:
   const Driver& driver_;
-  const CUdeviceptr va_;
+  CUdeviceptr va_ = 0;
   const uint64_t bytes_;
 };
 

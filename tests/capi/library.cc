@@ -91,7 +91,7 @@ gpuroom_stats CapiTest::Stats(int device) {
 
 gpuroom_placement CapiTest::Describe(CUdeviceptr p) {
   gpuroom_placement placement{};
-  EXPECT_EQ(Library().describe(p, &placement), 0);
+  EXPECT_EQ(Library().describe(p, &placement, sizeof placement), 0);
   return placement;
 }
 

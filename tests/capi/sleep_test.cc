@@ -21,7 +21,7 @@ class SleepTest : public CapiTest {
   static int Sleep(const char* tag, gpuroom_sleep_report* report, int hold = GPUROOM_HOLD_NONE) {
     const gpuroom_tag_action action = {tag, GPUROOM_SLEEP_KEEP};
     const gpuroom_sleep_request request = {&action, 1, nullptr, hold, 1};
-    return Library().sleep(&request, report, sizeof *report);
+    return Library().sleep(&request, sizeof request, report, sizeof *report);
   }
 };
 
@@ -65,14 +65,15 @@ TEST_F(SleepTest, ReportsAndStatesFillAsMuchAsThereIsRoomFor) {
   gpuroom_sleep_report report{};
   report.kept = 77;
   const gpuroom_sleep_request all = {nullptr, 0, nullptr, GPUROOM_HOLD_NONE, 0};
-  ASSERT_EQ(Library().sleep(&all, &report, sizeof report.ranges), GPUROOM_OK) << Library().last_error();
+  ASSERT_EQ(Library().sleep(&all, sizeof all, &report, sizeof report.ranges), GPUROOM_OK)
+      << Library().last_error();
   EXPECT_EQ(report.ranges, 1u);
   EXPECT_EQ(report.kept, 77u);
   size_t count = 0;
-  EXPECT_EQ(Library().sleep_states(nullptr, 0, &count), GPUROOM_OK);
+  EXPECT_EQ(Library().sleep_states(nullptr, 0, &count, sizeof(gpuroom_tag_state)), GPUROOM_OK);
   ASSERT_GE(count, 1u);
   gpuroom_tag_state state{};
-  EXPECT_EQ(Library().sleep_states(&state, 1, &count), GPUROOM_OK);
+  EXPECT_EQ(Library().sleep_states(&state, 1, &count, sizeof state), GPUROOM_OK);
   EXPECT_STREQ(state.tag, "a");
   EXPECT_EQ(state.kept, 2 * kMiB);
   EXPECT_EQ(state.ranges, 1u);

@@ -59,7 +59,7 @@ int ActionFor(const gpuroom_sleep_request& request, const Group& group) {
   return rest;
 }
 
-int Sleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t) {
+int Sleep(const gpuroom_sleep_request* request, size_t, gpuroom_sleep_report* out, size_t) {
   for (size_t i = 0; i < request->tag_count; ++i) {
     const char* tag = request->tags[i].tag;
     if (tag != nullptr && !Known(tag)) return Refuse(GPUROOM_NOT_FOUND, "no memory has ever had this tag");
@@ -102,7 +102,7 @@ int Wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_report* 
   return GPUROOM_OK;
 }
 
-int States(gpuroom_tag_state* out, size_t capacity, size_t* count) {
+int States(gpuroom_tag_state* out, size_t capacity, size_t* count, size_t) {
   const std::lock_guard lock(g_mutex);
   *count = g_groups.size();
   for (size_t i = 0; i < capacity && i < g_groups.size(); ++i) {

@@ -176,6 +176,20 @@ def test_musl_program(gpuroom, script, tmp_path):
     refused(gpuroom, 126, "musl", command=[script("p", elf.program(interpreter=str(loader)))])
 
 
+# As bundles may call it.
+@pytest.mark.parametrize("name", ["libc.so", "loader"])
+def test_musl_program_with_a_loader_of_its_own(gpuroom, script, name):
+    text = b"musl libc (x86_64)\nVersion %s\nDynamic Program Loader\n"
+    loader = script(name, elf.program(interpreter=None) + bytes(100_000) + text)
+    refused(gpuroom, 126, "musl", command=[script("p", elf.program(interpreter=str(loader)))])
+
+
+def test_loader_of_any_other_name(gpuroom, script):
+    loader = script("loader", elf.program(interpreter=None))
+    done = gpuroom("run", "--dry-run", "--", script("p", elf.program(interpreter=str(loader))))
+    assert done.returncode == 0, done
+
+
 def test_random_damage_is_answered(gpuroom, script):
     """Whatever the bytes, an answer: a plan, or one sentence. Seeded, so that a failure comes again."""
     source = random.Random(20261120)

@@ -50,7 +50,7 @@ HARMLESS: Dict[str, str] = {
         cuMemAllocHost cuMemFreeHost cuMemHostAlloc cuMemHostGetDevicePointer cuMemHostGetFlags cuMemHostRegister
         cuMemHostUnregister""",
     "memory of other processes and interfaces, which stays where it is": """
-        cuMemImportFromShareableHandle cuImportExternal* cuExternalMemory* cuDestroyExternal* cuSignalExternal*
+        cuImportExternal* cuExternalMemory* cuDestroyExternal* cuSignalExternal*
         cuWaitExternal* cuEGL* cuGL* cuGraphics* cuVDPAU* cuVDP*""",
     "the driver's pools, which gpuroom asks for what they hold": """
         cuMemPoolGet* cuMemPoolSet* cuMemPoolTrimTo cuMemPoolExport* cuMemPoolImport* cuMemGetDefaultMemPool

@@ -164,7 +164,7 @@ class Request(ctypes.Structure):
 rest_to_disk = Action(None, 1)
 request = Request(ctypes.pointer(rest_to_disk), 1, {str(tmp_path)!r}.encode(), 0, 0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
-assert library.gpuroom_sleep(ctypes.byref(request), None, size(0)) == 1  # GPUROOM_OUT_OF_MEMORY
+assert library.gpuroom_sleep(ctypes.byref(request), size(ctypes.sizeof(request)), None, size(0)) == 1  # GPUROOM_OUT_OF_MEMORY
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 check(cuda.cuMemcpyDtoH_v2(data, pointer, size(16)))
 assert bytes(data) == b"\\7" * 16

@@ -144,6 +144,17 @@ TEST_F(IpcTest, AHandleOpenedTwiceHasOneAddressAndTwoCloses) {
   EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
 }
 
+TEST_F(IpcTest, NoKernelBeginsEarlyBesideMemoryOfAnotherProcess) {
+  Actor exporter;
+  const CUdeviceptr theirs = exporter.Alloc(kSpilled);
+  EXPECT_TRUE(BeginsEarly());
+  const CUdeviceptr p = Open(exporter.Export(theirs));
+  EXPECT_FALSE(BeginsEarly());
+  Close(p);
+  EXPECT_TRUE(BeginsEarly());
+  EXPECT_EQ(exporter.Free(theirs), "CUDA_SUCCESS");
+}
+
 TEST_F(IpcTest, ItIsClosedNotFreedAndNotExportedAgain) {
   Actor exporter;
   const CUdeviceptr theirs = exporter.Alloc(kSpilled);
@@ -276,7 +287,7 @@ TEST_F(IpcTest, WhatSleepsIsOpenedAfterItsWakeAndWhatIsOpenStaysAwake) {
   const CUipcMemHandle handle = Export(p);
   const gpuroom_sleep_request all = {nullptr, 0, nullptr, GPUROOM_HOLD_NONE, 0};
   gpuroom_sleep_report report{};
-  ASSERT_EQ(gpuroom_sleep(&all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
+  ASSERT_EQ(gpuroom_sleep(&all, sizeof all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(report.ranges, 1u);
   Actor importer;
   std::string error;
@@ -285,7 +296,7 @@ TEST_F(IpcTest, WhatSleepsIsOpenedAfterItsWakeAndWhatIsOpenStaysAwake) {
   ASSERT_EQ(gpuroom_wake(nullptr, 0, 0, nullptr, 0), GPUROOM_OK) << gpuroom_last_error();
   const CUdeviceptr there = importer.Open(handle);
   EXPECT_EQ(importer.CountBad(there, kThreshold, 4), 0u);
-  ASSERT_EQ(gpuroom_sleep(&all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
+  ASSERT_EQ(gpuroom_sleep(&all, sizeof all, &report, sizeof report), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(report.ranges, 0u);
   EXPECT_EQ(report.left_awake, kThreshold);
   EXPECT_EQ(importer.CountBad(there, kThreshold, 4), 0u);

@@ -147,7 +147,7 @@ TEST_F(ManagedTest, RowsBeginAsTheDriversDo) {
 TEST_F(ManagedTest, WhereItLiesIsTheDriversBusiness) {
   const CUdeviceptr p = Alloc(kThreshold);
   gpuroom_placement placement;
-  EXPECT_EQ(gpuroom_describe(p, &placement), -1);
+  EXPECT_EQ(gpuroom_describe(p, &placement, sizeof placement), -1);
   EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_NOT_FOUND);
   EXPECT_EQ(gpuroom_set_hint(p, GPUROOM_HINT_COLD), GPUROOM_NOT_FOUND);
   CUipcMemHandle handle;
@@ -161,6 +161,14 @@ TEST_F(ManagedTest, PhysicalMemoryOfTheProgramsOwnStaysTiered) {
   ASSERT_CU(Cu().MemCreate(&handle, kSpilled, &prop, 0));
   EXPECT_EQ(GetSim().used(-1), kSpilled);  // one chunk, of the tier that holds it whole
   EXPECT_CU(Cu().MemRelease(handle));
+}
+
+TEST_F(ManagedTest, NoKernelBeginsEarlyBesideManagedMemory) {
+  EXPECT_TRUE(BeginsEarly());
+  const CUdeviceptr p = Alloc(kThreshold);
+  EXPECT_FALSE(BeginsEarly());
+  Free(p);
+  EXPECT_TRUE(BeginsEarly());
 }
 
 TEST_F(ManagedTest, ADoubleFreeIsTheDriversError) {

@@ -142,6 +142,12 @@ void Verify(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUdeviceptr bad, CUstr
 
 void Spin(uint64_t nanoseconds, CUstream stream) { Launch("gpuroom_spin", {nanoseconds}, stream); }
 
+bool BeginsEarly() {
+  const uint64_t before = GetSim().early_launches();
+  SpinEarly(1);
+  return GetSim().early_launches() > before;
+}
+
 void SpinEarly(uint64_t nanoseconds, CUstream stream) {
   CUlaunchAttribute attributes[2] = {};
   attributes[0].id = CU_LAUNCH_ATTRIBUTE_PRIORITY;
@@ -194,7 +200,7 @@ Placement PlacementOf(CUdeviceptr p) {
       reinterpret_cast<decltype(&gpuroom_describe)>(dlsym(RTLD_DEFAULT, "gpuroom_describe"));
   if (describe == nullptr) Die("gpuroom_describe");
   gpuroom_placement placement{};
-  if (describe(p, &placement) != 0) return {};
+  if (describe(p, &placement, sizeof placement) != 0) return {};
   return {placement.device_bytes, placement.host_bytes};
 }
 

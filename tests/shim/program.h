@@ -57,6 +57,8 @@ void Verify(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUdeviceptr bad, CUstr
 void Spin(uint64_t nanoseconds, CUstream stream = nullptr);
 // Spin that asks to begin while the kernel before it runs (programmatic dependent launch).
 void SpinEarly(uint64_t nanoseconds, CUstream stream = nullptr);
+// Whether a kernel that asks for it begins early now.
+bool BeginsEarly();
 // Words that differ from what Fill wrote; waits for the context.
 uint64_t CountBad(CUdeviceptr p, uint64_t bytes, uint64_t seed, CUstream stream = nullptr);
 // What Fill writes as word `index`.

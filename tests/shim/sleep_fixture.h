@@ -34,7 +34,7 @@ class SleepTest : public ShimTest {
   static int TrySleep(const Tags& tags = {}, gpuroom_hold hold = GPUROOM_HOLD_NONE,
                       const char* directory = nullptr, gpuroom_sleep_report* report = nullptr) {
     const gpuroom_sleep_request request = {tags.data(), tags.size(), directory, hold, 1};
-    return gpuroom_sleep(&request, report, report == nullptr ? 0 : sizeof *report);
+    return gpuroom_sleep(&request, sizeof request, report, report == nullptr ? 0 : sizeof *report);
   }
   static gpuroom_sleep_report Sleep(const Tags& tags = {}, gpuroom_hold hold = GPUROOM_HOLD_NONE,
                                     const char* directory = nullptr) {
@@ -55,7 +55,7 @@ class SleepTest : public ShimTest {
   static gpuroom_tag_state StateOf(const std::string& tag) {
     std::vector<gpuroom_tag_state> states(16);
     size_t count = 0;
-    EXPECT_EQ(gpuroom_sleep_states(states.data(), states.size(), &count), GPUROOM_OK);
+    EXPECT_EQ(gpuroom_sleep_states(states.data(), states.size(), &count, sizeof states[0]), GPUROOM_OK);
     EXPECT_LE(count, states.size());
     for (size_t i = 0; i < count; ++i) {
       if (tag == states[i].tag) return states[i];
@@ -64,7 +64,7 @@ class SleepTest : public ShimTest {
   }
   static gpuroom_placement Describe(CUdeviceptr p) {
     gpuroom_placement placement{};
-    EXPECT_EQ(gpuroom_describe(p, &placement), 0);
+    EXPECT_EQ(gpuroom_describe(p, &placement, sizeof placement), 0);
     return placement;
   }
   static gpuroom_stats Stats(int device = 0) {

@@ -80,7 +80,7 @@ bool ResetForgets() {
   std::array<gpuroom_tag_state, 4> states{};
   size_t count = 0;
   if (reset(0) != CUDA_SUCCESS) return false;
-  gpuroom_sleep_states(states.data(), states.size(), &count);
+  gpuroom_sleep_states(states.data(), states.size(), &count, sizeof states[0]);
   for (size_t i = 0; i < count; ++i) {
     if (states[i].ranges != 0) return false;
   }
@@ -107,7 +107,7 @@ int Play(const std::string& role) {
   const gpuroom_tag_action action = {"t", role == "disk" ? GPUROOM_SLEEP_DISK : GPUROOM_SLEEP_KEEP};
   const int hold = role == "waiting" ? GPUROOM_HOLD_WAIT : GPUROOM_HOLD_NONE;
   const gpuroom_sleep_request request = {&action, 1, nullptr, hold, 0};
-  if (gpuroom_sleep(&request, nullptr, 0) != GPUROOM_OK) return 2;
+  if (gpuroom_sleep(&request, sizeof request, nullptr, 0) != GPUROOM_OK) return 2;
   if (role == "waiting") g_copies.p = p;
   if (role == "returning" && gpuroom_wake(nullptr, 0, 1, nullptr, 0) != GPUROOM_OK) return 2;
   if (role == "reset" && !ResetForgets()) return 4;

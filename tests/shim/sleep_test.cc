@@ -106,9 +106,9 @@ TEST_F(SleepTest, ATagMakesMemoryFromTwoMiBOnSleep) {
   const Mapped mapped(2 * kMiB);
   SetTag(nullptr);
   gpuroom_placement placement{};
-  EXPECT_EQ(gpuroom_describe(large, &placement), 0);
-  EXPECT_EQ(gpuroom_describe(small, &placement), -1);
-  EXPECT_EQ(gpuroom_describe(untagged, &placement), -1);
+  EXPECT_EQ(gpuroom_describe(large, &placement, sizeof placement), 0);
+  EXPECT_EQ(gpuroom_describe(small, &placement, sizeof placement), -1);
+  EXPECT_EQ(gpuroom_describe(untagged, &placement, sizeof placement), -1);
   const gpuroom_sleep_report slept = Sleep();
   EXPECT_EQ(slept.ranges, 2u);
   EXPECT_EQ(slept.released, 4 * kMiB);
@@ -149,8 +149,8 @@ TEST_F(SleepTest, WhatCannotBeIsRefusedInOneSentence) {
   EXPECT_EQ(TrySleep({{nullptr, GPUROOM_SLEEP_DISK}}), GPUROOM_INVALID_ARGUMENT);
   EXPECT_STREQ(gpuroom_last_error(),
                "sleeping to disk needs a directory: name one, or set GPUROOM_SLEEP_DIR");
-  EXPECT_EQ(gpuroom_sleep(nullptr, nullptr, 0), GPUROOM_INVALID_ARGUMENT);
-  EXPECT_EQ(gpuroom_sleep_states(nullptr, 0, nullptr), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(gpuroom_sleep(nullptr, 0, nullptr, 0), GPUROOM_INVALID_ARGUMENT);
+  EXPECT_EQ(gpuroom_sleep_states(nullptr, 0, nullptr, sizeof(gpuroom_tag_state)), GPUROOM_INVALID_ARGUMENT);
   // A directory that is not there.
   const CUdeviceptr p = AllocTagged("t", kSize);
   Fill(p, kSize, 1);

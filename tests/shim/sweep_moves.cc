@@ -80,7 +80,7 @@ class Migrating : public Operation {
  private:
   int Move(int tier) {
     gpuroom_move moves[] = {{large_, 0, tier, 0, 0}, {mapped_->va, 0, tier, 0, 0}};
-    return gpuroom_migrate_batch(moves, 2);
+    return gpuroom_migrate_batch(moves, 2, sizeof moves[0]);
   }
   CUdeviceptr large_ = 0;
   std::optional<Mapped> mapped_;

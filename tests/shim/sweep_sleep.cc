@@ -76,7 +76,7 @@ class Sleeping : public Operation {
   int Sleep() const {
     const gpuroom_tag_action tag = {"sweep", action_};
     const gpuroom_sleep_request request = {&tag, 1, directory_.c_str(), GPUROOM_HOLD_FAIL, 1};
-    const int result = gpuroom_sleep(&request, nullptr, 0);
+    const int result = gpuroom_sleep(&request, sizeof request, nullptr, 0);
     EXPECT_EQ(result == GPUROOM_OK, *gpuroom_last_error() == '\0');
     return result;
   }
@@ -107,7 +107,7 @@ class FreedAsleep : public Operation {
     }
     const gpuroom_sleep_request all = {nullptr, 0, nullptr, GPUROOM_HOLD_NONE, 0};
     gpuroom_sleep_report report{};
-    gpuroom_sleep(&all, &report, sizeof report);
+    gpuroom_sleep(&all, sizeof all, &report, sizeof report);
     EXPECT_EQ(AsleepBytes(), report.kept);
     if (Keep(results, Cu().MemFree(p_))) p_ = 0;
   }

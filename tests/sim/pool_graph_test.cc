@@ -65,6 +65,7 @@ TEST_F(PoolTest, ItsBytesAreSeenThroughAnImport) {
   ASSERT_EQ(cuCtxSynchronize(), CUDA_SUCCESS);
   int fd = -1;
   CUmemPoolPtrExportData data;
+  EXPECT_EQ(cuMemPoolExportPointer(&data, address), CUDA_ERROR_INVALID_VALUE);  // before the pool is exported
   ASSERT_EQ(cuMemPoolExportToShareableHandle(&fd, pool, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
             CUDA_SUCCESS);
   ASSERT_EQ(cuMemPoolExportPointer(&data, address), CUDA_SUCCESS);
@@ -160,17 +161,26 @@ cuuint64_t GraphMemory(CUgraphMem_attribute attribute) {
   return value;
 }
 
-TEST_F(GraphQueryTest, MemoryThatGraphsAllocateIsCounted) {
+TEST_F(GraphQueryTest, MemoryThatGraphsAllocateIsCountedFromTheirLaunchOn) {
+  constexpr uint64_t kUnit = uint64_t{32} << 20;
   EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), 0U);
   Begin();
   CUdeviceptr address = 0;
   ASSERT_EQ(cuMemAllocAsync(&address, 2 * kChunk, stream_), CUDA_SUCCESS);
   ASSERT_EQ(cuMemFreeAsync(address, stream_), CUDA_SUCCESS);
   const CUgraph graph = End();
-  EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), 2 * kChunk);
+  CUgraphExec exec = nullptr;
+  ASSERT_EQ(cuGraphInstantiate(&exec, graph, 0), CUDA_SUCCESS);
+  EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), 0U);
+  ASSERT_EQ(cuGraphLaunch(exec, stream_), CUDA_SUCCESS);
+  ASSERT_EQ(cuStreamSynchronize(stream_), CUDA_SUCCESS);
+  EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), kUnit);
+  EXPECT_EQ(cuGraphExecDestroy(exec), CUDA_SUCCESS);
   EXPECT_EQ(cuGraphDestroy(graph), CUDA_SUCCESS);
-  EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT), 0U);
-  EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_USED_MEM_HIGH), 2 * kChunk);
+  EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT), kUnit);
+  EXPECT_EQ(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
+  EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), 0U);
+  EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_USED_MEM_HIGH), kUnit);
   cuuint64_t value = 0;
   EXPECT_EQ(cuDeviceSetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &value), CUDA_SUCCESS);
   EXPECT_EQ(GraphMemory(CU_GRAPH_MEM_ATTR_USED_MEM_HIGH), 0U);
@@ -181,7 +191,6 @@ TEST_F(GraphQueryTest, MemoryThatGraphsAllocateIsCounted) {
             CUDA_ERROR_INVALID_VALUE);
   EXPECT_EQ(cuDeviceGetGraphMemAttribute(2, CU_GRAPH_MEM_ATTR_USED_MEM_HIGH, &value),
             CUDA_ERROR_INVALID_DEVICE);
-  EXPECT_EQ(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
   EXPECT_EQ(cuDeviceGraphMemTrim(-1), CUDA_ERROR_INVALID_DEVICE);
 }
 

@@ -103,7 +103,7 @@ void Walker::CheckNow(Block& block, Cell& cell) {
   for (size_t i = 0; i < words.size(); ++i) {
     if (words[i] == cell.pattern.Word(i)) continue;
     gpuroom_placement place = {};
-    if (shared_.library.describe != nullptr) shared_.library.describe(block.p, &place);
+    if (shared_.library.describe != nullptr) shared_.library.describe(block.p, &place, sizeof place);
     Fail("word " + std::to_string(i) + " at offset " + std::to_string(cell.offset) + " of a block of " +
          std::to_string(block.bytes) + " bytes is " + std::to_string(words[i]) + ", not " +
          std::to_string(cell.pattern.Word(i)) + "; " + std::to_string(place.host_bytes) +

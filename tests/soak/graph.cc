@@ -73,7 +73,8 @@ void Walker::CaptureWrite(Graph* graph) {
 void Walker::CaptureFree(const Graph& graph) {
   const auto is_range = [this](const Block& block) {
     gpuroom_placement place = {};
-    return shared_.library.describe != nullptr && shared_.library.describe(block.p, &place) == 0;
+    return shared_.library.describe != nullptr &&
+           shared_.library.describe(block.p, &place, sizeof place) == 0;
   };
   Block* block = PickIf([&](const Block& any) {
     return any.origin == Origin::kAlloc && any.bytes >= kLarge && any.graphs == 0 && is_range(any) &&
@@ -98,7 +99,7 @@ bool Walker::CaptureAllocAsync(CUstream stream) {
   const uint64_t bytes = 8 + Random(kMiB);
   if (Full(Cu().MemAllocAsync(&p, bytes, stream), "cuMemAllocAsync") != Outcome::kDone) return false;
   gpuroom_placement place = {};
-  if (shared_.library.describe != nullptr && shared_.library.describe(p, &place) == 0) {
+  if (shared_.library.describe != nullptr && shared_.library.describe(p, &place, sizeof place) == 0) {
     if (!MayFail()) Fail("what a capture allocates is none of the graph's");
     Add(p, bytes, Origin::kAlloc, Random(streams_.size()));
     return false;

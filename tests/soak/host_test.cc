@@ -13,7 +13,7 @@ constexpr uint64_t kSpan = 64 * kKiB;
 
 gpuroom_placement Described(CUdeviceptr p) {
   gpuroom_placement place{};
-  EXPECT_EQ(gpuroom_describe(p, &place), 0);
+  EXPECT_EQ(gpuroom_describe(p, &place, sizeof place), 0);
   return place;
 }
 

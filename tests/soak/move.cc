@@ -24,7 +24,7 @@ Outcome Walker::Judge(int result) {
 // After a move of all of a block that was reported done. Others' requests may have moved it on.
 void Walker::CheckPlace(const Block& block, int tier) {
   gpuroom_placement place = {};
-  if (shared_.settings.threads > 1 || shared_.library.describe(block.p, &place) != 0) return;
+  if (shared_.settings.threads > 1 || shared_.library.describe(block.p, &place, sizeof place) != 0) return;
   const uint64_t there = tier == GPUROOM_TIER_HOST   ? place.host_bytes
                          : tier == GPUROOM_TIER_PEER ? place.peer_bytes
                                                      : place.device_bytes;
@@ -62,7 +62,7 @@ Outcome Walker::MigrateBatch() {
     move = {block->p + from, Chance(50) ? 0 : 1 + Random(block->bytes - from),
             Chance(50) ? GPUROOM_TIER_HOST : GPUROOM_TIER_DEVICE, -1, 0};
   }
-  const Outcome outcome = Judge(shared_.library.migrate_batch(moves.data(), moves.size()));
+  const Outcome outcome = Judge(shared_.library.migrate_batch(moves.data(), moves.size(), sizeof moves[0]));
   if (outcome == Outcome::kBusy || outcome == Outcome::kUnsupported) return outcome;
   bool all_right = true;
   for (const gpuroom_move& move : moves) {
@@ -92,7 +92,7 @@ Outcome Walker::Describe() {
   if (block == nullptr) return Outcome::kIdle;
   if (shared_.library.describe == nullptr) return Outcome::kUnsupported;
   gpuroom_placement place = {};
-  if (shared_.library.describe(block->p, &place) != 0) return Outcome::kIdle;
+  if (shared_.library.describe(block->p, &place, sizeof place) != 0) return Outcome::kIdle;
   if (place.device_bytes + place.peer_bytes + place.host_bytes != place.bytes) {
     Fail("the tiers of an allocation do not add up");
   }

@@ -32,7 +32,7 @@ void Within(const std::atomic<bool>& held) {
   g_in_core.fetch_sub(1);
 }
 
-int FakeSleep(const gpuroom_sleep_request* request, gpuroom_sleep_report* out, size_t) {
+int FakeSleep(const gpuroom_sleep_request* request, size_t, gpuroom_sleep_report* out, size_t) {
   g_sleeps.fetch_add(1);
   std::string seen = "hold=" + std::to_string(request->hold) + " verify=" + std::to_string(request->verify);
   for (size_t i = 0; i < request->tag_count; ++i) {
@@ -58,7 +58,7 @@ int FakeWake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_repo
   return count > 0 && std::strcmp(tags[0], "absent") == 0 ? GPUROOM_NOT_FOUND : GPUROOM_OK;
 }
 
-int FakeStates(gpuroom_tag_state* out, size_t capacity, size_t* count) {
+int FakeStates(gpuroom_tag_state* out, size_t capacity, size_t* count, size_t) {
   static const std::atomic<bool> never{false};
   Within(never);
   *count = 2;

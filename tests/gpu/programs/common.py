@@ -96,9 +96,11 @@ def gpuroom_function(name, result, *arguments):
 def describe(address):
     """The Placement of the range, or of the program's own mapping, that holds
     `address`; None without gpuroom, or where gpuroom has not placed it (small)."""
-    function = gpuroom_function("gpuroom_describe", ctypes.c_int, ctypes.c_uint64, ctypes.POINTER(Placement))
+    function = gpuroom_function("gpuroom_describe", ctypes.c_int, ctypes.c_uint64, ctypes.POINTER(Placement),
+                                ctypes.c_size_t)
     placement = Placement()
-    return placement if function and function(address, ctypes.byref(placement)) == 0 else None
+    found = function and function(address, ctypes.byref(placement), ctypes.sizeof(placement)) == 0
+    return placement if found else None
 
 
 def bytes_by_tier(spans):

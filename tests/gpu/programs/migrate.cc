@@ -106,7 +106,7 @@ class MigrateTest {
 
   uint64_t BytesIn(int tier, const Buffer& buffer) const {
     gpuroom_placement place = {};
-    if (gpuroom_.describe(buffer.address, &place) != 0) return 0;
+    if (gpuroom_.describe(buffer.address, &place, sizeof place) != 0) return 0;
     return tier == GPUROOM_TIER_HOST ? place.host_bytes : place.device_bytes;
   }
 
@@ -119,7 +119,7 @@ class MigrateTest {
   double Move(const std::string& name, std::vector<gpuroom_move> moves, const std::vector<Buffer>& buffers) {
     GPUROOM_CHECK(program_.api().CtxSynchronize());
     const double start = NowSeconds();
-    const int result = gpuroom_.migrate_batch(moves.data(), moves.size());
+    const int result = gpuroom_.migrate_batch(moves.data(), moves.size(), sizeof moves[0]);
     const double seconds = NowSeconds() - start;
     if (result != GPUROOM_OK) {
       report_.Check(name, false, "result " + std::to_string(result) + ": " + gpuroom_.last_error());

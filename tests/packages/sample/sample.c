@@ -14,6 +14,7 @@ int main(void) {
     return 1;
   }
   /* Address 4096 is in no allocation. */
-  printf("devices %d, %s\n", count, gpuroom_describe(4096, &placement) == 0 ? "placed" : "not placed");
+  printf("devices %d, %s\n", count,
+         gpuroom_describe(4096, &placement, sizeof placement) == 0 ? "placed" : "not placed");
   return 0;
 }
