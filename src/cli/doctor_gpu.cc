@@ -148,23 +148,34 @@ void AddSimFact(const std::string& profile, DoctorReport* report) {
                {}});
 }
 
-void AddKernelDriverFact(const NvidiaFiles& files, bool files_only, DoctorReport* report) {
-  Fact fact{"driver", "kernel", FactStatus::kOk, files.version, "", "", {}};
-  if (files.version.empty() && files_only) {
-    fact.value = "unknown";
-    fact.meaning = "The sysroot has no proc/driver/nvidia/version.";
-  } else if (files.version.empty()) {
-    fact.status = FactStatus::kWarn;
-    fact.value = "not loaded";
-    fact.meaning = "/proc/driver/nvidia/version is not there.";
-    fact.fix = "install the NVIDIA driver 580 or newer; in a container start it with --gpus all";
-  } else if (files.major > 0 && files.major < 580) {
+void AddKernelDriverFact(const NvidiaFiles& files, DriverState state, DoctorReport* report) {
+  Fact fact{"driver", "kernel", FactStatus::kOk, files.version, "The NVIDIA kernel driver.", "", {}};
+  const bool older = files.major > 0 && files.major < 580;
+  if (files.version.empty()) {
+    fact.value = state == DriverState::kNotAsked ? "unknown" : "not shown";
+    fact.meaning = state == DriverState::kNotAsked
+                       ? "The sysroot has no proc/driver/nvidia/version."
+                       : "/proc/driver/nvidia/version is not there, as on WSL2 and under gVisor.";
+    if (state == DriverState::kFails) {
+      fact.status = FactStatus::kWarn;
+      fact.value = "not loaded";
+      fact.meaning = "/proc/driver/nvidia/version is not there.";
+      fact.fix = "install the NVIDIA driver 580 or newer; in a container start it with --gpus all";
+    }
+  } else if (older && state == DriverState::kWorks) {
+    fact.meaning = "It is older than 580, and works with a newer libcuda.so.1, of a cuda-compat package.";
+  } else if (older) {
     fact.status = FactStatus::kFail;
     fact.meaning = "It is older than 580, the first with CUDA 13.";
-    fact.fix = "install driver 580 or newer";
-  } else {
-    fact.meaning = "The NVIDIA kernel driver.";
+    fact.fix = "install driver 580 or newer, or on a data-centre GPU the package cuda-compat-13-0";
   }
+  report->Add(fact);
+}
+
+void AddLibraryFact(const DriverLibrary& library, DoctorReport* report) {
+  if (library.path.empty()) return;
+  Fact fact{"driver", "library", FactStatus::kOk, library.path, DescribeSource(library), "", {}};
+  if (!library.version.empty()) fact.value += fmt::format(" ({})", library.version);
   report->Add(fact);
 }
 
@@ -176,6 +187,10 @@ void AddCudaFact(const Driver& driver, DoctorReport* report) {
                "The newest CUDA that the driver serves; gpuroom needs 13.0.",
                "",
                {}});
+}
+
+void AddCudaFailure(const DriverProblem& problem, DoctorReport* report) {
+  report->Add({"driver", "cuda", FactStatus::kFail, "not usable", problem.what + ".", problem.fix, {}});
 }
 
 void AddHintFact(int ordinal, const GpuHint& hint, const Sysroot& root, DoctorReport* report) {

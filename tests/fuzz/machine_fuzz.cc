@@ -60,7 +60,7 @@ void CheckModel(const HostModel& model) {
 
 DoctorReport Diagnose(const HostModel& model, const HostBudget& budget, const Sysroot& root) {
   DoctorReport report;
-  AddKernelDriverFact(model.nvidia, true, &report);
+  AddKernelDriverFact(model.nvidia, DriverState::kNotAsked, &report);
   for (size_t i = 0; i < model.gpus.size(); ++i) {
     AddHintFact(static_cast<int>(i), model.gpus[i], root, &report);
   }
