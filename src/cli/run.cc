@@ -15,6 +15,7 @@
 #include "cli/dry_run.h"
 #include "cli/gpu_preview.h"
 #include "cli/help.h"
+#include "cli/output.h"
 #include "cli/rules_file.h"
 
 namespace gpuroom {
@@ -157,7 +158,8 @@ Failure Execute(const RunPlan& plan) {
     command.insert(command.begin(), "sh");
   }
   std::vector<std::string> environment = MergedEnvironment(plan.variables, plan.removed);
-  std::fflush(nullptr);
+  const Failure unwritten = FlushOutput();  // CMD does not print what is left in the buffer
+  if (unwritten.failed()) return unwritten;
   execve(path.c_str(), Pointers(command).data(), Pointers(environment).data());
   const int error = errno;
   return {error == ENOENT ? kExitNotFound : kExitCannotRun,
