@@ -20,9 +20,9 @@
 #include "cli/output.h"
 #include "cli/ps.h"
 #include "cli/run.h"
-#include "cli/setting.h"
 #include "cli/sleep.h"
 #include "cli/suggest.h"
+#include "cli/variables.h"
 
 namespace gpuroom {
 namespace {
@@ -86,8 +86,8 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
   if (command == "--version" || command == "-V" || command == "version")
     return Print("gpuroom " GPUROOM_VERSION "\n");
-  const Failure empty = CheckNoVariableIsEmpty();
-  if (empty.failed()) return Report(empty);
+  const Failure wrong = CheckVariables();
+  if (wrong.failed()) return Report(wrong);
   if (command == "run") return RunCommand(arguments);
   if (command == "sleep") return SleepCommand(arguments);
   if (command == "wake") return WakeCommand(arguments);
