@@ -16,6 +16,7 @@
 #include "cli/hush.h"
 #include "cli/link_cache.h"
 #include "cli/sim_exec.h"
+#include "cli/sim_machine.h"
 #include "driver/driver.h"
 #include "topology/gpu.h"
 #include "topology/host_budget.h"
@@ -93,25 +94,14 @@ void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus
   for (size_t i = 0; i < gpus->size(); ++i) AddFeatureFacts((*gpus)[i], probes[i], report);
 }
 
-// A simulated GPU says nothing of the memory of the machine that it runs on;
-// only a sysroot that was named beside it is meant to be its machine.
-HostModel ModelFor(const Sysroot& root, const Driven& driven) {
-  const bool apart = !ActiveSim().empty() && root.IsMachine();
-  HostModel model = ReadHostModel(root, apart ? std::vector<GpuHint>() : HintsOf(driven.gpus));
-  if (apart && driven.usable()) model.gpus = HintsOf(driven.gpus);
-  return model;
-}
-
-void AddHost(const Sysroot& root, const std::string& path, const Driven& driven, DoctorReport* report) {
-  const HostModel model = ModelFor(root, driven);
+void AddHost(const Sysroot& root, const Driven& driven, DoctorReport* report) {
+  const HostModel model = ReadHostModel(root, HintsOf(driven.gpus));
   if (!driven.usable()) {
     for (size_t i = 0; i < model.gpus.size(); ++i) {
       AddHintFact(static_cast<int>(i), model.gpus[i], root, report);
     }
   }
-  HostBudgetRequest request;
-  request.sysroot = path;
-  const HostBudget budget = AutoHostBudget(model, request);
+  const HostBudget budget = AutoHostBudget(model, {});
   AddHostFacts(model, budget, report);
   AddPool(model, budget, report);
 }
@@ -120,8 +110,6 @@ void AddHost(const Sysroot& root, const std::string& path, const Driven& driven,
 
 int RunDoctor(const DoctorOptions& options) {
   const bool files_only = !options.sysroot.empty() && options.sim.empty();
-  const std::string path = options.sysroot.empty() ? "/" : options.sysroot;
-  const Sysroot root(path);
   const Failure no_root = CheckSysroot(options.sysroot);
   if (no_root.failed()) return Report(no_root);
   if (!options.sim.empty()) {
@@ -129,6 +117,11 @@ int RunDoctor(const DoctorOptions& options) {
     if (!entered.ok()) return Report({kExitNoDriver, entered.what()});
   }
   const bool simulated = !files_only && !ActiveSim().empty();
+  // A simulated GPU's machine is its profile's, unless a sysroot was named to be it.
+  const Sysroot::Files profile = SimulatedMachine();
+  const Sysroot root = !options.sysroot.empty() ? Sysroot(options.sysroot)
+                       : simulated              ? Sysroot(&profile)
+                                                : Sysroot("/");
   Driver driver;
   Driven driven;
   if (!files_only) driven = AskQuietly(simulated, root, &driver);
@@ -136,7 +129,7 @@ int RunDoctor(const DoctorOptions& options) {
   AddDriver(root, driven, driver, &report);
   if (simulated && FoundNoGpu(driven) && ProfileHasNoGpu()) return Report(NoProfile(options.sim));
   if (driven.usable()) AddDriven(driver, root, &driven.gpus, &report);
-  AddHost(root, path, driven, &report);
+  AddHost(root, driven, &report);
   fmt::print("{}", options.json ? report.Json() : report.Text());
   if (driven.state == DriverState::kFails) return kExitNoDriver;
   return report.Count(FactStatus::kFail) == 0 ? kExitOk : kExitFailed;
