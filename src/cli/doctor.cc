@@ -10,6 +10,7 @@
 #include "cli/doctor_host.h"
 #include "cli/doctor_probe.h"
 #include "cli/doctor_report.h"
+#include "cli/doctor_text.h"
 #include "cli/driver_advice.h"
 #include "cli/exit_codes.h"
 #include "cli/gpu_preview.h"
@@ -94,16 +95,21 @@ void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus
   for (size_t i = 0; i < gpus->size(); ++i) AddFeatureFacts((*gpus)[i], probes[i], report);
 }
 
-void AddHost(const Sysroot& root, const Driven& driven, DoctorReport* report) {
+// False where no file shows a GPU, and no driver was asked.
+bool AddHost(const Sysroot& root, const Driven& driven, DoctorReport* report) {
   const HostModel model = ReadHostModel(root, HintsOf(driven.gpus));
+  const bool seen = !model.gpus.empty() || !model.pci_gpus.empty();
   if (!driven.usable()) {
     for (size_t i = 0; i < model.gpus.size(); ++i) {
       AddHintFact(static_cast<int>(i), model.gpus[i], root, report);
     }
   }
+  if (driven.state == DriverState::kNotAsked && !seen) AddNoGpuFact(report);
+  if (!driven.usable()) AddTableFact(root, report);
   const HostBudget budget = AutoHostBudget(model, {});
   AddHostFacts(model, budget, report);
   AddPool(model, budget, report);
+  return seen;
 }
 
 }  // namespace
@@ -129,9 +135,11 @@ int RunDoctor(const DoctorOptions& options) {
   AddDriver(root, driven, driver, &report);
   if (simulated && FoundNoGpu(driven) && ProfileHasNoGpu()) return Report(NoProfile(options.sim));
   if (driven.usable()) AddDriven(driver, root, &driven.gpus, &report);
-  AddHost(root, driven, &report);
-  fmt::print("{}", options.json ? report.Json() : report.Text());
-  if (driven.state == DriverState::kFails) return kExitNoDriver;
+  const bool seen = AddHost(root, driven, &report);
+  const bool usable = driven.usable() || (driven.state == DriverState::kNotAsked && seen);
+  const std::string text = DoctorText(report, {options.problems, TerminalWidth()});
+  fmt::print("{}", options.json ? report.Json() : text);
+  if (!usable) return kExitNoDriver;
   return report.Count(FactStatus::kFail) == 0 ? kExitOk : kExitFailed;
 }
 

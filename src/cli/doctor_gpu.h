@@ -24,6 +24,11 @@ void AddKernelDriverFact(const NvidiaFiles& files, DriverState state, DoctorRepo
 void AddLibraryFact(const DriverLibrary& library, DoctorReport* report);
 void AddCudaFact(const Driver& driver, DoctorReport* report);
 void AddCudaFailure(const DriverProblem& problem, DoctorReport* report);
+// A machine of which there are files alone, and these show no GPU.
+void AddNoGpuFact(DoctorReport* report);
+// That the sysroot's nvidia-smi.txt is something else than doctor reads, where it is; and nothing where it is
+// not.
+void AddTableFact(const Sysroot& root, DoctorReport* report);
 // A GPU of which only files tell (a sysroot without a driver).
 void AddHintFact(int ordinal, const GpuHint& hint, const Sysroot& root, DoctorReport* report);
 void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, bool simulated, DoctorReport* report);

@@ -170,3 +170,13 @@ def test_huge_pages_of_every_size_are_seen(told, machine):
     assert fact["status"] == "warn" and fact["bytes"] == 17 * GIB
     assert "16 of 1.0 GiB" in fact["value"] and "512 of 2.0 MiB" in fact["value"]
     assert "nr_hugepages" in fact["fix"]
+
+
+def test_the_wrong_output_of_nvidia_smi_is_told(doctor, machine):
+    """`nvidia-smi -q` in the table's place."""
+    machine.nodes({0: ("0-31", 257000, 200000)})
+    machine.write("nvidia-smi.txt", "==============NVSMI LOG==============\nAttached GPUs : 1\nGPU 00000000:17:00.0\n"
+                  "    Product Name : NVIDIA H100 PCIe\n    FB Memory Usage\n        Total : 81559 MiB")
+    run = doctor("--json", "--sysroot", machine.tree)
+    assert run.status == 3
+    assert run["nvidia_smi"]["status"] == "warn" and "plain 'nvidia-smi'" in run["nvidia_smi"]["fix"]

@@ -6,6 +6,7 @@
 #include "base/size.h"
 #include "cli/doctor_gpu.h"
 #include "cli/doctor_host.h"
+#include "cli/doctor_text.h"
 #include "fuzz.h"
 #include "topology/host_budget.h"
 #include "topology/host_model.h"
@@ -70,9 +71,11 @@ DoctorReport Diagnose(const HostModel& model, const HostBudget& budget, const Sy
 }
 
 void CheckText(const DoctorReport& report) {
-  for (const char c : report.Text()) {
-    fuzz::Require(static_cast<unsigned char>(c) >= ' ' || c == '\n',
-                  "no control character reaches a terminal");
+  for (const int width : {0, 40, 80}) {
+    for (const char c : DoctorText(report, {false, width})) {
+      fuzz::Require(static_cast<unsigned char>(c) >= ' ' || c == '\n',
+                    "no control character reaches a terminal");
+    }
   }
 }
 
