@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/env.h"
+#include "cli/doctor_bundle.h"
 #include "cli/doctor_gpu.h"
 #include "cli/doctor_host.h"
 #include "cli/doctor_probe.h"
@@ -112,6 +113,17 @@ bool AddHost(const Sysroot& root, const Driven& driven, DoctorReport* report) {
   return seen;
 }
 
+// What was measured on these GPUs, if anything.
+std::vector<LinkEntry> LinkEntriesOf(const Driven& driven) {
+  const LinkCache cache = ReadLinkCache(LinkCachePath());
+  std::vector<LinkEntry> entries;
+  for (const Gpu& gpu : driven.gpus) {
+    const std::optional<LinkEntry> entry = FindLinks(cache, gpu.uuid, DriverIdentity(ActiveSim()));
+    if (entry) entries.push_back(*entry);
+  }
+  return entries;
+}
+
 }  // namespace
 
 int RunDoctor(const DoctorOptions& options) {
@@ -139,6 +151,10 @@ int RunDoctor(const DoctorOptions& options) {
   const bool usable = driven.usable() || (driven.state == DriverState::kNotAsked && seen);
   const std::string text = DoctorText(report, {options.problems, TerminalWidth()});
   fmt::print("{}", options.json ? report.Json() : text);
+  if (!options.bundle.empty()) {
+    const Failure failure = WriteBundle(options.bundle, report, root, LinkEntriesOf(driven));
+    if (failure.failed()) return Report(failure);
+  }
   if (!usable) return kExitNoDriver;
   return report.Count(FactStatus::kFail) == 0 ? kExitOk : kExitFailed;
 }

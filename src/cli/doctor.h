@@ -11,6 +11,7 @@ namespace gpuroom {
 struct DoctorOptions {
   bool json = false;
   bool problems = false;  // as text: what is wrong, and nothing else
+  std::string bundle;     // file for what can be sent to others (doctor_bundle.h); empty: none
   std::string sysroot;    // read this tree in place of "/"; no driver then, unless `sim` names one
   std::string sim;        // profile of the simulated driver
 };

@@ -261,6 +261,9 @@ their links, host memory and NUMA nodes, limits, whether every driver feature wo
 Options:
   --problems      print the problems and the next step alone
   --json          print all facts as JSON
+  --bundle FILE   write what can be sent to others into FILE: the facts, measured
+                  link speeds and versions, without names, addresses or serial
+                  numbers
   --sysroot DIR   read /proc and /sys below DIR, such as a copy of another machine's
   --sim PROFILE   look at a simulated machine
   -h, --help      print this text
@@ -270,7 +273,7 @@ Exit status: 0 if nothing failed, 1 if something did, 3 without a usable GPU.
 Examples:
   gpuroom doctor
   gpuroom doctor --problems
-  gpuroom doctor --json
+  gpuroom doctor --bundle machine.json
   gpuroom doctor --sim gh200-egm
 )";
 

@@ -183,6 +183,7 @@ Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* 
   Parser parser("doctor");
   parser.Flag("--problems", &options->options.problems);
   parser.Flag("--json", &options->options.json);
+  parser.Value("--bundle", &options->options.bundle);
   parser.Value("--sysroot", &options->options.sysroot);
   parser.Value("--sim", &options->options.sim);
   parser.Flag("-h,--help", &options->help);
