@@ -33,8 +33,6 @@ std::optional<int> FixedAttribute(CUdevice_attribute attribute) {
     case CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY: return 1;
     case CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS: return 1;
     case CU_DEVICE_ATTRIBUTE_ECC_ENABLED: return 1;
-    case CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE: return 3201000;
-    case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH: return 6144;
     case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE: return 62914560;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: return 2048;
     case CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR: return 32;
@@ -78,6 +76,8 @@ int Attribute(const Profile& profile, CUdevice_attribute attribute, int number) 
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: return profile.compute_major;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: return profile.compute_minor;
     case CU_DEVICE_ATTRIBUTE_INTEGRATED: return profile.integrated;
+    case CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE: return profile.memory_clock_khz;
+    case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH: return profile.memory_bus_bits;
     case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID: return static_cast<int>(PciBusOf(number));
     case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS:
     case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES:

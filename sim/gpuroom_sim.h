@@ -43,6 +43,11 @@ uint64_t gpuroom_sim_used(int device);
  * ordinal or hide from this process. */
 uint64_t gpuroom_sim_machine_used(int number);
 
+/* Bytes of chunks that host node `node` has room for, and bytes of it that the machine's OS has, which are
+ * others where the profile has Extended GPU Memory; 0: the profile has no such node. */
+uint64_t gpuroom_sim_host_bytes(int node);
+uint64_t gpuroom_sim_os_bytes(int node);
+
 /* Misuse seen so far (use after unmap, double free, ...), with one line each. */
 int gpuroom_sim_strict_errors(char* text, size_t size);
 void gpuroom_sim_clear_strict_errors(void);

@@ -37,33 +37,43 @@ Profile Grace(const char* name, uint64_t hbm, uint64_t host) {
   return p;
 }
 
+void SetMemory(Profile* profile, int clock_khz, int bus_bits) {
+  profile->memory_clock_khz = clock_khz;
+  profile->memory_bus_bits = bus_bits;
+}
+
+// Clocks and widths give the published bandwidths: 4.0 TB/s of a GH200's HBM3, 8 of a GB200, 273 GB/s of a
+// GB10's LPDDR5X, 1,008 of an RTX 4090.
 std::vector<Named> NamedProfiles() {
   Profile eight = H200();
   eight.devices = 8;
+  Profile gh200 = Grace("NVIDIA GH200 480GB", 96768 * kMiB, 480 * kGiB);
+  SetMemory(&gh200, 2619000, 6144);
+  Profile egm = gh200;
+  egm.host = 472 * kGiB;
+  egm.os = 8 * kGiB;
   Profile gb200 = Grace("NVIDIA GB200", 189471 * kMiB, 480 * kGiB);
   gb200.devices = 2;
   gb200.compute_major = 10;
   gb200.multiprocessors = 152;
+  SetMemory(&gb200, 3996000, 8192);
   Profile gb10 = Grace("NVIDIA GB10", 122570 * kMiB, 122570 * kMiB);
   gb10.integrated = true;
   gb10.peer = PeerLink::kNone;
   gb10.compute_major = 12;
   gb10.compute_minor = 1;
   gb10.multiprocessors = 48;
+  SetMemory(&gb10, 4266000, 256);
   Profile ada = Make("NVIDIA GeForce RTX 4090", 24082 * kMiB, 64 * kGiB, 1);
   ada.peer = PeerLink::kNone;
   ada.compute_major = 8;
   ada.compute_minor = 9;
   ada.multiprocessors = 128;
   ada.pcie_generation = 4;
+  SetMemory(&ada, 10501000, 384);
   return {
-      {"h200", H200()},
-      {"8xh200", eight},
-      {"gh200", Grace("NVIDIA GH200 480GB", 96768 * kMiB, 480 * kGiB)},
-      {"gh200-egm", Grace("NVIDIA GH200 480GB", 96768 * kMiB, 472 * kGiB)},
-      {"gb200", gb200},
-      {"gb10", gb10},
-      {"rtx4090", ada},
+      {"h200", H200()}, {"8xh200", eight}, {"gh200", gh200}, {"gh200-egm", egm},
+      {"gb200", gb200}, {"gb10", gb10},    {"rtx4090", ada},
   };
 }
 

@@ -23,6 +23,8 @@ struct Profile {
   uint64_t hbm = 0;   // bytes per device, as cuDeviceTotalMem gives it
   uint64_t host = 0;  // bytes of all host nodes together
   int nodes = 1;
+  uint64_t os =
+      0;  // bytes that the OS has where the host memory is the GPU's alone (EGM); 0: it has all of `host`
   bool coherent = false;    // NVLink-C2C: the GPU reads pageable memory, the host reads HBM
   bool integrated = false;  // one memory for both (GB10)
   PeerLink peer = PeerLink::kNvlink;
@@ -32,6 +34,8 @@ struct Profile {
   int multiprocessors = 132;
   int pcie_generation = 5;
   int pcie_width = 16;
+  int memory_clock_khz = 3201000;  // of HBM, two transfers a clock; an H200's where nothing else is said
+  int memory_bus_bits = 6144;
 
   // HBM that a context takes for itself; small profiles are for exact counting.
   uint64_t ContextOverhead() const { return hbm >= 16 * kGiB ? 512 * kMiB : 0; }

@@ -122,6 +122,14 @@ SIM_CONTROL uint64_t gpuroom_sim_used(int device) {
   return state.Used(sim::Place{device});
 }
 
+SIM_CONTROL uint64_t gpuroom_sim_host_bytes(int node) { return sim::GetState().profile.NodeCapacity(node); }
+
+SIM_CONTROL uint64_t gpuroom_sim_os_bytes(int node) {
+  const sim::Profile& profile = sim::GetState().profile;
+  if (profile.os == 0) return profile.NodeCapacity(node);
+  return node == 0 ? profile.os : 0;
+}
+
 SIM_CONTROL uint64_t gpuroom_sim_machine_used(int number) {
   auto& state = sim::GetState();
   const sim::Lock lock(state.mutex);

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cinttypes>
 #include <csignal>
 #include <cstdio>
@@ -187,6 +188,10 @@ int RunAll(const Options& options) {
   if (g_interrupted) return 1;
   if (status != CUDA_SUCCESS) return Fail(gpu, status, demo.allocated());
   options.json ? PrintJson(result) : PrintTable(result);
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    std::fprintf(stderr, "gpuroom-demo: the output cannot be written: %s\n", std::strerror(errno));
+    return 1;
+  }
   return result.WrongWords() == 0 ? 0 : 1;
 }
 

@@ -6,16 +6,19 @@
 #include <vector>
 
 #include "base/env.h"
+#include "cli/doctor_bundle.h"
 #include "cli/doctor_gpu.h"
 #include "cli/doctor_host.h"
 #include "cli/doctor_probe.h"
 #include "cli/doctor_report.h"
+#include "cli/doctor_text.h"
+#include "cli/driver_advice.h"
 #include "cli/exit_codes.h"
 #include "cli/gpu_preview.h"
 #include "cli/hush.h"
 #include "cli/link_cache.h"
 #include "cli/sim_exec.h"
-#include "cli/status_text.h"
+#include "cli/sim_machine.h"
 #include "driver/driver.h"
 #include "topology/gpu.h"
 #include "topology/host_budget.h"
@@ -31,45 +34,49 @@ std::string ActiveSim() {
   return profile == nullptr ? "" : profile;
 }
 
-std::string FixFor(const Status& status) {
-  if (!ActiveSim().empty()) return fmt::format("check the profile '{}' of the simulated driver", ActiveSim());
-  if (status.code() == Code::kUnsupported) return "install driver 580 or newer";
-  return "install the NVIDIA driver 580 or newer, give the container its GPUs (--gpus all), or try --sim "
-         "h200";
-}
-
 struct Driven {
-  bool usable = false;
-  bool no_device = false;  // the driver is there and finds no GPU
+  DriverState state = DriverState::kNotAsked;
+  Status status;  // kFails: why
   std::vector<Gpu> gpus;
+
+  bool usable() const { return state == DriverState::kWorks; }
 };
 
-// Binds and starts the driver; what prevents that becomes a fact.
-Driven AskDriver(const Sysroot& root, Driver* driver, DoctorReport* report) {
-  const auto refuse = [report](const Status& status) {
-    report->Add({"driver",
-                 "cuda",
-                 FactStatus::kFail,
-                 "not usable",
-                 DescribeStatus(status) + ".",
-                 FixFor(status),
-                 {}});
-    return Driven{false, status.native() == CUDA_ERROR_NO_DEVICE, {}};
-  };
+// Binds and starts the driver, and reads what it says of its GPUs.
+Driven AskDriver(const Sysroot& root, Driver* driver) {
   const Result<Driver> bound = BindDriver();
-  if (!bound.ok()) return refuse(bound.status());
+  if (!bound.ok()) return {DriverState::kFails, bound.status(), {}};
   *driver = *bound;
-  AddCudaFact(*driver, report);
   Result<std::vector<Gpu>> gpus = ReadGpus(*driver, root);
-  if (!gpus.ok()) return refuse(gpus.status());
-  return {true, false, std::move(*gpus)};
+  if (!gpus.ok()) return {DriverState::kFails, gpus.status(), {}};
+  return {DriverState::kWorks, Status(), std::move(*gpus)};
+}
+
+bool FoundNoGpu(const Driven& driven) {
+  return driven.state == DriverState::kFails && driven.status.native() == CUDA_ERROR_NO_DEVICE;
 }
 
 // The simulated driver tells of a profile that it does not know in its own words.
-Driven AskQuietly(bool simulated, const Sysroot& root, Driver* driver, DoctorReport* report) {
-  if (!simulated) return AskDriver(root, driver, report);
+Driven AskQuietly(bool simulated, const Sysroot& root, Driver* driver) {
+  if (!simulated) return AskDriver(root, driver);
   const Hush hush;
-  return AskDriver(root, driver, report);
+  return AskDriver(root, driver);
+}
+
+void AddDriver(const Sysroot& root, const Driven& driven, const Driver& driver, DoctorReport* report) {
+  const NvidiaFiles files = ReadNvidiaFiles(root);
+  const bool simulated = !ActiveSim().empty();
+  const bool asked = driven.state != DriverState::kNotAsked;
+  if (asked && simulated) AddSimFact(ActiveSim(), report);
+  if (!asked || !simulated || !files.version.empty()) AddKernelDriverFact(files, driven.state, report);
+  if (!asked) return;
+  const DriverLibrary library = FindDriverLibrary();
+  if (!simulated) AddLibraryFact(library, report);
+  if (driven.usable()) {
+    AddCudaFact(driver, report);
+  } else {
+    AddCudaFailure(ExplainDriver(driven.status, library, files), report);
+  }
 }
 
 // Tries the features first: a GPU at work shows its link at full speed.
@@ -89,54 +96,66 @@ void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus
   for (size_t i = 0; i < gpus->size(); ++i) AddFeatureFacts((*gpus)[i], probes[i], report);
 }
 
-// A simulated GPU says nothing of the memory of the machine that it runs on;
-// only a sysroot that was named beside it is meant to be its machine.
-HostModel ModelFor(const Sysroot& root, const Driven& driven) {
-  const bool apart = !ActiveSim().empty() && root.IsMachine();
-  HostModel model = ReadHostModel(root, apart ? std::vector<GpuHint>() : HintsOf(driven.gpus));
-  if (apart && driven.usable) model.gpus = HintsOf(driven.gpus);
-  return model;
-}
-
-void AddHost(const Sysroot& root, const std::string& path, const Driven& driven, DoctorReport* report) {
-  const HostModel model = ModelFor(root, driven);
-  if (!driven.usable) {
+// False where no file shows a GPU, and no driver was asked.
+bool AddHost(const Sysroot& root, const Driven& driven, DoctorReport* report) {
+  const HostModel model = ReadHostModel(root, HintsOf(driven.gpus));
+  const bool seen = !model.gpus.empty() || !model.pci_gpus.empty();
+  if (!driven.usable()) {
     for (size_t i = 0; i < model.gpus.size(); ++i) {
       AddHintFact(static_cast<int>(i), model.gpus[i], root, report);
     }
   }
-  HostBudgetRequest request;
-  request.sysroot = path;
-  const HostBudget budget = AutoHostBudget(model, request);
+  if (driven.state == DriverState::kNotAsked && !seen) AddNoGpuFact(report);
+  if (!driven.usable()) AddTableFact(root, report);
+  const HostBudget budget = AutoHostBudget(model, {});
   AddHostFacts(model, budget, report);
   AddPool(model, budget, report);
+  return seen;
+}
+
+// What was measured on these GPUs, if anything.
+std::vector<LinkEntry> LinkEntriesOf(const Driven& driven) {
+  const LinkCache cache = ReadLinkCache(LinkCachePath());
+  std::vector<LinkEntry> entries;
+  for (const Gpu& gpu : driven.gpus) {
+    const std::optional<LinkEntry> entry = FindLinks(cache, gpu.uuid, DriverIdentity(ActiveSim()));
+    if (entry) entries.push_back(*entry);
+  }
+  return entries;
 }
 
 }  // namespace
 
 int RunDoctor(const DoctorOptions& options) {
   const bool files_only = !options.sysroot.empty() && options.sim.empty();
-  const std::string path = options.sysroot.empty() ? "/" : options.sysroot;
-  const Sysroot root(path);
   const Failure no_root = CheckSysroot(options.sysroot);
   if (no_root.failed()) return Report(no_root);
   if (!options.sim.empty()) {
     const Status entered = EnterSim(options.sim);
     if (!entered.ok()) return Report({kExitNoDriver, entered.what()});
   }
-  DoctorReport report;
   const bool simulated = !files_only && !ActiveSim().empty();
-  if (simulated) AddSimFact(ActiveSim(), &report);
-  const NvidiaFiles files = ReadNvidiaFiles(root);
-  if (!simulated || !files.version.empty()) AddKernelDriverFact(files, files_only, &report);
+  // A simulated GPU's machine is its profile's, unless a sysroot was named to be it.
+  const Sysroot::Files profile = SimulatedMachine();
+  const Sysroot root = !options.sysroot.empty() ? Sysroot(options.sysroot)
+                       : simulated              ? Sysroot(&profile)
+                                                : Sysroot("/");
   Driver driver;
   Driven driven;
-  if (!files_only) driven = AskQuietly(simulated, root, &driver, &report);
-  if (driven.no_device && simulated) return Report(NoProfile(options.sim));
-  if (driven.usable) AddDriven(driver, root, &driven.gpus, &report);
-  AddHost(root, path, driven, &report);
-  fmt::print("{}", options.json ? report.Json() : report.Text());
-  if (!files_only && !driven.usable) return kExitNoDriver;
+  if (!files_only) driven = AskQuietly(simulated, root, &driver);
+  DoctorReport report;
+  AddDriver(root, driven, driver, &report);
+  if (simulated && FoundNoGpu(driven) && ProfileHasNoGpu()) return Report(NoProfile(options.sim));
+  if (driven.usable()) AddDriven(driver, root, &driven.gpus, &report);
+  const bool seen = AddHost(root, driven, &report);
+  const bool usable = driven.usable() || (driven.state == DriverState::kNotAsked && seen);
+  const std::string text = DoctorText(report, {options.problems, TerminalWidth()});
+  fmt::print("{}", options.json ? report.Json() : text);
+  if (!options.bundle.empty()) {
+    const Failure failure = WriteBundle(options.bundle, report, root, LinkEntriesOf(driven));
+    if (failure.failed()) return Report(failure);
+  }
+  if (!usable) return kExitNoDriver;
   return report.Count(FactStatus::kFail) == 0 ? kExitOk : kExitFailed;
 }
 

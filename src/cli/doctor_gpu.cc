@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/size.h"
 #include "cli/link_choice.h"
@@ -129,6 +130,11 @@ Fact PeersFact(const Gpu& gpu) {
   }
   fact.value = reached.empty() ? "none reachable" : fmt::format("{}", fmt::join(reached, ", "));
   fact.meaning = "Rank 0 is the fastest link.";
+  const int rank = gpu.peers[0].performance_rank;
+  const bool same = std::all_of(gpu.peers.begin(), gpu.peers.end(), [rank](const GpuPeer& peer) {
+    return peer.access && peer.performance_rank == rank;
+  });
+  if (same) fact.shared_value = rank < 0 ? "all the others" : fmt::format("all the others (rank {})", rank);
   if (refused.empty()) return fact;
   fact.meaning = fmt::format("No peer access to GPU {}: their idle HBM cannot serve this one.",
                              fmt::join(refused, ", "));
@@ -148,23 +154,34 @@ void AddSimFact(const std::string& profile, DoctorReport* report) {
                {}});
 }
 
-void AddKernelDriverFact(const NvidiaFiles& files, bool files_only, DoctorReport* report) {
-  Fact fact{"driver", "kernel", FactStatus::kOk, files.version, "", "", {}};
-  if (files.version.empty() && files_only) {
-    fact.value = "unknown";
-    fact.meaning = "The sysroot has no proc/driver/nvidia/version.";
-  } else if (files.version.empty()) {
-    fact.status = FactStatus::kWarn;
-    fact.value = "not loaded";
-    fact.meaning = "/proc/driver/nvidia/version is not there.";
-    fact.fix = "install the NVIDIA driver 580 or newer; in a container start it with --gpus all";
-  } else if (files.major > 0 && files.major < 580) {
+void AddKernelDriverFact(const NvidiaFiles& files, DriverState state, DoctorReport* report) {
+  Fact fact{"driver", "kernel", FactStatus::kOk, files.version, "The NVIDIA kernel driver.", "", {}};
+  const bool older = files.major > 0 && files.major < 580;
+  if (files.version.empty()) {
+    fact.value = state == DriverState::kNotAsked ? "unknown" : "not shown";
+    fact.meaning = state == DriverState::kNotAsked
+                       ? "The sysroot has no proc/driver/nvidia/version."
+                       : "/proc/driver/nvidia/version is not there, as on WSL2 and under gVisor.";
+    if (state == DriverState::kFails) {
+      fact.status = FactStatus::kWarn;
+      fact.value = "not loaded";
+      fact.meaning = "/proc/driver/nvidia/version is not there.";
+      fact.fix = "install the NVIDIA driver 580 or newer; in a container start it with --gpus all";
+    }
+  } else if (older && state == DriverState::kWorks) {
+    fact.meaning = "It is older than 580, and works with a newer libcuda.so.1, of a cuda-compat package.";
+  } else if (older) {
     fact.status = FactStatus::kFail;
     fact.meaning = "It is older than 580, the first with CUDA 13.";
-    fact.fix = "install driver 580 or newer";
-  } else {
-    fact.meaning = "The NVIDIA kernel driver.";
+    fact.fix = "install driver 580 or newer, or on a data-centre GPU the package cuda-compat-13-0";
   }
+  report->Add(fact);
+}
+
+void AddLibraryFact(const DriverLibrary& library, DoctorReport* report) {
+  if (library.path.empty()) return;
+  Fact fact{"driver", "library", FactStatus::kOk, library.path, DescribeSource(library), "", {}};
+  if (!library.version.empty()) fact.value += fmt::format(" ({})", library.version);
   report->Add(fact);
 }
 
@@ -178,9 +195,41 @@ void AddCudaFact(const Driver& driver, DoctorReport* report) {
                {}});
 }
 
+void AddCudaFailure(const DriverProblem& problem, DoctorReport* report) {
+  report->Add({"driver", "cuda", FactStatus::kFail, "not usable", problem.what + ".", problem.fix, {}});
+}
+
+void AddNoGpuFact(DoctorReport* report) {
+  report->Add(
+      {kGroup,
+       "gpus",
+       FactStatus::kFail,
+       "none",
+       "No file of this machine shows an NVIDIA GPU: neither nvidia-smi.txt, nor /proc/driver/nvidia/gpus, "
+       "nor the PCI bus in /sys.",
+       "save what plain 'nvidia-smi' prints as nvidia-smi.txt in the sysroot, and copy /proc/driver/nvidia "
+       "and /sys/bus/pci/devices with it",
+       {}});
+}
+
+void AddTableFact(const Sysroot& root, DoctorReport* report) {
+  const std::optional<std::string> text = root.IsMachine() ? std::nullopt : root.Read("/nvidia-smi.txt");
+  if (!text || !ParseNvidiaSmi(*text).empty()) return;
+  report->Add(
+      {kGroup,
+       "nvidia_smi",
+       FactStatus::kWarn,
+       "not understood",
+       "nvidia-smi.txt is not the table that 'nvidia-smi' prints without options, such as -q, so it gives no "
+       "GPU.",
+       "save the output of plain 'nvidia-smi' as nvidia-smi.txt",
+       {}});
+}
+
 void AddHintFact(int ordinal, const GpuHint& hint, const Sysroot& root, DoctorReport* report) {
   const std::string name = hint.name.empty() ? "unnamed NVIDIA GPU" : hint.name;
   Fact model{kGroup, Named(ordinal, "model"), FactStatus::kOk, name, "", "", {}};
+  model.shared_value = name;
   if (!hint.pci_address.empty()) model.value += ", " + NormalizePciAddress(hint.pci_address);
   model.meaning = "From files: no driver was asked.";
   report->Add(model);
@@ -193,14 +242,15 @@ void AddHintFact(int ordinal, const GpuHint& hint, const Sysroot& root, DoctorRe
 }
 
 void AddGpuFacts(const Gpu& gpu, const ProbeResult& probe, bool simulated, DoctorReport* report) {
+  const std::string kind = fmt::format("{}, compute {}.{}", gpu.name, gpu.compute_major, gpu.compute_minor);
   report->Add({kGroup,
                Named(gpu.ordinal, "model"),
                FactStatus::kOk,
-               fmt::format("{}, compute {}.{}, {}, {}", gpu.name, gpu.compute_major, gpu.compute_minor,
-                           gpu.pci_address, gpu.uuid),
+               fmt::format("{}, {}, {}", kind, gpu.pci_address, gpu.uuid),
                "",
                "",
-               {}});
+               {},
+               kind});
   report->Add(MemoryFact(gpu, probe.free_bytes));
   if (simulated && gpu.link.kind == HostLinkKind::kUnknown) {
     report->Add({kGroup,

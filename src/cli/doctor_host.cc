@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/size.h"
 
@@ -52,20 +53,43 @@ Fact NodeFact(const HostModel& model, const NumaNode& node) {
   return fact;
 }
 
+// The nodes of GPUs for which `matches` holds, each once.
+template <typename Matches>
+std::vector<int> NodesOfGpus(const HostModel& model, Matches matches) {
+  std::vector<int> nodes;
+  for (const PciGpu& gpu : model.pci_gpus) {
+    const bool known = std::find(nodes.begin(), nodes.end(), gpu.numa_node) != nodes.end();
+    if (!known && gpu.numa_node >= 0 && matches(gpu.numa_node)) nodes.push_back(gpu.numa_node);
+  }
+  return nodes;
+}
+
+Fact EmptyNodesFact(const HostModel& model) {
+  Fact fact{kHostGroup, "empty_nodes", FactStatus::kOk, Names(model.NodesOf(NodeKind::kEmpty)), "", "", {}};
+  const std::vector<int> beside_gpus = NodesOfGpus(model, [&model](int id) {
+    const NumaNode* node = model.FindNode(id);
+    return node != nullptr && node->kind == NodeKind::kEmpty;
+  });
+  if (!beside_gpus.empty()) {
+    fact.status = FactStatus::kWarn;
+    fact.meaning =
+        fmt::format("A GPU is beside {}, which has no memory: its host memory comes from farther away.",
+                    Names(beside_gpus));
+    fact.fix =
+        "fill the memory channels of that part of the processor, or have the BIOS make one node a socket "
+        "(NPS1)";
+    return fact;
+  }
+  fact.meaning = model.grace ? "No memory there; Grace machines keep such nodes for MIG instances."
+                             : "No memory there, and no GPU beside them.";
+  return fact;
+}
+
 void AddNodes(const HostModel& model, DoctorReport* report) {
   for (const NumaNode& node : model.nodes) {
     if (node.kind != NodeKind::kEmpty) report->Add(NodeFact(model, node));
   }
-  const std::vector<int> empty = model.NodesOf(NodeKind::kEmpty);
-  if (!empty.empty()) {
-    report->Add({kHostGroup,
-                 "empty_nodes",
-                 FactStatus::kOk,
-                 Names(empty),
-                 "No memory there; Grace machines keep such nodes for MIG instances.",
-                 "",
-                 {}});
-  }
+  if (!model.NodesOf(NodeKind::kEmpty).empty()) report->Add(EmptyNodesFact(model));
   if (model.nodes.empty()) {
     report->Add({kHostGroup,
                  "nodes",
@@ -168,6 +192,16 @@ Fact CdmmFact(const HostModel& model) {
   if (!model.grace) {
     fact.value = "not applicable";
     fact.meaning = "Only coherent GPUs (Grace machines) can be NUMA nodes.";
+  } else if (model.hbm_offline) {
+    fact.status = FactStatus::kWarn;
+    fact.value = "off (HBM in NUMA mode is not online)";
+    fact.meaning = fmt::format(
+        "The driver gives HBM to the OS as a NUMA node, and none is online, so programs on the GPU find no "
+        "memory. /sys/devices/system/memory/auto_online_blocks is '{}'.",
+        model.auto_online.empty() ? "not known" : model.auto_online);
+    fact.fix =
+        "boot with memhp_default_state=online_movable, or write online_movable into auto_online_blocks "
+        "(auto_online_blocks=online_movable) before the driver loads";
   } else if (model.hbm_as_ram > 0) {
     fact.status = FactStatus::kWarn;
     fact.value = "off (HBM is a NUMA node)";
@@ -210,17 +244,45 @@ Fact CgroupFact(const HostModel& model, const HostBudget& budget) {
 }
 
 Fact HugePagesFact(const HostModel& model) {
-  const uint64_t count = model.meminfo.GetOr("HugePages_Total", 0);
-  const uint64_t size = model.meminfo.GetOr("Hugepagesize", 0);
   Fact fact{kHostGroup, "hugepages", FactStatus::kOk, "none reserved", "", "", {}};
   fact.meaning = "gpuroom does not need reserved huge pages; the driver's chunks are 2 MiB by themselves.";
-  if (count == 0 || size == 0 || count > model.os_total / size) return fact;
+  if (model.huge_pages.empty()) return fact;
+  std::vector<std::string> sizes;
+  uint64_t bytes = 0;
+  for (const HugePages& pages : model.huge_pages) {
+    const uint64_t size = pages.count * pages.page_bytes;
+    sizes.push_back(
+        fmt::format("{} of {} ({})", pages.count, FormatSize(pages.page_bytes), FormatSize(size)));
+    bytes += size;
+  }
   fact.status = FactStatus::kWarn;
-  fact.bytes = count * size;
-  fact.value = fmt::format("{} of {} ({})", count, FormatSize(size), FormatSize(count * size));
+  fact.bytes = bytes;
+  fact.value = fmt::format("{}", fmt::join(sizes, ", "));
   fact.meaning =
       "Reserved huge pages are set aside for programs that ask for them; the host tier cannot use them.";
-  fact.fix = "lower vm.nr_hugepages if nothing uses them";
+  fact.fix =
+      "if nothing uses them, lower nr_hugepages below /sys/kernel/mm/hugepages, and what sets it: "
+      "vm.nr_hugepages, or hugepages= on the kernel's command line";
+  return fact;
+}
+
+// Which nodes' memory the cpuset allows; nullopt: all.
+std::optional<Fact> CpusetFact(const HostModel& model) {
+  if (!model.mems_allowed) return std::nullopt;
+  std::vector<int> allowed = model.NodesOf(NodeKind::kRam);
+  const size_t all = allowed.size();
+  std::erase_if(allowed, [&model](int node) { return !model.MayUse(node); });
+  Fact fact{kHostGroup, "cpuset", FactStatus::kOk, "all nodes", "", "", {}};
+  if (allowed.size() == all) {
+    fact.meaning = "This process may have memory of every NUMA node.";
+    return fact;
+  }
+  fact.value = allowed.empty() ? "no node that has memory" : fmt::format("{} alone", Names(allowed));
+  const std::vector<int> kept_out = NodesOfGpus(model, [&model](int node) { return !model.MayUse(node); });
+  fact.status = FactStatus::kWarn;
+  fact.meaning = "The cpuset of this process has no other node's memory, and the host tier is sized by it.";
+  if (!kept_out.empty()) fact.meaning += fmt::format(" A GPU is beside {}.", Names(kept_out));
+  fact.fix = "give the process the nodes beside its GPUs (docker run --cpuset-mems, numactl, cpuset.mems)";
   return fact;
 }
 
@@ -233,6 +295,7 @@ void AddHostFacts(const HostModel& model, const HostBudget& budget, DoctorReport
   report->Add(EgmFact(model));
   report->Add(CdmmFact(model));
   report->Add(CgroupFact(model, budget));
+  if (std::optional<Fact> cpuset = CpusetFact(model)) report->Add(std::move(*cpuset));
   report->Add(HugePagesFact(model));
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/size.h"
 #include "base/undo.h"
+#include "cli/driver_advice.h"
 
 namespace gpuroom {
 namespace {
@@ -242,9 +243,11 @@ Trial TriedHostChunk(const Prober& prober, const Steps& steps) {
 ProbeResult ProbeGpu(const Driver& driver, const Gpu& gpu) {
   ProbeResult result;
   CUcontext context = nullptr;
-  std::string failure = Told("cuDevicePrimaryCtxRetain", driver.DevicePrimaryCtxRetain(&context, gpu.device));
+  const CUresult retained = driver.DevicePrimaryCtxRetain(&context, gpu.device);
+  std::string failure = Told("cuDevicePrimaryCtxRetain", retained);
   if (!failure.empty()) {
     result.trials.push_back(Tried("context", true, failure, "Everything runs in the GPU's primary context."));
+    result.trials.back().fix = FixForContext(retained, gpu.compute_mode, gpu.ordinal);
     return result;
   }
   const Undo release([&] { (void)driver.DevicePrimaryCtxRelease(gpu.device); });

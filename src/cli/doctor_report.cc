@@ -5,37 +5,22 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "cli/exit_codes.h"
-
 namespace gpuroom {
 namespace {
 
-const char* StatusName(FactStatus status) {
-  switch (status) {
-    case FactStatus::kOk: return "ok";
-    case FactStatus::kWarn: return "warn";
-    case FactStatus::kFail: return "fail";
-  }
-  return "fail";
-}
+using OrderedJson = nlohmann::ordered_json;
 
-std::string Line(const Fact& fact) {
-  std::string line = fmt::format("{:<5} {}: {}.", StatusName(fact.status), fact.name, fact.value);
-  if (!fact.meaning.empty()) line += " " + fact.meaning;
-  if (!fact.fix.empty()) line += " Fix: " + fact.fix;
-  return Printable(line) + "\n";  // names come from files and drivers
-}
+constexpr int kReportSchema = 1;  // of the object: goes up when a field is renamed or leaves
 
-nlohmann::json ToJson(const Fact& fact) {
-  nlohmann::json json = {
-      {"group", fact.group}, {"name", fact.name},       {"status", StatusName(fact.status)},
-      {"value", fact.value}, {"meaning", fact.meaning}, {"fix", fact.fix}};
+OrderedJson FactJson(const Fact& fact) {
+  OrderedJson json = {{"group", fact.group}, {"name", fact.name},       {"status", StatusName(fact.status)},
+                      {"value", fact.value}, {"meaning", fact.meaning}, {"fix", fact.fix}};
   if (fact.bytes) json["bytes"] = *fact.bytes;
   return json;
 }
 
-nlohmann::json ToJson(const Pool& pool) {
-  nlohmann::json gpus = nlohmann::json::array();
+OrderedJson PoolJson(const Pool& pool) {
+  OrderedJson gpus = OrderedJson::array();
   for (const GpuPool& gpu : pool.gpus) {
     gpus.push_back({{"ordinal", gpu.ordinal},
                     {"name", gpu.name},
@@ -54,6 +39,15 @@ nlohmann::json ToJson(const Pool& pool) {
 
 }  // namespace
 
+const char* StatusName(FactStatus status) {
+  switch (status) {
+    case FactStatus::kOk: return "ok";
+    case FactStatus::kWarn: return "warn";
+    case FactStatus::kFail: return "fail";
+  }
+  return "fail";
+}
+
 int DoctorReport::Count(FactStatus status) const {
   return static_cast<int>(std::count_if(facts_.begin(), facts_.end(),
                                         [status](const Fact& fact) { return fact.status == status; }));
@@ -64,25 +58,18 @@ std::string DoctorReport::Summary() const {
                      Count(FactStatus::kFail));
 }
 
-std::string DoctorReport::Text() const {
-  std::string text;
-  std::string group;
-  for (const Fact& fact : facts_) {
-    if (fact.group != group) {
-      text += (text.empty() ? "" : "\n") + fact.group + "\n";
-      group = fact.group;
-    }
-    text += Line(fact);
-  }
-  return text + "\n" + Summary() + "\n";
-}
-
 std::string DoctorReport::Json() const {
-  nlohmann::json facts = nlohmann::json::array();
-  for (const Fact& fact : facts_) facts.push_back(ToJson(fact));
-  const nlohmann::json json = {{"facts", facts}, {"pool", ToJson(pool_)}, {"summary", Summary()}};
+  OrderedJson facts = OrderedJson::array();
+  for (const Fact& fact : facts_) facts.push_back(FactJson(fact));
+  const OrderedJson counts = {
+      {"ok", Count(FactStatus::kOk)}, {"warn", Count(FactStatus::kWarn)}, {"fail", Count(FactStatus::kFail)}};
+  const OrderedJson json = {{"schema", kReportSchema},
+                            {"counts", counts},
+                            {"facts", facts},
+                            {"pool", PoolJson(pool_)},
+                            {"summary", Summary()}};
   // Bytes that are no UTF-8 are replaced; they would throw otherwise.
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 }  // namespace gpuroom

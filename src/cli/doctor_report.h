@@ -1,5 +1,5 @@
-// What doctor has to say: facts in groups, printed as text or as one JSON
-// object (docs/doctor.md documents names and fields; tests hold them stable).
+// What doctor has to say: facts in groups, and the same as one JSON object (docs/doctor.md
+// documents names and fields; tests hold them stable). doctor_text.h prints them for people.
 // One thread. Knows nothing of machines.
 #pragma once
 
@@ -12,6 +12,8 @@ namespace gpuroom {
 
 enum class FactStatus { kOk, kWarn, kFail };
 
+const char* StatusName(FactStatus status);  // "ok", "warn", "fail"
+
 struct Fact {
   std::string group;  // "driver", "gpu", "memory", "features", "pool"
   std::string name;   // "gpu0.memory": stable
@@ -20,6 +22,8 @@ struct Fact {
   std::string meaning;            // whole sentences; may be empty
   std::string fix;                // what to do; empty when there is nothing to do
   std::optional<uint64_t> bytes;  // the value as a number, where it is a size
+  std::string
+      shared_value{};  // of one GPU's fact: the value without what tells it from others like it; may be empty
 };
 
 struct GpuPool {
@@ -48,12 +52,10 @@ class DoctorReport {
   const std::vector<Fact>& facts() const { return facts_; }
   const Pool& pool() const { return pool_; }
 
-  // "ok    name: value. Meaning. Fix: ...", one line a fact, a heading a group.
-  std::string Text() const;
+  std::string Summary() const;  // "9 ok, 1 warnings, 0 failures"
   std::string Json() const;
 
  private:
-  std::string Summary() const;
   std::vector<Fact> facts_;
   Pool pool_;
 };

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "cli/driver_advice.h"
 #include "cli/hush.h"
 #include "cli/sim_exec.h"
 #include "driver/driver.h"
@@ -20,24 +22,16 @@ namespace {
 Failure NoDriver(std::string text) { return {kExitNoDriver, std::move(text)}; }
 
 Failure DriverFailure(const Status& status) {
-  switch (status.code()) {
-    case Code::kNotFound: return NoDriver(status.what());
-    case Code::kUnsupported:
-      return NoDriver(fmt::format("{} (this one is for CUDA {}.{})", status.what(), status.native() / 1000,
-                                  status.native() % 1000 / 10));
-    default:
-      return NoDriver(
-          fmt::format("libcuda.so.1 cannot be used ({}); install NVIDIA driver 580 or newer", status.what()));
-  }
+  const DriverProblem problem = ExplainDriver(status);
+  return NoDriver(fmt::format("{}; {}", problem.what, problem.fix));
 }
 
+// `result` is of cuInit or of a call right after it.
 Failure InitFailure(CUresult result) {
   if (result == CUDA_ERROR_NO_DEVICE) {
-    return NoDriver(
-        "the NVIDIA driver finds no GPU; check CUDA_VISIBLE_DEVICES and nvidia-smi, or use --sim");
+    return DriverFailure(Status(Code::kNotFound, "the NVIDIA driver finds no GPU", result));
   }
-  return NoDriver(fmt::format("the NVIDIA driver does not start ({}); run 'gpuroom doctor' to see why",
-                              ErrorName(result)));
+  return DriverFailure(Status(Code::kDriver, "the NVIDIA driver does not start", result));
 }
 
 // Every GPU of an initialised driver.
@@ -144,6 +138,15 @@ GpuPreview PreviewFiles(const std::string& sysroot) {
   return preview;
 }
 
+// The driver's second cuInit looks again, as only the simulated one does.
+bool ProfileHasNoGpu() {
+  const Hush hush;
+  const Result<Driver> driver = BindDriver();
+  if (!driver.ok()) return false;
+  unsetenv("CUDA_VISIBLE_DEVICES");
+  return driver->Init(0) == CUDA_ERROR_NO_DEVICE;
+}
+
 GpuPreview PreviewSimulated(const std::string& profile) {
   GpuPreview preview;
   const Status entered = EnterSim(profile);
@@ -153,9 +156,9 @@ GpuPreview PreviewSimulated(const std::string& profile) {
   }
   const Hush hush;  // the simulator says the same in its own words
   preview = PreviewGpus();
-  if (preview.failure.failed() && preview.gpus.empty() && preview.version >= kMinimumDriverVersion) {
-    preview.failure = NoProfile(profile);
-  }
+  const bool no_gpu =
+      preview.failure.failed() && preview.gpus.empty() && preview.version >= kMinimumDriverVersion;
+  if (no_gpu && ProfileHasNoGpu()) preview.failure = NoProfile(profile);
   return preview;
 }
 

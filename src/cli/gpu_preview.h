@@ -41,6 +41,11 @@ GpuPreview PreviewFiles(const std::string& sysroot);
 // Whether an option's folder can be another machine's; empty, for this machine, can.
 Failure CheckSysroot(const std::string& sysroot);
 
+// Whether the simulated driver, which this process has entered and which found no GPU, finds none either
+// without CUDA_VISIBLE_DEVICES: then it does not know its profile, or that has none. Takes the variable out
+// of this process's environment.
+bool ProfileHasNoGpu();
+
 // The sentence for a profile that the simulated driver does not know.
 Failure NoProfile(const std::string& profile);
 

@@ -253,21 +253,27 @@ inline constexpr std::string_view kDoctorHelp =
 Usage:
   gpuroom doctor [options]
 
-One line a fact, each with ok, warn or fail and the fix: driver, GPUs and their
-links, host memory and NUMA nodes, limits, whether every driver feature works
+Problems first, failures before warnings, each with its fix, and the next step;
+then what is as it should be, GPUs that are alike in one line: driver, GPUs and
+their links, host memory and NUMA nodes, limits, whether every driver feature works
 (tried, not assumed), and the memory that 'gpuroom run' would offer.
 
 Options:
-  --json          print the facts as JSON
+  --problems      print the problems and the next step alone
+  --json          print all facts as JSON
+  --bundle FILE   write what can be sent to others into FILE: the facts, measured
+                  link speeds and versions, without names, addresses or serial
+                  numbers
   --sysroot DIR   read /proc and /sys below DIR, such as a copy of another machine's
-  --sim PROFILE   look at the simulated driver
+  --sim PROFILE   look at a simulated machine
   -h, --help      print this text
 
 Exit status: 0 if nothing failed, 1 if something did, 3 without a usable GPU.
 
 Examples:
   gpuroom doctor
-  gpuroom doctor --json
+  gpuroom doctor --problems
+  gpuroom doctor --bundle machine.json
   gpuroom doctor --sim gh200-egm
 )";
 

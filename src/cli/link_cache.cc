@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -107,6 +108,13 @@ bool ReplaceFile(const std::string& path, const std::string& text) {
   return false;
 }
 
+// Whether `path`, which could not be opened for the reason `error`, is a file all the same. In a folder that
+// this user may not enter, such as another's home, nothing is to be seen, and so nothing is damaged.
+bool MayBeThere(const std::string& path, int error) {
+  struct stat info = {};
+  return error != ENOENT && error != ENOTDIR && stat(path.c_str(), &info) == 0;
+}
+
 std::string AbsoluteVariable(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr && *value == '/' ? value : "";
@@ -133,8 +141,7 @@ LinkCache ReadLinkCache(const std::string& path) {
   std::string text;
   const Status status = ReadSmallFile(path, &text);
   if (!status.ok()) {
-    const bool absent = status.native() == ENOENT || status.native() == ENOTDIR;
-    if (absent) return cache;
+    if (!MayBeThere(path, status.native())) return cache;
     cache.warning = fmt::format("the measured link speeds in '{}' cannot be read: {}; remove the file", path,
                                 DescribeReadFailure(status));
   } else if (!ParseCache(text, &cache.entries)) {

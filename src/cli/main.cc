@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "cli/bench.h"
@@ -15,11 +17,12 @@
 #include "cli/help.h"
 #include "cli/installation.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "cli/ps.h"
 #include "cli/run.h"
-#include "cli/setting.h"
 #include "cli/sleep.h"
 #include "cli/suggest.h"
+#include "cli/variables.h"
 
 namespace gpuroom {
 namespace {
@@ -83,8 +86,8 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
   if (command == "--version" || command == "-V" || command == "version")
     return Print("gpuroom " GPUROOM_VERSION "\n");
-  const Failure empty = CheckNoVariableIsEmpty();
-  if (empty.failed()) return Report(empty);
+  const Failure wrong = CheckVariables();
+  if (wrong.failed()) return Report(wrong);
   if (command == "run") return RunCommand(arguments);
   if (command == "sleep") return SleepCommand(arguments);
   if (command == "wake") return WakeCommand(arguments);
@@ -93,6 +96,14 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "bench") return BenchCommand(arguments);
   if (command == "doctor") return DoctorCommand(arguments);
   return UnknownCommand(command);
+}
+
+// The exit status that a command returned, or kExitFailed where it succeeded and its output was lost.
+int WithOutput(int status) {
+  const Failure unwritten = FlushOutput();
+  if (!unwritten.failed()) return status;
+  Report(unwritten);
+  return status == kExitOk ? unwritten.exit_code : status;
 }
 
 // Inside another run this command has the shim in front of its own driver calls
@@ -108,15 +119,22 @@ void LeaveOuterShim(char** argv) {
              "gpuroom: cannot start again without the outer run's library; sizes may include host memory\n");
 }
 
+int ReportDefect(const std::exception& error) {
+  return Report({kExitFailed, fmt::format("internal error: {}; please report it", error.what())});
+}
+
 }  // namespace
 }  // namespace gpuroom
 
 int main(int argc, char** argv) {
   try {
     gpuroom::LeaveOuterShim(argv);
-    return gpuroom::Dispatch({argv + (argc > 0 ? 1 : 0), argv + argc});
+    return gpuroom::WithOutput(gpuroom::Dispatch({argv + (argc > 0 ? 1 : 0), argv + argc}));
+  } catch (const std::system_error& error) {
+    // fmt throws one where it cannot print.
+    if (std::ferror(stdout) != 0) return gpuroom::Report(gpuroom::UnwrittenOutput(error.code().value()));
+    return gpuroom::ReportDefect(error);
   } catch (const std::exception& error) {
-    return gpuroom::Report(
-        {gpuroom::kExitFailed, fmt::format("internal error: {}; please report it", error.what())});
+    return gpuroom::ReportDefect(error);
   }
 }

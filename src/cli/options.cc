@@ -181,11 +181,16 @@ Failure ParseBenchSleep(const std::vector<std::string>& arguments, BenchSleepOpt
 
 Failure ParseDoctor(const std::vector<std::string>& arguments, DoctorArguments* options) {
   Parser parser("doctor");
+  parser.Flag("--problems", &options->options.problems);
   parser.Flag("--json", &options->options.json);
+  parser.Value("--bundle", &options->options.bundle);
   parser.Value("--sysroot", &options->options.sysroot);
   parser.Value("--sim", &options->options.sim);
   parser.Flag("-h,--help", &options->help);
-  const Failure failure = parser.Parse(arguments);
+  Failure failure = parser.Parse(arguments);
+  if (!failure.failed() && options->options.problems && options->options.json) {
+    failure = Usage("--problems goes with text alone; of JSON take the facts whose status is not ok");
+  }
   // A sysroot by itself is looked at without any driver.
   if (options->options.sysroot.empty()) InheritSim(&options->options.sim);
   return failure;

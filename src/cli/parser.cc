@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <functional>
 
 #include "cli/suggest.h"
 
@@ -78,7 +79,9 @@ Failure Parser::Parse(const std::vector<std::string>& arguments) {
     return Usage(fmt::format("{}; see 'gpuroom help {}'", error.what(), command_));
   }
   const Failure failure = CheckValues();
-  return failure.failed() ? failure : TakeWords();
+  if (failure.failed()) return failure;
+  WarnOfRepeated();
+  return TakeWords();
 }
 
 // The next option is no value: "--hbm-limit --report". Nor is an empty word, which stands where a script's
@@ -94,6 +97,19 @@ Failure Parser::CheckValues() const {
     }
   }
   return {};
+}
+
+// A script may well add an option to those of its caller; but nobody should have to guess which one counts.
+void Parser::WarnOfRepeated() const {
+  for (const std::string& name : valued_) {
+    const std::vector<std::string> values = app_->get_option(name)->results();
+    const bool list = std::find(may_be_empty_.begin(), may_be_empty_.end(), name) != may_be_empty_.end();
+    const bool differ =
+        std::adjacent_find(values.begin(), values.end(), std::not_equal_to<>()) != values.end();
+    if (list || !differ) continue;
+    fmt::print(stderr, "gpuroom: {} is given {} times; the last one, '{}', counts\n", name, values.size(),
+               Printable(values.back()));
+  }
 }
 
 Failure Parser::TakeWords() {

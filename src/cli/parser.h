@@ -31,7 +31,7 @@ Failure ParseLimit(const std::string& source, const std::string& text, uint64_t 
 Failure ParseSizeOrZero(const std::string& source, const std::string& text, std::optional<uint64_t>* bytes);
 
 // CLI11 for one command: no help or configuration of its own, unknown words
-// collected rather than thrown, the last of a repeated option wins.
+// collected rather than thrown, the last of a repeated option wins, which one line on standard error says.
 class Parser {
  public:
   explicit Parser(std::string command);
@@ -55,6 +55,7 @@ class Parser {
   Failure NeedsValue(const std::string& option) const;
   Failure Unexpected(const std::string& word) const;
   Failure CheckValues() const;
+  void WarnOfRepeated() const;
   Failure TakeWords();
 
   std::string command_;

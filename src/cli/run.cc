@@ -15,23 +15,47 @@
 #include "cli/dry_run.h"
 #include "cli/gpu_preview.h"
 #include "cli/help.h"
+#include "cli/output.h"
 #include "cli/rules_file.h"
+#include "cli/sim_exec.h"
+#include "cli/sim_machine.h"
+#include "topology/host_model.h"
 
 namespace gpuroom {
 namespace {
+
+// A simulated machine's host memory is its profile's; a profile that does not exist is told later.
+HostBudget SimulatedBudget(const std::string& profile) {
+  std::vector<GpuHint> gpus;
+  // Apart, since other children of this process ask the driver as well, and it has to be new to them.
+  for (const GpuPreview::Gpu& gpu : PreviewGpusApart(profile).gpus) {
+    GpuHint hint;
+    hint.name = gpu.name;
+    hint.bytes = gpu.hbm;
+    hint.coherence_known = true;
+    hint.coherent = gpu.coherent;
+    hint.integrated = gpu.integrated;
+    gpus.push_back(hint);
+  }
+  const Sysroot::Files machine = EnterSim(profile).ok() ? SimulatedMachine() : Sysroot::Files();
+  return AutoHostBudget(ReadHostModel(Sysroot(&machine), gpus), {});
+}
+
+HostBudget BudgetFor(const RunOptions& options) {
+  if (!options.sysroot.empty()) return AutoHostBudget(HostBudgetRequest{options.sysroot, -1});
+  return options.sim.empty() ? AutoHostBudget() : SimulatedBudget(options.sim);
+}
 
 Failure ResolveHostLimit(const RunOptions& options, RunPlan* plan) {
   plan->host_auto = !options.host_limit.has_value();
   plan->limits.host = options.host_limit;
   if (options.host_limit_inherited) return {};
-  HostBudgetRequest request;
-  if (!options.sysroot.empty()) request.sysroot = options.sysroot;
-  plan->budget = AutoHostBudget(request);
+  plan->budget = BudgetFor(options);
   if (plan->host_auto) {
     plan->limits.host = plan->budget.bytes;
     return {};
   }
-  // A simulated machine's host memory is its profile's, and the simulated driver guards it.
+  // The simulated driver guards its profile's host memory.
   if (!options.sim.empty()) return {};
   const std::string complaint = CheckHostLimit(*options.host_limit, plan->budget);
   if (!complaint.empty()) return {kExitUsage, complaint};
@@ -157,7 +181,8 @@ Failure Execute(const RunPlan& plan) {
     command.insert(command.begin(), "sh");
   }
   std::vector<std::string> environment = MergedEnvironment(plan.variables, plan.removed);
-  std::fflush(nullptr);
+  const Failure unwritten = FlushOutput();  // CMD does not print what is left in the buffer
+  if (unwritten.failed()) return unwritten;
   execve(path.c_str(), Pointers(command).data(), Pointers(environment).data());
   const int error = errno;
   return {error == ENOENT ? kExitNotFound : kExitCannotRun,

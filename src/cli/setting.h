@@ -4,8 +4,6 @@
 
 #include <string>
 
-#include "cli/exit_codes.h"
-
 namespace gpuroom {
 
 struct Setting {
@@ -15,9 +13,5 @@ struct Setting {
 };
 
 Setting Choose(const char* option, const std::string& text, const char* variable);
-
-// kExitUsage where a variable of gpuroom's is set and empty. Somebody meant to give it a value, and without
-// one the program would run unlimited.
-Failure CheckNoVariableIsEmpty();
 
 }  // namespace gpuroom

@@ -51,9 +51,8 @@ Result<Driver> BindDriver(SymbolLookup lookup) {
   const auto get_version =
       reinterpret_cast<decltype(&cuDriverGetVersion)>(lookup(library, "cuDriverGetVersion"));
   if (get_version == nullptr) return Status(Code::kDriver, "libcuda.so.1 has no cuDriverGetVersion");
-  if (get_version(&driver.version) != CUDA_SUCCESS) {
-    return Status(Code::kDriver, "cuDriverGetVersion failed");
-  }
+  const CUresult asked = get_version(&driver.version);  // a stub library refuses even this
+  if (asked != CUDA_SUCCESS) return Status(Code::kDriver, "cuDriverGetVersion failed", asked);
   if (driver.version < kMinimumDriverVersion) {
     return Status(Code::kUnsupported,
                   "the NVIDIA driver is older than CUDA 13.0; install driver 580 or newer", driver.version);

@@ -29,7 +29,7 @@ using SymbolLookup = void* (*)(void* library, const char* name);
 
 // Opens libcuda.so.1 and binds functions.def. Calls no cuInit. kNotFound: no
 // libcuda.so.1; kUnsupported: too old, native() is its version;
-// kDriver: a required function is missing.
+// kDriver: a required function is missing, native() is 0 then, or cuDriverGetVersion failed.
 Result<Driver> BindDriver(SymbolLookup lookup = nullptr);
 
 // "CUDA_ERROR_OUT_OF_MEMORY" for a CUresult; never null.

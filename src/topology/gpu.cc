@@ -46,6 +46,7 @@ void ReadAttributes(const Driver& driver, Gpu* gpu) {
   if (Has(driver, device, CU_DEVICE_ATTRIBUTE_NUMA_CONFIG)) {
     gpu->hbm_numa_node = Attribute(driver, device, CU_DEVICE_ATTRIBUTE_NUMA_ID);
   }
+  gpu->compute_mode = Attribute(driver, device, CU_DEVICE_ATTRIBUTE_COMPUTE_MODE);
   gpu->integrated = Has(driver, device, CU_DEVICE_ATTRIBUTE_INTEGRATED);
   gpu->pageable_memory_access = Has(driver, device, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS);
   gpu->uses_host_page_tables =
@@ -105,7 +106,7 @@ Status StartDriver(const Driver& driver, int* count) {
   if (result != CUDA_SUCCESS) return Status(Code::kUnsupported, "the driver cannot start (cuInit)", result);
   result = driver.DeviceGetCount(count);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuDeviceGetCount failed");
-  if (*count <= 0) return Status(Code::kNotFound, "the driver finds no GPU; check CUDA_VISIBLE_DEVICES");
+  if (*count <= 0) return Status(Code::kNotFound, "the driver finds no GPU");
   return Status();
 }
 

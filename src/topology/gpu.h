@@ -46,6 +46,7 @@ struct Gpu {
   int compute_minor = 0;
   int host_numa_node = -1;  // -1: the driver does not say
   int hbm_numa_node = -1;   // -1: its memory is no NUMA node
+  int compute_mode = -1;    // a CUcomputemode: who may use it; -1: the driver does not say
   bool integrated = false;
   bool pageable_memory_access = false;
   bool uses_host_page_tables = false;  // coherent

@@ -12,23 +12,30 @@ namespace {
 constexpr uint64_t kGranularity = 2 * kMiB;
 constexpr uint64_t kLeastReserve = 2 * kGiB;
 
-// The smallest of several answers, and which one it was.
+// One of the things that bound the host tier.
+struct Bound {
+  uint64_t available = 0;  // bytes
+  uint64_t capacity = 0;   // of what the bytes are free of, such as a node: a tenth stays with the host
+  std::string words;       // "free memory of NUMA node 0"
+
+  uint64_t Reserve() const { return std::min(std::max(kLeastReserve, capacity / 10), available / 2); }
+  uint64_t Spare() const { return available - Reserve(); }
+};
+
+// The bound that leaves least, the first of several.
 class Tightest {
  public:
-  void Consider(uint64_t bytes, std::string words) {
-    if (known_ && bytes >= bytes_) return;
+  void Consider(Bound bound) {
+    if (known_ && bound.Spare() >= bound_.Spare()) return;
     known_ = true;
-    bytes_ = bytes;
-    words_ = std::move(words);
+    bound_ = std::move(bound);
   }
   bool known() const { return known_; }
-  uint64_t bytes() const { return bytes_; }
-  const std::string& words() const { return words_; }
+  const Bound& bound() const { return bound_; }
 
  private:
   bool known_ = false;
-  uint64_t bytes_ = 0;
-  std::string words_;
+  Bound bound_;
 };
 
 uint64_t Obtainable(const NumaNode& node) { return node.free + node.reclaimable; }
@@ -41,17 +48,32 @@ uint64_t ObtainableIn(const HostModel& model, NodeKind kind) {
   return bytes;
 }
 
+bool IsUsableRam(const HostModel& model, int id) {
+  const NumaNode* node = model.FindNode(id);
+  return node != nullptr && node->kind == NodeKind::kRam && model.MayUse(id);
+}
+
+// Where the runtime places host memory of a GPU beside node `wanted`: there, or on the nearest node that has
+// memory. -1: on none.
+int NodeServing(const HostModel& model, int wanted) {
+  if (IsUsableRam(model, wanted)) return wanted;
+  const std::vector<int> nearest = NearestNodes(model, wanted);
+  return nearest.empty() ? -1 : nearest[0];
+}
+
 // The RAM node that every GPU can be served from: the GPUs' own, of several the
-// one with least free, since one budget serves them all. -1: nothing says.
+// one with least free, since one budget serves them all. A GPU that the bus gives no node
+// is served from node 0. -1: nothing says.
 int ChooseNode(const HostModel& model) {
   int chosen = -1;
   for (const PciGpu& gpu : model.pci_gpus) {
-    const NumaNode* node = model.FindNode(gpu.numa_node);
-    if (node == nullptr || node->kind != NodeKind::kRam) continue;
-    if (chosen < 0 || Obtainable(*node) < Obtainable(*model.FindNode(chosen))) chosen = node->id;
+    const int node = NodeServing(model, std::max(gpu.numa_node, 0));
+    if (node < 0) continue;
+    if (chosen < 0 || Obtainable(*model.FindNode(node)) < Obtainable(*model.FindNode(chosen))) chosen = node;
   }
-  const std::vector<int> ram = model.NodesOf(NodeKind::kRam);
-  return chosen < 0 && ram.size() == 1 ? ram[0] : chosen;
+  if (chosen >= 0) return chosen;
+  const std::vector<int> ram = NearestNodes(model, -1);
+  return ram.size() == 1 || (!ram.empty() && !model.gpus.empty()) ? ram[0] : -1;
 }
 
 // MemAvailable counts HBM nodes in; take out what lies there.
@@ -60,23 +82,39 @@ void ConsiderMachine(const HostModel& model, Tightest* tightest) {
       model.meminfo.Get("MemAvailable") ? model.meminfo.Get("MemAvailable") : model.meminfo.Get("MemFree");
   if (!available) return;
   const uint64_t hbm = std::min(*available, ObtainableIn(model, NodeKind::kHbm));
-  tightest->Consider(*available - hbm, hbm > 0 ? "MemAvailable without the HBM nodes" : "MemAvailable");
+  tightest->Consider(
+      {*available - hbm, model.real_ram, hbm > 0 ? "MemAvailable without the HBM nodes" : "MemAvailable"});
+}
+
+// Of a machine without a GPU's node: all the nodes that may be used.
+Bound BoundOfNodes(const HostModel& model) {
+  Bound bound;
+  for (const int id : NearestNodes(model, -1)) {
+    bound.available += Obtainable(*model.FindNode(id));
+    bound.capacity += model.FindNode(id)->total;
+  }
+  bound.words = "free memory of the NUMA nodes that are RAM";
+  if (model.mems_allowed) bound.words += " and in the cpuset";
+  return bound;
 }
 
 void ConsiderNodes(const HostModel& model, int node_id, Tightest* tightest) {
   if (node_id >= 0) {
-    tightest->Consider(Obtainable(*model.FindNode(node_id)),
-                       "free memory of NUMA node " + std::to_string(node_id));
-  } else if (model.hbm_as_ram > 0) {
-    tightest->Consider(ObtainableIn(model, NodeKind::kRam), "free memory of the NUMA nodes that are RAM");
+    const NumaNode& node = *model.FindNode(node_id);
+    tightest->Consider({Obtainable(node), node.total, "free memory of NUMA node " + std::to_string(node_id)});
+    return;
   }
+  const std::vector<int> ram = model.NodesOf(NodeKind::kRam);
+  const bool kept_out = std::any_of(ram.begin(), ram.end(), [&](int id) { return !model.MayUse(id); });
+  if (model.hbm_as_ram > 0 || kept_out) tightest->Consider(BoundOfNodes(model));
 }
 
-void Finish(const HostModel& model, uint64_t available, HostBudget* budget) {
-  budget->available = available;
-  budget->ceiling = available;
-  budget->reserve = std::min(std::max(kLeastReserve, model.real_ram / 10), available / 2);
-  budget->bytes = RoundDown(available - budget->reserve, kGranularity);
+void Finish(const Bound& bound, HostBudget* budget) {
+  budget->limited_by = bound.words;
+  budget->available = bound.available;
+  budget->ceiling = bound.available;
+  budget->reserve = bound.Reserve();
+  budget->bytes = RoundDown(bound.Spare(), kGranularity);
 }
 
 // What is in use now may be free later: an explicit limit may count on it.
@@ -99,8 +137,8 @@ void FinishEgm(const HostModel& model, HostBudget* budget) {
   if (budget->node < 0 && !ram.empty()) budget->node = ram[0];
   budget->egm = true;
   budget->estimated = true;
-  budget->limited_by = "EGM, estimated from " + model.egm.installed_source;
-  Finish(model, model.egm.bytes, budget);
+  // The OS's own share is what is kept for the host.
+  Finish({model.egm.bytes, model.real_ram, "EGM, estimated from " + model.egm.installed_source}, budget);
 }
 
 }  // namespace
@@ -135,10 +173,9 @@ HostBudget AutoHostBudget(const HostModel& model, const HostBudgetRequest& reque
     return budget;
   }
   if (model.cgroup.limited) {
-    tightest.Consider(model.cgroup.remaining, "the cgroup limit " + model.cgroup.file);
+    tightest.Consider({model.cgroup.remaining, model.cgroup.limit, "the cgroup limit " + model.cgroup.file});
   }
-  budget.limited_by = tightest.words();
-  Finish(model, tightest.bytes(), &budget);
+  Finish(tightest.bound(), &budget);
   RaiseCeiling(model, &budget);
   return budget;
 }

@@ -31,12 +31,13 @@ struct HostBudget {
   uint64_t available = 0;  // what is there before the reserve
   uint64_t ceiling =
       0;  // what there could be at most: all real RAM, as far as the cgroup allows; or kNoCeiling
-  uint64_t reserve = 0;    // kept for the host: max(2 GiB, 10% of real RAM), at most half of `available`
+  uint64_t reserve = 0;    // kept for the host: 2 GiB, or 10% of what bounds the tier (the node, the cgroup's
+                           // limit, all real RAM) where that is more; at most half of `available`
   uint64_t real_ram = 0;   // RAM that the OS has, HBM nodes left out
   int node = -1;           // the NUMA node that was looked at; -1: the machine as a whole
   bool egm = false;        // `available` is EGM, not the OS's memory
   bool estimated = false;  // `available` could not be read, only inferred
-  std::string limited_by;  // what was the tightest, in words: "free memory of NUMA node 0"
+  std::string limited_by;  // what leaves least after its reserve, in words: "free memory of NUMA node 0"
   std::string ceiling_is;  // what sets the ceiling, in words; empty: limited_by
 };
 

@@ -61,7 +61,7 @@ int MatchingGpu(const HostModel& model, const NumaNode& node) {
   for (size_t i = 0; i < model.gpus.size(); ++i) {
     const GpuHint& gpu = model.gpus[i];
     if (gpu.hbm_node == node.id) return static_cast<int>(i);
-    if (gpu.integrated || (gpu.coherence_known && !gpu.coherent)) continue;
+    if (gpu.integrated || !IsCoherent(gpu)) continue;  // memory across PCIe is no node
     const bool taken = std::any_of(model.nodes.begin(), model.nodes.end(), [&](const NumaNode& other) {
       return other.kind == NodeKind::kHbm && other.gpu == static_cast<int>(i);
     });
@@ -83,6 +83,21 @@ bool MatchesNvidiaRegion(const HostModel& model, uint64_t bytes) {
                      [bytes](const MemoryRegion& region) { return Near(bytes, region.bytes); });
 }
 
+// Whether the GPUs' sizes are known, and no division of their memory gives `node`: it is something else,
+// then.
+bool FitsNoGpu(const HostModel& model, int gpu) {
+  uint64_t of_gpus = 0;
+  uint64_t of_nodes = 0;
+  for (const GpuHint& hint : model.gpus) {
+    if (hint.bytes == 0) return false;
+    of_gpus += hint.bytes;
+  }
+  for (const NumaNode& node : model.nodes) {
+    if (node.cpus.empty()) of_nodes += node.total;
+  }
+  return gpu < 0 && of_gpus > 0 && !Near(of_nodes, of_gpus);
+}
+
 // A memory-only node: HBM, or something else? Empty: something else.
 std::string HbmEvidence(const HostModel& model, const NumaNode& node, int gpu) {
   const bool by_driver = gpu >= 0 && model.gpus[static_cast<size_t>(gpu)].hbm_node == node.id;
@@ -97,6 +112,7 @@ std::string HbmEvidence(const HostModel& model, const NumaNode& node, int gpu) {
   }
   // Names are shown to everybody; addresses, and so sizes, to root alone.
   if (iomem.nvidia_named) {
+    if (FitsNoGpu(model, gpu)) return "";
     return "/proc/iomem names 'System RAM (NVIDIA)' (its addresses are hidden from this user)" + size;
   }
   if (iomem.readable) return "";  // a full list without that name: no HBM is online
@@ -137,6 +153,45 @@ bool IsGrace(const HostModel& model) {
                      [](const GpuHint& gpu) { return !gpu.integrated && IsCoherent(gpu); });
 }
 
+// The driver's parameter asks for a node, or /proc/iomem has the memory that the driver gave the OS.
+bool HasOfflineHbm(const HostModel& model) {
+  const CoherentMode asked = model.nvidia.coherent;
+  if (!model.grace || model.hbm_as_ram > 0 || asked == CoherentMode::kDriver) return false;
+  return asked == CoherentMode::kNuma || model.iomem.nvidia_named;
+}
+
+std::vector<HugePages> ReadHugePages(const Sysroot& root, const MemInfo& meminfo) {
+  constexpr char kFolder[] = "/sys/kernel/mm/hugepages";
+  constexpr std::string_view kPrefix = "hugepages-";
+  std::vector<HugePages> sizes;
+  for (const std::string& name : root.List(kFolder)) {
+    if (!name.starts_with(kPrefix) || !name.ends_with("kB")) continue;
+    const std::string digits = name.substr(kPrefix.size(), name.size() - kPrefix.size() - 2);
+    const std::string count = root.ReadLine(std::string(kFolder) + "/" + name + "/nr_hugepages").value_or("");
+    const uint64_t kib = ParseNumber(digits).value_or(0);
+    if (kib <= kMostPlausibleBytes / kKiB) sizes.push_back({kib * kKiB, ParseNumber(count).value_or(0)});
+  }
+  // meminfo has those of the usual size alone.
+  if (sizes.empty()) sizes.push_back({meminfo.GetOr("Hugepagesize", 0), meminfo.GetOr("HugePages_Total", 0)});
+  const uint64_t total = meminfo.GetOr("MemTotal", 0);
+  std::erase_if(sizes, [total](const HugePages& pages) {
+    return pages.count == 0 || pages.page_bytes == 0 || pages.count > total / pages.page_bytes;
+  });
+  return sizes;
+}
+
+// From the line "Mems_allowed_list:" of a process's status; empty where there is none.
+std::optional<std::vector<int>> ReadMemsAllowed(const Sysroot& root) {
+  constexpr std::string_view kKey = "Mems_allowed_list:";
+  const std::string text = root.Read("/proc/self/status").value_or("");
+  for (const std::string_view line : SplitLines(text)) {
+    if (!line.starts_with(kKey)) continue;
+    std::vector<int> nodes = ParseIdList(line.substr(kKey.size()));
+    if (!nodes.empty()) return nodes;
+  }
+  return std::nullopt;
+}
+
 EgmEstimate EstimateEgm(const HostModel& model) {
   EgmEstimate egm;
   if (!model.grace) return egm;
@@ -171,6 +226,10 @@ const NumaNode* HostModel::FindNode(int id) const {
   return nullptr;
 }
 
+bool HostModel::MayUse(int node) const {
+  return !mems_allowed || std::find(mems_allowed->begin(), mems_allowed->end(), node) != mems_allowed->end();
+}
+
 uint64_t HostModel::MemoryOf(const GpuHint& gpu) const {
   return gpu.integrated && gpu.bytes == 0 ? real_ram : gpu.bytes;
 }
@@ -186,7 +245,7 @@ std::vector<int> HostModel::NodesOf(NodeKind kind) const {
 std::vector<int> NearestNodes(const HostModel& model, int node) {
   const NumaNode* from = model.FindNode(node);
   std::vector<int> others = model.NodesOf(NodeKind::kRam);
-  std::erase(others, node);
+  std::erase_if(others, [&](int other) { return other == node || !model.MayUse(other); });
   // The kernel lists the distances of the nodes that are online, in their order.
   const auto distance = [&](int other) {
     const auto index = static_cast<size_t>(model.FindNode(other) - model.nodes.data());
@@ -226,12 +285,16 @@ HostModel ReadHostModel(const Sysroot& root, std::vector<GpuHint> gpus) {
   model.cgroup = ReadCgroupMemory(root);
   model.nvidia = ReadNvidiaFiles(root);
   model.installed = ReadInstalledMemory(root);
+  model.huge_pages = ReadHugePages(root, model.meminfo);
+  model.mems_allowed = ReadMemsAllowed(root);
+  model.auto_online = root.ReadLine("/sys/devices/system/memory/auto_online_blocks").value_or("");
   model.pci_gpus = ListNvidiaGpus(root);
   model.gpus = gpus.empty() ? ReadGpuHints(root) : std::move(gpus);
   for (const int id : NodeIds(root)) model.nodes.push_back(ReadNode(root, id));
   ClassifyNodes(&model);
   AddUp(&model);
   model.grace = IsGrace(model);
+  model.hbm_offline = HasOfflineHbm(model);
   model.egm = EstimateEgm(model);
   model.egm_suspected = SuspectsEgm(model);
   return model;

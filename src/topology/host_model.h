@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,11 @@ struct NumaNode {
   std::string evidence;  // kHbm: why it is taken for HBM
 };
 
+struct HugePages {
+  uint64_t page_bytes = 0;
+  uint64_t count = 0;
+};
+
 struct EgmEstimate {
   bool present = false;
   uint64_t bytes = 0;      // installed - os_share; an estimate always
@@ -56,22 +62,31 @@ struct HostModel {
   NvidiaFiles nvidia;
   InstalledMemory installed;
   EgmEstimate egm;
-  uint64_t os_total = 0;    // what `free` shows, HBM nodes included
-  uint64_t real_ram = 0;    // without HBM nodes
-  uint64_t hbm_as_ram = 0;  // HBM that the OS takes for its own
+  uint64_t os_total = 0;                         // what `free` shows, HBM nodes included
+  uint64_t real_ram = 0;                         // without HBM nodes
+  uint64_t hbm_as_ram = 0;                       // HBM that the OS takes for its own
+  std::vector<HugePages> huge_pages;             // those reserved, by size
+  std::optional<std::vector<int>> mems_allowed;  // the nodes that the cpuset lets this process have memory of
+  std::string
+      auto_online;  // what the kernel does with memory that a driver adds: "offline", "online_movable"
 
   const NumaNode* FindNode(int id) const;
+  // False where the cpuset keeps this process from the node's memory.
+  bool MayUse(int node) const;
   std::vector<int> NodesOf(NodeKind kind) const;
   // Bytes of the GPU's own memory, which is the host's for an integrated one; 0: not known.
   uint64_t MemoryOf(const GpuHint& gpu) const;
   // A Grace machine (GH200, GB200, ...), whose GPU reaches LPDDR over C2C.
   bool grace = false;
+  // The driver gives HBM to the OS as a NUMA node, and nobody brought that online: its memory is nobody's.
+  bool hbm_offline = false;
   // The OS has so little real memory that EGM must be on, and nothing tells how much LPDDR there is
   // (the DMI tables are root's, and few product names give it).
   bool egm_suspected = false;
 };
 
-// The nodes with CPUs and memory of their own, `node` left out, by their distance from it.
+// The nodes with CPUs and memory of their own that this process may use, `node` left out, by their distance
+// from it.
 std::vector<int> NearestNodes(const HostModel& model, int node);
 // The same of this machine, read now.
 std::vector<int> NearestNodes(int node);

@@ -9,10 +9,42 @@ namespace {
 
 constexpr size_t kMostGpus = 256;  // a file that names more is no machine's
 
-// GB10's GPU has the host's memory for its own; nvidia-smi shows no size then.
-bool IsIntegrated(std::string_view name) { return name.find("GB10") != std::string_view::npos; }
-
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsWordCharacter(char c) { return IsDigit(c) || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
+
+// Whether `text` has `word` with no letter or digit beside it: "GB10" is in "NVIDIA GB10" and not in "GB100".
+bool HasWord(std::string_view text, std::string_view word) {
+  for (size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1)) {
+    const size_t end = at + word.size();
+    const bool starts = at == 0 || !IsWordCharacter(text[at - 1]);
+    if (starts && (end == text.size() || !IsWordCharacter(text[end]))) return true;
+  }
+  return false;
+}
+
+// Chips whose GPU has the host's memory for its own, as far as their names are known.
+bool IsIntegrated(std::string_view name) {
+  for (const char* chip : {"GB10", "Thor", "Orin", "Xavier"}) {
+    if (HasWord(name, chip)) return true;
+  }
+  return false;
+}
+
+// The row of nvidia-smi's table that has the temperature, the power and the memory. A GPU without memory of
+// its own shows none there.
+bool SaysNoMemory(std::string_view line) {
+  const size_t power = line.find("W /") == std::string_view::npos ? line.find("N/A /") : line.find("W /");
+  const size_t column = line.find('|', power == std::string_view::npos ? line.size() : power);
+  if (column == std::string_view::npos) return false;
+  const std::string_view memory = Trim(line.substr(column + 1, line.find('|', column + 1) - column - 1));
+  return memory == "Not Supported" || memory == "N/A" || memory == "[N/A]";
+}
+
+// Jetson and Thor: the device tree's names of the chip, with zeros between them.
+bool IsTegra(const Sysroot& root) {
+  const std::string chips = root.Read("/proc/device-tree/compatible").value_or("");
+  return chips.find("nvidia,tegra") != std::string::npos;
+}
 
 // "14920MiB /  97871MiB" as 97871 MiB.
 uint64_t TotalMemory(std::string_view line) {
@@ -109,6 +141,7 @@ std::vector<GpuHint> ParseNvidiaSmi(std::string_view text) {
       hints.push_back(hint);
     } else if (!hints.empty() && hints.back().bytes == 0) {
       hints.back().bytes = TotalMemory(line);
+      hints.back().integrated = hints.back().integrated || SaysNoMemory(line);
     }
   }
   return hints;
@@ -129,7 +162,7 @@ std::vector<GpuHint> ReadGpuHints(const Sysroot& root) {
     for (const std::string_view line : SplitLines(text)) {
       if (line.starts_with("Model:")) hint.name = std::string(Trim(line.substr(6)));
     }
-    hint.integrated = IsIntegrated(hint.name);
+    hint.integrated = IsIntegrated(hint.name) || IsTegra(root);
     hints.push_back(hint);
   }
   return hints;

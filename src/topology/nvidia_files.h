@@ -35,7 +35,7 @@ struct GpuHint {
   int hbm_node = -1;        // the NUMA node that its HBM is, by the driver's word
   bool coherence_known = false;
   bool coherent = false;    // shares the host's page tables, over C2C
-  bool integrated = false;  // has no memory but the host's (GB10)
+  bool integrated = false;  // has no memory but the host's (GB10, Thor, Orin)
 };
 
 // GH200, GB200, GB300: an HBM GPU beside a Grace CPU, linked by NVLink-C2C.

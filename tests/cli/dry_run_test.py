@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from conftest import SIM, preloads
 
 GIB = 1 << 30
@@ -40,6 +41,16 @@ def test_auto_host_limit_says_where_it_comes_from(gpuroom):
     host = plan["host"]
     assert 0 <= plan["limits"]["host_bytes"] <= host["available_bytes"]
     assert host["limited_by"]
+
+
+@pytest.mark.parametrize("profile, offered", [("gh200-egm", 470 * GIB), ("h200", None), ("1GiB,host=64GiB", None)])
+def test_auto_on_a_simulated_machine_is_the_profiles(gpuroom, profile, offered):
+    plan = gpuroom.plan("--sim", profile, "--", "true")
+    doctor = json.loads(gpuroom("doctor", "--json", "--sim", profile).stdout)["pool"]
+    assert plan["limits"]["host_bytes"] == doctor["host_bytes"] == (offered or doctor["host_bytes"])
+    assert plan["host"]["limited_by"] == doctor["host_limited_by"]
+    (gpu,) = plan["devices"]
+    assert gpu["offered_bytes"] == doctor["gpus"][0]["total_bytes"]
 
 
 def test_no_gpu_is_a_sentence(gpuroom):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 
 import pytest
 from conftest import LIBRARIES, SIM
@@ -339,3 +340,19 @@ def test_a_fifo_is_not_waited_for(gpuroom, tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)
     gpuroom.refuses(2, "no regular file", arguments=["run", "--rules", path, "--", "true"])
+
+
+def test_a_home_that_cannot_be_entered_is_no_damaged_file(gpuroom, tmp_path):
+    """Of mode 700 and another user's, as under sudo -u or in a container with its own user."""
+    home = tmp_path / "home"
+    links = home / ".cache" / "gpuroom" / "links.json"
+    links.parent.mkdir(parents=True)
+    links.write_text("{}")
+    home.chmod(0)
+    stranger = {"user": 64321, "group": 64321, "extra_groups": []} if os.getuid() == 0 else {}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+    done = subprocess.run([gpuroom.binary, "run", "--dry-run", *SIM, "--", "true"], cwd="/", env=environment, text=True,
+                          capture_output=True, timeout=120, check=False, **stranger)  # fmt: skip
+    home.chmod(0o700)
+    assert done.returncode == 0
+    assert done.stderr == ""

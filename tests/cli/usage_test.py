@@ -1,7 +1,10 @@
 """Bad usage and bad input: one sentence each, exit status 2; help and version."""
 
+import json
+import re
+
 import pytest
-from conftest import preloads
+from conftest import SOURCE, preloads
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,69 @@ def test_empty_variables_of_others_are_theirs(gpuroom):
     gpuroom.plan("--", "true", env={"PYTORCH_CUDA_ALLOC_CONF": "", "XGPUROOM_HBM_LIMIT": "", "GPUROOM": ""})
 
 
+@pytest.mark.parametrize(
+    "name, meant",
+    [
+        ("GPUROOM_HBM_LIMT", "GPUROOM_HBM_LIMIT"),
+        ("GPUROOM_HOSTLIMIT", "GPUROOM_HOST_LIMIT"),
+        ("GPUROOM_POLICIY", "GPUROOM_POLICY"),
+        ("GPUROOM_STAT_FILE", "GPUROOM_STATS_FILE"),
+        ("GPUROOM_SIM_FIAL", "GPUROOM_SIM_FAIL"),
+    ],
+)
+def test_a_misspelt_variable_is_told_once(gpuroom, name, meant):
+    for arguments in (["run", "--dry-run", "--", "true"], ["ps"]):
+        done = gpuroom(*arguments, env={name: "x"})
+        assert done.returncode == 0
+        told = [line for line in done.stderr.splitlines() if name in line]
+        assert len(told) == 1 and f"did you mean {meant}?" in told[0]
+
+
+def test_a_variable_that_resembles_none_of_ours_is_somebody_elses(gpuroom):
+    assert "GPUROOM_ELSEWHERE" not in gpuroom("ps", env={"GPUROOM_ELSEWHERE": "x"}).stderr
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("GPUROOM_LOG", "wran", ["off, error, warn, info, debug", "did you mean 'warn'"]),
+        ("GPUROOM_LOG", "DEBUG", ["off, error"]),
+        ("GPUROOM_REPORT", "yes", ["0, 1"]),
+        ("GPUROOM_CONTROL", "true", ["0, 1"]),
+        ("GPUROOM_ALLOW_OVERSUBSCRIPTION", "on", ["0, 1"]),
+        ("GPUROOM_POLICY", "balansed", ["gpu_first, balanced"]),
+        ("GPUROOM_BACKEND", "manged", ["managed"]),
+    ],
+)
+def test_a_misspelt_value_is_refused(gpuroom, name, value, words):
+    gpuroom.refuses(2, name, f"'{value}'", *words, arguments=["run", "--dry-run", "--", "true"], env={name: value})
+
+
+def test_every_variable_of_the_table_is_known(gpuroom):
+    """README lists those for users; none of them may pass for a slip."""
+    names = re.findall(r"^\| `(GPUROOM_[A-Z_]+)` \|", (SOURCE / "README.md").read_text(), re.M)
+    assert len(names) > 20
+    for name in names:
+        assert "not a variable" not in gpuroom("ps", env={name: "1"}).stderr
+
+
+@pytest.mark.parametrize("option, first, last", [("--hbm-limit", "6GiB", "1GiB"), ("--host-limit", "8GiB", "1GiB")])
+def test_an_option_given_twice_says_which_counts(gpuroom, option, first, last):
+    arguments = ["run", "--dry-run", "--json", "--sim", "2GiB,host=8GiB", option, first, option, last, "--", "true"]
+    done = gpuroom(*arguments)
+    assert done.returncode == 0
+    assert f"{option} is given 2 times; the last one, '{last}', counts" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert json.loads(done.stdout)["limits"][{"--hbm-limit": "hbm_bytes", "--host-limit": "host_bytes"}[option]] == 1 << 30
+    assert gpuroom(*[word if word != first else last for word in arguments]).stderr == ""
+
+
+def test_a_peer_that_is_not_there_is_told(gpuroom):
+    for arguments, env in ((["--peers", "7"], {}), ([], {"GPUROOM_PEERS": "7"})):
+        done = gpuroom("run", "--dry-run", "--sim", "2x1GiB,host=4GiB", *arguments, "--", "true", env=env)
+        assert len(done.stderr.splitlines()) == 1 and "GPU 7" in done.stderr and "GPU 1" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["run", "--hbm-limit"], ["run", "--hbm-limit", "--report", "--", "true"]])
 def test_missing_value(gpuroom, arguments):
     gpuroom.refuses(2, "--hbm-limit needs a value", arguments=arguments)
@@ -193,7 +259,7 @@ def test_help_names_every_option_that_is_accepted(gpuroom, command):
     options = {word.split("=")[0] for line in text.splitlines() if line.startswith("  --") for word in line.split()[:1]}
     assert options
     for option in options:
-        flags = ("--report", "--dry-run", "--json", "--allow-oversubscription", "--no-control", "--no-plugins", "--verify", "--all", "--lazy")
+        flags = ("--report", "--dry-run", "--json", "--allow-oversubscription", "--no-control", "--no-plugins", "--verify", "--all", "--lazy", "--problems")
         flag = [option] if option in flags else [option, "1GiB"]
         done = gpuroom(*command.split(), *flag, "--help")
         assert done.returncode == 0, (option, done.stderr)

@@ -137,3 +137,56 @@ def seen(tmp_path):
         return tree
 
     return make
+
+
+GPU_FILES = {"vendor": "0x10de", "class": "0x030200", "current_link_speed": "32.0 GT/s PCIe",
+             "max_link_speed": "32.0 GT/s PCIe", "current_link_width": "16", "max_link_width": "16"}
+
+
+class Machine:
+    """A machine's files, written from a few figures; sizes are MiB, as `numactl --hardware` prints them."""
+
+    def __init__(self, tree):
+        self.tree = tree
+        self.gpus = 0
+        self.write("proc/self/cgroup", "0::/")
+
+    def write(self, path, text):
+        file = self.tree / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+        return self
+
+    def nodes(self, nodes, meminfo=""):
+        """{id: (cpus, size, free)}, and what /proc/meminfo has beside the sums of these."""
+        total, free = (sum(node[i] for node in nodes.values()) * 1024 for i in (1, 2))
+        self.write("proc/meminfo", f"MemTotal: {total} kB\nMemFree: {free} kB\nMemAvailable: {free} kB\n{meminfo}")
+        self.write("sys/devices/system/node/online", ",".join(map(str, sorted(nodes))))
+        for number, (cpus, size, unused) in nodes.items():
+            folder = f"sys/devices/system/node/node{number}"
+            self.write(f"{folder}/cpulist", cpus)
+            self.write(f"{folder}/meminfo",
+                       f"Node {number} MemTotal: {size * 1024} kB\nNode {number} MemFree: {unused * 1024} kB")
+        return self
+
+    def driver(self, version="580.95.05", params=""):
+        self.write("proc/driver/nvidia/version", f"NVRM version: NVIDIA UNIX Open Kernel Module  {version}  Release Build")
+        return self.write("proc/driver/nvidia/params", "ModifyDeviceFiles: 1\n" + params)
+
+    def gpu(self, name, memory, bus="00000000:17:00.0", node=0):
+        """A row of nvidia-smi's table, its memory column as printed, and a place on the bus unless node is None."""
+        table = self.tree / "nvidia-smi.txt"
+        rows = table.read_text() if table.exists() else ""
+        self.write("nvidia-smi.txt",
+                   rows + f"| {self.gpus:3}  {name:26} Off |   {bus} Off |                    0 |\n"
+                   f"| N/A   31C    P0             83W /  700W |  {memory:22}|      0%      Default |")
+        self.gpus += 1
+        if node is not None:
+            for file, text in {**GPU_FILES, "numa_node": str(node)}.items():
+                self.write(f"sys/bus/pci/devices/{bus[4:].lower()}/{file}", text)
+        return self
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path / "written")

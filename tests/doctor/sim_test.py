@@ -26,11 +26,22 @@ def test_coherent_profiles_have_c2c(doctor):
     assert "share one memory" in doctor("--json", "--sim", "gb10")["gpu0.link"]["value"]
 
 
-def test_a_simulated_gpu_does_not_give_this_machine_its_memory(doctor):
-    egm = doctor("--json", "--sim", "gh200-egm").json["pool"]
-    plain = doctor("--json", "--sim", "h200").json["pool"]
-    assert not egm["egm"]
-    assert egm["host_limited_by"] == plain["host_limited_by"]
+@pytest.mark.parametrize("profile, host, egm", [("gh200-egm", 470 * GIB, True), ("gh200", 432 * GIB, False),
+                                                ("1GiB,host=64GiB,nodes=2", (32 * GIB) * 9 // 10, False)])
+def test_a_profile_brings_its_own_machine(doctor, profile, host, egm):
+    """Nothing of the machine that the command runs on is mixed in."""
+    run = doctor("--json", "--sim", profile)
+    assert run.json["pool"]["host_bytes"] == host // (2 << 20) * (2 << 20)
+    assert run.json["pool"]["egm"] == egm
+    assert run["real_ram"]["bytes"] == {"gh200-egm": 8 * GIB, "gh200": 480 * GIB}.get(profile, 64 * GIB)
+    assert run["cgroup"]["value"] == "no limit"
+
+
+@pytest.mark.parametrize("profile, least, most", [("h200", 4500, 4600), ("gh200", 3600, 4023), ("gb200", 7000, 8184),
+                                                  ("gb10", 230, 273), ("rtx4090", 900, 1008)])
+def test_a_profile_has_the_speed_of_its_memory(doctor, profile, least, most):
+    words = doctor("--json", "--sim", profile)["gpu0.speeds"]["value"].split()
+    assert words[0] == "HBM" and least <= int(words[1].rstrip(",")) <= most
 
 
 def test_a_profile_beside_a_sysroot_is_its_machine(doctor):

@@ -4,8 +4,10 @@
 #include <string>
 
 #include "base/size.h"
+#include "cli/doctor_bundle.h"
 #include "cli/doctor_gpu.h"
 #include "cli/doctor_host.h"
+#include "cli/doctor_text.h"
 #include "fuzz.h"
 #include "topology/host_budget.h"
 #include "topology/host_model.h"
@@ -60,7 +62,7 @@ void CheckModel(const HostModel& model) {
 
 DoctorReport Diagnose(const HostModel& model, const HostBudget& budget, const Sysroot& root) {
   DoctorReport report;
-  AddKernelDriverFact(model.nvidia, true, &report);
+  AddKernelDriverFact(model.nvidia, DriverState::kNotAsked, &report);
   for (size_t i = 0; i < model.gpus.size(); ++i) {
     AddHintFact(static_cast<int>(i), model.gpus[i], root, &report);
   }
@@ -70,10 +72,13 @@ DoctorReport Diagnose(const HostModel& model, const HostBudget& budget, const Sy
 }
 
 void CheckText(const DoctorReport& report) {
-  for (const char c : report.Text()) {
-    fuzz::Require(static_cast<unsigned char>(c) >= ' ' || c == '\n',
-                  "no control character reaches a terminal");
+  for (const int width : {0, 40, 80}) {
+    for (const char c : DoctorText(report, {false, width})) {
+      fuzz::Require(static_cast<unsigned char>(c) >= ' ' || c == '\n',
+                    "no control character reaches a terminal");
+    }
   }
+  for (const Fact& fact : report.facts()) (void)WithoutIdentity(fact.value + fact.meaning, {"somebody"});
 }
 
 }  // namespace

@@ -1,0 +1,12 @@
+// The machine around the GPUs of a simulated driver, as files of /proc and /sys: its host memory is the
+// profile's, and nothing of the machine that the command runs on is in it.
+#pragma once
+
+#include "topology/sysroot.h"
+
+namespace gpuroom {
+
+// Of the simulated driver that this process has entered (sim_exec.h). Empty where it has not.
+Sysroot::Files SimulatedMachine();
+
+}  // namespace gpuroom
