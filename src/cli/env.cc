@@ -1,6 +1,7 @@
 #include "cli/env.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -22,6 +23,19 @@ using Variables = std::map<std::string, std::string>;
 // Values need not be UTF-8, and JSON must be.
 std::string Text(const Json& json, int indent = -1) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+// gpuroom's variables that are set here and that run leaves as they are: CMD inherits them, and what another
+// program starts would not.
+void AddInherited(RunPlan* plan) {
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string text(*entry);
+    const size_t equals = text.find('=');
+    if (!text.starts_with("GPUROOM_") || equals == std::string::npos) continue;
+    const std::string name = text.substr(0, equals);
+    if (std::find(plan->removed.begin(), plan->removed.end(), name) != plan->removed.end()) continue;
+    plan->variables.emplace(name, text.substr(equals + 1));
+  }
 }
 
 std::string ForShell(const RunPlan& plan) {
@@ -133,6 +147,7 @@ int EnvCommand(const std::vector<std::string>& arguments) {
   RunPlan plan;
   failure = MakeRunPlan(options.run, &plan);
   if (!failure.failed() && !options.run.sim.empty()) failure = CheckRunDriver(plan);
+  AddInherited(&plan);
   if (!failure.failed()) failure = CheckValues(plan.variables, *format);
   if (failure.failed()) return Report(failure);
   WarnOfNothingToSpare(plan);

@@ -137,8 +137,9 @@ inline constexpr std::string_view kEnvHelp =
 Usage:
   gpuroom env [--format FORMAT] [options of run]
 
-Prints the variables that 'gpuroom run' with these options would set for a program.
-Whatever starts the program can set them itself; the program is then under gpuroom.
+Prints the variables that 'gpuroom run' with these options would set for a program, and
+gpuroom's own that are set here. Whatever starts the program can set them itself; the
+program is then under gpuroom.
 Paths, the host memory that can be spared and the variables in use are those of the
 machine or container where this command runs: run it where the programs will run.
 
@@ -146,11 +147,13 @@ Options:
   --format FORMAT  sh (default: lines for a shell), json, docker (a file for
                    --env-file), k8s (a container's env list in YAML), ray (a
                    runtime_env in JSON), slurm (an #SBATCH line)
+  --sysroot DIR    --host-limit auto is that of the machine whose /proc and /sys are
+                   below DIR, such as a copy of another machine's
   -h, --help       print this text
 
 All options of 'gpuroom run' are taken but --dry-run and --json. A --host-limit that is
-more than this machine has is a warning here, and --stats-file is not opened. With
---sysroot DIR, --host-limit auto is that of the machine whose /proc and /sys are below DIR.
+more than this machine has is taken, too, with a line that says so, and --stats-file is
+not opened.
 
 Examples:
   source <(gpuroom env --hbm-limit 20GiB); python train.py

@@ -111,6 +111,14 @@ def test_variables_to_take_out(gpuroom):
         assert done.stderr.count("\n") == 1 and "unset PYTORCH_ALLOC_CONF" in done.stderr
 
 
+def test_variables_of_gpuroom_that_are_set_here_go_along(gpuroom):
+    """A pod inherits nothing, so that the ledger's place has to be among what it is given."""
+    env = {"GPUROOM_LEDGER": "/shared/ledger", "GPUROOM_CONTROL": "1", "OTHER": "no"}
+    told = json.loads(printed(gpuroom, "json", *SIM, "--no-control", env=env))["environment"]
+    assert told["GPUROOM_LEDGER"] == "/shared/ledger"
+    assert "GPUROOM_CONTROL" not in told and "OTHER" not in told
+
+
 def test_it_looks_for_no_driver_and_no_files(gpuroom):
     """A login node has no GPU, and the folder may be in another container."""
     done = gpuroom("env", "--host-limit", "2MiB", "--stats-file", "/nonexistent/stats.jsonl")
