@@ -1,11 +1,13 @@
 #include "cli/doctor.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <vector>
 
 #include "base/env.h"
+#include "cli/doctor_container.h"
 #include "cli/doctor_gpu.h"
 #include "cli/doctor_host.h"
 #include "cli/doctor_probe.h"
@@ -72,8 +74,9 @@ Driven AskQuietly(bool simulated, const Sysroot& root, Driver* driver, DoctorRep
   return AskDriver(root, driver, report);
 }
 
-// Tries the features first: a GPU at work shows its link at full speed.
-void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus, DoctorReport* report) {
+// Tries the features first: a GPU at work shows its link at full speed. Returns what the trials said.
+std::vector<ProbeResult> AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus,
+                                   DoctorReport* report) {
   std::vector<ProbeResult> probes;
   for (Gpu& gpu : *gpus) {
     probes.push_back(ProbeGpu(driver, gpu));
@@ -87,6 +90,28 @@ void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus
     AddSpeedFact(gpu, EstimateFrom(ReadLinkFacts(driver, gpu.device, root)), cache, identity, report);
   }
   for (size_t i = 0; i < gpus->size(); ++i) AddFeatureFacts((*gpus)[i], probes[i], report);
+  return probes;
+}
+
+// Of a real driver: the simulated one places memory without asking the kernel.
+bool HostChunksWorked(const std::vector<ProbeResult>& probes) {
+  for (const ProbeResult& probe : probes) {
+    for (const Trial& trial : probe.trials) {
+      if (trial.name == "host_chunk" && trial.worked) return true;
+    }
+  }
+  return false;
+}
+
+void AddContainer(const Sysroot& root, const std::vector<ProbeResult>& probes, DoctorReport* report) {
+  ContainerView view;
+  view.container = ReadContainer(root);
+  view.host_works = ActiveSim().empty() && HostChunksWorked(probes);
+  // Of another machine's files only the usual place is known.
+  const char* chosen = root.IsMachine() ? std::getenv(env::kLedger) : nullptr;
+  view.ledger = chosen != nullptr ? chosen : fmt::format("/dev/shm/gpuroom-{}.ledger", geteuid());
+  view.ledger_mount = FindMount(root, view.ledger);
+  AddContainerFacts(view, report);
 }
 
 // A simulated GPU says nothing of the memory of the machine that it runs on;
@@ -133,8 +158,10 @@ int RunDoctor(const DoctorOptions& options) {
   Driven driven;
   if (!files_only) driven = AskQuietly(simulated, root, &driver, &report);
   if (driven.no_device && simulated) return Report(NoProfile(options.sim));
-  if (driven.usable) AddDriven(driver, root, &driven.gpus, &report);
+  std::vector<ProbeResult> probes;
+  if (driven.usable) probes = AddDriven(driver, root, &driven.gpus, &report);
   AddHost(root, path, driven, &report);
+  AddContainer(root, probes, &report);
   fmt::print("{}", options.json ? report.Json() : report.Text());
   if (!files_only && !driven.usable) return kExitNoDriver;
   return report.Count(FactStatus::kFail) == 0 ? kExitOk : kExitFailed;

@@ -13,7 +13,7 @@ namespace gpuroom {
 enum class FactStatus { kOk, kWarn, kFail };
 
 struct Fact {
-  std::string group;  // "driver", "gpu", "memory", "features", "pool"
+  std::string group;  // "driver", "gpu", "memory", "features", "pool", "container"
   std::string name;   // "gpu0.memory": stable
   FactStatus status = FactStatus::kOk;
   std::string value;              // short: "8.0 GiB"

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/size.h"
+#include "cli/doctor_container.h"
 #include "cli/doctor_gpu.h"
 #include "cli/doctor_host.h"
 #include "fuzz.h"
@@ -66,6 +67,8 @@ DoctorReport Diagnose(const HostModel& model, const HostBudget& budget, const Sy
   }
   AddHostFacts(model, budget, &report);
   AddPool(model, budget, &report);
+  ContainerView view{ReadContainer(root), false, "/dev/shm/ledger", FindMount(root, "/dev/shm/ledger")};
+  AddContainerFacts(view, &report);
   return report;
 }
 
