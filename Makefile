@@ -124,7 +124,7 @@ sdist: ## pack the sources, with the headers that a build needs, into dist/
 	@scripts/deps.sh build wheel
 	scripts/package.sh sdist
 
-clusters-check: ## run the tests under torchrun, Ray and Slurm, on the simulated driver; some two minutes
+clusters-check: ## run the tests under torchrun, Ray and Slurm, on the simulated driver; some minutes
 	@scripts/deps.sh build test clusters
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests under torchrun, Ray and Slurm, on the simulated driver, with what `make clusters-check` has built and
-# installed. Two minutes on an idle machine, and some 100 MB from PyPI the first time. Arguments go to pytest.
+# installed. Some minutes, and some 100 MB from PyPI the first time. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
