@@ -9,7 +9,7 @@ STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(una
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build demo test soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 lint format bench vllm-seams \
-	gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
+	clusters-check containers-check gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,9 +124,21 @@ sdist: ## pack the sources, with the headers that a build needs, into dist/
 	@scripts/deps.sh build wheel
 	scripts/package.sh sdist
 
-nightly: fuzz wheel wheel-arm64 deb deb-arm64 sdist ## run the fuzzers, build all packages, install and run each in bare systems; an hour
+clusters-check: ## run the tests under torchrun, Ray and Slurm, on the simulated driver; some minutes
+	@scripts/deps.sh build test clusters
+	$(CMAKE) --preset dev
+	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product
+	tests/clusters/run.sh
+
+containers-check: ## check containers/ and build reduced images from it, without a registry
+	@scripts/deps.sh build wheel containers
+	scripts/containers_check.sh
+
+# The checks of clusters and containers come last: they need the network for more than packages of the distribution.
+nightly: fuzz wheel wheel-arm64 deb deb-arm64 sdist ## run the fuzzers, build and try all packages, the clusters' and the containers' checks; an hour and a half
 	@scripts/deps.sh build test nightly
 	tests/packages/run.sh
+	$(MAKE) --no-print-directory clusters-check containers-check
 
 clean: ## remove all builds (fetched dependencies stay)
 	find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +

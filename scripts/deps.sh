@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs and this machine lacks, and nothing else.
 #
-#   scripts/deps.sh [build] [test] [lint] [wheel] [nightly] [arm64] [bench] [fuzz] (default: build)
+#   scripts/deps.sh [build] [test] [lint] [wheel] [nightly] [arm64] [bench] [fuzz] [clusters] [containers] (default: build)
 #
 # Packages come from the distribution (Debian 12 or newer, Ubuntu 22.04 or
 # newer) through apt-get, as root or through sudo. cuda.h and cudaTypedefs.h, all
@@ -111,6 +111,21 @@ need_nightly() {
   python_with venv >/dev/null || missing+=(python3-venv)
 }
 
+need_clusters() {
+  need slurm-wlm slurmctld slurmd srun
+  need munge munged
+  /usr/bin/python3 -c "import torch" >/dev/null 2>&1 || missing+=(python3-torch)
+  python_with venv >/dev/null || missing+=(python3-venv)
+}
+
+need_containers() {
+  need buildah buildah
+  need crun crun
+  need mmdebstrap mmdebstrap
+  need shellcheck shellcheck
+  python_with venv >/dev/null || missing+=(python3-venv)
+}
+
 need_arm64() {
   need g++-aarch64-linux-gnu aarch64-linux-gnu-g++
   need libc6-dev-arm64-cross /usr/aarch64-linux-gnu/include/stdlib.h
@@ -186,8 +201,8 @@ PYTHON
 [[ $# -gt 0 ]] || set -- build
 for purpose in "$@"; do
   case $purpose in
-    build | test | lint | wheel | nightly | arm64 | bench | fuzz) "need_$purpose" ;;
-    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, nightly, arm64, bench or fuzz" ;;
+    build | test | lint | wheel | nightly | arm64 | bench | fuzz | clusters | containers) "need_$purpose" ;;
+    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, nightly, arm64, bench, fuzz, clusters or containers" ;;
   esac
 done
 install_missing

@@ -22,6 +22,7 @@ FILES, FOLDERS, PROCESSES = "files", "folders", "processes"
 KINDS = {"FILE": FILES, "DIR": FOLDERS}
 # A list of values in the first sentence of an option: "gpu_first (default: ...), balanced (...), cpu_first".
 CHOICES = {
+    "FORMAT": ["sh", "json", "docker", "k8s", "ray", "slurm"],
     "POLICY": ["gpu_first", "balanced", "cpu_first"],
     "PROFILE": ["h200", "gh200", "gh200-egm", "gb200", "gb10", "rtx4090", "8xh200"],
 }
@@ -89,7 +90,14 @@ def read_pages(header: str) -> List[Page]:
     pages = [read_page(text) for _, text in TEXT.findall(header)]
     if not pages or pages[0].words or not any(page.options for page in pages):
         sys.exit("manual: the help texts were not found in src/cli/help.h; has their form changed?")
-    return pages
+    return [with_options_of_run(page, pages) if page.words == ["env"] else page for page in pages]
+
+
+def with_options_of_run(page: Page, pages: List[Page]) -> Page:
+    """`gpuroom env` takes run's options, which its help text does not repeat; --dry-run and --json are for run alone."""
+    (run,) = [other for other in pages if other.words == ["run"]]
+    known = {option.name for option in page.options} | {"--dry-run", "--json"}
+    return page._replace(options=[*page.options, *(option for option in run.options if option.name not in known)])
 
 
 # The manual pages.

@@ -1,12 +1,14 @@
 #include "cli/doctor.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <vector>
 
 #include "base/env.h"
 #include "cli/doctor_bundle.h"
+#include "cli/doctor_container.h"
 #include "cli/doctor_gpu.h"
 #include "cli/doctor_host.h"
 #include "cli/doctor_probe.h"
@@ -79,8 +81,9 @@ void AddDriver(const Sysroot& root, const Driven& driven, const Driver& driver, 
   }
 }
 
-// Tries the features first: a GPU at work shows its link at full speed.
-void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus, DoctorReport* report) {
+// Tries the features first: a GPU at work shows its link at full speed. Returns what the trials said.
+std::vector<ProbeResult> AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus,
+                                   DoctorReport* report) {
   std::vector<ProbeResult> probes;
   for (Gpu& gpu : *gpus) {
     probes.push_back(ProbeGpu(driver, gpu));
@@ -94,6 +97,28 @@ void AddDriven(const Driver& driver, const Sysroot& root, std::vector<Gpu>* gpus
     AddSpeedFact(gpu, EstimateFrom(ReadLinkFacts(driver, gpu.device, root)), cache, identity, report);
   }
   for (size_t i = 0; i < gpus->size(); ++i) AddFeatureFacts((*gpus)[i], probes[i], report);
+  return probes;
+}
+
+// Of a real driver: the simulated one places memory without asking the kernel.
+bool HostChunksWorked(const std::vector<ProbeResult>& probes) {
+  for (const ProbeResult& probe : probes) {
+    for (const Trial& trial : probe.trials) {
+      if (trial.name == "host_chunk" && trial.worked) return true;
+    }
+  }
+  return false;
+}
+
+void AddContainer(const Sysroot& root, const std::vector<ProbeResult>& probes, DoctorReport* report) {
+  ContainerView view;
+  view.container = ReadContainer(root);
+  view.host_works = ActiveSim().empty() && HostChunksWorked(probes);
+  // Of another machine's files only the usual place is known.
+  const char* chosen = root.IsMachine() ? std::getenv(env::kLedger) : nullptr;
+  view.ledger = chosen != nullptr ? chosen : fmt::format("/dev/shm/gpuroom-{}.ledger", geteuid());
+  view.ledger_mount = FindMount(root, view.ledger);
+  AddContainerFacts(view, report);
 }
 
 // False where no file shows a GPU, and no driver was asked.
@@ -146,8 +171,10 @@ int RunDoctor(const DoctorOptions& options) {
   DoctorReport report;
   AddDriver(root, driven, driver, &report);
   if (simulated && FoundNoGpu(driven) && ProfileHasNoGpu()) return Report(NoProfile(options.sim));
-  if (driven.usable()) AddDriven(driver, root, &driven.gpus, &report);
+  std::vector<ProbeResult> probes;
+  if (driven.usable()) probes = AddDriven(driver, root, &driven.gpus, &report);
   const bool seen = AddHost(root, driven, &report);
+  AddContainer(root, probes, &report);
   const bool usable = driven.usable() || (driven.state == DriverState::kNotAsked && seen);
   const std::string text = DoctorText(report, {options.problems, TerminalWidth()});
   fmt::print("{}", options.json ? report.Json() : text);

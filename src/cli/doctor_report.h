@@ -15,7 +15,7 @@ enum class FactStatus { kOk, kWarn, kFail };
 const char* StatusName(FactStatus status);  // "ok", "warn", "fail"
 
 struct Fact {
-  std::string group;  // "driver", "gpu", "memory", "features", "pool"
+  std::string group;  // "driver", "gpu", "memory", "features", "pool", "container"
   std::string name;   // "gpu0.memory": stable
   FactStatus status = FactStatus::kOk;
   std::string value;              // short: "8.0 GiB"

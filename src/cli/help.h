@@ -10,6 +10,7 @@ inline constexpr std::string_view kGeneralHelp = R"(gpuroom: one GPU program, mo
 
 Usage:
   gpuroom run [options] -- CMD ...   run CMD with host memory added to its GPUs' memory
+  gpuroom env [options]              what run would set, for Ray, Slurm, containers and shells
   gpuroom sleep PID... [options]     give a running program's GPU memory back; addresses stay
   gpuroom wake PID... [options]      take it again, contents and all
   gpuroom ps [options]               the programs under gpuroom, and what of them sleeps
@@ -128,6 +129,37 @@ Examples:
   gpuroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
   gpuroom run --dry-run --json -- python train.py
   gpuroom run --sim 1GiB,host=4GiB -- ./my-driver-api-test
+)";
+
+inline constexpr std::string_view kEnvHelp =
+    R"(gpuroom env: what run would set, for Ray, Slurm, containers and shells
+
+Usage:
+  gpuroom env [--format FORMAT] [options of run]
+
+Prints the variables that 'gpuroom run' with these options would set for a program, and
+gpuroom's own that are set here. Whatever starts the program can set them itself; the
+program is then under gpuroom.
+Paths, the host memory that can be spared and the variables in use are those of the
+machine or container where this command runs: run it where the programs will run.
+
+Options:
+  --format FORMAT  sh (default: lines for a shell), json, docker (a file for
+                   --env-file), k8s (a container's env list in YAML), ray (a
+                   runtime_env in JSON), slurm (an #SBATCH line)
+  --sysroot DIR    --host-limit auto is that of the machine whose /proc and /sys are
+                   below DIR, such as a copy of another machine's
+  -h, --help       print this text
+
+All options of 'gpuroom run' are taken but --dry-run and --json. A --host-limit that is
+more than this machine has is taken, too, with a line that says so, and --stats-file is
+not opened.
+
+Examples:
+  source <(gpuroom env --hbm-limit 20GiB); python train.py
+  docker run --env-file <(gpuroom env --format docker) IMAGE
+  gpuroom env --format ray > env.yaml; ray job submit --runtime-env env.yaml -- ...
+  gpuroom env --format slurm --host-limit 64GiB
 )";
 
 inline constexpr std::string_view kSleepHelp =

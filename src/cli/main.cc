@@ -12,6 +12,7 @@
 #include "cli/bench.h"
 #include "cli/demo.h"
 #include "cli/doctor.h"
+#include "cli/env.h"
 #include "cli/environment.h"
 #include "cli/exit_codes.h"
 #include "cli/help.h"
@@ -27,7 +28,8 @@
 namespace gpuroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run", "sleep", "wake", "ps", "demo", "doctor", "bench", "help"};
+const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake", "ps",
+                                            "demo", "doctor", "bench", "help"};
 
 int Print(std::string_view text) {
   fmt::print("{}", text);
@@ -46,6 +48,7 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (arguments.empty()) return Print(kGeneralHelp);
   const std::string& topic = arguments[0];
   if (topic == "run") return Print(kRunHelp);
+  if (topic == "env") return Print(kEnvHelp);
   if (topic == "sleep") return Print(kSleepHelp);
   if (topic == "wake") return Print(kWakeHelp);
   if (topic == "ps") return Print(kPsHelp);
@@ -56,10 +59,10 @@ int HelpCommand(const std::vector<std::string>& arguments) {
     return Print(what == "tiers" ? kBenchTiersHelp : what == "sleep" ? kBenchSleepHelp : kBenchHelp);
   }
   if (topic == "help") return Print(kGeneralHelp);
-  return Report(
-      {kExitUsage, fmt::format("there is no help on '{}'{}", topic,
-                               DidYouMean(topic, kCommands,
-                                          "; there is on run, sleep, wake, ps, demo, doctor and bench"))});
+  return Report({kExitUsage,
+                 fmt::format("there is no help on '{}'{}", topic,
+                             DidYouMean(topic, kCommands,
+                                        "; there is on run, env, sleep, wake, ps, demo, doctor and bench"))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -71,16 +74,17 @@ int UnknownCommand(const std::string& word) {
   }
   return Report(
       {kExitUsage,
-       fmt::format("'{}' is not a gpuroom command{}", word,
-                   DidYouMean(word, kCommands,
-                              "; the commands are run, sleep, wake, ps, demo, doctor, bench and help"))});
+       fmt::format(
+           "'{}' is not a gpuroom command{}", word,
+           DidYouMean(word, kCommands,
+                      "; the commands are run, env, sleep, wake, ps, demo, doctor, bench and help"))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
     return Report(
         {kExitUsage,
-         "name a command: run, sleep, wake, ps, demo, doctor, bench; 'gpuroom help' explains them"});
+         "name a command: run, env, sleep, wake, ps, demo, doctor, bench; 'gpuroom help' explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
@@ -89,6 +93,7 @@ int Dispatch(const std::vector<std::string>& words) {
   const Failure wrong = CheckVariables();
   if (wrong.failed()) return Report(wrong);
   if (command == "run") return RunCommand(arguments);
+  if (command == "env") return EnvCommand(arguments);
   if (command == "sleep") return SleepCommand(arguments);
   if (command == "wake") return WakeCommand(arguments);
   if (command == "ps") return PsCommand(arguments);

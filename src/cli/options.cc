@@ -72,40 +72,53 @@ Failure ParseCount(const char* name, const std::string& text, int most, int* out
   return Usage(fmt::format("{} '{}' is not a number from 1 to {}", name, text, most));
 }
 
+// What `run` and `env` take alike, as typed.
+struct RunTexts {
+  std::string hbm, host, reserve;
+  TierTexts tiers;
+  bool no_control = false;
+  bool no_plugins = false;
+};
+
+// `texts` and `options` outlive the parser.
+void AddRunOptions(Parser* parser, RunTexts* texts, RunOptions* options) {
+  parser->Value("--hbm-limit", &texts->hbm);
+  parser->Value("--host-limit", &texts->host);
+  parser->Value("--reserve", &texts->reserve);
+  AddTierOptions(parser, &texts->tiers);
+  parser->Flag("--no-control", &texts->no_control);
+  parser->Flag("--no-plugins", &texts->no_plugins);
+  parser->Flag("--report", &options->report);
+  parser->Value("--stats-file", &options->stats_file);
+  parser->Value("--sysroot", &options->sysroot);
+  parser->Value("--sim", &options->sim);
+  parser->Flag("-h,--help", &options->help);
+}
+
+Failure ResolveRunOptions(const RunTexts& texts, RunOptions* options) {
+  options->control = !texts.no_control;
+  options->plugins = !texts.no_plugins;
+  InheritSim(&options->sim);
+  const Failure failure = ResolveLimits(texts.hbm, texts.host, texts.reserve, options);
+  return failure.failed() ? failure : ResolveTierOptions(texts.tiers, &options->tiers);
+}
+
 }  // namespace
 
 Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options) {
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
-  std::string hbm, host, reserve;
-  TierTexts tiers;
+  RunTexts texts;
   Parser parser("run");
-  parser.Value("--hbm-limit", &hbm);
-  parser.Value("--host-limit", &host);
-  parser.Value("--reserve", &reserve);
-  AddTierOptions(&parser, &tiers);
-  bool no_control = false;
-  parser.Flag("--no-control", &no_control);
-  bool no_plugins = false;
-  parser.Flag("--no-plugins", &no_plugins);
-  parser.Flag("--report", &options->report);
-  parser.Value("--stats-file", &options->stats_file);
+  AddRunOptions(&parser, &texts, options);
   parser.Flag("--dry-run", &options->dry_run);
   parser.Flag("--json", &options->json);
-  parser.Value("--sysroot", &options->sysroot);
-  parser.Value("--sim", &options->sim);
-  parser.Flag("-h,--help", &options->help);
   Failure failure = parser.Parse({arguments.begin(), dashes});
   if (failure.failed() && dashes == arguments.end() && failure.text[0] == '\'') {
     // A bare word, and no "--" anywhere: almost surely CMD itself.
     return Usage("put '--' before the command: gpuroom run [options] -- CMD ...");
   }
   if (failure.failed() || options->help) return failure;
-  options->control = !no_control;
-  options->plugins = !no_plugins;
-  InheritSim(&options->sim);
-  failure = ResolveLimits(hbm, host, reserve, options);
-  if (failure.failed()) return failure;
-  failure = ResolveTierOptions(tiers, &options->tiers);
+  failure = ResolveRunOptions(texts, options);
   if (failure.failed()) return failure;
   if (options->json && !options->dry_run)
     return Usage("--json goes with --dry-run; add it, or leave --json out");
@@ -116,6 +129,19 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   }
   options->command.assign(dashes + 1, arguments.end());
   return {};
+}
+
+Failure ParseEnv(const std::vector<std::string>& arguments, EnvOptions* options) {
+  if (std::find(arguments.begin(), arguments.end(), "--") != arguments.end())
+    return Usage("'gpuroom env' runs no command; leave out '--' and what follows it, or use 'gpuroom run'");
+  RunTexts texts;
+  Parser parser("env");
+  parser.Value("--format", &options->format);
+  AddRunOptions(&parser, &texts, &options->run);
+  const Failure failure = parser.Parse(arguments);
+  if (failure.failed() || options->run.help) return failure;
+  options->run.elsewhere = true;
+  return ResolveRunOptions(texts, &options->run);
 }
 
 Failure ParseDemo(const std::vector<std::string>& arguments, DemoOptions* options) {

@@ -30,6 +30,14 @@ struct RunOptions {
   std::string sim;
   bool help = false;
   std::vector<std::string> command;  // CMD and its arguments
+  // The programs may run on another machine or in another container (`gpuroom env`): what this machine
+  // lacks is a warning, and files are not looked for here.
+  bool elsewhere = false;
+};
+
+struct EnvOptions {
+  RunOptions run;  // without a command
+  std::string format = "sh";
 };
 
 struct DemoOptions {
@@ -70,6 +78,7 @@ struct DoctorArguments {
 
 // `arguments` is what follows the command's name.
 Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options);
+Failure ParseEnv(const std::vector<std::string>& arguments, EnvOptions* options);
 Failure ParseDemo(const std::vector<std::string>& arguments, DemoOptions* options);
 Failure ParseBenchTiers(const std::vector<std::string>& arguments, BenchTiersOptions* options);
 Failure ParseBenchSleep(const std::vector<std::string>& arguments, BenchSleepOptions* options);

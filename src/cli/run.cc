@@ -58,8 +58,9 @@ Failure ResolveHostLimit(const RunOptions& options, RunPlan* plan) {
   // The simulated driver guards its profile's host memory.
   if (!options.sim.empty()) return {};
   const std::string complaint = CheckHostLimit(*options.host_limit, plan->budget);
-  if (!complaint.empty()) return {kExitUsage, complaint};
-  const std::string warning = WarnOfHostLimit(*options.host_limit, plan->budget);
+  if (!complaint.empty() && !options.elsewhere) return {kExitUsage, complaint};
+  const std::string warning = complaint.empty() ? WarnOfHostLimit(*options.host_limit, plan->budget)
+                                                : fmt::format("for this machine, {}", complaint);
   if (!warning.empty()) fmt::print(stderr, "gpuroom: {}\n", warning);
   return {};
 }
@@ -90,7 +91,16 @@ Failure ResolveStatsFile(const RunOptions& options, RunPlan* plan) {
   if (error)
     return {kExitUsage, fmt::format("--stats-file '{}': {}; write an absolute path", options.stats_file,
                                     error.message())};
-  return CheckStatsFile(plan->limits.stats_file, options.dry_run);
+  return options.elsewhere ? Failure{} : CheckStatsFile(plan->limits.stats_file, options.dry_run);
+}
+
+// `gpuroom env` has no CMD.
+Failure ResolveProgram(const RunOptions& options, RunPlan* plan) {
+  if (options.command.empty()) return CheckInstallation(plan->installation, !options.sim.empty());
+  plan->program = CheckProgram(options.command);
+  if (plan->program.failure.failed()) return plan->program.failure;
+  const Failure failure = CheckInstallation(plan->installation, !options.sim.empty());
+  return failure.failed() ? failure : CheckLibc(plan->program, plan->installation.shim);
 }
 
 Failure ResolveTiers(const RunOptions& options, RunPlan* plan) {
@@ -111,15 +121,6 @@ Failure ResolveTiers(const RunOptions& options, RunPlan* plan) {
     tiers.link_speeds = FormatLinkSpeeds(plan->links.speeds);
   if (!plan->links.warning.empty()) fmt::print(stderr, "gpuroom: {}\n", Printable(plan->links.warning));
   return {};
-}
-
-void WarnOfNothingToSpare(const RunPlan& plan) {
-  if (!plan.host_auto || *plan.limits.host > 0) return;
-  fmt::print(
-      stderr,
-      "gpuroom: no host memory can be spared now (limited by {}), so CMD gets HBM alone; free some, or "
-      "give --host-limit\n",
-      plan.budget.limited_by);
 }
 
 std::vector<char*> Pointers(std::vector<std::string>& strings) {
@@ -146,11 +147,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   if (failure.failed()) return failure;
   failure = ResolveHostLimit(options, plan);
   if (failure.failed()) return failure;
-  plan->program = CheckProgram(options.command);
-  if (plan->program.failure.failed()) return plan->program.failure;
-  failure = CheckInstallation(plan->installation, !options.sim.empty());
-  if (failure.failed()) return failure;
-  failure = CheckLibc(plan->program, plan->installation.shim);
+  failure = ResolveProgram(options, plan);
   if (failure.failed()) return failure;
   failure = ResolveStatsFile(options, plan);
   if (failure.failed()) return failure;
@@ -164,6 +161,15 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
 void WarnOfProgram(const RunPlan& plan) {
   for (const std::string& warning : plan.program.warnings)
     fmt::print(stderr, "gpuroom: {}\n", Printable(warning));
+}
+
+void WarnOfNothingToSpare(const RunPlan& plan) {
+  if (!plan.host_auto || *plan.limits.host > 0) return;
+  fmt::print(stderr,
+             "gpuroom: no host memory can be spared now (limited by {}), so the program gets HBM alone; free "
+             "some, or "
+             "give --host-limit\n",
+             plan.budget.limited_by);
 }
 
 Failure CheckRunDriver(const RunPlan& plan) {

@@ -30,12 +30,15 @@ struct RunPlan {
   std::vector<std::string> removed;              // variables that CMD does not get
 };
 
-// Checks all but the driver. Changes nothing, but for creating an absent stats
-// file when this is not a dry run.
+// Checks all but the driver; without a command in `options`, also all but CMD. Changes nothing, but for
+// creating an absent stats file when this is not a dry run.
 Failure MakeRunPlan(const RunOptions& options, RunPlan* plan);
 
 // Says on standard error what runs, but otherwise than one would think. Once nothing is left to refuse.
 void WarnOfProgram(const RunPlan& plan);
+
+// Says so on standard error where --host-limit auto found no host memory to offer.
+void WarnOfNothingToSpare(const RunPlan& plan);
 
 // Checks the driver, and the profile of a simulated one, without creating a
 // context. Loads the simulated driver into this process.

@@ -5,8 +5,8 @@ import re
 import pytest
 from conftest import SOURCE
 
-TOPICS = [[], ["run"], ["sleep"], ["wake"], ["ps"], ["demo"], ["doctor"], ["bench"], ["bench", "tiers"],
-          ["bench", "sleep"]]
+TOPICS = [[], ["run"], ["env"], ["sleep"], ["wake"], ["ps"], ["demo"], ["doctor"], ["bench"],
+          ["bench", "tiers"], ["bench", "sleep"]]
 DOCUMENT = (SOURCE / "docs" / "cli.md").read_text()
 
 

@@ -14,7 +14,7 @@ from conftest import SOURCE, preloads
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, sleep, wake, ps, demo, doctor, bench and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, demo, doctor, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "gpuroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -29,6 +29,15 @@ from conftest import SOURCE, preloads
         (["run", "--report=perhaps", "--", "true"], ["--report", "gpuroom help run"]),
         (["run", "--stats-file", "--", "true"], ["--stats-file needs a value"]),
         (["run", "--sim=", "--", "true"], ["--sim needs a value"]),
+        (["env", "--json"], ["unknown option '--json'", "gpuroom help env"]),
+        (["env", "--dry-run"], ["unknown option '--dry-run'"]),
+        (["env", "--format", "yaml"], ["--format 'yaml'", "sh, json, docker, k8s, ray, slurm"]),
+        (["env", "--format", "dockr"], ["did you mean 'docker'"]),
+        (["env", "--format"], ["--format needs a value"]),
+        (["env", "true"], ["'true' is not an option of 'env'"]),
+        (["env", "--", "true"], ["runs no command", "gpuroom run"]),
+        (["env", "--hbm-limit", "6"], ["add a unit"]),
+        (["env", "--sim", "nonesuch"], ["nonesuch"]),
         (["demo", "--report"], ["unknown option '--report'"]),
         (["demo", "fast"], ["'fast' is not an option of 'demo'"]),
         (["demo", "--hbm-limit", "-1GiB"], ["negative"]),
@@ -83,7 +92,7 @@ def test_negative_size_as_a_word_of_its_own(gpuroom):
     gpuroom.refuses(2, "--hbm-limit '-5GiB' is negative", arguments=["run", "--hbm-limit", "-5GiB", "--", "true"])
 
 
-COMMANDS = ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers", "bench sleep"]
+COMMANDS = ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench tiers", "bench sleep"]
 
 
 def options_with_a_value(gpuroom, command):
@@ -233,7 +242,7 @@ def test_general_help(gpuroom, arguments):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
 def test_help_of_a_command(gpuroom, command):
     words = command.split()
     by_option = gpuroom(*words, "--help")
@@ -252,7 +261,7 @@ def test_help_of_bench_lists_what_it_measures(gpuroom, arguments):
     assert "gpuroom bench tiers" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
 def test_help_names_every_option_that_is_accepted(gpuroom, command):
     """An option of the help text is known to the parser: asking for help with it works."""
     text = gpuroom("help", *command.split()).stdout

@@ -5,6 +5,7 @@
 
 #include "base/size.h"
 #include "cli/doctor_bundle.h"
+#include "cli/doctor_container.h"
 #include "cli/doctor_gpu.h"
 #include "cli/doctor_host.h"
 #include "cli/doctor_text.h"
@@ -68,6 +69,8 @@ DoctorReport Diagnose(const HostModel& model, const HostBudget& budget, const Sy
   }
   AddHostFacts(model, budget, &report);
   AddPool(model, budget, &report);
+  ContainerView view{ReadContainer(root), false, "/dev/shm/ledger", FindMount(root, "/dev/shm/ledger")};
+  AddContainerFacts(view, &report);
   return report;
 }
 

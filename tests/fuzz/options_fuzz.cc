@@ -18,6 +18,10 @@ Failure ParseOf(std::string_view command, const Arguments& arguments) {
     if (!failure.failed()) fuzz::Require(options.help || !options.command.empty(), "a run has a command");
     return failure;
   }
+  if (command == "env") {
+    EnvOptions options;
+    return ParseEnv(arguments, &options);
+  }
   if (command == "demo") {
     DemoOptions options;
     return ParseDemo(arguments, &options);

@@ -10,8 +10,8 @@ import pytest
 from conftest import BUILD, SOURCE, clean_environment, files_below, passes, run
 
 pytestmark = pytest.mark.skipif(BUILD is None, reason="needs a build: run it through ctest")
-PAGES = ["gpuroom", *(f"gpuroom-{name}" for name in ("run", "sleep", "wake", "ps", "demo", "doctor", "bench", "bench-tiers",
-                                                     "bench-sleep"))]
+PAGES = ["gpuroom", *(f"gpuroom-{name}" for name in ("run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench",
+                                                     "bench-tiers", "bench-sleep"))]
 # Where Python's headers are, as everywhere after `make deps`.
 FILES = {
     "bin/gpuroom", "lib/gpuroom/libgpuroom.so", "lib/gpuroom/libgpuroom_compat.so", "lib/gpuroom/gpuroom-demo",
@@ -103,6 +103,15 @@ def test_the_page_of_run_has_every_option_of_its_help(prefix):
     assert len(options) > 15 and not [option for option in options if option not in text]
 
 
+def test_the_page_of_env_has_its_options_and_those_of_run(prefix):
+    variables = clean_environment(MANPATH=str(prefix / "share/man"), MANWIDTH="200", LC_ALL="C", PAGER="cat")
+    text = passes("man", "gpuroom-env", env=variables)
+    options = re.search(r"\nOPTIONS\n(.*?)\n[A-Z]", text, re.DOTALL).group(1)
+    names = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", options, re.MULTILINE))
+    assert {"--format", "--hbm-limit", "--policy", "--sim", "--sysroot", "--help"} <= names
+    assert not {"--dry-run", "--json"} & names and "with --dry-run" not in options
+
+
 def bash_completion(prefix, *words):
     """What bash offers for the last of the words."""
     script = f"""
@@ -145,6 +154,8 @@ def test_bash_completes_options_and_their_values(prefix):
     assert bash_completion(prefix, "gpuroom", "run", "--backend", "") == ["tiers", "managed"]
     assert bash_completion(prefix, "gpuroom", "sleep", "--action", "d") == ["disk", "drop"]
     assert bash_completion(prefix, "gpuroom", "bench", "t") == ["tiers"]
+    assert bash_completion(prefix, "gpuroom", "env", "--policy", "b") == ["balanced"]
+    assert bash_completion(prefix, "gpuroom", "env", "--format", "") == ["sh", "json", "docker", "k8s", "ray", "slurm"]
     assert "--allocations" in bash_completion(prefix, "gpuroom", "bench", "sleep", "--a")
 
 
