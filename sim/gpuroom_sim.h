@@ -43,6 +43,9 @@ uint64_t gpuroom_sim_used(int device);
  * ordinal or hide from this process. */
 uint64_t gpuroom_sim_machine_used(int number);
 
+/* Host memory of the simulated machine, in bytes. */
+uint64_t gpuroom_sim_host_bytes(void);
+
 /* Misuse seen so far (use after unmap, double free, ...), with one line each. */
 int gpuroom_sim_strict_errors(char* text, size_t size);
 void gpuroom_sim_clear_strict_errors(void);

@@ -129,6 +129,8 @@ SIM_CONTROL uint64_t gpuroom_sim_machine_used(int number) {
   return ordinal >= 0 ? state.Used(sim::Place::Device(ordinal)) : 0;
 }
 
+SIM_CONTROL uint64_t gpuroom_sim_host_bytes() { return sim::GetState().profile.host; }
+
 SIM_CONTROL int gpuroom_sim_strict_errors(char* text, size_t size) {
   const sim::Lock lock(sim::GetState().mutex);
   sim::CopyText(sim::GetMisuses().lines, text, size);
