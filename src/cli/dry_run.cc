@@ -7,6 +7,7 @@
 
 #include "base/size.h"
 #include "cli/gpu_preview.h"
+#include "cli/shell_word.h"
 #include "topology/peer_choice.h"
 
 namespace gpuroom {
@@ -53,16 +54,6 @@ std::string DescribeHost(const RunPlan& plan) {
                      FormatSize(plan.budget.reserve), plan.budget.limited_by);
 }
 
-// As a shell would need it typed.
-std::string Quoted(const std::string& word) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_";
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 void PrintText(const RunPlan& plan, const GpuPreview& preview) {
   fmt::print("would offer:\n");
   for (size_t i = 0; i < preview.gpus.size(); ++i) {
@@ -77,10 +68,10 @@ void PrintText(const RunPlan& plan, const GpuPreview& preview) {
   fmt::print("  host memory: {}\n", DescribeHost(plan));
   fmt::print("  link speeds: {}\n", plan.links.Sentence());
   fmt::print("would set:\n");
-  for (const auto& [name, value] : plan.variables) fmt::print("  {}={}\n", name, Quoted(value));
+  for (const auto& [name, value] : plan.variables) fmt::print("  {}={}\n", name, ShellWord(value));
   if (!plan.removed.empty()) fmt::print("would unset:\n  {}\n", fmt::join(plan.removed, "\n  "));
-  fmt::print("would run:\n  {}", Quoted(plan.program.path));
-  for (size_t i = 1; i < plan.command.size(); ++i) fmt::print(" {}", Quoted(plan.command[i]));
+  fmt::print("would run:\n  {}", ShellWord(plan.program.path));
+  for (size_t i = 1; i < plan.command.size(); ++i) fmt::print(" {}", ShellWord(plan.command[i]));
   fmt::print("\n");
 }
 

@@ -11,7 +11,7 @@ from conftest import preloads
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, sleep, wake, ps, demo, doctor, bench and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, sleep, wake, ps, demo, doctor, plan, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "gpuroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -80,7 +80,7 @@ def test_negative_size_as_a_word_of_its_own(gpuroom):
     gpuroom.refuses(2, "--hbm-limit '-5GiB' is negative", arguments=["run", "--hbm-limit", "-5GiB", "--", "true"])
 
 
-COMMANDS = ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers", "bench sleep"]
+COMMANDS = ["run", "sleep", "wake", "ps", "demo", "doctor", "plan", "bench tiers", "bench sleep"]
 
 
 def options_with_a_value(gpuroom, command):
@@ -93,7 +93,7 @@ def options_with_a_value(gpuroom, command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_option_takes_an_empty_value(gpuroom, command):
     """A script's empty variable must not pass for an option that was not given."""
-    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"]}.get(command, [])
+    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"], "plan": ["m"]}.get(command, [])
     # An empty tag is a value: it names memory that has none.
     names = [name for name in options_with_a_value(gpuroom, command) if name not in ("--tag", "--drop-tag")]
     assert names or command in ("ps", "wake")
@@ -105,7 +105,7 @@ def test_no_option_takes_an_empty_value(gpuroom, command):
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["GPUROOM_HBM_LIMIT", "GPUROOM_CONTROL_DIR"])
 def test_no_variable_of_ours_may_be_empty(gpuroom, command, name):
-    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"]}.get(command, [])
+    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"], "plan": ["m"]}.get(command, [])
     gpuroom.refuses(2, f"{name} is empty", f"unset {name}", arguments=[*command.split(), *tail], env={name: ""})
 
 
@@ -167,7 +167,7 @@ def test_general_help(gpuroom, arguments):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "plan", "bench tiers"])
 def test_help_of_a_command(gpuroom, command):
     words = command.split()
     by_option = gpuroom(*words, "--help")
@@ -186,7 +186,7 @@ def test_help_of_bench_lists_what_it_measures(gpuroom, arguments):
     assert "gpuroom bench tiers" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "sleep", "wake", "ps", "demo", "doctor", "plan", "bench tiers"])
 def test_help_names_every_option_that_is_accepted(gpuroom, command):
     """An option of the help text is known to the parser: asking for help with it works."""
     text = gpuroom("help", *command.split()).stdout
