@@ -215,6 +215,7 @@ Mistake ReadGgufFile(const fs::path& file, Model* model) {
     FileSource source;
     GgufHeader header;
     Mistake mistake = source.Open(part.string());
+    source.ReadAhead();
     if (mistake.empty()) mistake = ReadGguf(&source, &header);
     if (!mistake.empty()) return Of(part, mistake);
     for (auto& [key, value] : header.values) whole.values.emplace(key, std::move(value));

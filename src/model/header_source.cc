@@ -35,9 +35,9 @@ Mistake FileSource::Open(const std::string& path) {
 
 bool FileSource::Read(uint64_t offset, char* to, size_t count) {
   if (offset > size_ || count > size_ - offset) return false;
-  if (count >= kAhead) return ReadNow(offset, to, count);
+  if (count >= ahead_bytes_) return ReadNow(offset, to, count);
   if (offset < ahead_at_ || offset + count > ahead_at_ + ahead_.size()) {
-    ahead_.resize(static_cast<size_t>(std::min<uint64_t>(kAhead, size_ - offset)));
+    ahead_.resize(static_cast<size_t>(std::min<uint64_t>(ahead_bytes_, size_ - offset)));
     ahead_at_ = offset;
     if (!ReadNow(offset, ahead_.data(), ahead_.size())) {
       ahead_.clear();

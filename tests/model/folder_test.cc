@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 #include "gguf_writer.h"
+#include "model/safetensors.h"
 
 namespace gpuroom::model {
 namespace {
@@ -91,6 +93,31 @@ TEST_F(ModelFolder, HeadersDecideAndAreFused) {
   EXPECT_EQ(Bytes(model_, Role::kDraft), 16U);  // a layer beyond the model's two
   EXPECT_EQ(Bytes(model_, Role::kVision), 16U);
   EXPECT_TRUE(model_.tied);
+}
+
+// Remembers how far it was read.
+class WatchedSource : public MemorySource {
+ public:
+  using MemorySource::MemorySource;
+  bool Read(uint64_t offset, char* to, size_t count) override {
+    end_ = std::max(end_, offset + count);
+    return MemorySource::Read(offset, to, count);
+  }
+  uint64_t end() const { return end_; }
+
+ private:
+  uint64_t end_ = 0;
+};
+
+TEST(ModelSafetensors, NoByteBehindTheHeaderIsRead) {
+  const std::string header = R"({"a":{"dtype":"BF16","shape":[8],"data_offsets":[0,16]}})";
+  const std::string file = std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header +
+                           std::string(16, '\0');
+  WatchedSource source(file);
+  std::vector<StoredTensor> tensors;
+  EXPECT_EQ(ReadSafetensors(&source, &tensors), "");
+  EXPECT_EQ(tensors.size(), 1U);
+  EXPECT_EQ(source.end(), 8 + header.size());
 }
 
 TEST_F(ModelFolder, PackedNumbersCountOneByOne) {
