@@ -27,6 +27,8 @@ Mistake CheckNumbers(const Config& config) {
 
 }  // namespace
 
+Config::Config() = default;
+
 uint64_t Config::Number(std::initializer_list<const char*> keys, uint64_t otherwise) const {
   for (const char* key : keys) {
     const std::optional<uint64_t> number = FindNumber(json_, key);

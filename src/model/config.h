@@ -17,6 +17,8 @@ inline constexpr uint64_t kMostLayers = 1024;
 
 class Config {
  public:
+  Config();  // not noexcept, since making a Json may throw
+
   const std::string& architecture() const { return architecture_; }  // "Qwen3MoeForCausalLM"
   const std::string& type() const { return type_; }                  // "qwen3_moe"
   const Json& json() const { return json_; }
