@@ -16,6 +16,7 @@ Usage:
   gpuroom ps [options]               the programs under gpuroom, and what of them sleeps
   gpuroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
   gpuroom doctor [options]           what this machine has, and what it means for gpuroom
+  gpuroom plan MODEL [options]       whether a model fits, where it would lie and how fast it would be
   gpuroom bench tiers [options]      how fast each memory is that this GPU can use
   gpuroom bench sleep [options]      how fast GPU memory is given back and had again
   gpuroom help [COMMAND]             explain a command
@@ -29,7 +30,7 @@ Try first:
 Exit status:
   0     success
   1     a check of doctor failed, the demo found wrong data, a measurement failed,
-        or a process could not do what it was asked for
+        a planned model does not fit, or a process could not do what it was asked for
   2     bad usage or bad input
   3     no usable GPU or driver
   4     there is no such process, or it is not under gpuroom
@@ -307,6 +308,50 @@ Examples:
   gpuroom doctor --problems
   gpuroom doctor --bundle machine.json
   gpuroom doctor --sim gh200-egm
+)";
+
+inline constexpr std::string_view kPlanHelp =
+    R"(gpuroom plan: whether a model fits, where it would lie and how fast it would be
+
+Usage:
+  gpuroom plan MODEL [options]
+
+MODEL is a folder of Hugging Face's files, its config.json alone, or a .gguf file. Read
+are config.json and the headers of weights, never the weights, and no network. Printed
+are what weights, experts and KV cache take, how much of each lies in HBM and on the
+host, what a step reads of either, tokens a second for decoding and for prompts with
+all that they rest on, and the command to run.
+
+Options:
+  --context N             tokens of each sequence (default: 8192, or the model's most)
+  --batch N               sequences at a time (default: 1)
+  --engine vllm|transformers
+                          what runs the model (default: vllm)
+  --tp N                  GPUs among which the model is split (default: 1)
+  --dtype TYPE            of weights that are not quantised: auto (default: as they are
+                          stored), bfloat16, float16, float32
+  --kv-dtype TYPE         of the KV cache: auto (default: as --dtype), bfloat16, float16,
+                          float32, fp8, fp8_e4m3, fp8_e5m2
+  --target-tps X          how much HBM it takes to make X tokens a second in all
+  --machine MACHINE       the machine: here (default), a profile (h200, gh200, gh200-egm,
+                          gb200, gb10, rtx4090, 8xh200, or 2x80GiB,host=256GiB), or a file
+                          with the machine of 'gpuroom plan --json'
+  --sysroot DIR           the machine whose /proc and /sys are below DIR, such as a copy of
+                          another machine's
+  --hbm-limit SIZE        HBM that may be used on each GPU (default: all of it)
+  --host-limit SIZE       host memory that may be used in all (default: what the machine
+                          can spare)
+  --json                  print it as JSON
+  -h, --help              print this text
+
+Exit status: 0 it fits; 1 it does not; 2 bad usage, or a model that cannot be read;
+3 this machine has no usable GPU and no other was named.
+
+Examples:
+  gpuroom plan models/Qwen3-235B-A22B
+  gpuroom plan model.gguf --context 32768 --batch 4 --engine transformers
+  gpuroom plan models/gpt-oss-120b --machine gh200-egm --json
+  gpuroom plan models/Llama-3.1-70B --hbm-limit 80GiB --target-tps 20
 )";
 
 inline constexpr std::string_view kBenchHelp =

@@ -19,6 +19,7 @@
 #include "cli/installation.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/plan.h"
 #include "cli/ps.h"
 #include "cli/run.h"
 #include "cli/sleep.h"
@@ -28,8 +29,8 @@
 namespace gpuroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake", "ps",
-                                            "demo", "doctor", "bench", "help"};
+const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake",  "ps",
+                                            "demo", "doctor", "plan",  "bench", "help"};
 
 int Print(std::string_view text) {
   fmt::print("{}", text);
@@ -54,15 +55,17 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "ps") return Print(kPsHelp);
   if (topic == "demo") return Print(kDemoHelp);
   if (topic == "doctor") return Print(kDoctorHelp);
+  if (topic == "plan") return Print(kPlanHelp);
   if (topic == "bench") {
     const std::string what = arguments.size() > 1 ? arguments[1] : "";
     return Print(what == "tiers" ? kBenchTiersHelp : what == "sleep" ? kBenchSleepHelp : kBenchHelp);
   }
   if (topic == "help") return Print(kGeneralHelp);
-  return Report({kExitUsage,
-                 fmt::format("there is no help on '{}'{}", topic,
-                             DidYouMean(topic, kCommands,
-                                        "; there is on run, env, sleep, wake, ps, demo, doctor and bench"))});
+  return Report(
+      {kExitUsage,
+       fmt::format("there is no help on '{}'{}", topic,
+                   DidYouMean(topic, kCommands,
+                              "; there is on run, env, sleep, wake, ps, demo, doctor, plan and bench"))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -77,14 +80,14 @@ int UnknownCommand(const std::string& word) {
        fmt::format(
            "'{}' is not a gpuroom command{}", word,
            DidYouMean(word, kCommands,
-                      "; the commands are run, env, sleep, wake, ps, demo, doctor, bench and help"))});
+                      "; the commands are run, env, sleep, wake, ps, demo, doctor, plan, bench and help"))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
-    return Report(
-        {kExitUsage,
-         "name a command: run, env, sleep, wake, ps, demo, doctor, bench; 'gpuroom help' explains them"});
+    return Report({kExitUsage,
+                   "name a command: run, env, sleep, wake, ps, demo, doctor, plan, bench; 'gpuroom help' "
+                   "explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
@@ -98,6 +101,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "wake") return WakeCommand(arguments);
   if (command == "ps") return PsCommand(arguments);
   if (command == "demo") return DemoCommand(arguments);
+  if (command == "plan") return PlanCommand(arguments);
   if (command == "bench") return BenchCommand(arguments);
   if (command == "doctor") return DoctorCommand(arguments);
   return UnknownCommand(command);

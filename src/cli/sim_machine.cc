@@ -27,6 +27,13 @@ void AddNode(int node, uint64_t bytes, Sysroot::Files* files) {
 
 }  // namespace
 
+uint64_t SimulatedHostBytes() {
+  const BytesOfNode host_bytes = Find("gpuroom_sim_host_bytes");
+  uint64_t host = 0;
+  for (int node = 0; host_bytes != nullptr && node < kMostNodes; ++node) host += host_bytes(node);
+  return host;
+}
+
 Sysroot::Files SimulatedMachine() {
   const BytesOfNode host_bytes = Find("gpuroom_sim_host_bytes");
   const BytesOfNode os_bytes = Find("gpuroom_sim_os_bytes");

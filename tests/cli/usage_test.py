@@ -14,7 +14,7 @@ from conftest import SOURCE, preloads
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, demo, doctor, bench and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, demo, doctor, plan, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "gpuroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -105,7 +105,7 @@ def options_with_a_value(gpuroom, command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_option_takes_an_empty_value(gpuroom, command):
     """A script's empty variable must not pass for an option that was not given."""
-    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"]}.get(command, [])
+    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"], "plan": ["m"]}.get(command, [])
     # An empty tag is a value: it names memory that has none.
     names = [name for name in options_with_a_value(gpuroom, command) if name not in ("--tag", "--drop-tag")]
     assert names or command in ("ps", "wake")
@@ -117,7 +117,7 @@ def test_no_option_takes_an_empty_value(gpuroom, command):
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["GPUROOM_HBM_LIMIT", "GPUROOM_CONTROL_DIR"])
 def test_no_variable_of_ours_may_be_empty(gpuroom, command, name):
-    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"]}.get(command, [])
+    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"], "plan": ["m"]}.get(command, [])
     gpuroom.refuses(2, f"{name} is empty", f"unset {name}", arguments=[*command.split(), *tail], env={name: ""})
 
 

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "cli/options.h"
+#include "cli/plan.h"
 #include "cli/sleep.h"
 #include "fuzz.h"
 
@@ -33,6 +34,12 @@ Failure ParseOf(std::string_view command, const Arguments& arguments) {
   if (command == "tiers") {
     BenchTiersOptions options;
     return ParseBenchTiers(arguments, &options);
+  }
+  if (command == "plan") {
+    PlanOptions options;
+    const Failure failure = ParsePlan(arguments, &options);
+    if (!failure.failed()) fuzz::Require(options.help || !options.model.empty(), "a plan is of a model");
+    return failure;
   }
   if (command == "bench-sleep") {
     BenchSleepOptions options;
