@@ -10,6 +10,10 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("PyTorch is not installed", allow_module_level=True)
 
 import torch  # noqa: E402
+
+if not hasattr(torch.library, "register_fake"):
+    pytest.skip("this PyTorch is older than any that vLLM takes", allow_module_level=True)
+
 from gpuroom import _memory  # noqa: E402
 from gpuroom._errors import NotFound  # noqa: E402
 from gpuroom.vllm import _modules  # noqa: E402

@@ -74,6 +74,9 @@ VLLM = {
 
             def wake_up(self, tags=None):
                 return tags
+
+            def execute_model(self, scheduler_output):
+                return scheduler_output
         """,
     "vllm/device_allocator/sleep_mode_backend.py": """
         import importlib
@@ -254,6 +257,21 @@ def test_sleep_mode_is_gpurooms_where_vllm_has_backends(python, vllm):
         assert gpuroom.sleep_states()["weights"].dropped == 32 << 20
         backend.resume()
         """)
+
+
+def test_experts_that_cannot_move_are_said_once_and_steps_go_on(python, vllm):
+    said = passes(python, vllm, """
+        import types
+        worker, turns = Worker(), []
+        worker.init_device()
+        def turn():
+            turns.append(1)
+            if len(turns) > 1:
+                raise MemoryError("no room")
+        worker._gpuroom.weights = types.SimpleNamespace(experts=types.SimpleNamespace(turn=turn, still=False))
+        assert [worker.execute_model(step) for step in range(5)] == list(range(5)) and len(turns) == 2
+        """)
+    assert said.count("gpuroom: experts stay where they lie from now on: MemoryError: no room") == 1
 
 
 def test_vllm_of_another_kind_runs_as_it_is(python, vllm):

@@ -142,6 +142,23 @@ def compile_or_warm_up_model(original: Callable[..., Any]) -> Callable[..., Any]
     return compile_or_warm_up_model
 
 
+def execute_model(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets experts that became hot come to HBM, between steps."""
+
+    @functools.wraps(original)
+    def execute_model(self: Any, *arguments: Any, **named: Any) -> Any:
+        state = _state(self)
+        experts = None if state is None or state.weights is None else state.weights.experts
+        if experts is not None and not experts.still:
+            with _log.going_on("experts stay where they lie from now on"):
+                experts.still = True  # unless the turn ends well
+                experts.turn()
+                experts.still = False
+        return original(self, *arguments, **named)
+
+    return execute_model
+
+
 def wake_up(original: Callable[..., Any]) -> Callable[..., Any]:
     """Places the weights again after a sleep."""
 
@@ -209,7 +226,7 @@ def _follow_weights(worker: Any, state: State) -> None:
         return
     if isinstance(config.additional_config, dict):
         config.additional_config["gpuroom"] = "staged weights"  # a compiled model of another start knows nothing of them
-    state.weights = Weights(model, CudaEngine(worker.device.index), _kind, _log.info)
+    state.weights = Weights(model, CudaEngine(worker.device.index), _kind, _log.info, hbm)
 
 
 def _kind() -> Any:
