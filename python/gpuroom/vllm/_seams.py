@@ -12,6 +12,7 @@ STAGING = "weights staged into HBM"
 PREFLIGHT = "a check at the start that knows of host memory"
 SLEEP = "sleep by gpuroom"
 EXPERTS = "hot experts in HBM"
+BLOCKS = "KV blocks in HBM used first"
 
 
 class Seam(NamedTuple):
@@ -50,6 +51,11 @@ SEAMS: Tuple[Seam, ...] = (
         False, late=True,
     ),
 )  # fmt: skip
+
+SEAMS += tuple(
+    Seam("vllm.v1.core.kv_cache_utils", f"FreeKVCacheBlockQueue.{name}", ("self", *parameters), (BLOCKS,), False, late=True)
+    for name, parameters in (("popleft", ()), ("popleft_n", ("n",)), ("remove", ("block",)), ("append", ("block",)), ("append_n", ("blocks",)))
+)
 
 Lookup = Callable[[str, str], Optional[List[str]]]
 
