@@ -155,6 +155,7 @@ class Weights:
     def _lend(self, listed: List[Tuple[Weight, Any]]) -> List[Lent]:
         """The weights whose memory is the ring, each with its part of the backup."""
         lent, at = [], 0
+        hint_all([tensor for _, tensor in listed], "hot")  # the oldest weights, which would be the first to give way
         for weight, tensor in listed:
             one = self._staged(tensor, weight.unit, self._backup[at:])  # from the tensor to its place in the backup
             lent.append(Lent(one.unit, one.tensor, one.home, one.place, one.source, one.target))
