@@ -35,7 +35,8 @@ const char* tms_get_current_tag(void);
 const char* gpuroom_region_tag(void);
 
 /* What a pause does to the contents: host memory, a file, or with neither (the default, unless
- * TMS_INIT_ENABLE_CPU_BACKUP or TMS_INIT_ENABLE_DISK_BACKUP says otherwise) they are lost. With both, a file. */
+ * TMS_INIT_ENABLE_CPU_BACKUP or TMS_INIT_ENABLE_DISK_BACKUP says otherwise) they are lost. With both, a file.
+ */
 void tms_set_enable_cpu_backup(bool enable);
 bool tms_get_enable_cpu_backup(void);
 void tms_set_enable_disk_backup(bool enable);
@@ -43,13 +44,14 @@ bool tms_get_enable_disk_backup(void);
 /* Where files go; at first TMS_DISK_BACKUP_DIR. The whole process's. */
 void tms_set_disk_backup_dir(const char* directory);
 
-/* "pinned" (at first, unless TMS_INIT_CPU_BACKUP_BACKEND says "mmap") or "mmap"; others are refused with a line of the log.
- * Remembered and returned: gpuroom chooses by itself what carries a backup, and always keeps host memory for reuse
- * within its limit. */
+/* "pinned" (at first, unless TMS_INIT_CPU_BACKUP_BACKEND says "mmap") or "mmap"; others are refused with a
+ * line of the log. Remembered and returned: gpuroom chooses by itself what carries a backup, and always keeps
+ * host memory for reuse within its limit. */
 void tms_set_cpu_backup_backend(const char* backend);
 const char* tms_get_cpu_backup_backend(void);
-/* Whether what tms_get_cpu_backup_pointer returns stays valid when its memory is resumed, at first as TMS_RETAIN_CPU_BACKUP
- * says. Each pause puts the new contents there, at the same address. Setting it to false drops what is awake. */
+/* Whether what tms_get_cpu_backup_pointer returns stays valid when its memory is resumed, at first as
+ * TMS_RETAIN_CPU_BACKUP says. Each pause puts the new contents there, at the same address. Setting it to
+ * false drops what is awake. */
 void tms_set_retain_cpu_backup(bool retain);
 bool tms_get_retain_cpu_backup(void);
 
@@ -62,8 +64,8 @@ int tms_resume(const char* tag);
 uint32_t tms_affected_devices(const char* tag, int* out, uint32_t capacity);
 
 /* A copy of the `size` bytes at `gpu_ptr`, which is paused with its contents, in host memory; valid until
- * that memory is resumed (or longer: tms_set_retain_cpu_backup), and the same again for the same question. Null: it is not paused, has no contents,
- * or there is no memory for the copy. */
+ * that memory is resumed (or longer: tms_set_retain_cpu_backup), and the same again for the same question.
+ * Null: it is not paused, has no contents, or there is no memory for the copy. */
 uint8_t* tms_get_cpu_backup_pointer(const uint8_t* gpu_ptr, uint64_t size);
 
 /* An allocation in a region that would leave less free memory than this fails as if there were none.

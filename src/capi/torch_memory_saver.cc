@@ -92,7 +92,8 @@ Status CopyBackup(uint64_t address, uint64_t bytes, uint8_t* out) {
   return rt ? ReadBackup(*rt, address, bytes, out) : Status(Code::kUnsupported, "no gpuroom in this process");
 }
 
-// What was retained of memory that is paused has its contents again. Of memory that is awake it stays as it was.
+// What was retained of memory that is paused has its contents again. Of memory that is awake it stays as it
+// was.
 void RefreshCopies() {
   std::vector<std::pair<uint64_t, Copy>> copies;
   {

@@ -68,12 +68,16 @@ VLLM = {
 
             def initialize_from_config(self, kv_cache_config):
                 self.kv = kv_cache_config
+                getattr(self, "allocate", int)()
 
             def compile_or_warm_up_model(self):
                 return 1.5
 
             def wake_up(self, tags=None):
                 return tags
+
+            def execute_model(self, scheduler_output):
+                return scheduler_output
         """,
     "vllm/device_allocator/sleep_mode_backend.py": """
         import importlib
@@ -254,6 +258,75 @@ def test_sleep_mode_is_gpurooms_where_vllm_has_backends(python, vllm):
         assert gpuroom.sleep_states()["weights"].dropped == 32 << 20
         backend.resume()
         """)
+
+
+def test_a_kv_cache_larger_than_hbm_has_its_first_blocks_there_and_first_in_the_list(python, vllm):
+    core = vllm / "vllm/v1/core/block_pool.py"
+    core.parent.mkdir(parents=True)
+    (core.parent / "kv_cache_utils.py").write_text("")
+    core.write_text(textwrap.dedent("""
+        class FreeKVCacheBlockQueue:
+            def popleft(self): pass
+            def popleft_n(self, n): pass
+            def remove(self, block): pass
+            def append(self, block): pass
+            def append_n(self, blocks): pass
+        whole = FreeKVCacheBlockQueue
+        """))
+    said = passes(python, vllm, """
+        import ctypes, types, torch
+        import gpuroom
+        from vllm.v1.core import block_pool
+        class Cache:
+            def __init__(self, at, count):
+                self.at, self.shape = at, (count, 2 << 20)
+            def __getitem__(self, what):
+                begin, end, _ = what.indices(self.shape[0])
+                return Cache(self.at + begin * self.shape[1], end - begin)
+            def data_ptr(self):
+                return self.at
+            def numel(self):
+                return self.shape[0] * self.shape[1]
+            def element_size(self):
+                return 1
+            def stride(self):
+                return (self.shape[1], 1)
+        def initialize(blocks):
+            worker, at = Worker(), ctypes.c_uint64()
+            worker.init_device()
+            worker.load_model()
+            def allocate():
+                assert not torch.cuda.driver.cuMemAlloc_v2(ctypes.byref(at), ctypes.c_size_t(blocks * (2 << 20)))
+                worker.model_runner.kv_caches = [Cache(at.value, blocks)]
+            worker.allocate = allocate
+            worker._gpuroom.activations = 30 << 20
+            free = gpuroom.stats(worker.device).device_free
+            worker.initialize_from_config(types.SimpleNamespace(
+                kv_cache_tensors=[types.SimpleNamespace(size=blocks * (2 << 20))], num_blocks=blocks))
+            return gpuroom.describe(at.value), free
+        placed, free = initialize(20)
+        assert placed.host_bytes == 0 and block_pool.FreeKVCacheBlockQueue is block_pool.whole
+        placed, free = initialize(200)
+        near = (free - (30 << 20) - (32 << 20)) // (2 << 20)
+        assert placed.device_bytes >= near * (2 << 20) > 0 and placed.host_bytes > 0, (placed, near)
+        assert block_pool.FreeKVCacheBlockQueue._gpuroom_of is block_pool.whole
+        """)
+    assert "of 200 blocks of the KV cache the first " in said
+
+
+def test_experts_that_cannot_move_are_said_once_and_steps_go_on(python, vllm):
+    said = passes(python, vllm, """
+        import types
+        worker, turns = Worker(), []
+        worker.init_device()
+        def turn():
+            turns.append(1)
+            if len(turns) > 1:
+                raise MemoryError("no room")
+        worker._gpuroom.weights = types.SimpleNamespace(experts=types.SimpleNamespace(turn=turn, still=False))
+        assert [worker.execute_model(step) for step in range(5)] == list(range(5)) and len(turns) == 2
+        """)
+    assert said.count("gpuroom: experts stay where they lie from now on: MemoryError: no room") == 1
 
 
 def test_vllm_of_another_kind_runs_as_it_is(python, vllm):

@@ -53,8 +53,8 @@ def replace(module: ModuleType) -> None:
     from gpuroom.vllm import _worker
 
     with _log.going_on("vLLM runs without gpuroom's plug-in"):
-        without = _seams.missing(_parameters)
-        for feature in (_seams.KV_CAP, _seams.STAGING, _seams.PREFLIGHT):
+        without = _seams.missing(_parameters, late=False)
+        for feature in (_seams.KV_CAP, _seams.STAGING, _seams.PREFLIGHT, _seams.EXPERTS):
             if feature in without:
                 _log.info("this vLLM gives no seam for %s: %s", feature, without[feature])
         if _seams.KV_CAP in without:

@@ -7,7 +7,7 @@ one that says when its work begins and when all of it is submitted.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Tuple
 
 from gpuroom.torch._torch import torch
 from gpuroom.vllm import _ops
@@ -33,16 +33,17 @@ def bytes_of(tensor: Any) -> int:
     return int(tensor.numel() * tensor.element_size())
 
 
-def find(model: Any) -> List[Unit]:
+def find(model: Any, apart: FrozenSet[int] = frozenset()) -> List[Unit]:
     """The units of `model` whose weights may lie on the host: neither the output head, which is used outside of a
-    step's forward, nor weights that several modules share."""
+    step's forward, nor weights that several modules share, nor those whose ids are in `apart`."""
     owners: Dict[int, int] = {}
     for module in model.modules():
         for weight in module.parameters(recurse=False):
             owners[weight.data_ptr()] = owners.get(weight.data_ptr(), 0) + 1
     found = []
     for name, module in model.named_modules():
-        weights = [weight for weight in module.parameters(recurse=False) if _large(weight) and owners[weight.data_ptr()] == 1]
+        own = [weight for weight in module.parameters(recurse=False) if id(weight) not in apart]
+        weights = [weight for weight in own if _large(weight) and owners[weight.data_ptr()] == 1]
         if weights and type(module).__name__ != HEAD:
             found.append(Unit(name, module, weights, type(module).__name__ == EMBEDDING))
     return found

@@ -9,7 +9,7 @@ from gpuroom import _memory
 from gpuroom._errors import Error, OutOfMemory
 from gpuroom.torch import _packing
 from gpuroom.torch._torch import torch
-from gpuroom.vllm import _modules
+from gpuroom.vllm import _experts, _modules
 from gpuroom.vllm._placing import NO_RING, Places, Weight, place
 from gpuroom.vllm._steps import Kind, Lent, Staged, Stager, Steps
 
@@ -23,12 +23,17 @@ MIB = 1 << 20
 
 
 class Weights:
-    """`engine` submits copies and events (gpuroom.torch._engine); `say` gets what happened, in sentences."""
+    """`engine` submits copies and events (gpuroom.torch._engine); `say` gets what happened, in sentences. `hbm`: the
+    bytes of HBM that may be used, by which memory is cut."""
 
-    def __init__(self, model: Any, engine: Any, kind: Callable[[], Kind], say: Callable[[str], None]) -> None:
+    def __init__(self, model: Any, engine: Any, kind: Callable[[], Kind], say: Callable[[str], None], hbm: int = 0) -> None:
         self._engine, self._say = engine, say
-        self._units = _modules.find(model)
+        layers = _experts.find(model)
+        self.experts = _experts.Experts(layers, say, _experts.piece_of(hbm)) if layers else None
+        apart = frozenset(map(id, self.experts.tensors())) if self.experts is not None else frozenset()
+        self._units = _modules.find(model, apart)
         self._large = _modules.placed(model)
+        self._apart = apart
         self._steps = Steps(say)
         self._buffer: Any = None  # the ring, where no weights lend theirs
         self._backup: Any = None  # what is lent is saved to it, on the host
@@ -37,6 +42,8 @@ class Weights:
         self.places = Places((), (), NO_RING)
         _modules.bracket(self._units, self._steps)
         _modules.follow(model, self._steps, kind)
+        if self.experts is not None:
+            self.experts.follow()
 
     def in_hbm(self) -> int:
         """Bytes in HBM now of all large weights, and of the ring's own buffer."""
@@ -64,6 +71,7 @@ class Weights:
     def settle(self, room: int, stage_from: Optional[int]) -> None:
         """Places the weights, with the ring, in `room` bytes of HBM. Between steps. Once CUDA graphs have copies of them, the
         plan stays as it is."""
+        room -= self._settle_experts(room)
         if not self._steps.captured:
             self._plan(room)
         listed = self._listed
@@ -73,15 +81,25 @@ class Weights:
         staged = [listed[number][1] for number in self.places.staged]
         away = staged + [listed[number][1] for number in self.places.read_in_place]
         gone = {id(tensor) for tensor in away}
-        moved = self._move(away, [weight for weight in self._large if id(weight) not in gone])
+        moved = self._move(away, [weight for weight in self._large if id(weight) not in gone | self._apart])
         if staged:
             self._stage(listed, stage_from)
         self._say(self._sentence(staged, away, moved))
 
+    def _settle_experts(self, room: int) -> int:
+        """Places the experts in what `room` has left beside all other weights. Returns the bytes of HBM that they have."""
+        if self.experts is None:
+            return 0
+        others = sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in self._apart)
+        granted = min(self.experts.bytes(), max(0, room - others))
+        self.experts.settle(granted)
+        return granted
+
     def _plan(self, room: int) -> None:
         self._listed = self._in_order()
         may_leave = {id(tensor) for _, tensor in self._listed}
-        room -= sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in may_leave)
+        fixed = [weight for weight in self._large if id(weight) not in may_leave | self._apart]
+        room -= sum(map(_modules.bytes_of, fixed))
         self.places = self._place([weight for weight, _ in self._listed], room)
 
     def _place(self, weights: List[Weight], room: int) -> Places:
@@ -115,9 +133,9 @@ class Weights:
         return listed
 
     def _move(self, away: List[Any], stay: List[Any]) -> int:
-        _hint(away, "cold")  # so that they do not come back by themselves
+        hint_all(away, "cold")  # so that they do not come back by themselves
         moved = _memory.migrate_all(away, "host")
-        _hint(stay, "none")
+        hint_all(stay, "none")
         return moved + _memory.migrate_all(stay, "device")
 
     def _stage(self, listed: List[Tuple[Weight, Any]], stage_from: Optional[int]) -> None:
@@ -137,6 +155,7 @@ class Weights:
     def _lend(self, listed: List[Tuple[Weight, Any]]) -> List[Lent]:
         """The weights whose memory is the ring, each with its part of the backup."""
         lent, at = [], 0
+        hint_all([tensor for _, tensor in listed], "hot")  # the oldest weights, which would be the first to give way
         for weight, tensor in listed:
             one = self._staged(tensor, weight.unit, self._backup[at:])  # from the tensor to its place in the backup
             lent.append(Lent(one.unit, one.tensor, one.home, one.place, one.source, one.target))
@@ -196,7 +215,8 @@ def _copying_is_faster(weight: Staged, tokens: int) -> bool:
     return direct > FASTER * copied
 
 
-def _hint(tensors: List[Any], hint: str) -> None:
+def hint_all(tensors: List[Any], hint: str) -> None:
+    """Gives the memory of each tensor the hint."""
     for tensor in tensors:
         with contextlib.suppress(Error):  # memory that gpuroom did not place stays where it is
             _memory.hint(tensor, hint)

@@ -10,12 +10,13 @@ import contextlib
 import copy
 import functools
 import importlib
+import importlib.util
 import os
 from typing import Any, Callable, Iterator, List, Optional
 
 from gpuroom import _capi, _intent, _memory
 from gpuroom._errors import Error
-from gpuroom.vllm import _account, _budget, _log, _settings
+from gpuroom.vllm import _account, _budget, _kv, _log, _settings
 
 PART_FOR_ACTIVATIONS = 10  # before they are measured: HBM over this
 WEIGHTS_TAG, KV_TAG = b"weights", b"kv_cache"  # as vLLM names what sleeps
@@ -113,7 +114,7 @@ def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def initialize_from_config(self: Any, kv_cache_config: Any, *arguments: Any, **named: Any) -> Any:
-        state, hint = _state(self), "none"
+        state, hint, room, size = _state(self), "none", 0, 0
         with _log.going_on("weights stay where they lie"):
             if state is not None:
                 state.kv = size = _kv_bytes(kv_cache_config)
@@ -122,7 +123,12 @@ def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
                 if state.weights is not None:
                     _capture_fewer(self.vllm_config.compilation_config, state.weights.staged_from())
         with _placed(hint, KV_TAG):
-            return original(self, kv_cache_config, *arguments, **named)
+            result = original(self, kv_cache_config, *arguments, **named)
+        if state is not None:
+            with _log.going_on("blocks of the KV cache lie where there is room"):
+                beside = 0 if size <= room else state.activations + _budget.FRAGMENTS
+                _place_blocks(self, int(getattr(kv_cache_config, "num_blocks", 0) or 0), size, max(0, room - beside))
+        return result
 
     return initialize_from_config
 
@@ -140,6 +146,23 @@ def compile_or_warm_up_model(original: Callable[..., Any]) -> Callable[..., Any]
         return result
 
     return compile_or_warm_up_model
+
+
+def execute_model(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets experts that became hot come to HBM, between steps."""
+
+    @functools.wraps(original)
+    def execute_model(self: Any, *arguments: Any, **named: Any) -> Any:
+        state = _state(self)
+        experts = None if state is None or state.weights is None else state.weights.experts
+        if experts is not None and not experts.still:
+            with _log.going_on("experts stay where they lie from now on"):
+                experts.still = True  # unless the turn ends well
+                experts.turn()
+                experts.still = False
+        return original(self, *arguments, **named)
+
+    return execute_model
 
 
 def wake_up(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -209,7 +232,7 @@ def _follow_weights(worker: Any, state: State) -> None:
         return
     if isinstance(config.additional_config, dict):
         config.additional_config["gpuroom"] = "staged weights"  # a compiled model of another start knows nothing of them
-    state.weights = Weights(model, CudaEngine(worker.device.index), _kind, _log.info)
+    state.weights = Weights(model, CudaEngine(worker.device.index), _kind, _log.info, hbm)
 
 
 def _kind() -> Any:
@@ -269,6 +292,21 @@ def _accounted(state: State, stats: Any, kv: int) -> _account.Account:
         known=weights.all_bytes() + kv,
         activations=state.activations,
         tensors=state.tensors,
+    )
+
+
+def _place_blocks(worker: Any, blocks: int, size: int, room: int) -> None:
+    """Where HBM has `room` for a part of the KV cache alone: that is its first blocks, which are used first."""
+    near = _kv.near_blocks(blocks, size, room)
+    if not blocks or importlib.util.find_spec(_kv.MODULE) is None:
+        return
+    ordered = _kv.order_free_list(importlib.import_module(_kv.MODULE), near, blocks)
+    if near == blocks or not ordered:
+        return
+    moved = _kv.place(list(worker.model_runner.kv_caches), blocks, near)
+    _log.info(
+        "of %d blocks of the KV cache the first %d lie in HBM (%s) and are used before the others (%s were moved)",
+        *(blocks, near, _mib(room), _mib(moved)),
     )
 
 

@@ -34,6 +34,14 @@ def small(works: Works = SMALL, under: Any = None, env: Any = None, **llm: Any) 
     return dict(program="engine.py", model="small", llm=dict(asked, **llm), works=works, under=under, env=env or {}, fill=True)
 
 
+def experts(under: Any = None, env: Any = IN_PROCESS, **llm: Any) -> Dict[str, Any]:
+    """Experts of twice the HBM, of which six of sixteen are used most; in `warm` they have time to come to HBM."""
+    works: Works = {"warm": (1, 128, 385, 0), "one": (1, 128, 65), "sixteen": (16, 256, 25), "prefill": (4, 2048, 1)}
+    asked = dict(ENGINE, max_model_len=4096, max_num_batched_tokens=2048, max_num_seqs=16, kv_cache_memory_bytes=GIB // 2,
+                 **graphs([1, 2, 4, 8, 16]))  # fmt: skip
+    return dict(program="engine.py", model="experts", llm=dict(asked, **llm), works=works, under=under, env=env, fill=True, seconds=240)
+
+
 def server(*phases: str, options: str = "--enforce-eager", turns: int = 0) -> Dict[str, Any]:
     asked = "--served-model-name m --load-format dummy --max-model-len 8192 --max-num-seqs 64 --no-enable-prefix-caching --enable-sleep-mode"
     return dict(program="server.py", model="small", llm={}, server=(asked + " " + options).split(), phases=list(phases), turns=turns,
@@ -84,6 +92,11 @@ CASES: Dict[str, Dict[str, Any]] = {
     "small_6_many": small({"many": (48, 2048, 33, 1)}, under=HBM6, max_model_len=32768),
     "small_kv15": small({"many": (48, 2048, 33, 1)}, kv_cache_memory_bytes=int(1.5 * GIB), max_model_len=32768),
     "small_long_bare": small(LONG),
+    # Experts.
+    "experts_bare": experts(),
+    "experts_8": experts(under=HBM8),
+    "experts_8_plain": experts(under=HBM8, env=dict(IN_PROCESS, GPUROOM_VLLM_STAGE="off")),
+    "experts_uva": experts(env=dict(IN_PROCESS, **V1_RUNNER), cpu_offload_gb=10.0),
     # Many clients by HTTP, and sleep by HTTP and by PID, also under load.
     "server_8": server("clients", "http", "pid", "load", "level_2"),
     "server_8_graphs": server("clients", "http", "pid", "load", options=GRAPHS_64),

@@ -31,15 +31,20 @@ def say(*words):
     print(f"## {CASE['name']} {time.perf_counter() - BEGAN:7.2f}", *words, flush=True)
 
 
+HOT_EXPERTS = 6  # of each layer with experts: the router prefers them
+
+
 def fill(model):
     """Weights that differ by layer, so that memory that was mixed up would show."""
     import torch
 
-    for index, (_, weight) in enumerate(model.named_parameters()):
+    for index, (name, weight) in enumerate(model.named_parameters()):
         if weight.is_cuda and weight.dim() < 2:
             weight.data.fill_(1.0)
         elif weight.is_cuda:
             weight.data.normal_(0.0, 0.02, generator=torch.Generator(device=weight.device).manual_seed(1000 + index))
+            if name.endswith(".gate.weight"):
+                weight.data[:HOT_EXPERTS] *= 8.0
     torch.cuda.synchronize()
 
 

@@ -10,11 +10,15 @@ import pathlib
 import sys
 from typing import Any, Dict
 
-SHAPES: Dict[str, Dict[str, int]] = {
+SHAPES: Dict[str, Dict[str, Any]] = {
     # 24 layers: 10.2 GiB in bf16; 96 KiB of KV cache a token.
     "large": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=24, num_attention_heads=32, num_key_value_heads=8),
     # 8 layers: 3.7 GiB; 32 KiB of KV cache a token.
     "small": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=8, num_attention_heads=32, num_key_value_heads=8),
+    # 10 layers of 16 experts, of which a token uses two: 16.3 GiB, 15 GiB of it experts of 96 MiB; 40 KiB of KV cache a token.
+    "experts": dict(hidden_size=4096, intermediate_size=4096, num_hidden_layers=10, num_attention_heads=32, num_key_value_heads=8,
+                    architectures=["MixtralForCausalLM"], model_type="mixtral", num_local_experts=16, num_experts_per_tok=2,
+                    sliding_window=None),
 }
 WORDS = 32000
 
@@ -27,11 +31,12 @@ def tokenizer() -> Dict[str, Any]:
     }  # fmt: skip
 
 
-def config(shape: Dict[str, int]) -> Dict[str, Any]:
-    return dict(
+def config(shape: Dict[str, Any]) -> Dict[str, Any]:
+    llama: Dict[str, Any] = dict(
         architectures=["LlamaForCausalLM"], model_type="llama", head_dim=128, hidden_act="silu", vocab_size=WORDS,
         max_position_embeddings=131072, rms_norm_eps=1e-5, rope_theta=500000.0, tie_word_embeddings=False,
-        attention_bias=False, mlp_bias=False, bos_token_id=1, eos_token_id=2, torch_dtype="bfloat16", **shape)  # fmt: skip
+        attention_bias=False, mlp_bias=False, bos_token_id=1, eos_token_id=2, torch_dtype="bfloat16")  # fmt: skip
+    return {**llama, **shape}
 
 
 def main() -> None:

@@ -112,16 +112,20 @@ def finish(run: Run, end: float) -> bool:
 
 def same_results(names: List[str]) -> bool:
     """Whether cases that have to agree to the bit do: those with the engine in the same process."""
-    found = {}
-    for name in ("large_bare", "large_8"):
+    return all([same(names, bare, limited) for bare, limited in (("large_bare", "large_8"), ("experts_bare", "experts_8"))])
+
+
+def same(names: List[str], bare: str, limited: str) -> bool:
+    """Whether two cases agree in the works that both have done."""
+    found = []
+    for name in (bare, limited):
         path = OUT / f"{name}.json"
-        if name in names and path.exists():
-            found[name] = {work: (made["tokens"], made["logprobs"]) for work, made in json.loads(path.read_text())["works"].items()}
-    if len(found) < 2:
-        return True
-    bare, limited = found["large_bare"], found["large_8"]
-    different = [work for work in bare if work in limited and bare[work] != limited[work]]
-    say("large_8 and large_bare:", "equal to the bit" if not different else f"DIFFERENT in {', '.join(different)}")
+        if name not in names or not path.exists():
+            return True
+        works = json.loads(path.read_text())["works"]
+        found.append({work: (made["tokens"], made["logprobs"]) for work, made in works.items()})
+    different = [work for work in found[0] if work in found[1] and found[0][work] != found[1][work]]
+    say(limited, "and", bare, "equal to the bit" if not different else f"DIFFERENT in {', '.join(different)}")
     return not different
 
 

@@ -5,6 +5,8 @@ the program with `gpuroom run`, or leave that out and only what regions allocate
 are those of torch_memory_saver 0.0.9 and 0.0.10; what those leave undefined is an exception here, never the end of the process.
 """
 
+from __future__ import annotations
+
 from .entrypoint import TorchMemorySaver
 from .hooks.mode_preload import configure_subprocess
 

@@ -6,10 +6,12 @@ from gpuroom.torch._torch import torch
 
 
 def get_device() -> str:
+    """The kind of device that tests use."""
     return "cuda"
 
 
 def empty_cache() -> None:
+    """Gives back what PyTorch keeps for reuse."""
     torch.cuda.empty_cache()
 
 

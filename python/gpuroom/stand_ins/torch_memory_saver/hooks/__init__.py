@@ -1,0 +1,3 @@
+"""The ways in which memory comes to have regions."""
+
+from __future__ import annotations

@@ -12,7 +12,7 @@ from .base import HookUtilBase
 
 
 class HookUtilModePreload(HookUtilBase):
-    pass
+    """PyTorch's own allocator, whose memory the preloaded library has."""
 
 
 @contextlib.contextmanager

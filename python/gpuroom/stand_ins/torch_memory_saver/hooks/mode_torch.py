@@ -10,6 +10,8 @@ from .base import HookUtilBase
 
 
 class HookUtilModeTorch(HookUtilBase):
+    """A pool of PyTorch's whose segments are the library's."""
+
     def __init__(self) -> None:
         self.allocator = torch.cuda.memory.CUDAPluggableAllocator(self.get_path_binary(), "tms_torch_malloc", "tms_torch_free")
 

@@ -1,0 +1,197 @@
+"""The experts of a vLLM model that do not fit in HBM: counted as tokens are routed to them, and moved between steps.
+
+vLLM keeps all experts of a layer in one tensor of each kind, [experts, ...], so that one expert's weights are a slice. Slices
+move at fixed addresses, and kernels, CUDA graphs too, read them wherever they lie. The counts are on the GPU: routing adds
+to them, also inside of CUDA graphs, and nothing waits for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable, List, Optional, Set
+
+from gpuroom import _memory
+from gpuroom.torch._torch import torch
+from gpuroom.vllm import _heat
+
+EVERY = 16  # steps from one look at the counts to the next
+MOST = 256 << 20  # bytes that come to HBM in one turn: some 5 ms of the link
+LEAST_PIECE, MOST_PIECE, PIECES = 32 << 20, 512 << 20, 256
+NAMES = ("w13_weight", "w2_weight")
+
+
+@dataclasses.dataclass
+class Layer:
+    """`tensors` are [experts, ...] each; `router` says where tokens go."""
+
+    router: Any
+    tensors: List[Any]
+    experts: int
+
+
+def find(model: Any) -> List[Layer]:
+    """The layers of experts whose routing can be seen: what has a router with set_capture_fn, and owns the weights (up to
+    vLLM 0.22) or has what owns them as `routed_experts`. Not where something else is captured already."""
+    found: List[Layer] = []
+    for module in model.modules():
+        router, owner = getattr(module, "router", None), getattr(module, "routed_experts", module)
+        tensors: List[Any] = [getattr(owner, name, None) for name in NAMES]
+        if not callable(getattr(router, "set_capture_fn", None)) or not all(map(_whole, tensors)):
+            continue
+        if any(router is layer.router for layer in found):
+            continue
+        if getattr(router, "capture_fn", None) is None and len({tensor.shape[0] for tensor in tensors}) == 1:
+            found.append(Layer(router, tensors, int(tensors[0].shape[0])))
+    return found
+
+
+def _whole(tensor: Any) -> bool:
+    """Whether one expert's part of a tensor is one piece of memory."""
+    return isinstance(tensor, torch.Tensor) and tensor.dim() == 3 and tensor.is_contiguous()
+
+
+def piece_of(hbm: int) -> int:
+    """Bytes of gpuroom's chunks where so much HBM may be used: what moves, moves in whole chunks (range/plan.h)."""
+    piece = LEAST_PIECE
+    while piece < MOST_PIECE and piece < hbm // PIECES:
+        piece *= 2
+    return piece
+
+
+class Experts:
+    """Those of one model. `say` gets what happened, in sentences. One thread, between steps."""
+
+    def __init__(self, layers: List[Layer], say: Callable[[str], None], piece: int) -> None:
+        self._layers, self._say = layers, say
+        self.still = False  # the caller is to take no more turns
+        most = max(layer.experts for layer in layers)
+        device = layers[0].tensors[0].device
+        self._counts = torch.zeros(len(layers), most, dtype=torch.int64, device=device)
+        self._seen = torch.zeros(len(layers), most, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._last: Any = torch.zeros(len(layers), most, dtype=torch.int64)
+        self._copied: Optional[Any] = None  # the event of a copy of the counts that is under way
+        self._steps = 0
+        self.groups: List[_heat.Group] = []
+        self._slices: List[List[Any]] = []  # of each group, its part of each tensor
+        self._where: List[Any] = []  # of each group, (layer, first expert, end)
+        for number, layer in enumerate(layers):
+            self._cut(number, layer, piece)
+        self.resident: Set[int] = set(range(len(self.groups)))
+        self._placed = False
+        self.room = self.bytes()
+
+    def _cut(self, number: int, layer: Layer, piece: int) -> None:
+        sizes = [tensor[0].numel() * tensor.element_size() for tensor in layer.tensors]
+        count = _heat.together(sizes, layer.experts, piece)
+        for begin in range(0, layer.experts, count):
+            self.groups.append(_heat.Group(count * sum(sizes)))
+            self._slices.append([tensor.data[begin : begin + count] for tensor in layer.tensors])
+            self._where.append((number, begin, begin + count))
+
+    def bytes(self) -> int:
+        """Of all groups."""
+        return sum(group.bytes for group in self.groups)
+
+    def tensors(self) -> List[Any]:
+        """The tensors of all layers."""
+        return [tensor for layer in self._layers for tensor in layer.tensors]
+
+    def follow(self) -> None:
+        """Counts from now on, where tokens go."""
+        for number, layer in enumerate(self._layers):
+            layer.router.set_capture_fn(_counter(self._counts[number, : layer.experts]))
+
+    def settle(self, room: int) -> None:
+        """Places the experts in `room` bytes of HBM: at first as many of each layer, later those that are there already and
+        the hottest."""
+        self.room = room
+        before = self.resident
+        if self._placed:
+            order = sorted(range(len(self.groups)), key=lambda number: (number not in before, -self.groups[number].heat))
+            self.resident = _fill(self.groups, order, room)
+        else:
+            self.resident = _heat.first(self.groups, room)
+        away = [number for number in range(len(self.groups)) if number not in self.resident]
+        self._move(away, "host")
+        if not self._placed:
+            self._cut_chunks(away)
+        self._move(sorted(self.resident), "device")
+        self._placed = True
+        self._say(
+            f"{self.bytes() >> 20:,} MiB of experts in {len(self.groups)} groups, of which {len(away)} lie on the host; those that are"
+            " used more than others change places with them"
+        )
+
+    def _cut_chunks(self, away: List[int]) -> None:
+        """What was pushed out while it was loaded may be one large chunk, which moves whole: each tensor goes to HBM, where
+        chunks are small, and what is to be away goes to the host again in pieces of its own."""
+        for number, layer in enumerate(self._layers):
+            gone = [one for one in away if self._where[one][0] == number]
+            for tensor in layer.tensors:
+                self._hint(tensor, "cold" if gone else "none")  # so that it does not come back by itself
+                _memory.migrate_all([tensor], "device")
+            self._move(gone, "host")
+
+    def turn(self) -> int:
+        """Before a step. Now and then looks at the counts, without waiting for them, and moves what became hot. Returns the
+        bytes that came to HBM."""
+        self._steps += 1
+        if self._copied is None:
+            if self._steps >= EVERY and len(self.resident) < len(self.groups):
+                self._seen.copy_(self._counts, non_blocking=True)
+                self._copied = _mark(self._counts.device)
+            return 0
+        if not self._copied.query():
+            return 0
+        self._copied, self._steps = None, 0
+        new = self._seen - self._last
+        self._last = self._seen.clone()
+        _heat.cool(self.groups, [float(new[layer, begin:end].sum()) for layer, begin, end in self._where])
+        leave, come = _heat.plan(self.groups, self.resident, self.room, MOST)
+        if not come:
+            return 0
+        self._move(leave, "host")
+        self._move(come, "device")
+        self.resident = (self.resident - set(leave)) | set(come)
+        return sum(self.groups[number].bytes for number in come)
+
+    def _move(self, numbers: List[int], tier: str) -> None:
+        _memory.migrate_all([part for number in numbers for part in self._slices[number]], tier)
+
+    @staticmethod
+    def _hint(tensor: Any, hint: str) -> None:
+        from gpuroom.vllm._weights import hint_all
+
+        hint_all([tensor], hint)
+
+
+def _fill(groups: List[_heat.Group], order: List[int], room: int) -> Set[int]:
+    resident = set()
+    for number in order:
+        if groups[number].bytes <= room:
+            resident.add(number)
+            room -= groups[number].bytes
+    return resident
+
+
+def _counter(row: Any) -> Callable[[Any], None]:
+    """Adds the experts of a step's tokens to `row`, on the GPU. Works while a CUDA graph is captured."""
+
+    def count(topk_ids: Any) -> None:
+        ids = topk_ids.reshape(-1).to(torch.int64).clamp(0, row.numel() - 1)
+        row.scatter_add_(0, ids, torch.ones_like(ids))
+
+    return count
+
+
+def _mark(device: Any) -> Any:
+    """An event after all that is submitted; on the CPU, one that has happened."""
+    if device.type != "cuda":
+        return _Happened()
+    return torch.cuda.current_stream(device).record_event()
+
+
+class _Happened:
+    @staticmethod
+    def query() -> bool:
+        return True
