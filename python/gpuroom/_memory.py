@@ -217,6 +217,13 @@ def stats(device: Any = None) -> Stats:
     return Stats(**values)
 
 
+def set_reserve(size: int, device: Optional[Any] = None) -> None:
+    """Keeps `size` bytes of one GPU's HBM for small allocations that are still to come, in place of `--reserve`. For a program that
+    has made nearly all of them. Any thread."""
+    library = _library.load()
+    library.check(library.function("gpuroom_set_reserve")(ordinal(device), size), "gpuroom.set_reserve()")
+
+
 def trim(device: Optional[Any] = None) -> None:
     """Gives back what the pool behind `gpuroom.torch.use()` and the host tier keep for reuse on one GPU, as
     torch.cuda.empty_cache() does. Waits for pending work on what it gives back. Any thread."""

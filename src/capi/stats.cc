@@ -1,4 +1,4 @@
-// What gpuroom holds, and giving back what it only caches.
+// What gpuroom holds, what it keeps free for small allocations, and giving back what it only caches.
 #include <exception>
 
 #include "capi/answer.h"
@@ -69,6 +69,18 @@ int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes) try {
   stats.asleep_bytes = AsleepBytesOf(*rt, device);
   if (const Pool* pool = ExistingPool(device)) AddPool(*pool, &stats);
   Fill(out, bytes, stats);
+  return GPUROOM_OK;
+} catch (const std::exception& error) {
+  return AnswerException(error);
+}
+
+int gpuroom_set_reserve(int device, uint64_t bytes) try {
+  const Entry rt(true);
+  ClearError();
+  if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
+  DeviceState* state = rt->Device(device);
+  if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
+  state->tier.SetReserveLeft(bytes);
   return GPUROOM_OK;
 } catch (const std::exception& error) {
   return AnswerException(error);

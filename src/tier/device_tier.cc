@@ -52,7 +52,8 @@ void DeviceTier::ReleaseSmall(uint64_t bytes) {
 
 uint64_t DeviceTier::ReserveLeft() const {
   const uint64_t small = small_used_.load(std::memory_order_relaxed);
-  return small < reserve_ ? reserve_ - small : 0;
+  const uint64_t reserve = reserve_.load(std::memory_order_relaxed);
+  return small < reserve ? reserve - small : 0;
 }
 
 uint64_t DeviceTier::FreeForChunks() const {

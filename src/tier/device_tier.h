@@ -6,6 +6,10 @@
 // small claims use it up.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
 #include "base/status.h"
 #include "driver/driver.h"
 #include "tier/budget.h"
@@ -45,13 +49,17 @@ class DeviceTier {
   uint64_t FreeForChunks() const;
   // Of the reserve, what small allocations have not used.
   uint64_t ReserveLeft() const;
+  // So much is left of the reserve from now on.
+  void SetReserveLeft(uint64_t bytes) {
+    reserve_.store(small_used() + std::min(bytes, UINT64_MAX - small_used()), std::memory_order_relaxed);
+  }
   const Budget& budget() const { return budget_; }
   CUdevice device() const { return device_; }
 
  private:
   const Driver& driver_;
   const CUdevice device_;
-  const uint64_t reserve_;
+  std::atomic<uint64_t> reserve_;
   Budget budget_;
   std::atomic<uint64_t> small_used_{0};
   std::atomic<bool> used_{false};

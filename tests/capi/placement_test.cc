@@ -54,6 +54,20 @@ TEST_F(PlacementTest, WhatIsNoPlacementIsRefusedAndChangesNothing) {
   FreeSegment(p);
 }
 
+TEST_F(PlacementTest, WhatTheReserveLosesLargeAllocationsCanHave) {
+  const CUdeviceptr row[] = {Segment(24 * kMiB),
+                             Segment(24 * kMiB)};  // of 64 MiB, 16 of which are the reserve
+  EXPECT_EQ(Stats().device_free, 0u);
+  ASSERT_EQ(Library().set_reserve(0, 4 * kMiB), GPUROOM_OK) << Library().last_error();
+  EXPECT_EQ(Stats().device_free, 12 * kMiB);
+  ASSERT_EQ(Library().set_reserve(0, 20 * kMiB),
+            GPUROOM_OK);  // more than there is: nothing is free, nothing is lost
+  EXPECT_EQ(Stats().device_free, 0u);
+  EXPECT_EQ(Describe(row[0]).device_bytes + Describe(row[1]).device_bytes, 48 * kMiB);
+  EXPECT_EQ(Library().set_reserve(77, 0), GPUROOM_NOT_FOUND);
+  for (const CUdeviceptr p : row) FreeSegment(p);
+}
+
 TEST_F(PlacementTest, MemoryMovesWhereItIsAskedTo) {
   const CUdeviceptr p = Segment(20 * kMiB);
   Fill(p, 20 * kMiB, 8);

@@ -114,6 +114,9 @@ assert stats.device_used + stats.host_used >= 300 * MIB and stats.host_used > 0
 assert stats.allocations == 3 and stats.pool_reserved == 0
 assert gpuroom.stats(0) == stats == gpuroom.stats("cuda:0")
 call("cuMemFree_v2", ctypes.c_uint64(row[2])), call("cuMemFree_v2", ctypes.c_uint64(row[1]))
+free = gpuroom.stats().device_free
+gpuroom.set_reserve(1 * MIB)
+assert gpuroom.stats().device_free > free, free
 kept = gpuroom.stats().host_kept
 gpuroom.trim()
 assert gpuroom.stats().host_kept == 0 and kept >= 0

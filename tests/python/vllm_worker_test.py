@@ -226,6 +226,18 @@ def test_what_stays_after_the_first_step_is_no_activation(python, vllm):
         """)
 
 
+def test_what_was_kept_for_small_allocations_goes_to_weights_in_the_end(python, vllm):
+    passes(python, vllm, """
+        import types, torch
+        from gpuroom import stats
+        from gpuroom.vllm import _worker
+        worker, before = types.SimpleNamespace(device=0), stats(0).device_free
+        for _ in range(2):
+            _worker._lower_reserve(worker)
+            assert stats(0).device_free == before + (32 << 20), (before, stats(0))
+        """, "--reserve", "64MiB")
+
+
 def test_sleep_mode_is_gpurooms_where_vllm_has_backends(python, vllm):
     passes(python, vllm, """
         import ctypes, gpuroom, torch

@@ -19,6 +19,7 @@ from gpuroom._errors import Error
 from gpuroom.vllm import _account, _budget, _kv, _log, _settings
 
 PART_FOR_ACTIVATIONS = 10  # before they are measured: HBM over this
+SMALL_TO_COME = 32 << 20  # bytes of small allocations that a worker still makes when it is warmed up
 WEIGHTS_TAG, KV_TAG = b"weights", b"kv_cache"  # as vLLM names what sleeps
 CUMEM_SWITCH = "GPUROOM_CUMEM"  # 1: the user wants vLLM's own way, with gpuroom's module
 SLEEP_BACKEND = "gpuroom"
@@ -142,6 +143,7 @@ def compile_or_warm_up_model(original: Callable[..., Any]) -> Callable[..., Any]
         state = _state(self)
         if state is not None and state.weights is not None:
             with _log.going_on("weights stay where they lie"):
+                _lower_reserve(self)
                 _place_weights(self, state, 0)  # what is there by now is known, CUDA graphs too
         return result
 
@@ -268,6 +270,12 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
     with _log.going_on("where HBM went is not known"):
         _log.info("%s", _account.sentence(_accounted(state, stats, 0 if kv else state.kv)))
     return int(stats.device_free)
+
+
+def _lower_reserve(worker: Any) -> None:
+    """Warmed up, vLLM makes few more small allocations, and weights can have what was kept for them."""
+    if _reserve(_memory.stats(worker.device)) > SMALL_TO_COME:
+        _memory.set_reserve(SMALL_TO_COME, worker.device)
 
 
 def _reserve(stats: Any) -> int:
