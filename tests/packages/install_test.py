@@ -10,7 +10,7 @@ import pytest
 from conftest import BUILD, SOURCE, clean_environment, files_below, passes, run
 
 pytestmark = pytest.mark.skipif(BUILD is None, reason="needs a build: run it through ctest")
-PAGES = ["gpuroom", *(f"gpuroom-{name}" for name in ("run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench",
+PAGES = ["gpuroom", *(f"gpuroom-{name}" for name in ("run", "env", "sleep", "wake", "ps", "demo", "doctor", "plan", "bench",
                                                      "bench-tiers", "bench-sleep"))]
 # Where Python's headers are, as everywhere after `make deps`.
 FILES = {
@@ -91,7 +91,7 @@ def test_find_package_names_the_file_that_is_missing(prefix, tmp_path):
 def test_man_finds_the_page(prefix, page):
     variables = clean_environment(MANPATH=str(prefix / "share/man"), MANWIDTH="80", LC_ALL="C", PAGER="cat")
     text = passes("man", "--warnings", page, env=variables)
-    assert f"{page.upper()}(1)" in text and "warning" not in text
+    assert f"{page.upper()}(1)" in text and ": warning" not in text
     assert "SYNOPSIS" in text and "SEE ALSO" in text
 
 

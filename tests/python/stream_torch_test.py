@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", minversion="2.9")
 
 from gpuroom import Busy, Error, InvalidArgument  # noqa: E402
 from gpuroom._stream_plan import STREAMED  # noqa: E402

@@ -45,6 +45,7 @@ def answer(weights: List[Dict[str, Any]], room: Dict[str, int]) -> Dict[str, Any
 
 
 def main() -> None:
+    """Reads one question as JSON from standard input, and writes the answer to standard output."""
     asked = json.load(sys.stdin)
     json.dump(answer(asked["weights"], asked["room"]), sys.stdout)
 
