@@ -146,3 +146,16 @@ def test_every_source_is_pinned(path):
         if name.endswith("_COMMIT"):
             assert re.fullmatch(r"[0-9a-f]{40}", value)
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) <= {"${BASE_IMAGE}", "${BUILD_BASE}", "base"}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/Dockerfile")), ids=lambda path: path.parent.name)
+def test_every_stage_declares_the_arguments_that_it_uses(path):
+    """buildah does not hand a stage's arguments on to stages that begin with it, as BuildKit does."""
+    before, *stages = re.split(r"^FROM .* AS ", path.read_text(), flags=re.MULTILINE)
+    everywhere = set(re.findall(r"^(?:ENV|    ) *([A-Z_]+)=", "".join(stages), re.MULTILINE)) | {"PATH"}
+    for stage in stages:
+        used = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*)[}#:]", re.sub(r"^FROM.*", "", stage)))
+        if "jobs.sh" in stage and "COPY containers/source.sh" not in stage:
+            used.add("MAX_JOBS")
+        declared = set(re.findall(r"^ARG ([A-Z0-9_]+)", stage, re.MULTILINE))
+        assert used - declared - everywhere == set(), stage.splitlines()[0]
