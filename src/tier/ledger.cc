@@ -174,7 +174,12 @@ uint64_t Ledger::Others() {
   return others;
 }
 
-uint64_t Ledger::Own() const { return Mine() ? own_.load(std::memory_order_relaxed) : 0; }
+// Asked with every question about free memory, so it asks the kernel nothing. A child that was made behind
+// the C library's back, and never calls ForgetAfterFork, reads its parent's share here, and has less free for
+// it.
+uint64_t Ledger::Own() const {
+  return forgotten_.load(std::memory_order_relaxed) ? 0 : own_.load(std::memory_order_relaxed);
+}
 
 void Ledger::ForgetAfterFork() GPUROOM_TSA(no_thread_safety_analysis) {
   forgotten_.store(true, std::memory_order_relaxed);

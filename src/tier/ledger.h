@@ -62,7 +62,7 @@ class Ledger {
   // it may include, for a moment, a claim that is about to be refused.
   uint64_t Others() GPUROOM_EXCLUDES(mutex_);
 
-  // This process's share; 0 in a forked child.
+  // This process's share; 0 after ForgetAfterFork.
   uint64_t Own() const;
 
   // For the child after fork(): the share stays the parent's, the descriptor is
