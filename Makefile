@@ -86,8 +86,9 @@ test-arm64-smoke: ## the same with the suites of a minute
 lint: ## run every gate: layers, views, headers, symbols, words, format, clang
 	@scripts/deps.sh build test lint
 	$(CMAKE) --preset dev
+	$(CMAKE) --preset lint
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product
-	@scripts/lint.sh build/dev
+	@scripts/lint.sh build/dev build/lint
 
 format: ## format all C and C++ sources in place
 	@scripts/deps.sh lint
