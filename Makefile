@@ -72,7 +72,7 @@ test-arm64: ## cross-compile for 64-bit Arm and test under qemu-user
 	$(BUILD) --preset arm64 -j $(JOBS)
 	ctest --preset arm64 -j $(JOBS)
 
-lint: ## run every gate: layers, views, headers, symbols, words, format, clang
+lint: ## run every gate: layers, views, headers, symbols, options, words, format, clang
 	@scripts/deps.sh build test lint
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product
