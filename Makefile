@@ -9,7 +9,7 @@ STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(una
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build demo test one soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 test-arm64-smoke lint format bench vllm-seams \
-	clusters-check containers-check gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
+	clusters-check containers-check docs pictures gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,7 +83,7 @@ test-arm64-smoke: ## the same with the suites of a minute
 	$(BUILD) --preset arm64-smoke -j $(JOBS)
 	ctest --preset arm64-smoke -j $(JOBS)
 
-lint: ## run every gate: layers, views, headers, symbols, words, format, clang
+lint: ## run every gate: layers, views, headers, symbols, options, words, format, clang
 	@scripts/deps.sh build test lint
 	$(CMAKE) --preset dev
 	$(CMAKE) --preset lint
@@ -146,8 +146,26 @@ containers-check: ## check containers/ and build reduced images from it, without
 	@scripts/deps.sh build wheel containers
 	scripts/containers_check.sh
 
+# What comes from PyPI lies in build/docs/venv.
+docs_python := build/docs/venv/bin/python
+build/docs/venv/installed: scripts/docs-requirements.txt
+	@scripts/deps.sh docs
+	/usr/bin/python3 -m venv build/docs/venv
+	$(docs_python) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+docs: build/docs/venv/installed ## build the documents' site in build/docs/site; a warning is an error
+	$(docs_python) scripts/docs.py
+
+GPUROOM_BIN ?= build/dev/bin/gpuroom
+picture := $(docs_python) scripts/terminal_picture.py
+pictures: build/docs/venv/installed ## draw the pictures of docs/pictures.md anew, from what build/dev's command prints
+	$(picture) docs/pictures/doctor.svg --lines 32 -- $(GPUROOM_BIN) doctor --sim gh200
+	$(picture) docs/pictures/plan.svg --columns 120 -- $(GPUROOM_BIN) plan tests/model/configs/qwen3-235b-a22b --machine gh200
+	$(picture) docs/pictures/bench.svg --lines 24 -- $(GPUROOM_BIN) bench tiers --sim 1GiB,host=2GiB --rounds 1
+
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
-nightly: fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## run the fuzzers and 64-bit Arm's tests, build and try all packages, the clusters' and the containers' checks; an hour and a half
+nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers and 64-bit Arm's tests, build and try all packages, the clusters' and the containers' checks; an hour and a half
 	@scripts/deps.sh build test nightly
 	tests/packages/run.sh
 	$(MAKE) --no-print-directory clusters-check containers-check

@@ -39,6 +39,7 @@ check_python() {
 
 gate layers python3 scripts/check_layers.py
 gate views python3 scripts/check_views.py
+gate options python3 scripts/check_options.py
 gate words python3 scripts/check_words.py
 gate exceptions python3 scripts/check_exceptions.py
 gate shell check_shell
