@@ -8,7 +8,7 @@ BUILD := $(CMAKE) --build
 STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 lint format bench vllm-seams \
+.PHONY: help deps build demo test one soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 test-arm64-smoke lint format bench vllm-seams \
 	clusters-check containers-check docs pictures gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
 
 help: ## show this list
@@ -35,6 +35,11 @@ test: ## build and run all tests that need no GPU
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
+
+one: ## build and run one test in its environments: make one T=MoveTest.WhatMovedCanStillBeExported
+	@test -n "$(T)" || { echo "make one: name a test, as in 'make one T=MoveTest.WhatMovedCanStillBeExported'" >&2; exit 2; }
+	@test -f build/dev/build.ninja || $(CMAKE) --preset dev
+	@scripts/one_test.py '$(T)'
 
 soak: ## ten million random memory operations on the simulated driver; some 17 minutes
 	@scripts/deps.sh build test
@@ -72,11 +77,18 @@ test-arm64: ## cross-compile for 64-bit Arm and test under qemu-user
 	$(BUILD) --preset arm64 -j $(JOBS)
 	ctest --preset arm64 -j $(JOBS)
 
+test-arm64-smoke: ## the same with the suites of a minute
+	@scripts/deps.sh build arm64
+	$(CMAKE) --preset arm64
+	$(BUILD) --preset arm64-smoke -j $(JOBS)
+	ctest --preset arm64-smoke -j $(JOBS)
+
 lint: ## run every gate: layers, views, headers, symbols, options, words, format, clang
 	@scripts/deps.sh build test lint
 	$(CMAKE) --preset dev
+	$(CMAKE) --preset lint
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product
-	@scripts/lint.sh build/dev
+	@scripts/lint.sh build/dev build/lint
 
 format: ## format all C and C++ sources in place
 	@scripts/deps.sh lint
@@ -154,7 +166,7 @@ pictures: build/docs/venv/installed ## draw docs/pictures anew, from what build/
 	/usr/bin/python3 scripts/plot_tiers.py docs/measurements/2026-11-21-bench-tiers.json docs/pictures/tiers.svg
 
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
-nightly: docs fuzz wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers, build and try all packages, the clusters' and the containers' checks; an hour and a half
+nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers and 64-bit Arm's tests, build and try all packages, the clusters' and the containers' checks; an hour and a half
 	@scripts/deps.sh build test nightly
 	tests/packages/run.sh
 	$(MAKE) --no-print-directory clusters-check containers-check
