@@ -159,10 +159,11 @@ docs: build/docs/venv/installed ## build the documents' site in build/docs/site;
 
 GPUROOM_BIN ?= build/dev/bin/gpuroom
 picture := $(docs_python) scripts/terminal_picture.py
-pictures: build/docs/venv/installed ## draw the pictures of docs/pictures.md anew, from what build/dev's command prints
+pictures: build/docs/venv/installed ## draw docs/pictures anew, from what build/dev's command prints and from measurements
 	$(picture) docs/pictures/doctor.svg --lines 32 -- $(GPUROOM_BIN) doctor --sim gh200
 	$(picture) docs/pictures/plan.svg --columns 120 -- $(GPUROOM_BIN) plan tests/model/configs/qwen3-235b-a22b --machine gh200
 	$(picture) docs/pictures/bench.svg --lines 24 -- $(GPUROOM_BIN) bench tiers --sim 1GiB,host=2GiB --rounds 1
+	/usr/bin/python3 scripts/plot_tiers.py docs/measurements/2026-11-21-bench-tiers.json docs/pictures/tiers.svg
 
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
 nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers and 64-bit Arm's tests, build and try all packages, the clusters' and the containers' checks; an hour and a half
