@@ -135,8 +135,11 @@ containers-check: ## check containers/ and build reduced images from it, without
 	scripts/containers_check.sh
 
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
-nightly: fuzz wheel wheel-arm64 deb deb-arm64 sdist ## run the fuzzers, build and try all packages, the clusters' and the containers' checks; an hour and a half
+nightly: fuzz wheel wheel-arm64 deb deb-arm64 sdist ## run the fuzzers and a million simulated swaps, build and try all packages, the clusters' and the containers' checks; an hour and a half
 	@scripts/deps.sh build test nightly
+	$(CMAKE) --preset dev
+	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_arbiter_tests
+	GPUROOM_TEST_SHARE_SWAPS=125000 build/dev/bin/gpuroom_arbiter_tests --gtest_filter='*ShareLoad*'
 	tests/packages/run.sh
 	$(MAKE) --no-print-directory clusters-check containers-check
 
