@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -69,7 +70,7 @@ class ShareTable {
   // itself. Bytes that are being moved stay as they are.
   void Report(uint64_t member, size_t gpu, uint64_t awake, uint64_t fixed);
 
-  // Whether the member has work on its GPUs, or wants to have some.
+  // Whether the member has work on its GPUs. Changes nothing while its request waits: it is busy as long.
   void SetBusy(uint64_t member, bool busy, uint64_t now);
   // The member cannot go on without `bytes` more on each GPU (one number for each): its launches wait until
   // all of them are in. Replaces its request of before. Makes it busy.
