@@ -77,7 +77,10 @@ Ledger::~Ledger() {
   }
 }
 
-bool Ledger::Mine() const { return pid_ == getpid() && !forgotten_.load(std::memory_order_relaxed); }
+bool Ledger::Mine() {
+  if (pid_ != getpid()) forgotten_.store(true, std::memory_order_relaxed);
+  return !forgotten_.load(std::memory_order_relaxed);
+}
 
 // Makes file_ usable: at first, after the program closed our descriptor (a daemon
 // that closes all it finds), and after the file was unlinked (systemd empties

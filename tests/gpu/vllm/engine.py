@@ -12,6 +12,7 @@ import json
 import os
 import pstats
 import statistics
+import subprocess
 import sys
 import time
 
@@ -123,6 +124,10 @@ def main():
     generate(llm, 1, 32, 4)
     for name, arguments in CASE["works"].items():
         work(llm, name, *arguments)
+    if CASE["under"]:
+        told = subprocess.run([CASE["command"], "ps"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for line in told.stdout.splitlines():
+            say("profile", line)
     if CASE.get("profile"):
         profile(llm, CASE["profile"])
     save(ok=True)
