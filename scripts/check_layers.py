@@ -15,10 +15,10 @@ import sys
 
 # Lowest first; layers on one line are peers that do not include each other.
 LAYERS = [["base"], ["driver"], ["topology"], ["tier"], ["range"], ["pool"], ["runtime"], ["sleep"], ["capi"],
-          ["measure", "model"], ["shim", "cli", "cumem", "compat", "python"]]
+          ["measure", "model", "arbiter"], ["shim", "cli", "cumem", "compat", "python"]]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Works without the core, and may include nothing else of ours.
-ONLY = {"cumem": ["base", "driver"], "compat": [], "model": ["base"]}
+ONLY = {"cumem": ["base", "driver"], "compat": [], "model": ["base"], "arbiter": ["base"]}
 # What these folders hear when they include a layer.
 FORBIDDEN_BELOW = {"sim": "sim/ includes nothing of src/", "include": "public headers include nothing of src/"}
 BESIDE = ["sim", "samples", "tests", "bench"]
