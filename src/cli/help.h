@@ -246,7 +246,8 @@ on disk, and dropped. Of this user; root sees everybody's. A process appears whe
 has used a GPU. Counted is what can sleep, not the program's small allocations.
 
 Options:
-  --json      print it as JSON
+  --json      print it as JSON, with bytes by GPU and tier, peaks, moves, standstills
+              and refusals of each process (docs/metrics.md)
   -h, --help  print this text
 
 Examples:

@@ -11,6 +11,7 @@
 #include "cli/help.h"
 #include "cli/parser.h"
 #include "cli/process_info.h"
+#include "cli/stats_json.h"
 
 namespace gpuroom {
 namespace {
@@ -123,6 +124,7 @@ Json ToJson(const Row& row) {
     entry.update(Bytes(tag));
     out["tags"].push_back(entry);
   }
+  if (row.reply.stats) out["stats"] = StatsJson(*row.reply.stats);
   return out;
 }
 
