@@ -31,10 +31,10 @@ Json TimesJson(const TimeCounts& times) {
   Json buckets = Json::array();
   for (size_t i = 0; i < times.counts.size(); ++i) {
     const bool bounded = i < TimeCounts::kBounds.size();
-    const Json bound = bounded ? Json(static_cast<double>(TimeCounts::kBounds[i]) * 1e-9) : Json(nullptr);
+    const Json bound = bounded ? Json(static_cast<double>(TimeCounts::kBounds[i]) / 1e9) : Json(nullptr);
     buckets.push_back({{"at_most_seconds", bound}, {"count", times.counts[i]}});
   }
-  return {{"seconds", static_cast<double>(times.nanoseconds) * 1e-9}, {"buckets", buckets}};
+  return {{"seconds", static_cast<double>(times.nanoseconds) / 1e9}, {"buckets", buckets}};
 }
 
 Json RefusalsJson(const ProcessStats& stats) {

@@ -3,6 +3,7 @@ simulated driver."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,14 +16,16 @@ pytestmark = preloads
 PROGRAM = SOURCE / "tests" / "hostile" / "gpu_program.py"
 OPTIONS = ("--sim", "1GiB,host=4GiB", "--hbm-limit", "256MiB", "--host-limit", "512MiB", "--resident-below", "384MiB")
 MIB = 1 << 20
+ODD = 'odd "\\\n\xe9%'  # what a program may call itself
 REFUSED = "2"  # CUDA_ERROR_OUT_OF_MEMORY
 
 
 class Process:
     def __init__(self, gpuroom, folder):
         self.gpuroom, self.env = gpuroom, {"GPUROOM_CONTROL_DIR": folder}
+        program = ("bash", "-c", 'exec -a "$0" "$@"', ODD, sys.executable, PROGRAM)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = gpuroom.start("run", *OPTIONS, "--", sys.executable, PROGRAM, env=self.env, **pipes)
+        self.process = gpuroom.start("run", *OPTIONS, "--", *program, env=self.env, **pipes)
         assert self.process.stdout.readline() == "ready\n"
 
     def tell(self, line):
@@ -58,7 +61,8 @@ def process(gpuroom):
 
 
 def count(times):
-    assert [bucket["at_most_seconds"] is None for bucket in times["buckets"]] == [False] * 8 + [True]
+    bounds = [bucket["at_most_seconds"] for bucket in times["buckets"]]
+    assert bounds == [0.0001, 0.001, 0.01, 0.1, 0.5, 1, 5, 30, None]
     return sum(bucket["count"] for bucket in times["buckets"])
 
 
@@ -111,3 +115,70 @@ def test_what_gives_way(process):
     (gpu,) = stats["gpus"]
     assert gpu["displaced_bytes"] == gpu["moved_bytes"]["to_host"] > 0
     assert count(stats["moves"]) >= 1 and count(stats["standstills"]) >= 1
+
+
+SAMPLE = re.compile(r'([a-z_:]+)\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*)\} (\S+)')
+
+
+def metrics(text):
+    """{name: {labels: value}}, with every line checked: the format wants a metric's samples side by side."""
+    types, found, last = {}, {}, ""
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, last, types[last] = line.split(" ")
+        elif not line.startswith("# HELP "):
+            name, labels, value = SAMPLE.fullmatch(line).groups()
+            assert re.sub("_(bucket|sum|count)$", "", name) == last if types[last] == "histogram" else name == last
+            assert name.endswith("_total") == (types[last] == "counter")
+            key = frozenset(re.findall(r'([a-z]+)="((?:[^"\\]|\\.)*)"', labels))
+            assert key not in found.setdefault(name, {})
+            found[name][key] = float(value)
+    assert len(types) == text.count("# TYPE ")
+    return found
+
+
+def value(found, name, **labels):
+    (only,) = (number for key, number in found[name].items() if labels.items() <= dict(key).items())
+    return only
+
+
+def test_the_exporter_writes_them_for_prometheus(process, tmp_path):
+    file = tmp_path / "gpuroom.prom"
+    file.write_text("old")
+    assert process.tell("alloc 64") == "0"
+    assert process.tell("alloc 4096") == REFUSED
+    process.sleep()
+    process.command("exporter", "--textfile", file)
+    assert [path.name for path in tmp_path.iterdir()] == ["gpuroom.prom"]
+    assert file.stat().st_mode & 0o777 == 0o644
+    found = metrics(file.read_text())
+    pid = str(process.process.pid)
+    assert value(found, "gpuroom_process_up", pid=pid) == 1
+    assert f'gpuroom_process_up{{pid="{pid}",command="odd \\"\\\\%0A%C3%A9%25 ' in file.read_text()
+    assert value(found, "gpuroom_memory_limit_bytes", pid=pid, tier="hbm") == 256 * MIB
+    assert value(found, "gpuroom_memory_peak_bytes", tier="hbm") >= 64 * MIB
+    assert value(found, "gpuroom_tag_bytes", tag="", state="kept") == 64 * MIB
+    assert value(found, "gpuroom_refusals_total", reason="out_of_memory") == 1
+    assert value(found, "gpuroom_sleep_seconds_count") == value(found, "gpuroom_sleep_seconds_bucket", le="+Inf") == 1
+    buckets = [value(found, "gpuroom_sleep_seconds_bucket", le=bound) for bound in ("0.0001", "1", "30", "+Inf")]
+    assert buckets == sorted(buckets)
+
+
+def test_the_exporter_without_processes_writes_nothing(gpuroom, tmp_path):
+    done = gpuroom("exporter", "--textfile", "-", env={"GPUROOM_CONTROL_DIR": str(tmp_path / "none")})
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_exporter_says_what_it_needs(gpuroom, tmp_path):
+    gpuroom.refuses(2, "--textfile FILE", arguments=["exporter"])
+    gpuroom.refuses(1, "cannot be written", arguments=["exporter", "--textfile", tmp_path / "none" / "file"])
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing; 'scripts/deps.sh nightly' installs it")
+def test_promtool_has_nothing_to_say(process):
+    assert process.tell("alloc 64") == "0"
+    process.sleep()
+    process.wake()
+    text = process.command("exporter", "--textfile", "-")
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
