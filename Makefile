@@ -8,8 +8,8 @@ BUILD := $(CMAKE) --build
 STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 lint format bench vllm-seams \
-	clusters-check containers-check gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
+.PHONY: help deps build demo test one soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 test-arm64-smoke lint format bench vllm-seams \
+	clusters-check containers-check docs pictures gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ test: ## build and run all tests that need no GPU
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
+
+one: ## build and run one test in its environments: make one T=MoveTest.WhatMovedCanStillBeExported
+	@test -n "$(T)" || { echo "make one: name a test, as in 'make one T=MoveTest.WhatMovedCanStillBeExported'" >&2; exit 2; }
+	@test -f build/dev/build.ninja || $(CMAKE) --preset dev
+	@scripts/one_test.py '$(T)'
 
 soak: ## ten million random memory operations on the simulated driver; some 17 minutes
 	@scripts/deps.sh build test
@@ -72,11 +77,18 @@ test-arm64: ## cross-compile for 64-bit Arm and test under qemu-user
 	$(BUILD) --preset arm64 -j $(JOBS)
 	ctest --preset arm64 -j $(JOBS)
 
-lint: ## run every gate: layers, views, headers, symbols, words, format, clang
+test-arm64-smoke: ## the same with the suites of a minute
+	@scripts/deps.sh build arm64
+	$(CMAKE) --preset arm64
+	$(BUILD) --preset arm64-smoke -j $(JOBS)
+	ctest --preset arm64-smoke -j $(JOBS)
+
+lint: ## run every gate: layers, views, headers, symbols, options, words, format, clang
 	@scripts/deps.sh build test lint
 	$(CMAKE) --preset dev
+	$(CMAKE) --preset lint
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product
-	@scripts/lint.sh build/dev
+	@scripts/lint.sh build/dev build/lint
 
 format: ## format all C and C++ sources in place
 	@scripts/deps.sh lint
@@ -134,8 +146,26 @@ containers-check: ## check containers/ and build reduced images from it, without
 	@scripts/deps.sh build wheel containers
 	scripts/containers_check.sh
 
+# What comes from PyPI lies in build/docs/venv.
+docs_python := build/docs/venv/bin/python
+build/docs/venv/installed: scripts/docs-requirements.txt
+	@scripts/deps.sh docs
+	/usr/bin/python3 -m venv build/docs/venv
+	$(docs_python) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+docs: build/docs/venv/installed ## build the documents' site in build/docs/site; a warning is an error
+	$(docs_python) scripts/docs.py
+
+GPUROOM_BIN ?= build/dev/bin/gpuroom
+picture := $(docs_python) scripts/terminal_picture.py
+pictures: build/docs/venv/installed ## draw the pictures of docs/pictures.md anew, from what build/dev's command prints
+	$(picture) docs/pictures/doctor.svg --lines 32 -- $(GPUROOM_BIN) doctor --sim gh200
+	$(picture) docs/pictures/plan.svg --columns 120 -- $(GPUROOM_BIN) plan tests/model/configs/qwen3-235b-a22b --machine gh200
+	$(picture) docs/pictures/bench.svg --lines 24 -- $(GPUROOM_BIN) bench tiers --sim 1GiB,host=2GiB --rounds 1
+
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
-nightly: fuzz wheel wheel-arm64 deb deb-arm64 sdist ## run the fuzzers, build and try all packages, the clusters' and the containers' checks; an hour and a half
+nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers and 64-bit Arm's tests, build and try all packages, the clusters' and the containers' checks; an hour and a half
 	@scripts/deps.sh build test nightly
 	tests/packages/run.sh
 	$(MAKE) --no-print-directory clusters-check containers-check

@@ -1,6 +1,6 @@
 # The presets asan, tsan, arm64, release and dist, and wheels, compile sources of a target together (CMAKE_UNITY_BUILD):
-# a header is read once instead of ten times, which halves their work and more. dev does not, so that each source is
-# seen alone, too. Those below define, inside an unnamed namespace, a name that another source of their target defines
+# a header is read once instead of ten times, which halves their work and more; dev does with GPUROOM_UNITY=ON in the
+# environment, as in CI, and else compiles each source alone. Those below define, inside an unnamed namespace, a name that another source of their target defines
 # as well, and are compiled alone everywhere. A new source that "redefines" something in these builds belongs here, too.
 function(gpuroom_alone folder)
   if(IS_DIRECTORY ${CMAKE_SOURCE_DIR}/${folder})

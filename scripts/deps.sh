@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what a build needs and this machine lacks, and nothing else.
 #
-#   scripts/deps.sh [build] [test] [lint] [wheel] [nightly] [arm64] [bench] [fuzz] [clusters] [containers] (default: build)
+#   scripts/deps.sh [build] [test] [lint] [wheel] [nightly] [arm64] [bench] [fuzz] [clusters] [containers] [docs]
+#   (default: build)
 #
 # Packages come from the distribution (Debian 12 or newer, Ubuntu 22.04 or
 # newer) through apt-get, as root or through sudo. cuda.h and cudaTypedefs.h, all
@@ -127,6 +128,10 @@ need_containers() {
   python_with venv >/dev/null || missing+=(python3-venv)
 }
 
+need_docs() {
+  /usr/bin/python3 -c "import ensurepip" >/dev/null 2>&1 || missing+=(python3-venv)
+}
+
 need_arm64() {
   need g++-aarch64-linux-gnu aarch64-linux-gnu-g++
   need libc6-dev-arm64-cross /usr/aarch64-linux-gnu/include/stdlib.h
@@ -202,8 +207,8 @@ PYTHON
 [[ $# -gt 0 ]] || set -- build
 for purpose in "$@"; do
   case $purpose in
-    build | test | lint | wheel | nightly | arm64 | bench | fuzz | clusters | containers) "need_$purpose" ;;
-    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, nightly, arm64, bench, fuzz, clusters or containers" ;;
+    build | test | lint | wheel | nightly | arm64 | bench | fuzz | clusters | containers | docs) "need_$purpose" ;;
+    *) fail "unknown purpose '$purpose'; use build, test, lint, wheel, nightly, arm64, bench, fuzz, clusters, containers or docs" ;;
   esac
 done
 install_missing

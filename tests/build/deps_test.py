@@ -146,8 +146,8 @@ def test_trips_when_apt_fails(machine):
 
 
 def test_refuses_an_unknown_purpose(machine):
-    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel, nightly, arm64, bench, fuzz, clusters or "
-                       "containers", "tests",
+    machine.gate.trips("unknown purpose 'tests'; use build, test, lint, wheel, nightly, arm64, bench, fuzz, clusters, "
+                       "containers or docs", "tests",
                        env=machine.environment())
 
 
