@@ -109,6 +109,7 @@ need_nightly() {
   need mmdebstrap mmdebstrap
   need qemu-user-static qemu-aarch64-static
   need fish fish
+  need prometheus promtool
   python_with venv >/dev/null || missing+=(python3-venv)
 }
 

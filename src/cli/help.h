@@ -14,6 +14,7 @@ Usage:
   gpuroom sleep PID... [options]     give a running program's GPU memory back; addresses stay
   gpuroom wake PID... [options]      take it again, contents and all
   gpuroom ps [options]               the programs under gpuroom, and what of them sleeps
+  gpuroom exporter --textfile FILE   their figures for Prometheus
   gpuroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
   gpuroom doctor [options]           what this machine has, and what it means for gpuroom
   gpuroom plan MODEL [options]       whether a model fits, where it would lie and how fast it would be
@@ -246,12 +247,34 @@ on disk, and dropped. Of this user; root sees everybody's. A process appears whe
 has used a GPU. Counted is what can sleep, not the program's small allocations.
 
 Options:
-  --json      print it as JSON
+  --json      print it as JSON, with bytes by GPU and tier, peaks, moves, standstills
+              and refusals of each process (docs/metrics.md)
   -h, --help  print this text
 
 Examples:
   gpuroom ps
   gpuroom ps --json
+)";
+
+inline constexpr std::string_view kExporterHelp =
+    R"(gpuroom exporter: the figures of the programs under gpuroom, for Prometheus
+
+Usage:
+  gpuroom exporter --textfile FILE
+
+Writes once what every program tells of itself, in Prometheus' text format: memory
+by tier, tag and GPU, peaks, what gave way and moved, standstills, sleeps, wakes and
+refusals (docs/metrics.md). FILE is replaced at once, so that node_exporter's
+textfile collector never reads half of it; a timer calls this as often as wanted. Of
+this user's programs; root sees everybody's.
+
+Options:
+  --textfile FILE  write FILE; - prints
+  -h, --help       print this text
+
+Examples:
+  gpuroom exporter --textfile -
+  gpuroom exporter --textfile /var/lib/node_exporter/gpuroom.prom
 )";
 
 inline constexpr std::string_view kDemoHelp = R"(gpuroom demo: a sample program that needs 1.75 times the HBM

@@ -82,32 +82,6 @@ bool ParseCache(const std::string& text, std::vector<LinkEntry>* entries) {
   return true;
 }
 
-bool WriteAll(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return false;
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-  return true;
-}
-
-// A reader sees the old file or the new one. False and errno on failure, with
-// nothing left behind.
-bool ReplaceFile(const std::string& path, const std::string& text) {
-  std::string temporary = path + ".XXXXXX";
-  const int fd = mkostemp(temporary.data(), O_CLOEXEC);  // mode 0600
-  if (fd < 0) return false;
-  const bool written = WriteAll(fd, text) && fsync(fd) == 0;
-  int error = errno;
-  close(fd);
-  if (written && rename(temporary.c_str(), path.c_str()) == 0) return true;
-  if (written) error = errno;
-  unlink(temporary.c_str());
-  errno = error;
-  return false;
-}
-
 // Whether `path`, which could not be opened for the reason `error`, is a file all the same. In a folder that
 // this user may not enter, such as another's home, nothing is to be seen, and so nothing is damaged.
 bool MayBeThere(const std::string& path, int error) {
@@ -177,7 +151,8 @@ Failure WriteLinkCache(const std::string& path, const LinkEntry& entry) {
   for (const LinkEntry& each : entries) out["machines"].push_back(ToJson(each));
   std::error_code ignored;  // writing fails then, too, and says why
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
-  if (ReplaceFile(path, out.dump(2, ' ', false, PlainJson::error_handler_t::replace) + "\n")) return {};
+  const std::string text = out.dump(2, ' ', false, PlainJson::error_handler_t::replace) + "\n";
+  if (ReplaceFile(path, text, 0600)) return {};
   return {kExitFailed, fmt::format("the link speeds cannot be written to '{}': {}; make its folder writable",
                                    path, std::strerror(errno))};
 }

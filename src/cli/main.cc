@@ -15,6 +15,7 @@
 #include "cli/env.h"
 #include "cli/environment.h"
 #include "cli/exit_codes.h"
+#include "cli/exporter.h"
 #include "cli/help.h"
 #include "cli/installation.h"
 #include "cli/options.h"
@@ -29,7 +30,7 @@
 namespace gpuroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake",  "ps",
+const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake",  "ps",  "exporter",
                                             "demo", "doctor", "plan",  "bench", "help"};
 
 int Print(std::string_view text) {
@@ -53,6 +54,7 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "sleep") return Print(kSleepHelp);
   if (topic == "wake") return Print(kWakeHelp);
   if (topic == "ps") return Print(kPsHelp);
+  if (topic == "exporter") return Print(kExporterHelp);
   if (topic == "demo") return Print(kDemoHelp);
   if (topic == "doctor") return Print(kDoctorHelp);
   if (topic == "plan") return Print(kPlanHelp);
@@ -63,9 +65,10 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "help") return Print(kGeneralHelp);
   return Report(
       {kExitUsage,
-       fmt::format("there is no help on '{}'{}", topic,
-                   DidYouMean(topic, kCommands,
-                              "; there is on run, env, sleep, wake, ps, demo, doctor, plan and bench"))});
+       fmt::format(
+           "there is no help on '{}'{}", topic,
+           DidYouMean(topic, kCommands,
+                      "; there is on run, env, sleep, wake, ps, exporter, demo, doctor, plan and bench"))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -75,19 +78,18 @@ int UnknownCommand(const std::string& word) {
                                "{} ...'",
                                word, word)});
   }
-  return Report(
-      {kExitUsage,
-       fmt::format(
-           "'{}' is not a gpuroom command{}", word,
-           DidYouMean(word, kCommands,
-                      "; the commands are run, env, sleep, wake, ps, demo, doctor, plan, bench and help"))});
+  return Report({kExitUsage, fmt::format("'{}' is not a gpuroom command{}", word,
+                                         DidYouMean(word, kCommands,
+                                                    "; the commands are run, env, sleep, wake, ps, exporter, "
+                                                    "demo, doctor, plan, bench and help"))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
-    return Report({kExitUsage,
-                   "name a command: run, env, sleep, wake, ps, demo, doctor, plan, bench; 'gpuroom help' "
-                   "explains them"});
+    return Report(
+        {kExitUsage,
+         "name a command: run, env, sleep, wake, ps, exporter, demo, doctor, plan, bench; 'gpuroom help' "
+         "explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
@@ -100,6 +102,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "sleep") return SleepCommand(arguments);
   if (command == "wake") return WakeCommand(arguments);
   if (command == "ps") return PsCommand(arguments);
+  if (command == "exporter") return ExporterCommand(arguments);
   if (command == "demo") return DemoCommand(arguments);
   if (command == "plan") return PlanCommand(arguments);
   if (command == "bench") return BenchCommand(arguments);

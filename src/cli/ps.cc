@@ -1,78 +1,19 @@
 #include "cli/ps.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/size.h"
-#include "cli/control_client.h"
 #include "cli/help.h"
 #include "cli/parser.h"
-#include "cli/process_info.h"
+#include "cli/process_rows.h"
+#include "cli/stats_json.h"
 
 namespace gpuroom {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr int kPatience = 1500;  // milliseconds for all together: a process answers this at any time
-
-struct Row {
-  pid_t pid = 0;
-  ProcessInfo info;
-  ControlReply reply;
-  Failure failure;  // it did not answer
-  gpuroom_tag_state sum{};
-};
-
-gpuroom_tag_state SumOf(const std::vector<gpuroom_tag_state>& tags) {
-  gpuroom_tag_state sum{};
-  for (const gpuroom_tag_state& tag : tags) {
-    sum.ranges += tag.ranges;
-    sum.awake += tag.awake;
-    sum.awake_on_gpu += tag.awake_on_gpu;
-    sum.kept += tag.kept;
-    sum.on_disk += tag.on_disk;
-    sum.dropped += tag.dropped;
-  }
-  return sum;
-}
-
-const char* StateOf(const gpuroom_tag_state& sum) {
-  if (sum.kept + sum.on_disk + sum.dropped == 0) return "awake";
-  return sum.awake == 0 ? "asleep" : "partly asleep";
-}
-
-std::string StateOf(const Row& row) {
-  if (row.failure.failed()) return "no answer";
-  if (row.reply.doing == "sleep") return "falling asleep";
-  return row.reply.doing == "wake" ? "waking" : StateOf(row.sum);
-}
-
-// All are asked at once, and what has not answered in time is told as that.
-std::vector<Row> AskRows() {
-  const std::vector<ControlTarget> targets = FindTargets(Whose::kEveryones).targets;
-  std::vector<Row> rows(targets.size());
-  AskOptions how;
-  how.patience = kPatience;
-  how.answered = [&](size_t index, const Answer& answer) {
-    Row& row = rows[index];
-    row.pid = targets[index].pid;
-    row.info = ReadProcessInfo(row.pid);
-    row.reply = answer.reply;
-    row.failure = answer.failure;
-    row.sum = SumOf(row.reply.tags);
-  };
-  AskAll(targets, ControlRequest(), how);
-  // It ended since it was found, or who listens under its name is not the process.
-  const auto other = [](const Row& row) {
-    return row.failure.exit_code == kExitNoProcess || row.failure.exit_code == kExitNotPermitted;
-  };
-  rows.erase(std::remove_if(rows.begin(), rows.end(), other), rows.end());
-  return rows;
-}
 
 void PrintLine(const std::string& pid, const std::string& user, const std::string& state,
                const gpuroom_tag_state& sum, const std::string& last) {
@@ -81,14 +22,14 @@ void PrintLine(const std::string& pid, const std::string& user, const std::strin
              FormatSize(sum.dropped), last);
 }
 
-void PrintText(const std::vector<Row>& rows) {
+void PrintText(const std::vector<ProcessRow>& rows) {
   if (rows.empty()) {
     fmt::print("no process is under gpuroom and uses a GPU\n");
     return;
   }
   fmt::print("{:>7}  {:<8}  {:<14} {:>9} {:>9} {:>9} {:>9}  {}\n", "PID", "USER", "STATE", "ON GPU",
              "IN HOST", "ON DISK", "DROPPED", "COMMAND");
-  for (const Row& row : rows) {
+  for (const ProcessRow& row : rows) {
     const std::string user = row.info.uid ? UserName(*row.info.uid) : "?";
     PrintLine(std::to_string(row.pid), Printable(user), StateOf(row), row.sum, Printable(row.info.command));
     // Without tags the first line has said all.
@@ -105,7 +46,7 @@ Json Bytes(const gpuroom_tag_state& sum) {
           {"kept_bytes", sum.kept}, {"on_disk_bytes", sum.on_disk}, {"dropped_bytes", sum.dropped}};
 }
 
-Json ToJson(const Row& row) {
+Json ToJson(const ProcessRow& row) {
   Json out = {{"pid", row.pid},
               {"user", row.info.uid ? Json(UserName(*row.info.uid)) : Json(nullptr)},
               {"command", row.info.command},
@@ -123,12 +64,13 @@ Json ToJson(const Row& row) {
     entry.update(Bytes(tag));
     out["tags"].push_back(entry);
   }
+  if (row.reply.stats) out["stats"] = StatsJson(*row.reply.stats);
   return out;
 }
 
-void PrintJson(const std::vector<Row>& rows) {
+void PrintJson(const std::vector<ProcessRow>& rows) {
   Json processes = Json::array();
-  for (const Row& row : rows) processes.push_back(ToJson(row));
+  for (const ProcessRow& row : rows) processes.push_back(ToJson(row));
   const Json out = {{"processes", processes}};
   // Commands and tags need not be UTF-8; JSON must be.
   fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));
@@ -148,9 +90,9 @@ int PsCommand(const std::vector<std::string>& arguments) {
     fmt::print("{}", kPsHelp);
     return kExitOk;
   }
-  const std::vector<Row> rows = AskRows();
+  const std::vector<ProcessRow> rows = AskRows();
   json ? PrintJson(rows) : PrintText(rows);
-  for (const Row& row : rows) {
+  for (const ProcessRow& row : rows) {
     if (row.failure.failed() && !json) Report({kExitFailed, row.failure.text});
   }
   return kExitOk;

@@ -5,7 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "cli/descriptor.h"
 
@@ -13,6 +16,16 @@ namespace gpuroom {
 namespace {
 
 constexpr off_t kMost = 1 << 20;
+
+bool WriteAll(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -36,6 +49,20 @@ Status ReadSmallFile(const std::string& path, std::string* text) {
 
 std::string DescribeReadFailure(const Status& status) {
   return status.code() == Code::kSystem ? std::strerror(status.native()) : status.what();
+}
+
+bool ReplaceFile(const std::string& path, const std::string& text, unsigned mode) {
+  std::string temporary = path + ".XXXXXX";
+  const int fd = mkostemp(temporary.data(), O_CLOEXEC);  // mode 0600
+  if (fd < 0) return false;
+  const bool written = fchmod(fd, mode) == 0 && WriteAll(fd, text) && fsync(fd) == 0;
+  int error = errno;
+  close(fd);
+  if (written && rename(temporary.c_str(), path.c_str()) == 0) return true;
+  if (written) error = errno;
+  unlink(temporary.c_str());
+  errno = error;
+  return false;
 }
 
 }  // namespace gpuroom

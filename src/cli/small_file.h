@@ -1,4 +1,5 @@
-// Reading a small file that somebody wrote by hand, or that nobody should trust.
+// Small files: reading one that somebody wrote by hand, or that nobody should trust, and replacing one of
+// ours.
 #pragma once
 
 #include <string>
@@ -13,5 +14,9 @@ Status ReadSmallFile(const std::string& path, std::string* text);
 
 // What such a Status says, for a sentence: "No such file or directory".
 std::string DescribeReadFailure(const Status& status);
+
+// Puts `text` in the place of the file `path`: a reader sees the old file or the new one. False and errno on
+// failure, with nothing left behind.
+bool ReplaceFile(const std::string& path, const std::string& text, unsigned mode);
 
 }  // namespace gpuroom

@@ -108,7 +108,12 @@ Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
     for (Part& part : *parts) part.status = context.status();
     return context.status();
   }
+  const uint64_t start = NowNanoseconds();
   Mover(rt.driver).Move(context.get(), device.source, parts);
+  rt.activity.moves.Add(NowNanoseconds() - start);
+  for (const Part& part : *parts) {
+    device.counts.moved_to[static_cast<size_t>(part.tier)].fetch_add(part.moved, std::memory_order_relaxed);
+  }
   if (std::any_of(parts->begin(), parts->end(), [](const Part& part) { return part.lost; }))
     Gate::RefuseForGood();
   for (const Part& part : *parts) {

@@ -20,7 +20,10 @@ CUresult AllocateManaged(Runtime& rt, DeviceState& device, size_t bytes, CUstrea
   const CUresult result = rt.driver.CtxGetCurrent(&request.context);
   if (result != CUDA_SUCCESS) return result;
   const Result<ManagedBlock> block = device.managed.Allocate(request);
-  if (!block.ok()) return AllocationResult(block.status());
+  if (!block.ok()) {
+    rt.activity.refusals.Note(block.status(), device.tier.device(), bytes);
+    return AllocationResult(block.status());
+  }
   rt.managed.Insert(*block);
   device.counts.Count(bytes, false);
   *out = block->va;

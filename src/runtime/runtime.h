@@ -19,6 +19,7 @@
 #include "driver/driver.h"
 #include "range/managed_table.h"
 #include "range/range_table.h"
+#include "runtime/activity.h"
 #include "runtime/captures.h"
 #include "runtime/contexts.h"
 #include "runtime/device_pools.h"
@@ -36,9 +37,10 @@ namespace gpuroom {
 
 struct AllocationCounts {
   std::atomic<uint64_t> allocations{0};
-  std::atomic<uint64_t> spilled{0};    // of these, with bytes outside HBM
-  std::atomic<uint64_t> largest{0};    // bytes
-  std::atomic<uint64_t> displaced{0};  // bytes that gave way
+  std::atomic<uint64_t> spilled{0};                 // of these, with bytes outside HBM
+  std::atomic<uint64_t> largest{0};                 // bytes
+  std::atomic<uint64_t> displaced{0};               // bytes that gave way
+  std::array<std::atomic<uint64_t>, 3> moved_to{};  // bytes, by Tier
 
   void Count(uint64_t bytes, bool is_spilled);
 };
@@ -136,6 +138,7 @@ class Runtime {
   DevicePools pools;
   Waiter waiter;
   Returner returner;
+  Activity activity;
   std::atomic<uint64_t> margin{0};       // bytes that an allocation with a tag leaves free, or fails
   std::atomic<uint64_t> nanoseconds{0};  // spent in hooks, while options.report or stats_file ask for it
 

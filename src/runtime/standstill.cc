@@ -1,5 +1,6 @@
 #include "runtime/standstill.h"
 
+#include "base/clock.h"
 #include "base/detached_thread.h"
 #include "base/no_memory.h"
 #include "runtime/runtime.h"
@@ -46,11 +47,14 @@ void Waiter::Serve() {
   }
 }
 
-Standstill::Standstill(Runtime& rt, uint64_t timeout) : status_(Reach(rt, timeout)) {}
+Standstill::Standstill(Runtime& rt, uint64_t timeout) : closing_(rt.activity), status_(Reach(rt, timeout)) {
+  if (!status_.ok()) rt.activity.not_reached.fetch_add(1, std::memory_order_relaxed);
+}
 
 Status Standstill::Reach(Runtime& rt, uint64_t timeout) {
   const Status capturing(Code::kBusy, "a CUDA graph is being captured");
   if (rt.captures.Any()) return capturing;
+  closing_.since = NowNanoseconds();
   closing_.closed = Gate::Close(timeout);
   if (!closing_.closed) return Status(Code::kBusy, "other threads stay in driver calls");
   if (rt.captures.Any()) return capturing;  // none can begin any more
@@ -59,6 +63,7 @@ Status Standstill::Reach(Runtime& rt, uint64_t timeout) {
 
 Standstill::Closing::~Closing() {
   if (closed) Gate::Open();
+  if (since != 0) activity.standstills.Add(NowNanoseconds() - since);
 }
 
 }  // namespace gpuroom

@@ -13,6 +13,7 @@
 namespace gpuroom {
 
 class Runtime;
+struct Activity;
 
 // Waits for GPUs on behalf of threads that cannot wait for ever. Its thread starts with the first
 // use and is never joined; the object is never destroyed.
@@ -54,9 +55,12 @@ class Standstill {
  private:
   Status Reach(Runtime& rt, uint64_t timeout);
 
-  // Opens the gate again, also where Reach ends by an exception.
+  // Opens the gate again, also where Reach ends by an exception, and counts how long others were held up.
   struct Closing {
+    explicit Closing(Activity& counted) : activity(counted) {}
     ~Closing();
+    Activity& activity;
+    uint64_t since = 0;  // clock's nanoseconds; 0: nobody was held up
     bool closed = false;
   };
 

@@ -188,7 +188,10 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   if (result == CUDA_ERROR_OUT_OF_MEMORY && DrainRetired(*rt)) {
     result = Create(*rt, *device, record, prop, flags);
   }
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS) {
+    rt->activity.refusals.Note(DriverStatus(result, "cuMemCreate"), record.device, bytes);
+    return result;
+  }
   record.CountTiers();
   record.handle = HandleTable::NewHandle();
   rt->handles.Insert(record);

@@ -4,7 +4,8 @@
 #include <array>
 #include <cstring>
 
-#include "sleep/control_line.h"
+#include "sleep/control_fields.h"
+#include "sleep/stats_lines.h"
 
 namespace gpuroom {
 namespace {
@@ -77,33 +78,17 @@ bool ReadField(const std::string& key, const std::string& value, ControlRequest*
   return request->verb == ControlRequest::Verb::kWake && ReadWakeField(key, value, request);
 }
 
-// The numbers of a structure as they stand in a line, in this order, written and read.
-template <typename Struct>
-struct Field {
-  const char* name;
-  uint64_t Struct::*member;
-};
-constexpr Field<gpuroom_sleep_report> kReportFields[] = {
+constexpr ControlField<gpuroom_sleep_report> kReportFields[] = {
     {"ranges", &gpuroom_sleep_report::ranges},          {"kept", &gpuroom_sleep_report::kept},
     {"on_disk", &gpuroom_sleep_report::on_disk},        {"dropped", &gpuroom_sleep_report::dropped},
     {"released", &gpuroom_sleep_report::released},      {"left_awake", &gpuroom_sleep_report::left_awake},
     {"nanoseconds", &gpuroom_sleep_report::nanoseconds}};
-constexpr Field<gpuroom_tag_state> kTagFields[] = {{"ranges", &gpuroom_tag_state::ranges},
-                                                   {"awake", &gpuroom_tag_state::awake},
-                                                   {"awake_on_gpu", &gpuroom_tag_state::awake_on_gpu},
-                                                   {"kept", &gpuroom_tag_state::kept},
-                                                   {"on_disk", &gpuroom_tag_state::on_disk},
-                                                   {"dropped", &gpuroom_tag_state::dropped}};
-
-template <typename Struct, size_t kCount>
-void AddFields(const Struct& from, const Field<Struct> (&fields)[kCount], ControlLine* line) {
-  for (const Field<Struct>& field : fields) line->Add(field.name, from.*field.member);
-}
-
-template <typename Struct, size_t kCount>
-void ReadFields(const ControlLine& line, const Field<Struct> (&fields)[kCount], Struct* to) {
-  for (const Field<Struct>& field : fields) to->*field.member = line.Number(field.name);
-}
+constexpr ControlField<gpuroom_tag_state> kTagFields[] = {{"ranges", &gpuroom_tag_state::ranges},
+                                                          {"awake", &gpuroom_tag_state::awake},
+                                                          {"awake_on_gpu", &gpuroom_tag_state::awake_on_gpu},
+                                                          {"kept", &gpuroom_tag_state::kept},
+                                                          {"on_disk", &gpuroom_tag_state::on_disk},
+                                                          {"dropped", &gpuroom_tag_state::dropped}};
 
 std::string ReportLine(const gpuroom_sleep_report& report) {
   ControlLine line;
@@ -136,6 +121,7 @@ gpuroom_tag_state ReadTag(const ControlLine& line) {
 void ReadReplyLine(const ControlLine& line, ControlReply* reply) {
   if (line.Word(0) == "report") reply->report = ReadReport(line);
   if (line.Word(0) == "tag") reply->tags.push_back(ReadTag(line));
+  ReadStatsLine(line, &reply->stats);
   if (line.Word(0) != "process") return;
   reply->version = line.Value("version");
   reply->doing = line.Value("doing");
@@ -207,6 +193,7 @@ std::string FormatReply(const ControlReply& reply) {
     text += process.Add("fresh", uint64_t{reply.fresh}).Text();
   }
   for (const gpuroom_tag_state& tag : reply.tags) text += TagLine(tag);
+  if (reply.stats) text += StatsLines(*reply.stats);
   return text + "end\n";
 }
 

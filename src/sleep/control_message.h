@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "gpuroom/sleep.h"
+#include "runtime/process_stats.h"
 
 namespace gpuroom {
 
@@ -55,6 +56,7 @@ struct ControlReply {
   std::string doing = "nothing";  // or "sleep" or "wake": in progress now
   bool fresh = true;              // false: `tags` is as it was before that began
   std::vector<gpuroom_tag_state> tags;
+  std::optional<ProcessStats> stats;  // none: an older library, or a process without any
 };
 
 std::string FormatReply(const ControlReply& reply);

@@ -25,7 +25,7 @@ constexpr size_t kMostConnections = 16;
 constexpr int kKeepTries = 10;
 constexpr int kKeepPause = 10;  // milliseconds
 
-std::string Refusal(int result, const char* text) {
+std::string RefusalText(int result, const char* text) {
   ControlReply reply;
   reply.result = result;
   reply.text = text;
@@ -203,7 +203,7 @@ void ControlService::Handle(Connection& connection) {
   connection.deadline = NowNanoseconds() + kPatience;
   const size_t newline = connection.in.find('\n');
   if (newline == std::string::npos) {
-    connection.out = Refusal(GPUROOM_INVALID_ARGUMENT, "the request is too long");
+    connection.out = RefusalText(GPUROOM_INVALID_ARGUMENT, "the request is too long");
     return;
   }
   Result<ControlRequest> request = ParseRequest(std::string_view(connection.in).substr(0, newline));
@@ -214,7 +214,7 @@ void ControlService::Handle(Connection& connection) {
   }
   if (request.ok()) status = Enqueue(connection, std::move(*request));
   connection.over = status.ok();
-  if (!status.ok()) connection.out = Refusal(ResultOf(status), status.what());
+  if (!status.ok()) connection.out = RefusalText(ResultOf(status), status.what());
 }
 
 std::string ControlService::StatusReply() {
@@ -226,6 +226,8 @@ std::string ControlService::StatusReply() {
     if (reply.result != GPUROOM_OK) reply.text = calls_.last_error();
     core_.Unlock();
   }
+  ProcessStats stats;
+  if (calls_.stats != nullptr && calls_.stats(&stats)) reply.stats = std::move(stats);
   MutexLock lock(mutex_);
   reply.fresh = free;
   reply.version = GPUROOM_VERSION;

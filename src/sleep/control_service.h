@@ -23,6 +23,8 @@ struct ControlCalls {
   int (*wake)(const char* const*, size_t, int, gpuroom_sleep_report*, size_t) = nullptr;
   int (*states)(gpuroom_tag_state*, size_t, size_t*, size_t) = nullptr;
   const char* (*last_error)() = nullptr;
+  // Makes no driver call, so it may be called at any time. False: there is none. May be null.
+  bool (*stats)(ProcessStats*) = nullptr;
 };
 
 // The name of our threads, by which the command tells a process that closed our socket and is about to make

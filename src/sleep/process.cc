@@ -1,5 +1,6 @@
 #include "sleep/process.h"
 
+#include "base/clock.h"
 #include "driver/in_context.h"
 #include "runtime/allocate.h"
 #include "sleep/placed_memory.h"
@@ -155,6 +156,7 @@ void Count(const Placed& placed, TagState* state) {
 }  // namespace
 
 Status Sleep(Runtime& rt, const SleepRequest& request, SleepAnswer* answer) {
+  const uint64_t start = NowNanoseconds();
   Runtime::WatchExit();
   const Standstill standstill(rt, kPatience);
   if (!standstill.status().ok()) return standstill.status();
@@ -164,16 +166,23 @@ Status Sleep(Runtime& rt, const SleepRequest& request, SleepAnswer* answer) {
     status = SleepAmong(rt, all, request, answer);
     if (status.ok() && AnyAsleep(all)) Gate::SetHold(request.hold);
   });
+  if (!status.ok()) return status;
+  rt.activity.sleeps.Add(NowNanoseconds() - start);
+  rt.activity.backed_up.fetch_add(answer->counts.kept + answer->counts.on_disk, std::memory_order_relaxed);
   return status;
 }
 
 Status Wake(Runtime& rt, const WakeRequest& request, WakeCounts* counts) {
+  const uint64_t start = NowNanoseconds();
   WakeTry last;
   Status status = TryWake(rt, request, &last);
   if (status.code() == Code::kOutOfMemory && DrainRetired(rt)) status = TryWake(rt, request, &last);
   if (status.code() == Code::kOutOfMemory && MakeRoom(rt, last.missing)) status = TryWake(rt, request, &last);
   if (last.on_its_way && rt.in_front) rt.returner.Start(rt);
   *counts = last.counts;
+  if (!status.ok()) return status;
+  rt.activity.wakes.Add(NowNanoseconds() - start);
+  rt.activity.restored.fetch_add(counts->restored - counts->on_host, std::memory_order_relaxed);
   return status;
 }
 

@@ -160,6 +160,63 @@ TEST(ControlMessageTest, RepliesOfALaterLibraryAreReadAsFarAsTheyGo) {
   EXPECT_EQ(ParseReply("gpuroom 2 ok\nend\n").status().code(), Code::kUnsupported);
 }
 
+ProcessStats SomeStats() {
+  ProcessStats stats;
+  uint64_t next = 1;
+  for (int i = 0; i < 2; ++i) {
+    GpuStats gpu;
+    gpu.device = next++;
+    gpu.uuid = "GPU-" + std::to_string(i);
+    gpu.hbm_limit = UINT64_MAX;
+    gpu.moved_to_host = next++;
+    stats.gpus.push_back(gpu);
+  }
+  for (TimeCounts* times : {&stats.standstills, &stats.moves, &stats.sleeps, &stats.wakes}) {
+    for (uint64_t& count : times->counts) count = next++;
+    times->nanoseconds = next++;
+  }
+  stats.backed_up = next++;
+  stats.refusals[static_cast<size_t>(Code::kOutOfMemory)] = next++;
+  stats.refused_code = "out_of_memory";
+  stats.refused_text = "no room; free = 0\n";
+  stats.refused_device = 1;
+  stats.refused_bytes = next++;
+  return stats;
+}
+
+TEST(ControlMessageTest, AProcessesFiguresAreReadBack) {
+  ControlReply reply;
+  reply.stats = SomeStats();
+  const std::string text = FormatReply(reply);
+  const Result<ControlReply> back = ParseReply(text);
+  ASSERT_TRUE(back.ok()) << back.status().what();
+  ASSERT_TRUE(back->stats.has_value());
+  EXPECT_EQ(FormatReply(*back), text);
+  ASSERT_EQ(back->stats->gpus.size(), 2u);
+  EXPECT_EQ(back->stats->gpus[1].uuid, "GPU-1");
+  EXPECT_EQ(back->stats->gpus[1].hbm_limit, UINT64_MAX);
+  EXPECT_EQ(back->stats->wakes, reply.stats->wakes);
+  EXPECT_EQ(back->stats->refusals, reply.stats->refusals);
+  EXPECT_EQ(back->stats->refused_text, reply.stats->refused_text);
+}
+
+TEST(ControlMessageTest, AReplyWithoutFiguresHasNone) {
+  EXPECT_FALSE(ParseReply("gpuroom 1 ok\nprocess version=0.1.0\nend\n")->stats.has_value());
+  EXPECT_FALSE(ParseReply("gpuroom 1 ok\ngpu device=1\nend\n")->stats.has_value());
+  EXPECT_FALSE(ParseReply("gpuroom 1 ok\nstats version=2\ngpu device=1\nend\n")->stats.has_value());
+}
+
+TEST(ControlMessageTest, TimesThatAreNotOneForEachBucketAreNone) {
+  for (const char* counts :
+       {"", "1", "1,2,3", "1,2,3,4,5,6,7,8,x", "1,2,3,4,5,6,7,8,9,10", "1,2,3,4,5,6,7,8,9,"}) {
+    const Result<ControlReply> read =
+        ParseReply(std::string("gpuroom 1 ok\nstats version=1\ntimes of=moves counts=") + counts +
+                   " nanoseconds=7\nend\n");
+    ASSERT_TRUE(read.ok() && read->stats);
+    EXPECT_EQ(read->stats->moves, TimeCounts()) << counts;
+  }
+}
+
 TEST(ControlMessageTest, ATagWithoutANameIsReadBack) {
   const Result<ControlReply> read = ParseReply("gpuroom 1 ok\ntag name#kv device=1\nend\n");
   ASSERT_TRUE(read.ok());
