@@ -1,23 +1,25 @@
 #include "range/managed_table.h"
 
 #include <algorithm>
-#include <mutex>
 
 namespace gpuroom {
 
 void ManagedTable::Insert(const ManagedBlock& block) {
-  std::unique_lock lock(mutex_);
-  window_.Include(block.va, block.bytes);
-  blocks_.emplace(block.va, block);
+  const std::unique_lock lock(map_.mutex());
+  AddressMap::Occupant occupant;
+  occupant.bytes = block.bytes;
+  occupant.kind = AddressMap::Kind::kManaged;
+  occupant.managed = std::make_unique<ManagedBlock>(block);
+  map_.Insert(block.va, std::move(occupant));
 }
 
 bool ManagedTable::Take(CUdeviceptr va, ManagedBlock* out) {
   if (!MayHold(va)) return false;
-  std::unique_lock lock(mutex_);
-  const auto found = blocks_.find(va);
-  if (found == blocks_.end()) return false;
-  *out = found->second;
-  blocks_.erase(found);
+  const std::unique_lock lock(map_.mutex());
+  const AddressMap::Place found = map_.StartingAt(va);
+  if (found == map_.end() || found->second.managed == nullptr) return false;
+  *out = *found->second.managed;
+  map_.Erase(found);
   return true;
 }
 
@@ -32,14 +34,14 @@ std::vector<ManagedBlock> ManagedTable::TakeAll(CUcontext context) {
 template <typename Which>
 std::vector<ManagedBlock> ManagedTable::TakeIf(Which which) {
   std::vector<ManagedBlock> taken;
-  std::unique_lock lock(mutex_);
-  for (auto next = blocks_.begin(); next != blocks_.end();) {
-    if (!which(next->second)) {
+  const std::unique_lock lock(map_.mutex());
+  for (AddressMap::Place next = map_.begin(); next != map_.end();) {
+    if (next->second.managed == nullptr || !which(*next->second.managed)) {
       ++next;
       continue;
     }
-    taken.push_back(next->second);
-    next = blocks_.erase(next);
+    taken.push_back(*next->second.managed);
+    next = map_.Erase(next);
   }
   const auto kept = std::stable_partition(deferred_.begin(), deferred_.end(),
                                           [&which](const ManagedBlock& each) { return !which(each); });
@@ -50,14 +52,14 @@ std::vector<ManagedBlock> ManagedTable::TakeIf(Which which) {
 }
 
 void ManagedTable::Defer(const ManagedBlock& block) {
-  std::unique_lock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   deferred_.push_back(block);
   deferred_count_.store(deferred_.size(), std::memory_order_release);
 }
 
 std::vector<ManagedBlock> ManagedTable::TakeDeferred() {
   std::vector<ManagedBlock> blocks;
-  std::unique_lock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   blocks.swap(deferred_);
   deferred_count_.store(0, std::memory_order_release);
   return blocks;
@@ -65,12 +67,10 @@ std::vector<ManagedBlock> ManagedTable::TakeDeferred() {
 
 bool ManagedTable::Find(CUdeviceptr address, ManagedBlock* out) const {
   if (!MayHold(address)) return false;
-  std::shared_lock lock(mutex_);
-  auto next = blocks_.upper_bound(address);
-  if (next == blocks_.begin()) return false;
-  const ManagedBlock& block = std::prev(next)->second;
-  if (address - block.va >= block.bytes) return false;
-  *out = block;
+  const std::shared_lock lock(map_.mutex());
+  const AddressMap::Place place = map_.Holding(address);
+  if (place == map_.end() || place->second.managed == nullptr) return false;
+  *out = *place->second.managed;
   return true;
 }
 
