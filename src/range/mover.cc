@@ -48,9 +48,9 @@ struct Mover::Lane {
 struct Mover::Lanes {
   explicit Lanes(const Driver& bound) : driver(bound) {}
   ~Lanes() {
-    for (CUevent event : events) driver.EventDestroy(event);
+    for (CUevent event : events) Insist([&] { return driver.EventDestroy(event); });
     for (Lane* lane : {&to_host, &to_device}) {
-      if (lane->stream != nullptr) driver.StreamDestroy(lane->stream);
+      if (lane->stream != nullptr) Insist([&] { return driver.StreamDestroy(lane->stream); });
     }
   }
   Status Open() {
