@@ -1,0 +1,116 @@
+#include "range/placed_index.h"
+
+#include "base/undo.h"
+#include "range/mover.h"
+
+namespace gpuroom {
+namespace {
+
+constexpr uint64_t kWorkspaces = 2 * kDataBytes;  // bytes of pieces that count as workspaces at most
+
+uint64_t Warmth(Hint hint) {
+  switch (hint) {
+    case Hint::kCold: return 0;
+    case Hint::kStream: return 1;
+    case Hint::kNone: return 2;
+    case Hint::kHot: return 3;
+  }
+  return 3;
+}
+
+// Ascends from cold to warm, from data to workspaces and from old to young.
+uint64_t Coldness(const Placed& placed) {
+  return Warmth(placed.hint) << 62 | uint64_t{placed.data ? 0U : 1U} << 61 | placed.order;
+}
+
+IndexEntry Describe(const Placed& placed) {
+  IndexEntry now;
+  const uint64_t bytes = BytesOf(placed);
+  const bool sized_by_use = !placed.in_pieces || bytes >= kDataBytes;
+  now.present = true;
+  now.key = Coldness(placed);
+  now.gives = MayGiveWay(placed);
+  now.piece = now.gives && !sized_by_use;
+  now.in_hbm = placed.awake() ? bytes - placed.host_bytes - placed.peer_bytes : 0;
+  now.returns = placed.wants_device && Movable(placed) && now.in_hbm < bytes;
+  now.asleep = !placed.awake();
+  now.asleep_bytes = now.asleep ? bytes : 0;
+  now.away = placed.in_pieces && placed.away();
+  return now;
+}
+
+}  // namespace
+
+bool MayGiveWay(const Placed& placed) { return placed.hint != Hint::kHot && Movable(placed); }
+
+void PlacedIndex::Update(Placed* placed) {
+  // Of a piece TellWorkspaces has the say.
+  const uint64_t bytes = BytesOf(*placed);
+  if (!placed->in_pieces || bytes >= kDataBytes) placed->data = bytes >= kDataBytes;
+  const IndexEntry now = Describe(*placed);
+  if (placed->indexed == now) return;
+  Remove(placed);
+  Undo leave([&] { Remove(placed); });
+  Enter(placed, now);
+  leave.Dismiss();
+}
+
+// Each entry is noted before the next can fail, so that Remove finds those that were made.
+void PlacedIndex::Enter(Placed* placed, const IndexEntry& now) {
+  Indexed& made = placed->indexed;
+  made.Note(now);
+  Count(now, true);
+  by_age_.emplace(placed->order, placed);
+  if (now.gives) (now.in_hbm > 0 ? givers_ : given_).emplace(now.key, placed);
+  if (now.returns) returners_.emplace(now.key, placed);
+  if (now.piece) pieces_.emplace(placed->order, placed);
+}
+
+void PlacedIndex::Remove(Placed* placed) {
+  Indexed& made = placed->indexed;
+  if (!made.present) return;
+  Count(made, false);
+  by_age_.erase(placed->order);
+  if (made.gives) (made.in_hbm > 0 ? givers_ : given_).erase(made.key);
+  if (made.returns) returners_.erase(made.key);
+  if (made.piece) pieces_.erase(placed->order);
+  if (made.piece) workspaces_.erase(placed->order);
+  made.Note(IndexEntry());
+}
+
+void PlacedIndex::Count(const IndexEntry& change, bool add) {
+  const auto count = [add](auto& figure, uint64_t by) {
+    if (add) {
+      figure.fetch_add(by, std::memory_order_relaxed);
+    } else {
+      figure.fetch_sub(by, std::memory_order_relaxed);
+    }
+  };
+  count(giving_bytes_, change.gives ? change.in_hbm : 0);
+  count(asleep_bytes_, change.asleep_bytes);
+  count(returning_, change.returns ? 1 : 0);
+  count(totals_.asleep, change.asleep ? 1 : 0);
+  count(totals_.away, change.away ? 1 : 0);
+}
+
+void PlacedIndex::TellWorkspaces() {
+  Order oldest;
+  uint64_t bytes = 0;
+  for (const auto& [order, placed] : pieces_) {
+    bytes += BytesOf(*placed);
+    if (bytes > kWorkspaces) break;
+    oldest.emplace(order, placed);
+  }
+  for (const auto& [order, placed] : Order(workspaces_)) {
+    if (oldest.count(order) != 0) continue;
+    placed->data = true;
+    Update(placed);
+  }
+  for (const auto& [order, placed] : oldest) {
+    placed->data = false;
+    Update(placed);
+  }
+  workspaces_.swap(oldest);
+}
+
+}  // namespace gpuroom
