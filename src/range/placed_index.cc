@@ -1,6 +1,5 @@
 #include "range/placed_index.h"
 
-#include "base/undo.h"
 #include "range/mover.h"
 
 namespace gpuroom {
@@ -49,33 +48,57 @@ void PlacedIndex::Update(Placed* placed) {
   if (!placed->in_pieces || bytes >= kDataBytes) placed->data = bytes >= kDataBytes;
   const IndexEntry now = Describe(*placed);
   if (placed->indexed == now) return;
-  Remove(placed);
-  Undo leave([&] { Remove(placed); });
+  if (placed->indexed.present) {
+    TakeOut(placed);
+  } else {
+    MakeNodes();
+  }
   Enter(placed, now);
-  leave.Dismiss();
 }
 
-// Each entry is noted before the next can fail, so that Remove finds those that were made.
+void PlacedIndex::MakeNodes() {
+  Order made;
+  while (made.size() < kNodes) made.emplace(next_spare_++, nullptr);
+  spare_.merge(made);
+}
+
+void PlacedIndex::Put(Order* order, uint64_t key, Placed* placed) {
+  Order::node_type node = spare_.extract(spare_.begin());
+  node.key() = key;
+  node.mapped() = placed;
+  order->insert(std::move(node));
+}
+
+void PlacedIndex::TakeFrom(Order* order, uint64_t key) {
+  Order::node_type node = order->extract(key);
+  node.key() = next_spare_++;
+  spare_.insert(std::move(node));
+}
+
 void PlacedIndex::Enter(Placed* placed, const IndexEntry& now) {
-  Indexed& made = placed->indexed;
-  made.Note(now);
+  placed->indexed.Note(now);
   Count(now, true);
-  by_age_.emplace(placed->order, placed);
-  if (now.gives) (now.in_hbm > 0 ? givers_ : given_).emplace(now.key, placed);
-  if (now.returns) returners_.emplace(now.key, placed);
-  if (now.piece) pieces_.emplace(placed->order, placed);
+  Put(&by_age_, placed->order, placed);
+  if (now.gives) Put(now.in_hbm > 0 ? &givers_ : &given_, now.key, placed);
+  if (now.returns) Put(&returners_, now.key, placed);
+  if (now.piece) Put(&pieces_, placed->order, placed);
+}
+
+void PlacedIndex::TakeOut(Placed* placed) {
+  Indexed& made = placed->indexed;
+  Count(made, false);
+  TakeFrom(&by_age_, placed->order);
+  if (made.gives) TakeFrom(made.in_hbm > 0 ? &givers_ : &given_, made.key);
+  if (made.returns) TakeFrom(&returners_, made.key);
+  if (made.piece) TakeFrom(&pieces_, placed->order);
+  if (made.piece) workspaces_.erase(placed->order);
+  made.Note(IndexEntry());
 }
 
 void PlacedIndex::Remove(Placed* placed) {
-  Indexed& made = placed->indexed;
-  if (!made.present) return;
-  Count(made, false);
-  by_age_.erase(placed->order);
-  if (made.gives) (made.in_hbm > 0 ? givers_ : given_).erase(made.key);
-  if (made.returns) returners_.erase(made.key);
-  if (made.piece) pieces_.erase(placed->order);
-  if (made.piece) workspaces_.erase(placed->order);
-  made.Note(IndexEntry());
+  if (!placed->indexed.present) return;
+  TakeOut(placed);
+  for (size_t i = 0; i < kNodes; ++i) spare_.erase(spare_.begin());
 }
 
 void PlacedIndex::Count(const IndexEntry& change, bool add) {

@@ -32,8 +32,8 @@ class PlacedIndex {
   PlacedIndex(const PlacedIndex&) = delete;
   PlacedIndex& operator=(const PlacedIndex&) = delete;
 
-  // Enters it, or what has changed of it. Where the host has no memory for the entry this throws
-  // std::bad_alloc, and it is in none of the orders.
+  // Enters it, or what has changed of it. Entering throws std::bad_alloc where the process has no memory for
+  // it, and then it is in none of the orders; a change needs no memory.
   void Update(Placed* placed);
   void Remove(Placed* placed);
 
@@ -56,7 +56,15 @@ class PlacedIndex {
   bool has_returners() const { return returning_.load(std::memory_order_relaxed) != 0; }
 
  private:
+  // The nodes that one Placed can need in all orders at once. It has so many from the beginning, here or in
+  // spare_.
+  static constexpr size_t kNodes = 4;
+
+  void MakeNodes();
+  void Put(Order* order, uint64_t key, Placed* placed);
+  void TakeFrom(Order* order, uint64_t key);
   void Enter(Placed* placed, const IndexEntry& now);
+  void TakeOut(Placed* placed);
   void Count(const IndexEntry& change, bool add);
 
   Totals& totals_;
@@ -66,6 +74,8 @@ class PlacedIndex {
   Order returners_;
   Order pieces_;      // of memory in pieces that may give way, those whose size says nothing; by age
   Order workspaces_;  // of these, those that count as workspaces
+  Order spare_;       // nodes that are in no order, by a number that says nothing
+  uint64_t next_spare_ = 0;
   std::atomic<uint64_t> giving_bytes_{0};
   std::atomic<uint64_t> asleep_bytes_{0};
   std::atomic<size_t> returning_{0};
