@@ -48,34 +48,46 @@ void PlacedIndex::Update(Placed* placed) {
   const uint64_t bytes = BytesOf(*placed);
   if (!placed->in_pieces || bytes >= kDataBytes) placed->data = bytes >= kDataBytes;
   const IndexEntry now = Describe(*placed);
-  if (placed->indexed == now) return;
-  Remove(placed);
+  Indexed& made = placed->indexed;
+  if (made == now) return;
+  Leave(placed, now);
+  Count(made, false);
+  // What is noted is there or about to be, so that Remove finds it whatever fails.
+  made.Note(now);
+  Count(made, true);
   Undo leave([&] { Remove(placed); });
-  Enter(placed, now);
+  Join(placed);
   leave.Dismiss();
 }
 
-// Each entry is noted before the next can fail, so that Remove finds those that were made.
-void PlacedIndex::Enter(Placed* placed, const IndexEntry& now) {
-  Indexed& made = placed->indexed;
-  made.Note(now);
-  Count(now, true);
-  by_age_.emplace(placed->order, placed);
-  if (now.gives) (now.in_hbm > 0 ? givers_ : given_).emplace(now.key, placed);
-  if (now.returns) returners_.emplace(now.key, placed);
-  if (now.piece) pieces_.emplace(placed->order, placed);
+void PlacedIndex::Remove(Placed* placed) {
+  if (!placed->indexed.present) return;
+  Leave(placed, IndexEntry());
+  by_age_.erase(placed->order);
+  Count(placed->indexed, false);
+  placed->indexed.Note(IndexEntry());
 }
 
-void PlacedIndex::Remove(Placed* placed) {
-  Indexed& made = placed->indexed;
-  if (!made.present) return;
-  Count(made, false);
-  by_age_.erase(placed->order);
-  if (made.gives) (made.in_hbm > 0 ? givers_ : given_).erase(made.key);
-  if (made.returns) returners_.erase(made.key);
-  if (made.piece) pieces_.erase(placed->order);
-  if (made.piece) workspaces_.erase(placed->order);
-  made.Note(IndexEntry());
+// Takes it out of those orders in which it will have another place, or none.
+void PlacedIndex::Leave(Placed* placed, const IndexEntry& next) {
+  const IndexEntry& made = placed->indexed;
+  const bool moves = made.key != next.key;
+  if (made.gives && (moves || !next.gives || (made.in_hbm > 0) != (next.in_hbm > 0)))
+    (made.in_hbm > 0 ? givers_ : given_).erase(made.key);
+  if (made.returns && (moves || !next.returns)) returners_.erase(made.key);
+  if (made.piece && !next.piece) {
+    pieces_.erase(placed->order);
+    workspaces_.erase(placed->order);
+  }
+}
+
+// Enters it where it is not yet.
+void PlacedIndex::Join(Placed* placed) {
+  const IndexEntry& made = placed->indexed;
+  by_age_.try_emplace(placed->order, placed);
+  if (made.gives) (made.in_hbm > 0 ? givers_ : given_).try_emplace(made.key, placed);
+  if (made.returns) returners_.try_emplace(made.key, placed);
+  if (made.piece) pieces_.try_emplace(placed->order, placed);
 }
 
 void PlacedIndex::Count(const IndexEntry& change, bool add) {

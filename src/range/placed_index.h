@@ -56,7 +56,8 @@ class PlacedIndex {
   bool has_returners() const { return returning_.load(std::memory_order_relaxed) != 0; }
 
  private:
-  void Enter(Placed* placed, const IndexEntry& now);
+  void Leave(Placed* placed, const IndexEntry& next);
+  void Join(Placed* placed);
   void Count(const IndexEntry& change, bool add);
 
   Totals& totals_;
