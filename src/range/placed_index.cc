@@ -47,13 +47,14 @@ void PlacedIndex::Update(Placed* placed) {
   const uint64_t bytes = BytesOf(*placed);
   if (!placed->in_pieces || bytes >= kDataBytes) placed->data = bytes >= kDataBytes;
   const IndexEntry now = Describe(*placed);
-  if (placed->indexed == now) return;
-  if (placed->indexed.present) {
-    TakeOut(placed);
-  } else {
-    MakeNodes();
-  }
-  Enter(placed, now);
+  Indexed& made = placed->indexed;
+  if (made == now) return;
+  if (!made.present) MakeNodes();
+  Leave(placed, now);
+  Count(made, false);
+  made.Note(now);
+  Count(made, true);
+  Join(placed);
 }
 
 void PlacedIndex::MakeNodes() {
@@ -63,6 +64,7 @@ void PlacedIndex::MakeNodes() {
 }
 
 void PlacedIndex::Put(Order* order, uint64_t key, Placed* placed) {
+  if (order->contains(key)) return;
   Order::node_type node = spare_.extract(spare_.begin());
   node.key() = key;
   node.mapped() = placed;
@@ -75,30 +77,35 @@ void PlacedIndex::TakeFrom(Order* order, uint64_t key) {
   spare_.insert(std::move(node));
 }
 
-void PlacedIndex::Enter(Placed* placed, const IndexEntry& now) {
-  placed->indexed.Note(now);
-  Count(now, true);
-  Put(&by_age_, placed->order, placed);
-  if (now.gives) Put(now.in_hbm > 0 ? &givers_ : &given_, now.key, placed);
-  if (now.returns) Put(&returners_, now.key, placed);
-  if (now.piece) Put(&pieces_, placed->order, placed);
-}
-
-void PlacedIndex::TakeOut(Placed* placed) {
-  Indexed& made = placed->indexed;
-  Count(made, false);
-  TakeFrom(&by_age_, placed->order);
-  if (made.gives) TakeFrom(made.in_hbm > 0 ? &givers_ : &given_, made.key);
-  if (made.returns) TakeFrom(&returners_, made.key);
-  if (made.piece) TakeFrom(&pieces_, placed->order);
-  if (made.piece) workspaces_.erase(placed->order);
-  made.Note(IndexEntry());
-}
-
 void PlacedIndex::Remove(Placed* placed) {
   if (!placed->indexed.present) return;
-  TakeOut(placed);
+  Leave(placed, IndexEntry());
+  TakeFrom(&by_age_, placed->order);
+  Count(placed->indexed, false);
+  placed->indexed.Note(IndexEntry());
   for (size_t i = 0; i < kNodes; ++i) spare_.erase(spare_.begin());
+}
+
+// Takes it out of those orders in which it will have another place, or none.
+void PlacedIndex::Leave(Placed* placed, const IndexEntry& next) {
+  const IndexEntry& made = placed->indexed;
+  const bool moves = made.key != next.key;
+  if (made.gives && (moves || !next.gives || (made.in_hbm > 0) != (next.in_hbm > 0)))
+    TakeFrom(made.in_hbm > 0 ? &givers_ : &given_, made.key);
+  if (made.returns && (moves || !next.returns)) TakeFrom(&returners_, made.key);
+  if (made.piece && !next.piece) {
+    TakeFrom(&pieces_, placed->order);
+    workspaces_.erase(placed->order);
+  }
+}
+
+// Enters it where it is not yet.
+void PlacedIndex::Join(Placed* placed) {
+  const IndexEntry& made = placed->indexed;
+  Put(&by_age_, placed->order, placed);
+  if (made.gives) Put(made.in_hbm > 0 ? &givers_ : &given_, made.key, placed);
+  if (made.returns) Put(&returners_, made.key, placed);
+  if (made.piece) Put(&pieces_, placed->order, placed);
 }
 
 void PlacedIndex::Count(const IndexEntry& change, bool add) {

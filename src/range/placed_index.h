@@ -63,8 +63,8 @@ class PlacedIndex {
   void MakeNodes();
   void Put(Order* order, uint64_t key, Placed* placed);
   void TakeFrom(Order* order, uint64_t key);
-  void Enter(Placed* placed, const IndexEntry& now);
-  void TakeOut(Placed* placed);
+  void Leave(Placed* placed, const IndexEntry& next);
+  void Join(Placed* placed);
   void Count(const IndexEntry& change, bool add);
 
   Totals& totals_;
