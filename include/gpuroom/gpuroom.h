@@ -141,8 +141,9 @@ typedef struct gpuroom_stats {
  * picture only while nothing is allocated or freed. */
 int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes);
 
-/* Keeps `bytes` of the HBM of `device` for small allocations that are still to come, in place of --reserve. For a program that
- * has made nearly all of them: what the reserve loses, large allocations can have. Any thread. */
+/* Keeps `bytes` of the HBM of `device` for small allocations that are still to come, in place of --reserve.
+ * For a program that has made nearly all of them: what the reserve loses, large allocations can have. Any
+ * thread. */
 int gpuroom_set_reserve(int device, uint64_t bytes);
 
 /* Gives what the pool of `device` caches, and host memory kept for reuse, back. Waits for work on the GPU. */

@@ -1,7 +1,6 @@
 #include "cli/env.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +12,7 @@
 #include "cli/run.h"
 #include "cli/shell_word.h"
 #include "cli/suggest.h"
+#include "cli/variables.h"
 
 namespace gpuroom {
 namespace {
@@ -28,13 +28,9 @@ std::string Text(const Json& json, int indent = -1) {
 // gpuroom's variables that are set here and that run leaves as they are: CMD inherits them, and what another
 // program starts would not.
 void AddInherited(RunPlan* plan) {
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string text(*entry);
-    const size_t equals = text.find('=');
-    if (!text.starts_with("GPUROOM_") || equals == std::string::npos) continue;
-    const std::string name = text.substr(0, equals);
+  for (const auto& [name, value] : OwnVariables()) {
     if (std::find(plan->removed.begin(), plan->removed.end(), name) != plan->removed.end()) continue;
-    plan->variables.emplace(name, text.substr(equals + 1));
+    plan->variables.emplace(name, value);
   }
 }
 

@@ -71,9 +71,9 @@ void PredictPrefill(const Model& model, const PlanDemand& demand, const PlanLayo
                     const PlanMachine& machine, Prediction* prediction) {
   const uint64_t tokens = demand.context * demand.batch;
   const uint64_t step = std::max<uint64_t>(1, std::min(layout.step_tokens, tokens));
-  const auto steps = static_cast<double>((tokens + step - 1) / step);
+  const uint64_t steps = (tokens + step - 1) / step;
   const auto host = static_cast<double>(machine.speeds.host);
-  prediction->prefill_link = steps * LinkSeconds(model, demand, layout, host, step);
+  prediction->prefill_link = static_cast<double>(steps) * LinkSeconds(model, demand, layout, host, step);
   if (machine.bf16_flops > 0)
     prediction->prefill_compute = Operations(model, demand) / (machine.bf16_flops * kProducts);
   // Copies run beside products; where products read the host themselves, both take their time one after the

@@ -39,11 +39,10 @@ Sysroot::Files SimulatedMachine() {
   const BytesOfNode os_bytes = Find("gpuroom_sim_os_bytes");
   Sysroot::Files files;
   if (host_bytes == nullptr || os_bytes == nullptr) return files;
-  uint64_t host = 0;
+  const uint64_t host = SimulatedHostBytes();
   uint64_t os = 0;
   for (int node = 0; node < kMostNodes && host_bytes(node) > 0; ++node) {
     AddNode(node, os_bytes(node), &files);
-    host += host_bytes(node);
     os += os_bytes(node);
   }
   // With Extended GPU Memory the OS and the GPUs have each their own part of what is installed.

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/env.h"
 #include "cli/suggest.h"
@@ -105,13 +104,20 @@ Failure CheckVariable(const std::string& name, const std::string& value) {
 
 }  // namespace
 
-Failure CheckVariables() {
+std::vector<std::pair<std::string, std::string>> OwnVariables() {
+  std::vector<std::pair<std::string, std::string>> found;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text(*entry);
     const size_t equals = text.find('=');
     if (!text.starts_with(kPrefix) || equals == std::string_view::npos) continue;
-    const Failure failure =
-        CheckVariable(std::string(text.substr(0, equals)), std::string(text.substr(equals + 1)));
+    found.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return found;
+}
+
+Failure CheckVariables() {
+  for (const auto& [name, value] : OwnVariables()) {
+    const Failure failure = CheckVariable(name, value);
     if (failure.failed()) return failure;
   }
   return {};

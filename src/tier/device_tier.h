@@ -51,7 +51,8 @@ class DeviceTier {
   uint64_t ReserveLeft() const;
   // So much is left of the reserve from now on.
   void SetReserveLeft(uint64_t bytes) {
-    reserve_.store(small_used() + std::min(bytes, UINT64_MAX - small_used()), std::memory_order_relaxed);
+    const uint64_t small = small_used();
+    reserve_.store(small + std::min(bytes, UINT64_MAX - small), std::memory_order_relaxed);
   }
   const Budget& budget() const { return budget_; }
   CUdevice device() const { return device_; }

@@ -30,11 +30,16 @@ def clean_environment(**variables):
 
 
 class Python:
-    """Python programs in processes of their own, since the library is loaded once in each."""
+    """Python programs in processes of their own, since the library is loaded once in each. They share `ledger`, and not what tests
+    beside them take of the node's host memory."""
+
+    def __init__(self, ledger):
+        self.ledger = ledger
 
     def __call__(self, program, *arguments, env=None, command=()):
         return subprocess.run([*map(str, command), sys.executable, "-B", "-c", textwrap.dedent(program), *arguments],
-                              env=clean_environment(**(env or {})), text=True, capture_output=True, timeout=120)
+                              env=clean_environment(**{"GPUROOM_LEDGER": str(self.ledger), **(env or {})}), text=True,
+                              capture_output=True, timeout=120)  # fmt: skip
 
     def passes(self, program, *arguments, **options):
         """The program's output; it has to end well and say nothing on standard error."""
@@ -55,5 +60,5 @@ class Python:
 
 
 @pytest.fixture
-def python():
-    return Python()
+def python(tmp_path):
+    return Python(tmp_path / "ledger")
