@@ -170,7 +170,7 @@ class Calls {
   }
   void Describe(CUdeviceptr address) {
     gpuroom_placement placement = {};
-    (void)gpuroom_.describe(address, &placement);
+    (void)gpuroom_.describe(address, &placement, sizeof placement);
   }
   void Stats() {
     gpuroom_stats stats = {};

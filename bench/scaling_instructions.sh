@@ -29,7 +29,7 @@ trap 'rm -rf "${folder}"' EXIT
 export LD_LIBRARY_PATH="${build}/lib/gpuroom/sim" GPUROOM_SIM=400GiB,host=400GiB GPUROOM_CONTROL=0
 export GPUROOM_HOST_LIMIT=$((380 << 30)) GPUROOM_HOST_KEEP=0 GPUROOM_RESERVE=0
 # No ledger, at which a process looks by the clock.
-export GPUROOM_LEDGER=/nonexistent/ledger GPUROOM_LOG=error
+export GPUROOM_LEDGER=/dev/null/ledger GPUROOM_LOG=error
 # Requests of 2 MiB are ranges, and nothing gives way to them.
 export GPUROOM_RANGE_THRESHOLD=$((2 << 20)) GPUROOM_RESIDENT_BELOW=$((2 << 20))
 

@@ -33,7 +33,7 @@ std::pair<Placed*, CUdeviceptr> AddressMap::PlacedAt(CUdeviceptr address) {
   if (place == map_.end() || place->second.placed == nullptr) return {};
   Placed* placed = place->second.placed;
   // Neither what another process lends nor what counts as a small allocation can move: no index has it.
-  return placed->indexed.present ? std::pair(placed, place->first) : std::pair<Placed*, CUdeviceptr>();
+  return placed->indexed.entered ? std::pair(placed, place->first) : std::pair<Placed*, CUdeviceptr>();
 }
 
 Placed* AddressMap::PlacedOfOrder(uint64_t order) {
@@ -44,7 +44,7 @@ Placed* AddressMap::PlacedOfOrder(uint64_t order) {
   return nullptr;
 }
 
-std::vector<Placed*> AddressMap::AllByAge() const {
+std::vector<Placed*> AddressMap::AllByAge() {
   std::vector<Placed*> all;
   for (const std::unique_ptr<PlacedIndex>& index : indexes_) {
     for (const auto& [order, placed] : index->by_age()) all.push_back(placed);

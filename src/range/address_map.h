@@ -59,7 +59,6 @@ class AddressMap {
 
   PlacedIndex& IndexOf(CUdevice device) { return *indexes_[static_cast<size_t>(device)]; }
   PlacedIndex& IndexOf(const Placed& placed) { return IndexOf(placed.device); }
-  const PlacedIndex& IndexOf(CUdevice device) const { return *indexes_[static_cast<size_t>(device)]; }
   // Without the lock, as PlacedIndex's figures.
   const PlacedIndex::Totals& totals() const { return totals_; }
 
@@ -83,12 +82,6 @@ class AddressMap {
     const std::unique_lock lock(mutex_);
     use(IndexOf(device));
   }
-  // The same where `use` changes nothing: other readers go on.
-  template <typename Use>
-  void ReadIndex(CUdevice device, Use use) {
-    const std::shared_lock lock(mutex_);
-    use(std::as_const(IndexOf(device)));
-  }
   // Runs `use` on all that could move, the oldest first.
   template <typename Use>
   void WithAll(Use use) {
@@ -105,7 +98,7 @@ class AddressMap {
 
  private:
   static size_t Number(Kind kind) { return static_cast<size_t>(kind); }
-  std::vector<Placed*> AllByAge() const;
+  std::vector<Placed*> AllByAge();
 
   std::shared_mutex mutex_;
   std::map<CUdeviceptr, Occupant> map_;

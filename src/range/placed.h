@@ -24,27 +24,38 @@ struct Window {
   uint64_t readers = 0;  // devices that may only read
 };
 
-// What an index counts of a Placed (placed_index.h).
-struct IndexEntry {
-  bool operator==(const IndexEntry&) const = default;
+struct Placed;
 
+// What follows is what an index (placed_index.h) remembers of a Placed. Its places in the orders:
+struct IndexEntry {
   bool present = false;
   bool gives = false;    // may give way
   bool returns = false;  // belongs in HBM and has bytes elsewhere
   bool piece = false;    // may give way, and its size does not say whether it is data
+  uint64_t key = 0;      // its place among those that give way or go back
+  uint64_t in_hbm = 0;   // bytes
+};
+
+// What it adds to the figures that are read without a lock.
+struct IndexFigures {
   bool asleep = false;
   bool away = false;          // Placed::away(), of memory that the program mapped itself
-  uint64_t key = 0;           // its place among those that give way or go back
-  uint64_t in_hbm = 0;        // bytes
+  bool outside = false;       // belongs in HBM and has bytes elsewhere, whether or not it can be moved
   uint64_t asleep_bytes = 0;  // all of it, if it is asleep
 };
 
-// What an index has counted. A copy of the Placed is in no index.
-struct Indexed : IndexEntry {
+// Both. A copy of the Placed is in no index.
+struct Indexed {
   Indexed() = default;
-  Indexed(const Indexed&) : IndexEntry() {}
+  Indexed(const Indexed&) {}
   Indexed& operator=(const Indexed&) { return *this; }
-  void Note(const IndexEntry& entry) { IndexEntry::operator=(entry); }
+
+  bool entered = false;
+  IndexFigures figures;
+  IndexEntry entry;        // as of when it was settled last
+  bool unsettled = false;  // in the list of those that changed since, between these two
+  Placed* before = nullptr;
+  Placed* after = nullptr;
 };
 
 struct Placed {

@@ -22,19 +22,27 @@ uint64_t Coldness(const Placed& placed) {
   return Warmth(placed.hint) << 62 | uint64_t{placed.data ? 0U : 1U} << 61 | placed.order;
 }
 
-IndexEntry Describe(const Placed& placed) {
+// Of memory that comes in pieces of one size, the size does not say whether it is data.
+bool SizeTells(const Placed& placed, uint64_t bytes) { return !placed.in_pieces || bytes >= kDataBytes; }
+
+IndexEntry EntryOf(const Placed& placed, uint64_t bytes) {
   IndexEntry now;
-  const uint64_t bytes = BytesOf(placed);
-  const bool sized_by_use = !placed.in_pieces || bytes >= kDataBytes;
+  const bool movable = Movable(placed);
   now.present = true;
   now.key = Coldness(placed);
-  now.gives = MayGiveWay(placed);
-  now.piece = now.gives && !sized_by_use;
+  now.gives = movable && placed.hint != Hint::kHot;
+  now.piece = now.gives && !SizeTells(placed, bytes);
   now.in_hbm = placed.awake() ? bytes - placed.host_bytes - placed.peer_bytes : 0;
-  now.returns = placed.wants_device && Movable(placed) && now.in_hbm < bytes;
+  now.returns = placed.wants_device && movable && now.in_hbm < bytes;
+  return now;
+}
+
+IndexFigures FiguresOf(const Placed& placed) {
+  IndexFigures now;
   now.asleep = !placed.awake();
-  now.asleep_bytes = now.asleep ? bytes : 0;
   now.away = placed.in_pieces && placed.away();
+  now.outside = placed.wants_device && placed.spilled();
+  now.asleep_bytes = now.asleep ? BytesOf(placed) : 0;
   return now;
 }
 
@@ -43,90 +51,124 @@ IndexEntry Describe(const Placed& placed) {
 bool MayGiveWay(const Placed& placed) { return placed.hint != Hint::kHot && Movable(placed); }
 
 void PlacedIndex::Update(Placed* placed) {
-  // Of a piece TellWorkspaces has the say.
-  const uint64_t bytes = BytesOf(*placed);
-  if (!placed->in_pieces || bytes >= kDataBytes) placed->data = bytes >= kDataBytes;
-  const IndexEntry now = Describe(*placed);
-  Indexed& made = placed->indexed;
-  if (made == now) return;
-  if (!made.present) MakeNodes();
-  Leave(placed, now);
-  Count(made, false);
-  made.Note(now);
-  Count(made, true);
-  Join(placed);
-}
-
-void PlacedIndex::MakeNodes() {
-  Order made;
-  while (made.size() < kNodes) made.emplace(next_spare_++, nullptr);
-  spare_.merge(made);
-}
-
-void PlacedIndex::Put(Order* order, uint64_t key, Placed* placed) {
-  if (order->contains(key)) return;
-  Order::node_type node = spare_.extract(spare_.begin());
-  node.key() = key;
-  node.mapped() = placed;
-  order->insert(std::move(node));
-}
-
-void PlacedIndex::TakeFrom(Order* order, uint64_t key) {
-  Order::node_type node = order->extract(key);
-  node.key() = next_spare_++;
-  spare_.insert(std::move(node));
+  if (!placed->indexed.entered) {
+    MakeNodes();
+    placed->indexed.entered = true;
+    ++entered_;
+  }
+  Count(placed, FiguresOf(*placed));
+  if (placed->indexed.unsettled) return;
+  List(placed);
+  if (unsettled_ > kUnsettled) SettleOldest();
 }
 
 void PlacedIndex::Remove(Placed* placed) {
-  if (!placed->indexed.present) return;
-  Leave(placed, IndexEntry());
-  TakeFrom(&by_age_, placed->order);
-  Count(placed->indexed, false);
-  placed->indexed.Note(IndexEntry());
-  for (size_t i = 0; i < kNodes; ++i) spare_.erase(spare_.begin());
+  Indexed& made = placed->indexed;
+  if (!made.entered) return;
+  if (made.unsettled) Unlist(placed);
+  if (made.entry.present) Change(placed, IndexEntry());
+  Count(placed, IndexFigures());
+  made.entered = false;
+  --entered_;
+  DropNodes();
 }
 
-// Takes it out of those orders in which it will have another place, or none.
-void PlacedIndex::Leave(Placed* placed, const IndexEntry& next) {
-  const IndexEntry& made = placed->indexed;
-  const bool moves = made.key != next.key;
-  if (made.gives && (moves || !next.gives || (made.in_hbm > 0) != (next.in_hbm > 0)))
-    TakeFrom(made.in_hbm > 0 ? &givers_ : &given_, made.key);
-  if (made.returns && (moves || !next.returns)) TakeFrom(&returners_, made.key);
-  if (made.piece && !next.piece) {
-    TakeFrom(&pieces_, placed->order);
-    workspaces_.erase(placed->order);
+void PlacedIndex::List(Placed* placed) {
+  Indexed& made = placed->indexed;
+  made.unsettled = true;
+  made.before = newest_unsettled_;
+  made.after = nullptr;
+  (made.before != nullptr ? made.before->indexed.after : oldest_unsettled_) = placed;
+  newest_unsettled_ = placed;
+  ++unsettled_;
+}
+
+void PlacedIndex::Unlist(Placed* placed) {
+  Indexed& made = placed->indexed;
+  made.unsettled = false;
+  (made.before != nullptr ? made.before->indexed.after : oldest_unsettled_) = made.after;
+  (made.after != nullptr ? made.after->indexed.before : newest_unsettled_) = made.before;
+  --unsettled_;
+}
+
+void PlacedIndex::SettleOldest() {
+  Placed* placed = oldest_unsettled_;
+  Unlist(placed);
+  const uint64_t bytes = BytesOf(*placed);
+  // Of the others TellWorkspaces has the say.
+  if (SizeTells(*placed, bytes)) placed->data = bytes >= kDataBytes;
+  Change(placed, EntryOf(*placed, bytes));
+}
+
+// Where this throws, nodes that were made already are spare.
+void PlacedIndex::MakeNodes() {
+  const size_t needed = kNodes * (entered_ + 1);
+  if (spare_.capacity() < needed + kKept) spare_.reserve(2 * needed + kKept);
+  for (; nodes_ < needed; ++nodes_) {
+    Order made;
+    made.emplace(0, nullptr);
+    spare_.push_back(made.extract(made.begin()));
   }
 }
 
-// Enters it where it is not yet.
-void PlacedIndex::Join(Placed* placed) {
-  const IndexEntry& made = placed->indexed;
-  Put(&by_age_, placed->order, placed);
-  if (made.gives) Put(made.in_hbm > 0 ? &givers_ : &given_, made.key, placed);
-  if (made.returns) Put(&returners_, made.key, placed);
-  if (made.piece) Put(&pieces_, placed->order, placed);
+void PlacedIndex::DropNodes() {
+  for (; nodes_ > kNodes * entered_ + kKept; --nodes_) spare_.pop_back();
 }
 
-void PlacedIndex::Count(const IndexEntry& change, bool add) {
-  const auto count = [add](auto& figure, uint64_t by) {
-    if (add) {
-      figure.fetch_add(by, std::memory_order_relaxed);
-    } else {
-      figure.fetch_sub(by, std::memory_order_relaxed);
-    }
+std::array<PlacedIndex::Slot, PlacedIndex::kNodes> PlacedIndex::SlotsOf(const Placed& placed,
+                                                                        const IndexEntry& entry) {
+  std::array<Slot, kNodes> slots;
+  if (entry.present) slots[0] = {&by_age_, placed.order};
+  if (entry.gives) slots[1] = {entry.in_hbm > 0 ? &givers_ : &given_, entry.key};
+  if (entry.returns) slots[2] = {&returners_, entry.key};
+  if (entry.piece) slots[3] = {&pieces_, placed.order};
+  return slots;
+}
+
+void PlacedIndex::Change(Placed* placed, const IndexEntry& next) {
+  IndexEntry& made = placed->indexed.entry;
+  const std::array<Slot, kNodes> from = SlotsOf(*placed, made);
+  const std::array<Slot, kNodes> to = SlotsOf(*placed, next);
+  for (size_t i = 0; i < kNodes; ++i) {
+    if (from[i] != to[i]) Shift(from[i], to[i], placed);
+  }
+  if (made.piece && !next.piece) workspaces_.erase(placed->order);
+  giving_bytes_ -= made.gives ? made.in_hbm : 0;
+  giving_bytes_ += next.gives ? next.in_hbm : 0;
+  made = next;
+}
+
+void PlacedIndex::Shift(const Slot& from, const Slot& to, Placed* placed) {
+  Order::node_type node;
+  if (from.order != nullptr) {
+    node = from.order->extract(from.key);
+  } else {
+    node = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  if (to.order == nullptr) return spare_.push_back(std::move(node));
+  node.key() = to.key;
+  node.mapped() = placed;
+  to.order->insert(to.order->end(), std::move(node));  // the youngest mostly comes last
+}
+
+void PlacedIndex::Count(Placed* placed, const IndexFigures& after) {
+  IndexFigures& before = placed->indexed.figures;
+  // A difference below zero wraps, and so does the sum.
+  const auto count = [](auto& figure, uint64_t was, uint64_t is) {
+    if (was != is) figure.fetch_add(is - was, std::memory_order_relaxed);
   };
-  count(giving_bytes_, change.gives ? change.in_hbm : 0);
-  count(asleep_bytes_, change.asleep_bytes);
-  count(returning_, change.returns ? 1 : 0);
-  count(totals_.asleep, change.asleep ? 1 : 0);
-  count(totals_.away, change.away ? 1 : 0);
+  count(asleep_bytes_, before.asleep_bytes, after.asleep_bytes);
+  count(outside_, before.outside, after.outside);
+  count(totals_.asleep, before.asleep, after.asleep);
+  count(totals_.away, before.away, after.away);
+  before = after;
 }
 
 void PlacedIndex::TellWorkspaces() {
   Order oldest;
   uint64_t bytes = 0;
-  for (const auto& [order, placed] : pieces_) {
+  for (const auto& [order, placed] : Settled(pieces_)) {
     bytes += BytesOf(*placed);
     if (bytes > kWorkspaces) break;
     oldest.emplace(order, placed);

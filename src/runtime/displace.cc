@@ -44,10 +44,9 @@ uint64_t Slack(const DeviceState& device) {
 
 // Whether something that belongs in HBM would come back to `room` bytes of it.
 bool AnyReturns(Runtime& rt, CUdevice device, uint64_t room) {
-  if (!rt.memory.IndexOf(device).has_returners()) return false;
+  if (!rt.memory.IndexOf(device).may_have_returners()) return false;
   bool any = false;
-  rt.memory.ReadIndex(device,
-                      [&](const PlacedIndex& index) { any = !PickReturns(index, room, kOneUnit).empty(); });
+  rt.memory.WithIndex(device, [&](PlacedIndex& index) { any = !PickReturns(index, room, kOneUnit).empty(); });
   return any;
 }
 
@@ -58,7 +57,7 @@ Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes, uint64_
   const Standstill standstill(rt, patience);
   if (!standstill.status().ok()) return Returned::kNotNow;
   uint64_t moved = 0;
-  rt.memory.WithIndex(ordinal, [&](const PlacedIndex& index) {
+  rt.memory.WithIndex(ordinal, [&](PlacedIndex& index) {
     std::vector<Part> parts = PickReturns(index, device.source.DeviceFree(), bytes);
     const Status status = MoveParts(rt, device, &parts);
     if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
@@ -84,7 +83,7 @@ void NoteRefusal(MoveBackState& state) {
 void MoveBackNow(Runtime& rt, DeviceState& device) {
   if (!rt.in_front) return;
   const CUdevice ordinal = device.tier.device();
-  if (!rt.memory.IndexOf(ordinal).has_returners() || rt.captures.Any()) return;
+  if (rt.captures.Any()) return;
   if (NowNanoseconds() < device.move_back.not_before) return;
   const auto room = [&] {
     const uint64_t free = device.source.DeviceFree();
@@ -94,7 +93,7 @@ void MoveBackNow(Runtime& rt, DeviceState& device) {
   if (!AnyReturns(rt, ordinal, room())) return;
   const Standstill standstill(rt, kShortPatience);
   if (!standstill.status().ok()) return NoteRefusal(device.move_back);
-  rt.memory.WithIndex(ordinal, [&](const PlacedIndex& index) {
+  rt.memory.WithIndex(ordinal, [&](PlacedIndex& index) {
     std::vector<Part> parts = PickReturns(index, room());
     const Status status = MoveParts(rt, device, &parts);
     if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
@@ -123,9 +122,11 @@ Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
   return Status();
 }
 
-uint64_t Displaceable(const Runtime& rt, const DeviceState& device) {
+uint64_t Displaceable(Runtime& rt, const DeviceState& device) {
   if (!rt.in_front) return 0;  // what the program launches would not be held back
-  return rt.memory.IndexOf(device.tier.device()).giving_bytes();
+  uint64_t bytes = 0;
+  rt.memory.WithIndex(device.tier.device(), [&](PlacedIndex& index) { bytes = index.giving_bytes(); });
+  return bytes;
 }
 
 uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes) {
@@ -173,7 +174,7 @@ Returned ReturnSlice(Runtime& rt, uint64_t bytes, uint64_t patience) {
   return result;
 }
 
-void MoveBack(Runtime& rt, DeviceState& device) {
+void MoveBackAny(Runtime& rt, DeviceState& device) {
   // What was freed is free whatever comes of this.
   const Status status = OrNoMemory([&] {
     MoveBackNow(rt, device);

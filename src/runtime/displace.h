@@ -10,7 +10,7 @@
 namespace gpuroom {
 
 // HBM bytes of large data on `device` that could give way.
-uint64_t Displaceable(const Runtime& rt, const DeviceState& device);
+uint64_t Displaceable(Runtime& rt, const DeviceState& device);
 
 // Moves at least `bytes` of HBM elsewhere, or as much as can be; returns how much.
 uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes);
@@ -21,7 +21,10 @@ bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes);
 
 // After something was freed: moves back what gave way, if there is room, a standstill can be had soon, and
 // the last displacement, or the last that could not be had, is long enough ago.
-void MoveBack(Runtime& rt, DeviceState& device);
+void MoveBackAny(Runtime& rt, DeviceState& device);
+inline void MoveBack(Runtime& rt, DeviceState& device) {
+  if (rt.memory.IndexOf(device.tier.device()).may_have_returners()) MoveBackAny(rt, device);
+}
 
 // What a slice did.
 enum class Returned : uint8_t {

@@ -32,16 +32,18 @@ void HandleTable::Update(HandleRecord* record) {
   if (!record->small) map_.IndexOf(*record).Update(record);
 }
 
-void HandleTable::Enter(const HandleRecord& record) {
-  const auto entered = records_.insert_or_assign(record.handle, record).first;
+void HandleTable::Enter(HandleRecord&& record) {
+  const auto entered = records_.insert_or_assign(record.handle, std::move(record)).first;
   Undo take_back([&] { records_.erase(entered); });
   Update(&entered->second);
   take_back.Dismiss();
 }
 
-void HandleTable::Erase(Records::iterator record) {
-  map_.IndexOf(record->second).Remove(&record->second);
-  records_.erase(record);
+HandleRecord HandleTable::TakeOut(Records::iterator place) {
+  map_.IndexOf(place->second).Remove(&place->second);
+  HandleRecord record = std::move(place->second);
+  records_.erase(place);
+  return record;
 }
 
 HandleRecord* HandleTable::RecordAt(AddressMap::Occupant& occupant) {
@@ -57,9 +59,9 @@ void HandleTable::ForMappingsIn(CUdeviceptr va, uint64_t bytes, Use use) {
   }
 }
 
-void HandleTable::Insert(const HandleRecord& record) {
+void HandleTable::Insert(HandleRecord&& record) {
   const std::unique_lock lock(map_.mutex());
-  Enter(record);
+  Enter(std::move(record));
 }
 
 bool HandleTable::Find(Handle handle, HandleRecord* out) {
@@ -93,15 +95,14 @@ HandleTable::Released HandleTable::Release(Handle handle, HandleRecord* out) {
   if (record.references == 0) return Released::kInvalid;
   --record.references;
   if (record.references > 0 || !record.windows.empty()) return Released::kStillUsed;
-  *out = record;
-  Erase(found);
+  *out = TakeOut(found);
   return Released::kDead;
 }
 
 void HandleTable::Revive(const HandleRecord& record) {
   HandleRecord revived = record;
   revived.references = 1;
-  Insert(revived);
+  Insert(std::move(revived));
 }
 
 void HandleTable::Bury(const HandleRecord& record) {
@@ -126,8 +127,7 @@ void HandleTable::AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle) {
   occupant.kind = AddressMap::Kind::kMapping;
   occupant.placed = &found->second;
   map_.Insert(va, std::move(occupant));
-  found->second.windows.push_back({va, 0, 0});
-  Update(&found->second);
+  found->second.windows.push_back({va, 0, 0});  // not open to any device yet: changes nothing for the index
 }
 
 void HandleTable::NoteAccess(CUdeviceptr va, uint64_t bytes, const CUmemAccessDesc* access, size_t count) {
@@ -163,8 +163,8 @@ std::vector<HandleRecord> HandleTable::RemoveMappings(CUdeviceptr va, uint64_t b
       Update(record);
       continue;
     }
-    dead.push_back(*record);
-    Erase(records_.find(record->handle));
+    dead.emplace_back();
+    dead.back() = TakeOut(records_.find(record->handle));
   }
   return dead;
 }

@@ -47,7 +47,7 @@ class HandleTable {
   // The driver crashes on numbers that it never gave out.
   static bool IsOurs(Handle handle);
 
-  void Insert(const HandleRecord& record);
+  void Insert(HandleRecord&& record);
   bool Find(Handle handle, HandleRecord* out);
   void AddReference(Handle handle);
   // Its chunks stay where they are from now on; with `exported`, another process may hold them.
@@ -94,8 +94,8 @@ class HandleTable {
 
   bool AnyAway() const { return map_.totals().away.load(std::memory_order_relaxed) != 0; }
   // All under the map's lock.
-  void Enter(const HandleRecord& record);
-  void Erase(Records::iterator record);
+  void Enter(HandleRecord&& record);
+  HandleRecord TakeOut(Records::iterator place);
   void Update(HandleRecord* record);
   static HandleRecord* RecordAt(AddressMap::Occupant& occupant);
   // Runs `use(va, occupant, record)` on each mapping that begins in [va, va + bytes).

@@ -34,7 +34,7 @@ Ages AgesOf(const std::vector<Placed*>& coldest_first) {
 }
 
 // All that may give way, the coldest first.
-std::vector<Placed*> ColdestFirst(const PlacedIndex& index) {
+std::vector<Placed*> ColdestFirst(PlacedIndex& index) {
   PlacedIndex::Order all = index.givers();
   all.insert(index.given().begin(), index.given().end());
   std::vector<Placed*> victims;
@@ -62,7 +62,7 @@ std::vector<Part> PickVictims(PlacedIndex& index, const ChunkSource& source, uin
   return picker.Parts();
 }
 
-std::vector<Part> PickReturns(const PlacedIndex& index, uint64_t bytes, uint64_t slice) {
+std::vector<Part> PickReturns(PlacedIndex& index, uint64_t bytes, uint64_t slice) {
   std::vector<Part> parts;
   for (auto next = index.returners().rbegin(); next != index.returners().rend(); ++next) {
     Placed* placed = next->second;

@@ -22,6 +22,6 @@ std::vector<Part> PickVictims(PlacedIndex& index, const ChunkSource& source, uin
 
 // The chunks outside HBM of what belongs there, the youngest first, `bytes` at most, and of these no
 // more than the one that makes up `slice`.
-std::vector<Part> PickReturns(const PlacedIndex& index, uint64_t bytes, uint64_t slice = UINT64_MAX);
+std::vector<Part> PickReturns(PlacedIndex& index, uint64_t bytes, uint64_t slice = UINT64_MAX);
 
 }  // namespace gpuroom

@@ -84,7 +84,7 @@ TEST_F(HandleTableTest, SeveralDeviceChunksAreAway) {
   EXPECT_FALSE(record.away());
   record.chunks = {{7, 60, Tier::kDevice}, {8, 40, Tier::kDevice}};
   record.CountTiers();
-  table_.Insert(record);
+  table_.Insert(std::move(record));
   table_.AddMapping(1000, 100, 5);
   ASSERT_TRUE(table_.FindAwayMapping(1080, &mapping_));
   EXPECT_EQ(mapping_.va, 1000u);
