@@ -72,11 +72,21 @@ class DeviceBatch {
     } else if (!FindPlace(device_, tier, &place)) {
       move->result = Answer(Status(Code::kUnsupported, "there is no such tier; name peers with --peers"));
     } else {
-      placed->wants_device = tier == Tier::kDevice;
-      index->Update(placed);
       parts_.push_back(MakePart(*move, placed, va, tier, place));
+      NoteWish(parts_.back());
+      index->Update(placed);
       owners_.push_back(move);
     }
+  }
+
+  // Whether memory comes to HBM by itself later: what was asked for last holds for all of it, but for a part
+  // that comes to HBM alone, since the rest may be on the host by choice.
+  static void NoteWish(const Part& part) {
+    const bool whole = part.first == 0 && part.end == part.placed->chunks.size();
+    if (part.tier != Tier::kDevice)
+      part.placed->wants_device = false;
+    else if (whole)
+      part.placed->wants_device = true;
   }
 
   // Parts of one Placed in address order, and without what an earlier one covers.

@@ -77,7 +77,10 @@ Ledger::~Ledger() {
   }
 }
 
-bool Ledger::Mine() const { return pid_ == getpid() && !forgotten_.load(std::memory_order_relaxed); }
+bool Ledger::Mine() {
+  if (pid_ != getpid()) forgotten_.store(true, std::memory_order_relaxed);
+  return !forgotten_.load(std::memory_order_relaxed);
+}
 
 // Makes file_ usable: at first, after the program closed our descriptor (a daemon
 // that closes all it finds), and after the file was unlinked (systemd empties
@@ -188,7 +191,12 @@ uint64_t Ledger::OthersInTurn() {
   return LookAtOthers([](LedgerFile& file, bool table_locked) { return file.OthersInTurn(table_locked); });
 }
 
-uint64_t Ledger::Own() const { return Mine() ? own_.load(std::memory_order_relaxed) : 0; }
+// Asked with every question about free memory, so it asks the kernel nothing. A child that was made behind
+// the C library's back, and never calls ForgetAfterFork, reads its parent's share here, and has less free for
+// it.
+uint64_t Ledger::Own() const {
+  return forgotten_.load(std::memory_order_relaxed) ? 0 : own_.load(std::memory_order_relaxed);
+}
 
 void Ledger::ForgetAfterFork() GPUROOM_TSA(no_thread_safety_analysis) {
   forgotten_.store(true, std::memory_order_relaxed);

@@ -65,7 +65,7 @@ class Ledger {
   // come (LedgerFile::OthersInTurn). Costs some 50 us, however many processes there are.
   uint64_t OthersInTurn() GPUROOM_EXCLUDES(mutex_);
 
-  // This process's share; 0 in a forked child.
+  // This process's share; 0 in a forked child that called ForgetAfterFork, or was refused.
   uint64_t Own() const;
 
   // For the child after fork(): the share stays the parent's, the descriptor is
@@ -84,7 +84,7 @@ class Ledger {
   bool OpenSpare(Spare which) GPUROOM_REQUIRES(mutex_);
   Status ClaimLocked(uint64_t bytes, uint64_t limit) GPUROOM_REQUIRES(mutex_);
   bool Fits(uint64_t own, uint64_t limit, bool table_locked) GPUROOM_REQUIRES(mutex_);
-  bool Mine() const;
+  bool Mine();
 
   const pid_t pid_;
   std::atomic<bool> forgotten_{false};

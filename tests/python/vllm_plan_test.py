@@ -173,6 +173,7 @@ def test_weights_that_cannot_be_staged_leave_last():
 def test_the_reserve_is_not_counted_twice():
     assert _budget.room_for_weights(6000 * MIB, 900 * MIB, 0, 300 * MIB) == (6000 + 900 - 300 - 64) * MIB
     assert _budget.room_for_weights(6000 * MIB, 700 * MIB, 200 * MIB, 300 * MIB) == (6000 + 700 - 300 - 32) * MIB
+    assert _budget.room_for_weights(6000 * MIB, 700 * MIB, 200 * MIB, 300 * MIB, 0) == (6000 + 700 - 300) * MIB
 
 
 def test_the_parts_of_hbm_are_all_of_it():

@@ -330,6 +330,27 @@ TEST_F(MoveBackTest, WhatGaveWayToStreamOrderedMemoryComesBackWhenThatIsFreed) {
 }
 
 // What the program may export gives way whole.
+// A part that is brought to HBM by itself was chosen: what else was sent to the host stays there.
+TEST_F(EvenTest, APartThatComesToHbmBringsNoOtherPartAlong) {
+  constexpr uint64_t kPart = 32 * kMiB;
+  const CUdeviceptr p = Alloc(2 * kPart);
+  Fill(p, 2 * kPart, 7);
+  for (const CUdeviceptr part : {p, p + kPart}) {
+    ASSERT_EQ(gpuroom_range_migrate(part, kPart, GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
+  }
+  ASSERT_EQ(gpuroom_range_migrate(p + kPart, kPart, GPUROOM_TIER_DEVICE), GPUROOM_OK) << gpuroom_last_error();
+  EXPECT_EQ(PlacementOf(p).device_bytes, kPart);
+  const CUdeviceptr away = Alloc(kPart);
+  ASSERT_EQ(gpuroom_range_migrate(away, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
+  ASSERT_EQ(gpuroom_set_hint(away, GPUROOM_HINT_NONE), GPUROOM_OK)
+      << gpuroom_last_error();  // it may come back
+  EXPECT_TRUE(AwaitReturn(away, kPart, [&] { Free(Alloc(kThreshold)); }));
+  EXPECT_EQ(PlacementOf(p).host_bytes, kPart);
+  EXPECT_EQ(CountBad(p, 2 * kPart, 7), 0u);
+  Free(away);
+  Free(p);
+}
+
 TEST_F(EvenTest, SharedPiecesGiveWayWhole) {
   std::vector<Mapped> pieces;
   for (int i = 0; i < kCount; ++i) {

@@ -61,7 +61,8 @@ def request(free: int, requested: int, hbm: int, utilization: float) -> int:
     return free if free >= int(hbm * utilization) else 0
 
 
-def room_for_weights(in_hbm: int, free: int, reserve: int, beside: int) -> int:
+def room_for_weights(in_hbm: int, free: int, reserve: int, beside: int, fragments: int = FRAGMENTS) -> int:
     """The HBM for weights and their staging ring, of which `in_hbm` bytes are there now. `free` is what a large allocation
-    could have now, `reserve` what small ones alone could have, `beside` what is still to come."""
-    return in_hbm + free - beside - FRAGMENTS - max(0, WORKSPACES - reserve)
+    could have now, `reserve` what small ones alone could have, `beside` what is still to come, `fragments` what PyTorch's
+    segments may still grow by beyond that: nothing, once all of them are there."""
+    return in_hbm + free - beside - fragments - max(0, WORKSPACES - reserve)

@@ -259,7 +259,9 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
         return int(stats.device_free)
     graphs = int(getattr(worker, "cudagraph_memory_estimate", 0) or 0) if kv else 0
     reserve = _reserve(stats)
-    room = _budget.room_for_weights(state.weights.in_hbm(), stats.device_free, reserve, kv + state.activations + graphs)
+    fragments = _budget.FRAGMENTS if kv else 0  # without any KV to come, the engine is warmed up
+    beside = kv + state.activations + graphs
+    room = _budget.room_for_weights(state.weights.in_hbm(), stats.device_free, reserve, beside, fragments)
     _log.info(
         "of %s of HBM, %s are for weights and what stages them, beside %s for the KV cache now, %s for activations and %s for"
         " CUDA graphs",

@@ -3,7 +3,7 @@ what people would pick, and weights that are streamed. The managed backend gets 
 
 from context import GIB, ROOT
 from registry import Result, judge, judge_all, step
-from timing import FAILED, PacedLoop, compare_pairs
+from timing import FAILED, PacedLoop, compare_pairs, is_slower
 
 MOST_GLOBAL, MOST_POOL, MOST_MANAGED = 1.05, 1.02, 1.10  # of PyTorch's own step time
 LEAST_OF_LINK = 0.90
@@ -68,7 +68,7 @@ def limit_reason(allocator, figures):
     """Why one of OURS is not good enough, or ""."""
     if isinstance(figures, str):
         return f"{allocator} {figures}"
-    if figures["ratio"] > OURS[allocator]:
+    if is_slower(figures, OURS[allocator]):
         return f"{allocator}: {figures['ratio']} times PyTorch's own, at most {OURS[allocator]} expected"
     return ""
 

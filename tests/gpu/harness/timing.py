@@ -167,6 +167,12 @@ def compare_pairs(context, starts, pairs, turns, names=("without_us", "with_us")
     }
 
 
+def is_slower(figures, most_ratio):
+    """Whether the second loop of compare_pairs takes more than `most_ratio` times as long: in the median over all turns, and
+    in each pair. Where pairs disagree, what is measured is which process is the faster twin."""
+    return figures["ratio"] > most_ratio and min(figures["ratios"]) > most_ratio
+
+
 FAILED = (RuntimeError, OSError, ValueError, KeyError)
 
 
@@ -179,7 +185,7 @@ def compare_loops(context, most_ratio, options=()):
         return Result("FAIL", str(error))
     if isinstance(figures, str):
         return Result("SKIP", figures)
-    if figures["ratio"] > most_ratio:
+    if is_slower(figures, most_ratio):
         return Result("FAIL", f"the step takes {figures['ratio']} times as long", figures)
     return Result("PASS", "", figures)
 

@@ -8,6 +8,7 @@ Works = Dict[str, Tuple[int, ...]]
 LARGE: Works = {"one": (1, 128, 33), "sixteen": (16, 256, 25), "prefill": (4, 2048, 1)}
 CHUNKS: Works = {"p256": (1, 256, 1), "p512": (1, 512, 1), "p1024": (1, 1024, 1), "p2048": (1, 2000, 1)}
 SMALL: Works = {"one": (1, 128, 33), "sixteen": (16, 2048, 33, 2), "many": (48, 2048, 33, 2)}
+ONE: Works = {"one": (1, 128, 257)}
 LONG: Works = {"long": (1, 49152, 9, 1), "one": (1, 128, 33)}
 
 ENGINE: Dict[str, Any] = dict(load_format="dummy", skip_tokenizer_init=True, dtype="bfloat16", enable_prefix_caching=False, seed=0,
@@ -63,6 +64,8 @@ CASES: Dict[str, Dict[str, Any]] = {
     "small_room": small(under=ROOM),
     # The same without the plug-in: what gpuroom itself adds, with a KV cache that HBM has room for.
     "small_room_plain": small(under=ROOM, env={"GPUROOM_VLLM": "0"}, kv_cache_memory_bytes=110 * GIB),
+    "small_bare_one": dict(small(ONE, env=IN_PROCESS), profile=128),
+    "small_room_one": dict(small(ONE, under=ROOM, env=IN_PROCESS), profile=128),
     "small_compiled": small(compilation_config={}),
     "small_room_compiled": small(under=ROOM, compilation_config={}),
     # Weights of 10.2 GiB in 8 GiB of HBM.

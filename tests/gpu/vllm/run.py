@@ -103,7 +103,7 @@ def finish(run: Run, end: float) -> bool:
     for name, work in results.get("works", {}).items():
         say("   ", name, " ".join(f"{key}={value}" for key, value in work.items()))
     lines = [line for line in run.log.read_text(errors="replace").splitlines() if line.strip()]
-    for line in [line for line in lines if "gpuroom: " in line][:20]:
+    for line in [line for line in lines if "gpuroom: " in line or " profile " in line][:40]:
         say("    |", line[:400])
     if not ok:
         print("\n".join(line[:400] for line in [x for x in lines if "Error" in x][-12:] + ["..."] + lines[-12:]), flush=True)
