@@ -23,6 +23,22 @@ class MoveTest : public ShimTest {
   }
 };
 
+// The streams of a move end with it, also where the driver refuses at first to destroy one.
+TEST_F(MoveTest, AStreamWhoseEndFailsOnceIsNotLeft) {
+  const CUdeviceptr p = Alloc(kThreshold);
+  Fill(p, kThreshold, 3);
+  EXPECT_CU(Cu().CtxSynchronize());
+  const uint64_t made = GetSim().call_count("cuStreamCreate");
+  const uint64_t ended = GetSim().call_count("cuStreamDestroy");
+  GetSim().fail("cuStreamDestroy:1");
+  ASSERT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
+  GetSim().fail("");
+  const uint64_t streams = GetSim().call_count("cuStreamCreate") - made;
+  EXPECT_GT(streams, 0u);
+  EXPECT_EQ(GetSim().call_count("cuStreamDestroy") - ended, streams + 1);
+  Free(p);
+}
+
 // What lay in one chunk lies in one again wherever it went, since several cannot be exported: though
 // smaller ones are kept on the host, and HBM is otherwise filled by chunks of 32 MiB.
 TEST_F(MoveTest, WhatMovedCanStillBeExported) {
