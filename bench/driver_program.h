@@ -40,6 +40,13 @@ namespace gpuroom::bench {
   X(PointerGetAttribute, cuPointerGetAttribute, "cuPointerGetAttribute", 4000)           \
   X(PointerGetAttributes, cuPointerGetAttributes, "cuPointerGetAttributes", 7000)        \
   X(MemGetAddressRange, cuMemGetAddressRange_v2, "cuMemGetAddressRange", 3020)           \
+  X(MemAddressReserve, cuMemAddressReserve, "cuMemAddressReserve", 10020)                \
+  X(MemAddressFree, cuMemAddressFree, "cuMemAddressFree", 10020)                         \
+  X(MemCreate, cuMemCreate, "cuMemCreate", 10020)                                        \
+  X(MemRelease, cuMemRelease, "cuMemRelease", 10020)                                     \
+  X(MemMap, cuMemMap, "cuMemMap", 10020)                                                 \
+  X(MemUnmap, cuMemUnmap, "cuMemUnmap", 10020)                                           \
+  X(MemSetAccess, cuMemSetAccess, "cuMemSetAccess", 10020)                               \
   X(IpcGetMemHandle, cuIpcGetMemHandle, "cuIpcGetMemHandle", 4010)                       \
   X(MemcpyHtoD, cuMemcpyHtoD_v2, "cuMemcpyHtoD", 3020)                                   \
   X(MemcpyDtoH, cuMemcpyDtoH_v2, "cuMemcpyDtoH", 3020)                                   \
@@ -51,6 +58,7 @@ namespace gpuroom::bench {
   X(StreamBeginCapture, cuStreamBeginCapture_v2, "cuStreamBeginCapture", 10010)          \
   X(StreamEndCapture, cuStreamEndCapture, "cuStreamEndCapture", 10000)                   \
   X(GraphInstantiate, cuGraphInstantiateWithFlags, "cuGraphInstantiateWithFlags", 11040) \
+  X(GraphDestroy, cuGraphDestroy, "cuGraphDestroy", 10000)                               \
   X(GraphLaunch, cuGraphLaunch, "cuGraphLaunch", 10000)                                  \
   X(ModuleLoadData, cuModuleLoadData, "cuModuleLoadData", 2000)                          \
   X(ModuleGetFunction, cuModuleGetFunction, "cuModuleGetFunction", 2000)                 \

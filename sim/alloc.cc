@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 
 #include <map>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "context.h"
@@ -27,34 +29,56 @@ std::map<CUdeviceptr, Block>& Blocks() {
   return *blocks;
 }
 
-uint64_t RoundUp(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
-
-bool TakeFirstFit(Block& block, uint64_t bytes, uint64_t* offset) {
-  for (auto it = block.free.begin(); it != block.free.end(); ++it) {
-    if (it->second < bytes) continue;
-    *offset = it->first;
-    const uint64_t rest = it->second - bytes;
-    block.free.erase(it);
-    if (rest > 0) block.free.emplace(*offset + bytes, rest);
-    return true;
-  }
-  return false;
+// What is free in all blocks: owner, bytes, address.
+using Hole = std::tuple<const void*, uint64_t, CUdeviceptr>;
+std::set<Hole>& Holes() {
+  static auto* holes = new std::set<Hole>;
+  return *holes;
 }
 
+uint64_t RoundUp(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+void AddHole(Block& block, uint64_t offset, uint64_t bytes) {
+  block.free.emplace(offset, bytes);
+  Holes().emplace(block.owner, bytes, block.start + offset);
+}
+
+void RemoveHole(Block& block, std::map<uint64_t, uint64_t>::iterator hole) {
+  Holes().erase({block.owner, hole->second, block.start + hole->first});
+  block.free.erase(hole);
+}
+
+// The start of the smallest hole of that owner that is large enough, the first of those alike; 0: there is
+// none.
+CUdeviceptr TakeBestFit(const void* owner, uint64_t bytes) {
+  const auto found = Holes().lower_bound({owner, bytes, 0});
+  if (found == Holes().end() || std::get<0>(*found) != owner) return 0;
+  const CUdeviceptr start = std::get<2>(*found);
+  Block& block = std::prev(Blocks().upper_bound(start))->second;
+  const auto hole = block.free.find(start - block.start);
+  const uint64_t rest = hole->second - bytes;
+  const uint64_t next = hole->first + bytes;
+  RemoveHole(block, hole);
+  if (rest > 0) AddHole(block, next, rest);
+  return start;
+}
+
+// Joins it to the holes on both sides.
 void GiveBack(Block& block, uint64_t offset, uint64_t bytes) {
-  auto it = block.free.emplace(offset, bytes).first;
-  const auto next = std::next(it);
-  if (next != block.free.end() && it->first + it->second == next->first) {
-    it->second += next->second;
-    block.free.erase(next);
-  }
-  if (it != block.free.begin()) {
-    const auto previous = std::prev(it);
-    if (previous->first + previous->second == it->first) {
-      previous->second += it->second;
-      block.free.erase(it);
+  auto next = block.free.lower_bound(offset);
+  if (next != block.free.begin()) {
+    const auto previous = std::prev(next);
+    if (previous->first + previous->second == offset) {
+      offset = previous->first;
+      bytes += previous->second;
+      RemoveHole(block, previous);
     }
   }
+  if (next != block.free.end() && offset + bytes == next->first) {
+    bytes += next->second;
+    RemoveHole(block, next);
+  }
+  AddHole(block, offset, bytes);
 }
 
 bool NewSpan(Place place, uint64_t bytes, CUdeviceptr* start, ChunkPtr* chunk) {
@@ -82,22 +106,18 @@ const void* Owner(const Request& request) {
 }
 
 bool PlaceSmall(const Request& request, Region* region) {
-  uint64_t offset = 0;
-  for (auto& [start, block] : Blocks()) {
-    if (block.owner != Owner(request) || !TakeFirstFit(block, region->bytes, &offset)) continue;
-    region->start = start + offset;
-    region->chunk = block.chunk;
-    region->chunk_offset = offset;
-    return true;
+  const void* owner = Owner(request);
+  region->start = TakeBestFit(owner, region->bytes);
+  if (region->start == 0) {
+    Block block;
+    if (!NewSpan(request.place, kGranularity, &block.start, &block.chunk)) return false;
+    block.owner = owner;
+    AddHole(Blocks().emplace(block.start, std::move(block)).first->second, 0, kGranularity);
+    region->start = TakeBestFit(owner, region->bytes);
   }
-  Block block;
-  if (!NewSpan(request.place, kGranularity, &block.start, &block.chunk)) return false;
-  block.owner = Owner(request);
-  block.free.emplace(0, kGranularity);
-  TakeFirstFit(block, region->bytes, &offset);
-  region->start = block.start;
+  const Block& block = std::prev(Blocks().upper_bound(region->start))->second;
   region->chunk = block.chunk;
-  Blocks().emplace(block.start, std::move(block));
+  region->chunk_offset = region->start - block.start;
   return true;
 }
 
@@ -155,6 +175,7 @@ void FreeDevice(Region* region) {
   Block& block = it->second;
   GiveBack(block, start - block.start, bytes);
   if (block.free.begin()->second != kGranularity) return;
+  RemoveHole(block, block.free.begin());
   VaTable::FreeSpan(block.start, kGranularity);
   blocks.erase(it);
 }

@@ -12,16 +12,25 @@ void* MapNone(CUdeviceptr at, uint64_t bytes, int extra) {
               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | extra, -1, 0);
 }
 
+// A span that begins there and nowhere else.
+bool MapAt(CUdeviceptr start, uint64_t bytes) {
+  void* at = MapNone(start, bytes, MAP_FIXED_NOREPLACE);
+  if (at == reinterpret_cast<void*>(start)) return true;
+  if (at != MAP_FAILED) munmap(at, bytes);
+  return false;
+}
+
 }  // namespace
 
 CUdeviceptr VaTable::ReserveSpan(uint64_t bytes, uint64_t alignment, CUdeviceptr hint) {
+  // Below the last span, if there is room: the kernel joins spans side by side, and a process may have no
+  // more than 65,530 apart.
+  static CUdeviceptr last = 0;
   if (alignment < kGranularity) alignment = kGranularity;
   if (bytes + alignment < bytes) return 0;
-  if (hint != 0 && hint % alignment == 0) {
-    void* at = MapNone(hint, bytes, MAP_FIXED_NOREPLACE);
-    if (at == reinterpret_cast<void*>(hint)) return hint;
-    if (at != MAP_FAILED) munmap(at, bytes);
-  }
+  if (hint != 0 && hint % alignment == 0 && MapAt(hint, bytes)) return hint;
+  const CUdeviceptr below = last > bytes ? (last - bytes) / alignment * alignment : 0;
+  if (below != 0 && MapAt(below, bytes)) return last = below;
   void* at = MapNone(0, bytes + alignment, 0);
   if (at == MAP_FAILED) return 0;
   const auto raw = reinterpret_cast<CUdeviceptr>(at);
@@ -29,7 +38,7 @@ CUdeviceptr VaTable::ReserveSpan(uint64_t bytes, uint64_t alignment, CUdeviceptr
   if (start > raw) munmap(at, start - raw);
   const CUdeviceptr raw_end = raw + bytes + alignment;
   if (raw_end > start + bytes) munmap(reinterpret_cast<void*>(start + bytes), raw_end - start - bytes);
-  return start;
+  return last = start;
 }
 
 void VaTable::FreeSpan(CUdeviceptr start, uint64_t bytes) { munmap(reinterpret_cast<void*>(start), bytes); }

@@ -4,7 +4,6 @@
 
 #include "capi/answer.h"
 #include "capi/sized.h"
-#include "capi/target.h"
 #include "driver/device_context.h"
 #include "runtime/displace.h"
 
@@ -25,14 +24,15 @@ bool FindPlace(const DeviceState& device, Tier tier, int* place) {
   return false;
 }
 
-Part MakePart(const gpuroom_move& move, const Target& target, Tier tier, int place) {
+// The part of `placed`, which is mapped at `va`, that a move means.
+Part MakePart(const gpuroom_move& move, Placed* placed, CUdeviceptr va, Tier tier, int place) {
   Part part;
-  part.placed = target.placed;
+  part.placed = placed;
   part.tier = tier;
   part.place = place;
-  const uint64_t begin = move.bytes == 0 ? 0 : move.address - target.va;
+  const uint64_t begin = move.bytes == 0 ? 0 : move.address - va;
   const uint64_t end = move.bytes == 0 ? UINT64_MAX : begin + move.bytes;
-  const std::vector<Chunk>& chunks = target.placed->chunks;
+  const std::vector<Chunk>& chunks = placed->chunks;
   uint64_t at = 0;
   while (part.first < chunks.size() && at + chunks[part.first].bytes <= begin)
     at += chunks[part.first++].bytes;
@@ -47,9 +47,9 @@ class DeviceBatch {
   DeviceBatch(Runtime& rt, DeviceState& device) : rt_(rt), device_(device) {}
 
   void Run(const MoveList& moves) {
-    WithPlacedOf(rt_, device_.tier.device(), [&](const std::vector<Placed*>& all) {
+    rt_.memory.WithIndex(device_.tier.device(), [&](PlacedIndex& index) {
       for (size_t i = 0; i < moves.size(); ++i) {
-        if (moves[i].result == GPUROOM_NOT_FOUND) Add(all, &moves[i]);
+        if (moves[i].result == GPUROOM_NOT_FOUND) Add(&index, &moves[i]);
       }
       Sort();
       static_cast<void>(MoveParts(rt_, device_, &parts_).ok());  // each part has its own
@@ -58,22 +58,23 @@ class DeviceBatch {
   }
 
  private:
-  void Add(const std::vector<Placed*>& all, gpuroom_move* move) {
-    const Target target = FindTarget(all, move->address);
-    if (target.placed == nullptr) return;
+  void Add(PlacedIndex* index, gpuroom_move* move) {
+    const auto [placed, va] = rt_.memory.PlacedAt(move->address);
+    if (placed == nullptr || placed->device != device_.tier.device()) return;
     const Tier tier = static_cast<Tier>(move->tier);
     int place = 0;
     move->result = GPUROOM_OK;
-    if (!target.placed->awake()) {
+    if (!placed->awake()) {
       move->result = Answer(Status(Code::kBusy, "the memory is asleep; wake it first"));
-    } else if (!Movable(*target.placed)) {
+    } else if (!Movable(*placed)) {
       move->result =
           Answer(Status(Code::kBusy, "the memory is shared or registered elsewhere and stays where it is"));
     } else if (!FindPlace(device_, tier, &place)) {
       move->result = Answer(Status(Code::kUnsupported, "there is no such tier; name peers with --peers"));
     } else {
-      parts_.push_back(MakePart(*move, target, tier, place));
+      parts_.push_back(MakePart(*move, placed, va, tier, place));
       NoteWish(parts_.back());
+      index->Update(placed);
       owners_.push_back(move);
     }
   }

@@ -2,8 +2,6 @@
 #include <exception>
 
 #include "capi/answer.h"
-#include "capi/target.h"
-#include "runtime/displace.h"
 #include "runtime/intent.h"
 
 namespace gpuroom {
@@ -35,17 +33,10 @@ int gpuroom_set_hint(uint64_t address, int hint) try {
   ClearError();
   if (!IsHint(hint)) return Answer(Status(Code::kInvalidArgument, "hint must be a gpuroom_hint"));
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
-  bool found = false;
-  for (int i = 0; i < Runtime::kMaxDevices; ++i) {
-    if (rt->ExistingDevice(i) == nullptr) continue;
-    WithPlacedOf(*rt, i, [&](const std::vector<Placed*>& all) {
-      const Target target = FindTarget(all, address);
-      if (target.placed == nullptr) return;
-      found = true;
-      target.placed->hint = static_cast<Hint>(hint);
-      target.placed->wants_device = hint == GPUROOM_HINT_HOT || hint == GPUROOM_HINT_NONE;
-    });
-  }
+  const bool found = rt->memory.WithPlaced(address, [hint](Placed& placed, CUdeviceptr) {
+    placed.hint = static_cast<Hint>(hint);
+    placed.wants_device = hint == GPUROOM_HINT_HOT || hint == GPUROOM_HINT_NONE;
+  });
   return found ? GPUROOM_OK : Answer(Status(Code::kNotFound, kNothingThere));
 } catch (const std::exception& error) {
   return AnswerException(error);

@@ -4,7 +4,7 @@
 #include "capi/answer.h"
 #include "capi/pools.h"
 #include "capi/sized.h"
-#include "runtime/displace.h"
+#include "runtime/runtime.h"
 
 namespace gpuroom {
 namespace {
@@ -26,14 +26,6 @@ void AddTiers(const DeviceState& device, gpuroom_stats* out) {
   out->displaced_bytes = device.counts.displaced.load();
   out->device_total = device.hbm;
   out->device_free = device.source.DeviceFree();
-}
-
-uint64_t AsleepBytesOf(Runtime& rt, CUdevice device) {
-  uint64_t bytes = 0;
-  WithPlacedOf(rt, device, [&](const std::vector<Placed*>& all) {
-    for (const Placed* placed : all) bytes += placed->awake() ? 0 : BytesOf(*placed);
-  });
-  return bytes;
 }
 
 void AddPool(const Pool& pool, gpuroom_stats* out) {
@@ -66,7 +58,7 @@ int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes) try {
   if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
   gpuroom_stats stats{};
   AddTiers(*state, &stats);
-  stats.asleep_bytes = AsleepBytesOf(*rt, device);
+  stats.asleep_bytes = rt->memory.IndexOf(device).asleep_bytes();
   if (const Pool* pool = ExistingPool(device)) AddPool(*pool, &stats);
   Fill(out, bytes, stats);
   return GPUROOM_OK;

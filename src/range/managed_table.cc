@@ -1,26 +1,28 @@
 #include "range/managed_table.h"
 
 #include <algorithm>
-#include <mutex>
 
 #include "tier/slow_memory.h"
 
 namespace gpuroom {
 
 void ManagedTable::Insert(const ManagedBlock& block) {
-  std::unique_lock lock(mutex_);
-  window_.Include(block.va, block.bytes);
-  blocks_.emplace(block.va, block);
+  const std::unique_lock lock(map_.mutex());
+  AddressMap::Occupant occupant;
+  occupant.bytes = block.bytes;
+  occupant.kind = AddressMap::Kind::kManaged;
+  occupant.managed = std::make_unique<ManagedBlock>(block);
+  map_.Insert(block.va, std::move(occupant));
   SlowMemory::Add(block.bytes);
 }
 
 bool ManagedTable::Take(CUdeviceptr va, ManagedBlock* out) {
   if (!MayHold(va)) return false;
-  std::unique_lock lock(mutex_);
-  const auto found = blocks_.find(va);
-  if (found == blocks_.end()) return false;
-  *out = found->second;
-  blocks_.erase(found);
+  const std::unique_lock lock(map_.mutex());
+  const AddressMap::Place found = map_.StartingAt(va);
+  if (found == map_.end() || found->second.managed == nullptr) return false;
+  *out = *found->second.managed;
+  map_.Erase(found);
   SlowMemory::Remove(out->bytes);
   return true;
 }
@@ -36,15 +38,15 @@ std::vector<ManagedBlock> ManagedTable::TakeAll(CUcontext context) {
 template <typename Which>
 std::vector<ManagedBlock> ManagedTable::TakeIf(Which which) {
   std::vector<ManagedBlock> taken;
-  std::unique_lock lock(mutex_);
-  for (auto next = blocks_.begin(); next != blocks_.end();) {
-    if (!which(next->second)) {
+  const std::unique_lock lock(map_.mutex());
+  for (AddressMap::Place next = map_.begin(); next != map_.end();) {
+    if (next->second.managed == nullptr || !which(*next->second.managed)) {
       ++next;
       continue;
     }
-    taken.push_back(next->second);
-    SlowMemory::Remove(next->second.bytes);
-    next = blocks_.erase(next);
+    taken.push_back(*next->second.managed);
+    SlowMemory::Remove(taken.back().bytes);
+    next = map_.Erase(next);
   }
   const auto kept = std::stable_partition(deferred_.begin(), deferred_.end(),
                                           [&which](const ManagedBlock& each) { return !which(each); });
@@ -55,14 +57,14 @@ std::vector<ManagedBlock> ManagedTable::TakeIf(Which which) {
 }
 
 void ManagedTable::Defer(const ManagedBlock& block) {
-  std::unique_lock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   deferred_.push_back(block);
   deferred_count_.store(deferred_.size(), std::memory_order_release);
 }
 
 std::vector<ManagedBlock> ManagedTable::TakeDeferred() {
   std::vector<ManagedBlock> blocks;
-  std::unique_lock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   blocks.swap(deferred_);
   deferred_count_.store(0, std::memory_order_release);
   return blocks;
@@ -70,12 +72,10 @@ std::vector<ManagedBlock> ManagedTable::TakeDeferred() {
 
 bool ManagedTable::Find(CUdeviceptr address, ManagedBlock* out) const {
   if (!MayHold(address)) return false;
-  std::shared_lock lock(mutex_);
-  auto next = blocks_.upper_bound(address);
-  if (next == blocks_.begin()) return false;
-  const ManagedBlock& block = std::prev(next)->second;
-  if (address - block.va >= block.bytes) return false;
-  *out = block;
+  const std::shared_lock lock(map_.mutex());
+  const AddressMap::Place place = map_.Holding(address);
+  if (place == map_.end() || place->second.managed == nullptr) return false;
+  *out = *place->second.managed;
   return true;
 }
 

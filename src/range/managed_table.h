@@ -5,17 +5,17 @@
 #pragma once
 
 #include <atomic>
-#include <map>
-#include <shared_mutex>
 #include <vector>
 
-#include "range/address_window.h"
-#include "range/managed.h"
+#include "range/address_map.h"
 
 namespace gpuroom {
 
 class ManagedTable {
  public:
+  // `map` outlives this object.
+  explicit ManagedTable(AddressMap& map) : map_(map) {}
+
   void Insert(const ManagedBlock& block);
   // Removes and returns the block that begins at `va`; false if none does.
   bool Take(CUdeviceptr va, ManagedBlock* out);
@@ -28,7 +28,7 @@ class ManagedTable {
   bool has_deferred() const { return deferred_count_.load(std::memory_order_acquire) != 0; }
   std::vector<ManagedBlock> TakeDeferred();
   // Cheap: false means that no block holds `address`.
-  bool MayHold(CUdeviceptr address) const { return window_.MayHold(address); }
+  bool MayHold(CUdeviceptr address) const { return map_.MayHold(AddressMap::Kind::kManaged, address); }
   // The block that holds `address`.
   bool Find(CUdeviceptr address, ManagedBlock* out) const;
 
@@ -36,11 +36,9 @@ class ManagedTable {
   template <typename Which>
   std::vector<ManagedBlock> TakeIf(Which which);
 
-  mutable std::shared_mutex mutex_;
-  std::map<CUdeviceptr, ManagedBlock> blocks_;
-  std::vector<ManagedBlock> deferred_;
+  AddressMap& map_;
+  std::vector<ManagedBlock> deferred_;  // under the map's lock
   std::atomic<size_t> deferred_count_{0};
-  AddressWindow window_;
 };
 
 }  // namespace gpuroom

@@ -59,9 +59,9 @@ struct Mover::Lanes {
     }
   }
   ~Lanes() {
-    for (CUevent event : events) driver.EventDestroy(event);
+    for (CUevent event : events) Insist([&] { return driver.EventDestroy(event); });
     for (Lane* lane : {&to_host, &to_device}) {
-      if (lane->stream != nullptr) driver.StreamDestroy(lane->stream);
+      if (lane->stream != nullptr) Insist([&] { return driver.StreamDestroy(lane->stream); });
     }
   }
   Status Open() {

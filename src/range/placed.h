@@ -24,12 +24,49 @@ struct Window {
   uint64_t readers = 0;  // devices that may only read
 };
 
+struct Placed;
+
+// What follows is what an index (placed_index.h) remembers of a Placed. Its places in the orders:
+struct IndexEntry {
+  bool present = false;
+  bool gives = false;    // may give way
+  bool returns = false;  // belongs in HBM and has bytes elsewhere
+  bool piece = false;    // may give way, and its size does not say whether it is data
+  uint64_t key = 0;      // its place among those that give way or go back
+  uint64_t in_hbm = 0;   // bytes
+};
+
+// What it adds to the figures that are read without a lock.
+struct IndexFigures {
+  bool asleep = false;
+  bool away = false;          // Placed::away(), of memory that the program mapped itself
+  bool outside = false;       // belongs in HBM and has bytes elsewhere, whether or not it can be moved
+  uint64_t asleep_bytes = 0;  // all of it, if it is asleep
+};
+
+// Both. A copy of the Placed is in no index.
+struct Indexed {
+  Indexed() = default;
+  Indexed(const Indexed&) {}
+  Indexed& operator=(const Indexed&) { return *this; }
+
+  bool entered = false;
+  IndexFigures figures;
+  IndexEntry entry;        // as of when it was settled last
+  bool unsettled = false;  // in the list of those that changed since, between these two
+  Placed* before = nullptr;
+  Placed* after = nullptr;
+};
+
 struct Placed {
   Placed();  // gives it its place in the order
   // To be called when `chunks` changed.
   void CountTiers();
 
   bool awake() const { return asleep == nullptr; }
+  bool spilled() const { return host_bytes + peer_bytes > 0; }
+  // Whether the driver's answers would show that it is no single piece of HBM.
+  bool away() const { return spilled() || !awake() || chunks.size() > 1; }
 
   std::vector<Chunk> chunks;       // in address order; none while asleep
   std::vector<Window> windows;     // empty: not mapped. While asleep nothing is mapped there
@@ -42,12 +79,13 @@ struct Placed {
   TagId tag = kUntagged;
   Hint hint = Hint::kNone;
   bool dispensable = false;  // a sleep drops its contents, whatever it does to others
-  bool in_pieces = false;    // the program asks for all sizes in such pieces, whatever they are for
-  bool data = true;          // rather than a workspace; told anew when something has to give way
+  bool in_pieces = false;    // the program made and mapped it, and does so with all sizes
+  bool data = true;          // rather than a workspace; the index tells (placed_index.h)
   bool wants_device = true;  // goes back to HBM when that has room again
   bool whole = false;        // to lie in one chunk where it can: several cannot be exported
   bool offered = false;      // the program has a handle of it for other processes
   uint32_t pins = 0;         // while not 0 it stays where it is: shared, or mapped as we cannot repeat
+  Indexed indexed;
 };
 
 }  // namespace gpuroom

@@ -193,6 +193,10 @@ Result<Plan> MakePlan(const PlanRequest& request, const std::vector<TierState>& 
   }
   if (YieldsInParts(request)) plan.device_chunk = RoundUp(request.bytes / kYieldParts, kGranularity);
   const Order order = OrderFor(request);
+  if (order == Order::kDeviceFirst && need <= device.room) {  // the common case, for which nothing is sorted
+    plan.pieces.push_back({Tier::kDevice, device.tier->place, request.bytes});
+    return plan;
+  }
   if (order == Order::kSpread) {
     TakePartBySpeed(need, std::min(need + request.ahead / kGranularity, room), &sources);
   } else {

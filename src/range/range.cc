@@ -111,12 +111,15 @@ void RangeBuilder::Discard(std::unique_ptr<Range> range) {
       static_cast<unsigned long long>(range->bytes));
   MutexLock lock(scrap_mutex_);
   scrap_.push_back(std::move(range));
+  any_scrap_.store(true, std::memory_order_release);
 }
 
 void RangeBuilder::RetryScrapped() {
+  if (!any_scrap_.load(std::memory_order_acquire)) return;
   MutexLock lock(scrap_mutex_);
   const auto gone = [this](const std::unique_ptr<Range>& range) { return GiveBack(*range); };
   scrap_.erase(std::remove_if(scrap_.begin(), scrap_.end(), gone), scrap_.end());
+  any_scrap_.store(!scrap_.empty(), std::memory_order_release);
 }
 
 Status RangeBuilder::AllowPeer(CUdevice peer, const std::vector<Range*>& existing) {

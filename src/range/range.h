@@ -9,6 +9,7 @@
 // One thread works on a Range at a time; builders may be shared by threads.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "base/mutex.h"
@@ -90,6 +91,7 @@ class RangeBuilder {
   const CUdevice device_;
   Mutex access_mutex_;
   uint64_t accessors_ GPUROOM_GUARDED_BY(access_mutex_);  // bit per CUdevice
+  std::atomic<bool> any_scrap_{false};                    // read without the lock: is there any?
   Mutex scrap_mutex_;
   std::vector<std::unique_ptr<Range>> scrap_ GPUROOM_GUARDED_BY(scrap_mutex_);
 };

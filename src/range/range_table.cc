@@ -1,21 +1,37 @@
 #include "range/range_table.h"
 
+#include "base/undo.h"
+
 namespace gpuroom {
 
 void RangeTable::Insert(std::unique_ptr<Range>&& range) {
-  std::unique_lock lock(mutex_);
-  const CUdeviceptr va = range->va;
-  window_.Include(va, range->bytes);
-  ranges_.emplace(va, std::move(range));
+  const std::unique_lock lock(map_.mutex());
+  Range* entered = range.get();
+  AddressMap::Occupant occupant;
+  occupant.bytes = entered->bytes;
+  occupant.kind = kind_;
+  occupant.placed = entered;
+  occupant.range = std::move(range);
+  Undo give_back([&] { range = std::move(occupant.range); });
+  map_.Insert(entered->va, std::move(occupant));
+  give_back.Dismiss();
+  bytes_[static_cast<size_t>(entered->device)] += entered->bytes;
+}
+
+std::unique_ptr<Range> RangeTable::TakeOut(AddressMap::Place place) {
+  std::unique_ptr<Range> range = std::move(place->second.range);
+  if (kind_ == AddressMap::Kind::kRange) map_.IndexOf(*range).Remove(range.get());
+  bytes_[static_cast<size_t>(range->device)] -= range->bytes;
+  return range;
 }
 
 std::unique_ptr<Range> RangeTable::Take(CUdeviceptr va) {
   if (!MayHold(va)) return nullptr;
-  std::unique_lock lock(mutex_);
-  const auto found = ranges_.find(va);
-  if (found == ranges_.end()) return nullptr;
-  std::unique_ptr<Range> range = std::move(found->second);
-  ranges_.erase(found);
+  const std::unique_lock lock(map_.mutex());
+  const AddressMap::Place found = map_.StartingAt(va);
+  if (found == map_.end() || found->second.kind != kind_) return nullptr;
+  std::unique_ptr<Range> range = TakeOut(found);
+  map_.Erase(found);
   return range;
 }
 
@@ -30,46 +46,34 @@ std::vector<std::unique_ptr<Range>> RangeTable::TakeAll(CUcontext context) {
 template <typename Which>
 std::vector<std::unique_ptr<Range>> RangeTable::TakeIf(Which which) {
   std::vector<std::unique_ptr<Range>> taken;
-  std::unique_lock lock(mutex_);
-  for (auto next = ranges_.begin(); next != ranges_.end();) {
-    if (!which(*next->second)) {
+  const std::unique_lock lock(map_.mutex());
+  for (AddressMap::Place next = map_.begin(); next != map_.end();) {
+    if (next->second.kind != kind_ || !which(*next->second.range)) {
       ++next;
       continue;
     }
-    taken.push_back(std::move(next->second));
-    next = ranges_.erase(next);
+    taken.emplace_back();
+    taken.back() = TakeOut(next);
+    next = map_.Erase(next);
   }
   return taken;
 }
 
 Range* RangeTable::Holding(CUdeviceptr address) const {
-  auto next = ranges_.upper_bound(address);
-  if (next == ranges_.begin()) return nullptr;
-  Range* range = std::prev(next)->second.get();
-  return address - range->va < range->bytes ? range : nullptr;
+  const AddressMap::Place place = map_.Holding(address);
+  return place != map_.end() && place->second.kind == kind_ ? place->second.range.get() : nullptr;
 }
 
 bool RangeTable::Find(CUdeviceptr address, RangeInfo* out) const {
   if (!MayHold(address)) return false;
-  std::shared_lock lock(mutex_);
+  const std::shared_lock lock(map_.mutex());
   const Range* range = Holding(address);
   if (range != nullptr) *out = range->Info();
   return range != nullptr;
 }
 
-uint64_t RangeTable::BytesOf(CUdevice device) const {
-  std::shared_lock lock(mutex_);
-  uint64_t sum = 0;
-  for (const auto& [va, range] : ranges_) sum += range->device == device ? range->bytes : 0;
-  return sum;
-}
-
 bool RangeTable::Pin(CUdeviceptr address) {
-  if (!MayHold(address)) return false;
-  std::unique_lock lock(mutex_);
-  Range* range = Holding(address);
-  if (range != nullptr) ++range->pins;
-  return range != nullptr;
+  return With(address, [](Range& range) { ++range.pins; });
 }
 
 }  // namespace gpuroom

@@ -1,24 +1,24 @@
-// RangeTable: the live ranges of this process by address. Looking an address up
-// costs two comparisons when no range is near it and a shared lock when one is,
-// since pointer queries are frequent. Any thread.
+// RangeTable: the live ranges of this process, or those of others that are open here, by address. Looking an
+// address up costs two comparisons when no range is near it and a shared lock when one is, since pointer
+// queries are frequent. Any thread.
 //
 // A Range stays valid until Take removes it; programs that query memory while
 // they free it are in error with the driver too.
 #pragma once
 
-#include <map>
+#include <atomic>
 #include <memory>
-#include <mutex>
-#include <shared_mutex>
 #include <vector>
 
-#include "range/address_window.h"
-#include "range/range.h"
+#include "range/address_map.h"
 
 namespace gpuroom {
 
 class RangeTable {
  public:
+  // `kind`: kRange or kImport. `map` outlives this object.
+  RangeTable(AddressMap& map, AddressMap::Kind kind) : map_(map), kind_(kind) {}
+
   // Where the host has no memory for the entry, this throws std::bad_alloc, and the caller still has the
   // range.
   void Insert(std::unique_ptr<Range>&& range);
@@ -32,59 +32,57 @@ class RangeTable {
   bool Find(CUdeviceptr address, RangeInfo* out) const;
   // What lies at `address` stays where it is from now on. False: no range does.
   bool Pin(CUdeviceptr address);
-  // Runs `use` on the range that holds `address`, or on the one of that Placed::order
-  // (slow), which may change it; other threads wait. False: there is none.
+  // Runs `use` on the range that holds `address`, or on the one of that Placed::order, which may change it;
+  // other threads wait. False: there is none.
   template <typename Use>
   bool With(CUdeviceptr address, Use use) {
     if (!MayHold(address)) return false;
-    std::unique_lock lock(mutex_);
-    Range* range = Holding(address);
-    if (range != nullptr) use(*range);
-    return range != nullptr;
+    const std::unique_lock lock(map_.mutex());
+    return Run(Holding(address), use);
   }
   template <typename Use>
   bool WithOrder(uint64_t order, Use use) {
-    std::unique_lock lock(mutex_);
-    for (const auto& [va, range] : ranges_) {
-      if (range->order != order) continue;
-      use(*range);
-      return true;
-    }
-    return false;
+    const std::unique_lock lock(map_.mutex());
+    Placed* placed = map_.PlacedOfOrder(order);
+    // Only ranges are in no pieces.
+    return placed != nullptr && !placed->in_pieces && Run(static_cast<Range*>(placed), use);
   }
   // Bytes of the ranges of a device.
-  uint64_t BytesOf(CUdevice device) const;
+  uint64_t BytesOf(CUdevice device) const { return bytes_[static_cast<size_t>(device)].load(); }
   // Cheap: false means that no range holds `address`.
-  bool MayHold(CUdeviceptr address) const { return window_.MayHold(address); }
+  bool MayHold(CUdeviceptr address) const { return map_.MayHold(kind_, address); }
 
-  // The ranges of a device while `use` runs, which may change them; other threads wait.
+  // The ranges of a device while `use` runs, which may change them; other threads wait. Looks at all of them.
   template <typename Use>
   void WithRangesOf(CUdevice device, Use use) {
-    std::unique_lock lock(mutex_);
+    const std::unique_lock lock(map_.mutex());
     std::vector<Range*> ranges;
-    for (const auto& [va, range] : ranges_) {
-      if (range->device == device) ranges.push_back(range.get());
+    for (auto& [va, occupant] : map_) {
+      if (occupant.kind == kind_ && occupant.placed->device == device) ranges.push_back(occupant.range.get());
     }
     use(ranges);
-  }
-  // The same for all devices.
-  template <typename Use>
-  void WithAll(Use use) {
-    std::unique_lock lock(mutex_);
-    std::vector<Range*> ranges;
-    ranges.reserve(ranges_.size());
-    for (const auto& [va, range] : ranges_) ranges.push_back(range.get());
-    use(ranges);
+    for (Range* range : ranges) Update(range);
   }
 
  private:
+  template <typename Use>
+  bool Run(Range* range, Use use) {
+    if (range == nullptr) return false;
+    use(*range);
+    Update(range);
+    return true;
+  }
+  void Update(Range* range) {
+    if (kind_ == AddressMap::Kind::kRange) map_.IndexOf(*range).Update(range);
+  }
   template <typename Which>
   std::vector<std::unique_ptr<Range>> TakeIf(Which which);
+  std::unique_ptr<Range> TakeOut(AddressMap::Place place);
   Range* Holding(CUdeviceptr address) const;
 
-  mutable std::shared_mutex mutex_;
-  std::map<CUdeviceptr, std::unique_ptr<Range>> ranges_;
-  AddressWindow window_;
+  AddressMap& map_;
+  const AddressMap::Kind kind_;
+  std::array<std::atomic<uint64_t>, AddressMap::kMaxDevices> bytes_{};  // written under the map's lock
 };
 
 }  // namespace gpuroom

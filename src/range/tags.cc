@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <string>
+#include <unordered_map>
 
 #include "base/mutex.h"
 
@@ -11,14 +12,13 @@ namespace {
 struct Names {
   Mutex mutex;
   std::deque<std::string> names GPUROOM_GUARDED_BY(mutex) = {""};  // by number; never moved
+  std::unordered_map<std::string_view, TagId> numbers GPUROOM_GUARDED_BY(mutex) = {
+      {"", kUntagged}};  // of `names`
 
   bool Find(std::string_view name, TagId* tag) GPUROOM_REQUIRES(mutex) {
-    for (size_t i = 0; i < names.size(); ++i) {
-      if (names[i] != name) continue;
-      *tag = static_cast<TagId>(i);
-      return true;
-    }
-    return false;
+    const auto found = numbers.find(name);
+    if (found != numbers.end()) *tag = found->second;
+    return found != numbers.end();
   }
 };
 
@@ -35,8 +35,9 @@ TagId TagOf(std::string_view name) {
   MutexLock lock(all.mutex);
   TagId tag = kUntagged;
   if (all.Find(name, &tag) || all.names.size() > UINT16_MAX) return tag;
-  all.names.emplace_back(name);
-  return static_cast<TagId>(all.names.size() - 1);
+  tag = static_cast<TagId>(all.names.size());
+  all.numbers.emplace(all.names.emplace_back(name), tag);
+  return tag;
 }
 
 bool FindTag(std::string_view name, TagId* tag) {

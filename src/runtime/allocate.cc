@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/undo.h"
 #include "driver/in_context.h"
+#include "driver/insist.h"
 #include "driver/synchronize.h"
 #include "runtime/intent.h"
 
@@ -58,7 +59,7 @@ Status RecordEvent(const Driver& driver, CUstream stream, CUevent* out) {
   const CUresult created = driver.EventCreate(out, CU_EVENT_DISABLE_TIMING);
   if (created != CUDA_SUCCESS) return DriverStatus(created, "cuEventCreate");
   const CUresult recorded = driver.EventRecord(*out, stream);
-  if (recorded != CUDA_SUCCESS) driver.EventDestroy(*out);
+  if (recorded != CUDA_SUCCESS) Insist([&] { return driver.EventDestroy(*out); });
   return DriverStatus(recorded, "cuEventRecord");
 }
 
@@ -138,7 +139,9 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);
   }
-  rt.retired.Add({std::move(range), &builder, event, context});
+  DeviceState& device = *rt.ExistingDevice(range->device);
+  rt.retired.Add({std::move(range), &builder, event, context, stream});
+  MoveBack(rt, device);
   return CUDA_SUCCESS;
 }
 

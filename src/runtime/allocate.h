@@ -73,7 +73,9 @@ CUresult FreeNative(Runtime& rt, CUdeviceptr address, Native native) {
   const CUresult result = native();
   if (!known) return result;
   if (result == CUDA_SUCCESS) {
-    rt.ExistingDevice(record.device)->tier.ReleaseSmall(record.bytes);
+    DeviceState& device = *rt.ExistingDevice(record.device);
+    device.tier.ReleaseSmall(record.bytes);
+    MoveBack(rt, device);
   } else {
     rt.pointers.Insert(record);
   }

@@ -18,6 +18,9 @@ namespace {
 constexpr uint64_t kFirstWait = 1000000000;  // nanoseconds
 constexpr uint64_t kLongestWait = 60 * kFirstWait;
 
+// A slice that the first unit fills.
+constexpr uint64_t kOneUnit = 1;
+
 // Had a peer less room than its budget says? It may be that other processes use it.
 bool PeerWasFull(const std::vector<Part>& parts) {
   return std::any_of(parts.begin(), parts.end(), [](const Part& part) {
@@ -39,20 +42,23 @@ uint64_t Slack(const DeviceState& device) {
   return std::max(2 * chunk, limit / 32);
 }
 
+// Whether something that belongs in HBM would come back to `room` bytes of it.
+bool AnyReturns(Runtime& rt, CUdevice device, uint64_t room) {
+  if (!rt.memory.IndexOf(device).may_have_returners()) return false;
+  bool any = false;
+  rt.memory.WithIndex(device, [&](PlacedIndex& index) { any = !PickReturns(index, room, kOneUnit).empty(); });
+  return any;
+}
+
 // One device's part of a slice.
 Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes, uint64_t patience) {
-  const auto pick = [&](const std::vector<Placed*>& all) {
-    return PickReturns(all, device.source.DeviceFree(), bytes);
-  };
-  bool wanted = false;
-  WithPlacedOf(rt, device.tier.device(),
-               [&](const std::vector<Placed*>& all) { wanted = !pick(all).empty(); });
-  if (!wanted) return Returned::kNothing;
+  const CUdevice ordinal = device.tier.device();
+  if (!AnyReturns(rt, ordinal, device.source.DeviceFree())) return Returned::kNothing;
   const Standstill standstill(rt, patience);
   if (!standstill.status().ok()) return Returned::kNotNow;
   uint64_t moved = 0;
-  WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
-    std::vector<Part> parts = pick(all);
+  rt.memory.WithIndex(ordinal, [&](PlacedIndex& index) {
+    std::vector<Part> parts = PickReturns(index, device.source.DeviceFree(), bytes);
     const Status status = MoveParts(rt, device, &parts);
     if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
     moved = Moved(parts);
@@ -76,21 +82,19 @@ void NoteRefusal(MoveBackState& state) {
 
 void MoveBackNow(Runtime& rt, DeviceState& device) {
   if (!rt.in_front) return;
-  if (device.host.in_use().used() + device.source.PeerUsed() == 0 || rt.captures.Any()) return;
+  const CUdevice ordinal = device.tier.device();
+  if (rt.captures.Any()) return;
   if (NowNanoseconds() < device.move_back.not_before) return;
   const auto room = [&] {
     const uint64_t free = device.source.DeviceFree();
     const uint64_t slack = Slack(device);
     return free > slack ? free - slack : 0;
   };
-  bool wanted = false;
-  WithPlacedOf(rt, device.tier.device(),
-               [&](const std::vector<Placed*>& all) { wanted = !PickReturns(all, room()).empty(); });
-  if (!wanted) return;
+  if (!AnyReturns(rt, ordinal, room())) return;
   const Standstill standstill(rt, kShortPatience);
   if (!standstill.status().ok()) return NoteRefusal(device.move_back);
-  WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
-    std::vector<Part> parts = PickReturns(all, room());
+  rt.memory.WithIndex(ordinal, [&](PlacedIndex& index) {
+    std::vector<Part> parts = PickReturns(index, room());
     const Status status = MoveParts(rt, device, &parts);
     if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
   });
@@ -112,6 +116,7 @@ Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
   Mover(rt.driver).Move(context.get(), device.source, parts);
   rt.activity.moves.Add(NowNanoseconds() - start);
   for (const Part& part : *parts) {
+    rt.memory.IndexOf(*part.placed).Update(part.placed);
     device.counts.moved_to[static_cast<size_t>(part.tier)].fetch_add(part.moved, std::memory_order_relaxed);
   }
   if (std::any_of(parts->begin(), parts->end(), [](const Part& part) { return part.lost; }))
@@ -122,12 +127,10 @@ Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
   return Status();
 }
 
-uint64_t Displaceable(Runtime& rt, DeviceState& device) {
+uint64_t Displaceable(Runtime& rt, const DeviceState& device) {
+  if (!rt.in_front) return 0;  // what the program launches would not be held back
   uint64_t bytes = 0;
-  if (!rt.in_front) return bytes;  // what the program launches would not be held back
-  WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
-    for (const Placed* placed : all) bytes += MayGiveWay(*placed) ? BytesIn(Tier::kDevice, *placed) : 0;
-  });
+  rt.memory.WithIndex(device.tier.device(), [&](PlacedIndex& index) { bytes = index.giving_bytes(); });
   return bytes;
 }
 
@@ -139,9 +142,9 @@ uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes) {
   }
   const Yield yield = rt.options.policy == Policy::kBalanced ? Yield::kEvenly : Yield::kOldest;
   uint64_t moved = 0;
-  WithPlacedOf(rt, device.tier.device(), [&](const std::vector<Placed*>& all) {
+  rt.memory.WithIndex(device.tier.device(), [&](PlacedIndex& index) {
     for (const bool with_peers : {true, false}) {
-      std::vector<Part> parts = PickVictims(all, device.source, bytes - moved, with_peers, yield);
+      std::vector<Part> parts = PickVictims(index, device.source, bytes - moved, with_peers, yield);
       const Status status = MoveParts(rt, device, &parts);
       if (!status.ok()) Log(LogLevel::kInfo, "large data did not give way: %s", status.what());
       moved += Moved(parts);
@@ -176,7 +179,7 @@ Returned ReturnSlice(Runtime& rt, uint64_t bytes, uint64_t patience) {
   return result;
 }
 
-void MoveBack(Runtime& rt, DeviceState& device) {
+void MoveBackAny(Runtime& rt, DeviceState& device) {
   // What was freed is free whatever comes of this.
   const Status status = OrNoMemory([&] {
     MoveBackNow(rt, device);

@@ -10,7 +10,7 @@
 namespace gpuroom {
 
 // HBM bytes of large data on `device` that could give way.
-uint64_t Displaceable(Runtime& rt, DeviceState& device);
+uint64_t Displaceable(Runtime& rt, const DeviceState& device);
 
 // Moves at least `bytes` of HBM elsewhere, or as much as can be; returns how much.
 uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes);
@@ -21,7 +21,10 @@ bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes);
 
 // After something was freed: moves back what gave way, if there is room, a standstill can be had soon, and
 // the last displacement, or the last that could not be had, is long enough ago.
-void MoveBack(Runtime& rt, DeviceState& device);
+void MoveBackAny(Runtime& rt, DeviceState& device);
+inline void MoveBack(Runtime& rt, DeviceState& device) {
+  if (rt.memory.IndexOf(device.tier.device()).may_have_returners()) MoveBackAny(rt, device);
+}
 
 // What a slice did.
 enum class Returned : uint8_t {
@@ -34,21 +37,8 @@ enum class Returned : uint8_t {
 // is room. From outside of any Entry. `patience` is a Standstill's.
 Returned ReturnSlice(Runtime& rt, uint64_t bytes, uint64_t patience);
 
-// Moves parts of what `device` has given out. Only in a Standstill, with the tables' locks held.
+// Moves parts of what `device` has given out. Only in a Standstill, with the lock of rt.memory held, whose
+// index knows afterwards.
 Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts);
-
-// All that could move of a device's memory, while `use` runs with the tables' locks held.
-template <typename Use>
-void WithPlacedOf(Runtime& rt, CUdevice device, Use use) {
-  rt.ranges.WithRangesOf(device, [&](const std::vector<Range*>& ranges) {
-    rt.handles.WithRecordsOf(device, [&](const std::vector<HandleRecord*>& records) {
-      std::vector<Placed*> all(ranges.begin(), ranges.end());
-      for (HandleRecord* record : records) {
-        if (!record->small) all.push_back(record);
-      }
-      use(all);
-    });
-  });
-}
 
 }  // namespace gpuroom

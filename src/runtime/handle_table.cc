@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/undo.h"
+
 namespace gpuroom {
 namespace {
 
@@ -25,25 +27,45 @@ CUmemGenericAllocationHandle HandleTable::NewHandle() {
 
 bool HandleTable::IsOurs(Handle handle) { return handle >> 48 == kFirstHandle >> 48; }
 
-void HandleTable::CountAway() {
-  size_t away = 0;
-  for (const auto& [handle, record] : records_) away += record.away() ? 1 : 0;
-  away_.store(away, std::memory_order_relaxed);
+// What counts as a small allocation never moves: no index has it.
+void HandleTable::Update(HandleRecord* record) {
+  if (!record->small) map_.IndexOf(*record).Update(record);
 }
 
-void HandleTable::Insert(const HandleRecord& record) {
-  MutexLock lock(mutex_);
-  records_[record.handle] = record;
-  if (record.away()) away_.fetch_add(1, std::memory_order_relaxed);
+void HandleTable::Enter(HandleRecord&& record) {
+  const auto entered = records_.insert_or_assign(record.handle, std::move(record)).first;
+  Undo take_back([&] { records_.erase(entered); });
+  Update(&entered->second);
+  take_back.Dismiss();
 }
 
-void HandleTable::Erase(std::unordered_map<Handle, HandleRecord>::iterator record) {
-  if (record->second.away()) away_.fetch_sub(1, std::memory_order_relaxed);
-  records_.erase(record);
+HandleRecord HandleTable::TakeOut(Records::iterator place) {
+  map_.IndexOf(place->second).Remove(&place->second);
+  HandleRecord record = std::move(place->second);
+  records_.erase(place);
+  return record;
+}
+
+HandleRecord* HandleTable::RecordAt(AddressMap::Occupant& occupant) {
+  const bool mapping = occupant.kind == AddressMap::Kind::kMapping;
+  return mapping ? static_cast<HandleRecord*>(occupant.placed) : nullptr;
+}
+
+template <typename Use>
+void HandleTable::ForMappingsIn(CUdeviceptr va, uint64_t bytes, Use use) {
+  for (auto place = map_.AtOrAfter(va); place != map_.end() && place->first - va < bytes; ++place) {
+    HandleRecord* record = RecordAt(place->second);
+    if (record != nullptr) use(place->first, place->second, *record);
+  }
+}
+
+void HandleTable::Insert(HandleRecord&& record) {
+  const std::unique_lock lock(map_.mutex());
+  Enter(std::move(record));
 }
 
 bool HandleTable::Find(Handle handle, HandleRecord* out) {
-  MutexLock lock(mutex_);
+  const std::shared_lock lock(map_.mutex());
   const auto found = records_.find(handle);
   if (found == records_.end()) return false;
   *out = found->second;
@@ -51,65 +73,68 @@ bool HandleTable::Find(Handle handle, HandleRecord* out) {
 }
 
 void HandleTable::AddReference(Handle handle) {
-  MutexLock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   const auto found = records_.find(handle);
   if (found != records_.end()) ++found->second.references;
 }
 
 void HandleTable::Pin(Handle handle, bool exported) {
-  MutexLock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   const auto found = records_.find(handle);
   if (found == records_.end()) return;
   ++found->second.pins;
   for (Chunk& chunk : found->second.chunks) chunk.exported |= exported;
+  Update(&found->second);
 }
 
 HandleTable::Released HandleTable::Release(Handle handle, HandleRecord* out) {
-  MutexLock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   const auto found = records_.find(handle);
   if (found == records_.end()) return Released::kUnknown;
   HandleRecord& record = found->second;
   if (record.references == 0) return Released::kInvalid;
   --record.references;
   if (record.references > 0 || !record.windows.empty()) return Released::kStillUsed;
-  *out = record;
-  Erase(found);
+  *out = TakeOut(found);
   return Released::kDead;
 }
 
 void HandleTable::Revive(const HandleRecord& record) {
   HandleRecord revived = record;
   revived.references = 1;
-  Insert(revived);
+  Insert(std::move(revived));
 }
 
 void HandleTable::Bury(const HandleRecord& record) {
-  MutexLock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   buried_.push_back(record);
+  buried_count_.store(buried_.size(), std::memory_order_release);
 }
 
 std::vector<HandleRecord> HandleTable::TakeBuried() {
-  MutexLock lock(mutex_);
+  if (buried_count_.load(std::memory_order_acquire) == 0) return {};
+  const std::unique_lock lock(map_.mutex());
+  buried_count_.store(0, std::memory_order_release);
   return std::exchange(buried_, {});
 }
 
 void HandleTable::AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle) {
-  MutexLock lock(mutex_);
+  const std::unique_lock lock(map_.mutex());
   const auto found = records_.find(handle);
   if (found == records_.end()) return;
-  found->second.windows.push_back({va, 0, 0});
-  mappings_[va] = {bytes, handle};
+  AddressMap::Occupant occupant;
+  occupant.bytes = bytes;
+  occupant.kind = AddressMap::Kind::kMapping;
+  occupant.placed = &found->second;
+  map_.Insert(va, std::move(occupant));
+  found->second.windows.push_back({va, 0, 0});  // not open to any device yet: changes nothing for the index
 }
 
 void HandleTable::NoteAccess(CUdeviceptr va, uint64_t bytes, const CUmemAccessDesc* access, size_t count) {
-  MutexLock lock(mutex_);
-  for (auto mapping = mappings_.lower_bound(va); mapping != mappings_.end() && mapping->first - va < bytes;
-       ++mapping) {
-    const auto found = records_.find(mapping->second.handle);
-    if (found == records_.end()) continue;
-    HandleRecord& record = found->second;
+  const std::unique_lock lock(map_.mutex());
+  ForMappingsIn(va, bytes, [&](CUdeviceptr start, const AddressMap::Occupant&, HandleRecord& record) {
     const auto window = std::find_if(record.windows.begin(), record.windows.end(),
-                                     [&](const Window& one) { return one.va == mapping->first; });
+                                     [start](const Window& one) { return one.va == start; });
     for (size_t i = 0; i < count && window != record.windows.end(); ++i) {
       if (access[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
         Allow(*window, access[i]);
@@ -117,54 +142,52 @@ void HandleTable::NoteAccess(CUdeviceptr va, uint64_t bytes, const CUmemAccessDe
         ++record.pins;  // the host's access cannot be had for every chunk
       }
     }
-  }
+    Update(&record);
+  });
 }
 
 std::vector<HandleRecord> HandleTable::RemoveMappings(CUdeviceptr va, uint64_t bytes) {
   std::vector<HandleRecord> dead;
-  MutexLock lock(mutex_);
-  auto mapping = mappings_.lower_bound(va);
-  while (mapping != mappings_.end() && mapping->first - va < bytes) {
-    const auto found = records_.find(mapping->second.handle);
-    const CUdeviceptr start = mapping->first;
-    mapping = mappings_.erase(mapping);
-    if (found == records_.end()) continue;
-    HandleRecord& record = found->second;
-    std::vector<Window>& windows = record.windows;
-    windows.erase(std::remove_if(windows.begin(), windows.end(),
-                                 [start](const Window& window) { return window.va == start; }),
-                  windows.end());
-    if (!windows.empty() || record.references > 0) continue;
-    dead.push_back(record);
-    Erase(found);
+  const std::unique_lock lock(map_.mutex());
+  auto place = map_.AtOrAfter(va);
+  while (place != map_.end() && place->first - va < bytes) {
+    HandleRecord* record = RecordAt(place->second);
+    if (record == nullptr) {
+      ++place;
+      continue;
+    }
+    std::erase_if(record->windows,
+                  [start = place->first](const Window& window) { return window.va == start; });
+    place = map_.Erase(place);
+    if (!record->windows.empty() || record->references > 0) {
+      Update(record);
+      continue;
+    }
+    dead.emplace_back();
+    dead.back() = TakeOut(records_.find(record->handle));
   }
   return dead;
 }
 
 bool HandleTable::FindMapping(CUdeviceptr address, MappingInfo* out) {
-  MutexLock lock(mutex_);
-  auto next = mappings_.upper_bound(address);
-  if (next == mappings_.begin()) return false;
-  const auto& [va, mapping] = *std::prev(next);
-  if (address - va >= mapping.bytes) return false;
-  const auto found = records_.find(mapping.handle);
-  if (found == records_.end()) return false;
-  const HandleRecord& record = found->second;
-  *out = {va,          mapping.bytes,   mapping.handle, record.host_bytes, record.peer_bytes, record.device,
-          record.hint, !record.awake(), record.away()};
+  if (!map_.MayHold(AddressMap::Kind::kMapping, address)) return false;
+  const std::shared_lock lock(map_.mutex());
+  const AddressMap::Place place = map_.Holding(address);
+  const HandleRecord* record = place != map_.end() ? RecordAt(place->second) : nullptr;
+  if (record == nullptr) return false;
+  *out = {place->first,   place->second.bytes, record->handle,   record->host_bytes, record->peer_bytes,
+          record->device, record->hint,        !record->awake(), record->away()};
   return true;
 }
 
 std::vector<HandleTable::Span> HandleTable::SleepingIn(CUdeviceptr va, uint64_t bytes) {
   std::vector<Span> spans;
-  if (away_.load(std::memory_order_relaxed) == 0) return spans;
-  MutexLock lock(mutex_);
-  for (auto mapping = mappings_.lower_bound(va); mapping != mappings_.end() && mapping->first - va < bytes;
-       ++mapping) {
-    const auto found = records_.find(mapping->second.handle);
-    if (found != records_.end() && !found->second.awake())
-      spans.push_back({mapping->first, mapping->second.bytes});
-  }
+  if (!AnyAway()) return spans;
+  const std::shared_lock lock(map_.mutex());
+  ForMappingsIn(va, bytes,
+                [&](CUdeviceptr start, const AddressMap::Occupant& occupant, const HandleRecord& record) {
+                  if (!record.awake()) spans.push_back({start, occupant.bytes});
+                });
   return spans;
 }
 

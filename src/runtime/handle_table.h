@@ -11,20 +11,15 @@
 #include <cuda.h>
 
 #include <atomic>
-#include <map>
 #include <unordered_map>
 #include <vector>
 
-#include "base/mutex.h"
-#include "range/chunk_source.h"
-#include "range/placed.h"
+#include "range/address_map.h"
 
 namespace gpuroom {
 
 struct HandleRecord : Placed {
-  bool spilled() const { return host_bytes + peer_bytes > 0; }
-  // Whether pointer queries cannot be left to the driver.
-  bool away() const { return spilled() || !awake() || chunks.size() > 1; }
+  HandleRecord() { in_pieces = true; }
 
   CUmemGenericAllocationHandle handle = 0;  // what the program holds
   uint64_t bytes = 0;
@@ -36,6 +31,9 @@ struct HandleRecord : Placed {
 class HandleTable {
  public:
   using Handle = CUmemGenericAllocationHandle;
+
+  // `map`, in which the mappings are, outlives this object.
+  explicit HandleTable(AddressMap& map) : map_(map) {}
 
   enum class Released {
     kUnknown,    // not in the table: the driver's business
@@ -49,7 +47,7 @@ class HandleTable {
   // The driver crashes on numbers that it never gave out.
   static bool IsOurs(Handle handle);
 
-  void Insert(const HandleRecord& record);
+  void Insert(HandleRecord&& record);
   bool Find(Handle handle, HandleRecord* out);
   void AddReference(Handle handle);
   // Its chunks stay where they are from now on; with `exported`, another process may hold them.
@@ -76,12 +74,12 @@ class HandleTable {
     CUdevice device = 0;
     Hint hint = Hint::kNone;
     bool asleep = false;
-    bool away = false;  // as HandleRecord::away
+    bool away = false;  // as Placed::away
   };
   bool FindMapping(CUdeviceptr address, MappingInfo* out);
   // The same for memory that is away() only; cheap where there is none.
   bool FindAwayMapping(CUdeviceptr address, MappingInfo* out) {
-    return away_.load(std::memory_order_relaxed) != 0 && FindMapping(address, out) && out->away;
+    return AnyAway() && FindMapping(address, out) && out->away;
   }
   // The mappings in [va, va + bytes) of what is asleep, in address order: nothing is mapped there. Cheap
   // where nothing is away().
@@ -91,43 +89,23 @@ class HandleTable {
   };
   std::vector<Span> SleepingIn(CUdeviceptr va, uint64_t bytes);
 
-  // The records of a device while `use` runs, which may change their chunks; other
-  // threads wait.
-  template <typename Use>
-  void WithRecordsOf(CUdevice device, Use use) {
-    MutexLock lock(mutex_);
-    std::vector<HandleRecord*> records;
-    for (auto& [handle, record] : records_) {
-      if (record.device == device) records.push_back(&record);
-    }
-    use(records);
-    CountAway();
-  }
-  // The same for all devices.
-  template <typename Use>
-  void WithAll(Use use) {
-    MutexLock lock(mutex_);
-    std::vector<HandleRecord*> records;
-    records.reserve(records_.size());
-    for (auto& [handle, record] : records_) records.push_back(&record);
-    use(records);
-    CountAway();
-  }
-
  private:
-  struct Mapping {
-    uint64_t bytes;
-    Handle handle;
-  };
+  using Records = std::unordered_map<Handle, HandleRecord>;
 
-  void Erase(std::unordered_map<Handle, HandleRecord>::iterator record) GPUROOM_REQUIRES(mutex_);
-  void CountAway() GPUROOM_REQUIRES(mutex_);
+  bool AnyAway() const { return map_.totals().away.load(std::memory_order_relaxed) != 0; }
+  // All under the map's lock.
+  void Enter(HandleRecord&& record);
+  HandleRecord TakeOut(Records::iterator place);
+  void Update(HandleRecord* record);
+  static HandleRecord* RecordAt(AddressMap::Occupant& occupant);
+  // Runs `use(va, occupant, record)` on each mapping that begins in [va, va + bytes).
+  template <typename Use>
+  void ForMappingsIn(CUdeviceptr va, uint64_t bytes, Use use);
 
-  std::atomic<size_t> away_{0};  // records that are away()
-  Mutex mutex_;
-  std::unordered_map<Handle, HandleRecord> records_ GPUROOM_GUARDED_BY(mutex_);
-  std::map<CUdeviceptr, Mapping> mappings_ GPUROOM_GUARDED_BY(mutex_);
-  std::vector<HandleRecord> buried_ GPUROOM_GUARDED_BY(mutex_);
+  AddressMap& map_;
+  Records records_;                   // under the map's lock
+  std::vector<HandleRecord> buried_;  // under the map's lock
+  std::atomic<size_t> buried_count_{0};
 };
 
 }  // namespace gpuroom

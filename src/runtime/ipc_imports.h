@@ -27,7 +27,8 @@ struct Import {
 
 class ImportTable {
  public:
-  explicit ImportTable(const Driver& driver) : driver_(driver) {}
+  ImportTable(const Driver& driver, AddressMap& map)
+      : driver_(driver), ranges_(map, AddressMap::Kind::kImport) {}
 
   // The address of the handle in `context`, opened once more; 0 where it is not
   // open: then the caller opens it and ends with Publish or GiveUp, and others who

@@ -7,38 +7,6 @@
 namespace gpuroom {
 namespace {
 
-int Warmth(const Placed& placed) {
-  switch (placed.hint) {
-    case Hint::kCold: return 0;
-    case Hint::kStream: return 1;
-    case Hint::kNone: return 2;
-    case Hint::kHot: return 3;
-  }
-  return 3;
-}
-
-// The coldest first; of those alike data before workspaces, and the oldest first.
-bool Colder(const Placed* a, const Placed* b) {
-  if (Warmth(*a) != Warmth(*b)) return Warmth(*a) < Warmth(*b);
-  if (a->data != b->data) return a->data;
-  return a->order < b->order;
-}
-
-// Tells data from workspaces. Of memory that comes in pieces of one size (expandable
-// segments) size says nothing; there what is made first and still lives is often
-// a workspace, so that much of it counts as one.
-void TellData(const std::vector<Placed*>& by_age) {
-  constexpr uint64_t kWorkspaces = 2 * kDataBytes;
-  uint64_t pieces = 0;
-  for (Placed* placed : by_age) {
-    const uint64_t bytes = BytesOf(placed->chunks);
-    placed->data = bytes >= kDataBytes;
-    if (placed->data || !placed->in_pieces) continue;
-    pieces += bytes;
-    placed->data = pieces > kWorkspaces;
-  }
-}
-
 // Where data gives way evenly: after the oldest (kOldestPart) an eighth of the rest, but for the youngest
 // eighth, since what comes last is often used most.
 constexpr uint64_t kEvenly = 8;
@@ -65,42 +33,42 @@ Ages AgesOf(const std::vector<Placed*>& coldest_first) {
   return {static_cast<size_t>(rest - begin), static_cast<size_t>(young - begin)};
 }
 
+// All that may give way, the coldest first.
+std::vector<Placed*> ColdestFirst(PlacedIndex& index) {
+  PlacedIndex::Order all = index.givers();
+  all.insert(index.given().begin(), index.given().end());
+  std::vector<Placed*> victims;
+  for (const auto& [coldness, placed] : all) victims.push_back(placed);
+  return victims;
+}
+
 }  // namespace
 
-bool MayGiveWay(const Placed& placed) { return placed.hint != Hint::kHot && Movable(placed); }
-
-std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource& source, uint64_t bytes,
-                              bool with_peers, Yield yield) {
-  std::vector<Placed*> victims;
-  std::copy_if(all.begin(), all.end(), std::back_inserter(victims),
-               [](const Placed* placed) { return MayGiveWay(*placed); });
-  std::sort(victims.begin(), victims.end(),
-            [](const Placed* a, const Placed* b) { return a->order < b->order; });
-  TellData(victims);
-  std::sort(victims.begin(), victims.end(), Colder);
+std::vector<Part> PickVictims(PlacedIndex& index, const ChunkSource& source, uint64_t bytes, bool with_peers,
+                              Yield yield) {
+  index.TellWorkspaces();
   Picker picker(source, with_peers, bytes);
-  const Picker::Some some = victims;
   if (yield == Yield::kEvenly) {
+    const std::vector<Placed*> victims = ColdestFirst(index);
+    const Picker::Some some = victims;
     const Ages ages = AgesOf(victims);
-    picker.InTurn(some.first(ages.rest));
+    for (Placed* old : some.first(ages.rest)) picker.Take(old);
     picker.Evenly(some.subspan(ages.rest, ages.young - ages.rest), kEvenly);
   }
-  picker.InTurn(some);
+  for (const auto& [coldness, placed] : index.givers()) {
+    if (picker.done()) break;
+    picker.Take(placed);
+  }
   return picker.Parts();
 }
 
-std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, uint64_t slice) {
-  std::vector<Placed*> away;
-  std::copy_if(all.begin(), all.end(), std::back_inserter(away), [](const Placed* placed) {
-    return placed->wants_device && Movable(*placed) &&
-           BytesIn(Tier::kDevice, *placed) < BytesOf(placed->chunks);
-  });
-  std::sort(away.begin(), away.end(), [](const Placed* a, const Placed* b) { return Colder(b, a); });
+std::vector<Part> PickReturns(PlacedIndex& index, uint64_t bytes, uint64_t slice) {
   std::vector<Part> parts;
-  for (Placed* placed : away) {
-    for (size_t next = 0; next < placed->chunks.size();) {
-      const Unit unit = UnitAt(placed, next);
-      next = unit.end;
+  for (auto next = index.returners().rbegin(); next != index.returners().rend(); ++next) {
+    Placed* placed = next->second;
+    for (size_t first = 0; first < placed->chunks.size();) {
+      const Unit unit = UnitAt(placed, first);
+      first = unit.end;
       if (unit.tier == Tier::kDevice) continue;
       if (unit.bytes > bytes || slice == 0) return parts;
       bytes -= unit.bytes;

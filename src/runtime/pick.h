@@ -3,10 +3,9 @@
 
 #include "range/chunk_source.h"
 #include "range/mover.h"
+#include "range/placed_index.h"
 
 namespace gpuroom {
-
-bool MayGiveWay(const Placed& placed);
 
 // Which data without a hint gives way.
 enum class Yield : uint8_t {
@@ -15,13 +14,14 @@ enum class Yield : uint8_t {
             // at once
 };
 
-// The chunks of `all` that make up `bytes` of HBM, coldest first, and where they find room: on peers, if
-// `with_peers`, or on the host.
-std::vector<Part> PickVictims(const std::vector<Placed*>& all, const ChunkSource& source, uint64_t bytes,
-                              bool with_peers, Yield yield);
+// The chunks of a device that make up `bytes` of HBM, coldest first, and where they find room: on peers, if
+// `with_peers`, or on the host. Looks at no more than it picks, but for kEvenly, which weighs all against
+// each other.
+std::vector<Part> PickVictims(PlacedIndex& index, const ChunkSource& source, uint64_t bytes, bool with_peers,
+                              Yield yield);
 
 // The chunks outside HBM of what belongs there, the youngest first, `bytes` at most, and of these no
 // more than the one that makes up `slice`.
-std::vector<Part> PickReturns(const std::vector<Placed*>& all, uint64_t bytes, uint64_t slice = UINT64_MAX);
+std::vector<Part> PickReturns(PlacedIndex& index, uint64_t bytes, uint64_t slice = UINT64_MAX);
 
 }  // namespace gpuroom

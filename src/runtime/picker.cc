@@ -51,14 +51,17 @@ Picker::Picker(const ChunkSource& source, bool with_peers, uint64_t bytes)
   std::erase_if(elsewhere_, [=](const TierState& state) { return state.tier == Tier::kPeer && !with_peers; });
 }
 
-void Picker::InTurn(Some givers) {
-  for (Placed* giver : givers) {
-    for (size_t next = 0; next < giver->chunks.size() && missing_ > 0;) {
-      const Unit unit = UnitAt(giver, next);
-      next = unit.end;
-      if (Stays(*giver, unit.first)) Pick(unit);
-    }
+void Picker::Take(Placed* giver) {
+  for (size_t next = 0; next < giver->chunks.size() && missing_ > 0;) {
+    const Unit unit = UnitAt(giver, next);
+    next = unit.end;
+    if (Stays(*giver, unit.first)) Pick(unit);
   }
+}
+
+bool Picker::done() const {
+  const auto full = [](const TierState& state) { return state.free < kGranularity; };
+  return missing_ == 0 || std::all_of(elsewhere_.begin(), elsewhere_.end(), full);
 }
 
 void Picker::Evenly(Some givers, uint64_t parts) {

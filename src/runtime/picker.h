@@ -36,11 +36,13 @@ class Picker {
   // They go to the host, or, `with_peers`, to peers.
   Picker(const ChunkSource& source, bool with_peers, uint64_t bytes);
 
-  // All of one after the other.
-  void InTurn(Some givers);
+  // All of one, from its front on.
+  void Take(Placed* giver);
   // One unit after the other, of whatever has most left in HBM and there of the middle, until a part of all
   // these is away: one byte in `parts`.
   void Evenly(Some givers, uint64_t parts);
+  // Enough is picked, or nothing finds room any more.
+  bool done() const;
   // What was picked, by age and address.
   std::vector<Part> Parts();
 

@@ -2,14 +2,15 @@
 
 #include <utility>
 
+#include "driver/insist.h"
 #include "driver/synchronize.h"
 
 namespace gpuroom {
 
 void Retired::Add(RetiredRange retired) {
   MutexLock lock(mutex_);
-  ranges_.push_back(std::move(retired));
-  count_.store(ranges_.size(), std::memory_order_release);
+  queues_[retired.stream].push_back(std::move(retired));
+  count_.fetch_add(1, std::memory_order_release);
 }
 
 void Retired::Reclaim() {
@@ -27,41 +28,59 @@ void Retired::ForgetContext(CUcontext context) {
   if (empty()) return;
   const std::lock_guard sweeping(sweeping_);
   MutexLock lock(mutex_);
-  for (RetiredRange& retired : ranges_) {
-    if (retired.event_context == context) retired.event = nullptr;
+  for (auto& [stream, queue] : queues_) {
+    for (RetiredRange& retired : queue) {
+      if (retired.event_context == context) retired.event = nullptr;
+    }
   }
 }
 
-// The list is taken out while driver calls run, so that a thread that waits does
-// not hold up others that free.
+// The queues are taken out while driver calls run, so that a thread that waits does
+// not hold up others that free. Behind an event that has not come nothing of its stream is done.
 void Retired::Sweep(bool wait) {
-  std::vector<RetiredRange> ranges;
+  Queues queues;
   {
     MutexLock lock(mutex_);
-    ranges.swap(ranges_);
+    queues.swap(queues_);
   }
-  std::vector<RetiredRange> kept;
-  for (RetiredRange& retired : ranges) {
-    if (!Done(retired, wait) || !retired.builder->Unmap(*retired.range).ok()) {
-      kept.push_back(std::move(retired));
-    } else {
-      retired.builder->Discard(std::move(retired.range));
+  Contexts idle;
+  for (auto& [stream, queue] : queues) {
+    for (auto next = queue.begin(); next != queue.end();) {
+      const auto retired = next++;
+      const bool done = Done(*retired, wait, &idle);
+      if (!done && retired->event != nullptr) break;
+      if (!done || !retired->builder->Unmap(*retired->range).ok()) continue;
+      retired->builder->Discard(std::move(retired->range));
+      queue.erase(retired);
+      count_.fetch_sub(1, std::memory_order_release);
     }
   }
   MutexLock lock(mutex_);
-  for (RetiredRange& retired : kept) ranges_.push_back(std::move(retired));
-  count_.store(ranges_.size(), std::memory_order_release);
+  PutBack(&queues);
 }
 
-bool Retired::Done(RetiredRange& retired, bool wait) {
+// Before what was added meanwhile.
+void Retired::PutBack(Queues* queues) {
+  std::erase_if(*queues, [](const auto& entry) { return entry.second.empty(); });
+  for (auto& [stream, queue] : *queues) {
+    const auto added = queues_.find(stream);
+    if (added != queues_.end()) added->second.splice(added->second.begin(), queue);
+  }
+  std::erase_if(*queues, [](const auto& entry) { return entry.second.empty(); });
+  queues_.merge(*queues);
+}
+
+bool Retired::Done(RetiredRange& retired, bool wait, Contexts* idle) {
   if (retired.event == nullptr) {
-    // Kept over a capture, or the event is gone: it takes one synchronise, also where waiting is not
-    // asked for.
-    return SynchronizeContext(driver_, retired.range->context).ok();
+    // Kept over a capture, or the event is gone: it takes a synchronise, also where waiting is not asked for.
+    // All that the sweep took out was freed before.
+    const auto [context, fresh] = idle->try_emplace(retired.range->context, false);
+    if (fresh) context->second = SynchronizeContext(driver_, context->first).ok();
+    return context->second;
   }
   const CUresult result = wait ? driver_.EventSynchronize(retired.event) : driver_.EventQuery(retired.event);
   if (result != CUDA_SUCCESS) return false;
-  driver_.EventDestroy(retired.event);
+  Insist([&] { return driver_.EventDestroy(retired.event); });
   retired.event = nullptr;
   return true;
 }

@@ -5,8 +5,9 @@
 #pragma once
 
 #include <atomic>
+#include <list>
+#include <map>
 #include <memory>
-#include <vector>
 
 #include "base/mutex.h"
 #include "range/range.h"
@@ -18,6 +19,7 @@ struct RetiredRange {
   RangeBuilder* builder = nullptr;
   CUevent event = nullptr;  // null: synchronise the range's context
   CUcontext event_context = nullptr;
+  CUstream stream = nullptr;  // on which the event was recorded
 };
 
 class Retired {
@@ -26,7 +28,8 @@ class Retired {
 
   void Add(RetiredRange retired);
   bool empty() const { return count_.load(std::memory_order_acquire) == 0; }
-  // Gives back what the GPU is done with. Does not wait. Not during a capture.
+  // Gives back what the GPU is done with. Does not wait. Not during a capture. Asks the driver once a stream,
+  // however much waits there, and synchronises each context once.
   void Reclaim();
   // Waits for all of it, and for another thread that is at it. Not during a capture.
   void Drain();
@@ -34,14 +37,21 @@ class Retired {
   void ForgetContext(CUcontext context);
 
  private:
+  // What was freed on one stream, in the order in which the GPU comes to it; of null what has no event.
+  using Queues = std::map<CUstream, std::list<RetiredRange>>;
+
   void Sweep(bool wait);
-  bool Done(RetiredRange& retired, bool wait);
+  // Contexts that were synchronised in a sweep, and whether that succeeded.
+  using Contexts = std::map<CUcontext, bool>;
+
+  bool Done(RetiredRange& retired, bool wait, Contexts* idle);
+  void PutBack(Queues* queues) GPUROOM_REQUIRES(mutex_);
 
   const Driver& driver_;
   std::atomic<size_t> count_{0};
   std::mutex sweeping_;  // held while a thread works on what it took out
   Mutex mutex_;
-  std::vector<RetiredRange> ranges_ GPUROOM_GUARDED_BY(mutex_);
+  Queues queues_ GPUROOM_GUARDED_BY(mutex_);
 };
 
 }  // namespace gpuroom

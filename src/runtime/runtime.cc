@@ -52,7 +52,7 @@ Runtime::Runtime(const Driver& bound, const Options& read)
     : driver(bound),
       options(read),
       in_front(StandsInFront()),
-      imports(driver),
+      imports(driver, memory),
       retired(driver),
       captures(driver),
       contexts(driver),
@@ -111,30 +111,28 @@ bool Runtime::UsedDevices() const {
   });
 }
 
-bool Runtime::FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) const {
-  *imported = false;
-  if (ranges.Find(address, range)) return true;
-  *imported = imports.Find(address, range);
-  return *imported;
+bool Runtime::FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) {
+  using Kind = AddressMap::Kind;
+  if (!memory.MayHold(Kind::kRange, address) && !memory.MayHold(Kind::kImport, address)) return false;
+  const std::shared_lock lock(memory.mutex());
+  const AddressMap::Place place = memory.Holding(address);
+  if (place == memory.end() || place->second.range == nullptr) return false;
+  *range = place->second.range->Info();
+  *imported = place->second.kind == Kind::kImport;
+  return true;
 }
 
 bool Runtime::IsAsleep(CUdeviceptr address) {
-  RangeInfo range;
-  HandleTable::MappingInfo mapping;
-  if (ranges.Find(address, &range)) return range.asleep;
-  return handles.FindMapping(address, &mapping) && mapping.asleep;
+  if (memory.totals().asleep.load(std::memory_order_relaxed) == 0) return false;
+  const std::shared_lock lock(memory.mutex());
+  const Placed* placed = memory.PlacedAt(address).first;
+  return placed != nullptr && !placed->awake();
 }
 
 void Runtime::EndHoldIfAwake() {
   // Nothing falls asleep meanwhile: the caller is inside the gate.
   if (Gate::hold() == Hold::kNone) return;
-  bool any = false;
-  const auto look = [&](const auto& all) {
-    any = any || std::any_of(all.begin(), all.end(), [](const Placed* placed) { return !placed->awake(); });
-  };
-  ranges.WithAll(look);
-  handles.WithAll(look);
-  if (!any) Gate::EndHold();
+  if (memory.totals().asleep.load() == 0) Gate::EndHold();
 }
 
 void Runtime::ForgetDevice(CUdevice device) {

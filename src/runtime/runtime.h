@@ -81,7 +81,7 @@ uint64_t LoanLimit(const PeerLoan& loan, uint64_t total, uint64_t limit);
 
 class Runtime {
  public:
-  static constexpr int kMaxDevices = 64;
+  static constexpr int kMaxDevices = AddressMap::kMaxDevices;
 
   // Null where calls pass through.
   static Runtime* Get();
@@ -111,7 +111,7 @@ class Runtime {
   static void WatchExit();
   // The range that holds `address`, of this process or opened from another; those look
   // the same to the program.
-  bool FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) const;
+  bool FindRange(CUdeviceptr address, RangeInfo* range, bool* imported);
   // Whether the memory at `address`, if it is of this process's making, is asleep.
   bool IsAsleep(CUdeviceptr address);
   // To be called when memory has left the tables: where the last goes that slept, the hold on submissions
@@ -127,11 +127,12 @@ class Runtime {
   const Driver driver;
   const Options options;
   const bool in_front;  // the program's launches and frees pass our hooks
-  RangeTable ranges;
-  ManagedTable managed;
+  AddressMap memory;    // what lies where: of ranges, managed, imports and handles
+  RangeTable ranges{memory, AddressMap::Kind::kRange};
+  ManagedTable managed{memory};
   ImportTable imports;
   PointerTable pointers;
-  HandleTable handles;
+  HandleTable handles{memory};
   Retired retired;
   Captures captures;
   Contexts contexts;

@@ -194,9 +194,9 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   }
   record.CountTiers();
   record.handle = HandleTable::NewHandle();
-  rt->handles.Insert(record);
-  device->counts.Count(bytes, record.spilled());
   *out = record.handle;
+  device->counts.Count(bytes, record.spilled());
+  rt->handles.Insert(std::move(record));
   return result;
 }
 

@@ -10,19 +10,10 @@
 
 namespace gpuroom {
 
-// All of it, the oldest first, while `use` runs with the locks of both tables held.
+// All of it, the oldest first, while `use` runs with the lock of rt.memory held.
 template <typename Use>
 void WithAllPlaced(Runtime& rt, Use use) {
-  rt.ranges.WithAll([&](const std::vector<Range*>& ranges) {
-    rt.handles.WithAll([&](const std::vector<HandleRecord*>& records) {
-      std::vector<Placed*> all(ranges.begin(), ranges.end());
-      for (HandleRecord* record : records) {
-        if (!record->small) all.push_back(record);
-      }
-      std::sort(all.begin(), all.end(), [](const Placed* a, const Placed* b) { return a->order < b->order; });
-      use(all);
-    });
-  });
+  rt.memory.WithAll(use);
 }
 
 // The devices' shares in a call: `Share` is DeviceSleep or DeviceWake.

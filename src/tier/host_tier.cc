@@ -20,8 +20,10 @@ constexpr uint64_t kOthersMaxAge = 20000000;  // nanoseconds
 uint64_t HostShare::Unclaimed() {
   if (ledger == nullptr) return local.free();
   const uint64_t now = CoarseNanoseconds();
-  if (now - others_time_.load(std::memory_order_relaxed) > kOthersMaxAge) {
-    others_.store(ledger->Others(), std::memory_order_relaxed);
+  const uint64_t looked = others_time_.load(std::memory_order_relaxed);
+  if (now - looked > kOthersMaxAge) {
+    // The first look, and one that Refresh asks for, is exact.
+    others_.store(looked == 0 ? ledger->Others() : ledger->OthersInTurn(), std::memory_order_relaxed);
     others_time_.store(now, std::memory_order_relaxed);
   }
   const uint64_t claimed = others_.load(std::memory_order_relaxed) + ledger->Own();

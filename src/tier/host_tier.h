@@ -34,7 +34,8 @@ struct HostShare {
   Budget local;
 
   // Bytes of the limit that nobody has claimed. What other processes hold may be
-  // up to 20 ms old: reading it costs 5-100 us, and programs ask in loops.
+  // up to 20 ms old, and what dead ones held some looks more: reading it costs some 50 us, and programs ask
+  // in loops.
   uint64_t Unclaimed();
   // Has the next Unclaimed() look again.
   void Refresh() { others_time_.store(0, std::memory_order_relaxed); }

@@ -144,10 +144,13 @@ Status Ledger::ClaimLocked(uint64_t bytes, uint64_t limit) {
   return status;
 }
 
-// The cheap sum can only err upwards, so it may accept; a refusal is checked.
+// The cheap sums can only err upwards, so they may accept; a refusal is checked.
 bool Ledger::Fits(uint64_t own, uint64_t limit, bool table_locked) {
-  return file_.Others(LedgerFile::Witness::kLocks, table_locked) <= limit - own ||
-         file_.Others(LedgerFile::Witness::kProcesses, table_locked) <= limit - own;
+  using Witness = LedgerFile::Witness;
+  for (const Witness witness : {Witness::kWords, Witness::kLocks, Witness::kProcesses}) {
+    if (file_.Others(witness, table_locked) <= limit - own) return true;
+  }
+  return false;
 }
 
 void Ledger::Release(uint64_t bytes) {
@@ -167,14 +170,25 @@ void Ledger::Release(uint64_t bytes) {
   }
 }
 
-uint64_t Ledger::Others() {
+template <typename Look>
+uint64_t Ledger::LookAtOthers(Look look) {
   if (!Mine()) return 0;
   MutexLock lock(mutex_);
   if (!Attach().ok()) return 0;
   const bool table_locked = file_.LockTable();
-  const uint64_t others = file_.Others(LedgerFile::Witness::kProcesses, table_locked);
+  const uint64_t others = look(file_, table_locked);
   if (table_locked) file_.UnlockTable();
   return others;
+}
+
+uint64_t Ledger::Others() {
+  return LookAtOthers([](LedgerFile& file, bool table_locked) {
+    return file.Others(LedgerFile::Witness::kProcesses, table_locked);
+  });
+}
+
+uint64_t Ledger::OthersInTurn() {
+  return LookAtOthers([](LedgerFile& file, bool table_locked) { return file.OthersInTurn(table_locked); });
 }
 
 // Asked with every question about free memory, so it asks the kernel nothing. A child that was made behind

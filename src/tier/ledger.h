@@ -61,6 +61,9 @@ class Ledger {
   // Sum of the other processes' live shares; 0 where the file cannot be read. If the lock could not be had
   // it may include, for a moment, a claim that is about to be refused.
   uint64_t Others() GPUROOM_EXCLUDES(mutex_);
+  // The same for those who ask in loops: what a dead process held is left out as soon as its slot's turn has
+  // come (LedgerFile::OthersInTurn). Costs some 50 us, however many processes there are.
+  uint64_t OthersInTurn() GPUROOM_EXCLUDES(mutex_);
 
   // This process's share; 0 in a forked child that called ForgetAfterFork, or was refused.
   uint64_t Own() const;
@@ -74,6 +77,8 @@ class Ledger {
   Ledger();
   enum class Spare { kIfThere, kMake };
 
+  template <typename Look>
+  uint64_t LookAtOthers(Look look) GPUROOM_EXCLUDES(mutex_);
   Status Attach() GPUROOM_REQUIRES(mutex_);
   Status OpenFile() GPUROOM_REQUIRES(mutex_);
   bool OpenSpare(Spare which) GPUROOM_REQUIRES(mutex_);

@@ -18,8 +18,7 @@ namespace {
 constexpr int kHighDescriptor = 512;
 constexpr int64_t kWaitNs = 500'000'000;
 constexpr int64_t kWaitStuckNs = 1'000'000;
-constexpr int kTriesAtOnce = 4;          // a claim holds the lock for some microseconds
-constexpr uint32_t kWordsPerRead = 512;  // 4 KiB of stack
+constexpr int kTriesAtOnce = 4;  // a claim holds the lock for some microseconds
 
 off_t WordOffset(uint32_t slot) { return kLedgerWords + slot * off_t{sizeof(uint64_t)}; }
 off_t OwnerOffset(uint32_t slot) { return kLedgerOwners + slot * off_t{sizeof(LedgerOwner)}; }
@@ -98,6 +97,7 @@ uint64_t DecodeShare(uint32_t slot, uint64_t word) {
 
 Status LedgerFile::Open(const char* path) {
   Close();
+  ended_.reset();
   // Past this limit a write is a signal (SIGXFSZ), which would end the program.
   rlimit size;
   if (getrlimit(RLIMIT_FSIZE, &size) == 0 && size.rlim_cur < static_cast<rlim_t>(kLedgerBytes)) {
@@ -297,22 +297,51 @@ uint64_t LedgerFile::ReadAgain(uint32_t slot) const {
   return bytes;
 }
 
+bool LedgerFile::IsLive(uint32_t slot, Witness witness, bool table_locked) {
+  if (witness == Witness::kWords) return true;
+  if (!SlotIsHeld(slot)) {
+    if (table_locked) ClearSlot(slot);
+    return false;
+  }
+  return witness == Witness::kLocks || !OwnerEnded(slot);
+}
+
+// This process's own slot is left out.
+void LedgerFile::ReadWords(Words* words) const {
+  ReadOrZero(fd_, words->data(), sizeof *words, WordOffset(0));
+  if (slot_ < kLedgerSlots) (*words)[slot_] = 0;
+}
+
+uint64_t LedgerFile::ShareIn(const Words& words, uint32_t slot) const {
+  const uint64_t bytes = DecodeShare(slot, words[slot]);
+  return bytes != 0 ? bytes : ReadAgain(slot);
+}
+
 uint64_t LedgerFile::Others(Witness witness, bool table_locked) {
   uint64_t sum = 0;
-  uint64_t words[kWordsPerRead];
-  for (uint32_t first = 0; first < kLedgerSlots; first += kWordsPerRead) {
-    ReadOrZero(fd_, words, sizeof words, WordOffset(first));
-    for (uint32_t i = 0; i < kWordsPerRead; ++i) {
-      const uint32_t slot = first + i;
-      if (words[i] == 0 || slot == slot_) continue;
-      if (!SlotIsHeld(slot)) {
-        if (table_locked) ClearSlot(slot);
-        continue;
-      }
-      if (witness == Witness::kProcesses && OwnerEnded(slot)) continue;
-      const uint64_t bytes = DecodeShare(slot, words[i]);
-      sum += bytes != 0 ? bytes : ReadAgain(slot);
-    }
+  Words words;
+  ReadWords(&words);
+  for (uint32_t slot = 0; slot < kLedgerSlots; ++slot) {
+    if (words[slot] != 0 && IsLive(slot, witness, table_locked)) sum += ShareIn(words, slot);
+  }
+  return sum;
+}
+
+uint64_t LedgerFile::OthersInTurn(bool table_locked) {
+  Words words;
+  ReadWords(&words);
+  bool go_on = true;
+  for (uint32_t i = 0; i < kLedgerSlots && go_on; ++i) {
+    const uint32_t slot = next_checked_;
+    next_checked_ = (next_checked_ + 1) % kLedgerSlots;
+    if (words[slot] == 0) continue;
+    const bool ended = !IsLive(slot, Witness::kProcesses, table_locked);
+    go_on = ended && !ended_[slot];
+    ended_[slot] = ended;
+  }
+  uint64_t sum = 0;
+  for (uint32_t slot = 0; slot < kLedgerSlots; ++slot) {
+    if (words[slot] != 0 && !ended_[slot]) sum += ShareIn(words, slot);
   }
   return sum;
 }

@@ -19,6 +19,8 @@
 
 #include <sys/types.h>
 
+#include <array>
+#include <bitset>
 #include <cstdint>
 
 #include "base/status.h"
@@ -52,7 +54,8 @@ uint64_t DecodeShare(uint32_t slot, uint64_t word);
 class LedgerFile {
  public:
   enum class Witness {
-    kLocks,      // a slot counts while its lock is held: one system call a slot
+    kWords,      // a slot counts while it has a share, also a dead one's: two system calls for all
+    kLocks,      // and while its lock is held: one system call a slot, which looks at all locks of the file
     kProcesses,  // and its owner has not ended: three more, and certain
   };
 
@@ -89,6 +92,10 @@ class LedgerFile {
 
   // Sum of the other live slots' shares. With the table locked, clears dead ones.
   uint64_t Others(Witness witness, bool table_locked);
+  // The same at a cost that does not grow with the slots: by words, and each call checks one slot more by
+  // kProcesses, in turn, and goes on while those that it checks turn out to be dead. So what a dead one held
+  // is counted until its turn comes.
+  uint64_t OthersInTurn(bool table_locked);
 
  private:
   Status CheckFile();
@@ -99,6 +106,10 @@ class LedgerFile {
   bool Lock(short type, off_t start, off_t length) const;
   bool SlotIsHeld(uint32_t slot) const;
   bool OwnerEnded(uint32_t slot) const;
+  bool IsLive(uint32_t slot, Witness witness, bool table_locked);
+  using Words = std::array<uint64_t, kLedgerSlots>;
+  void ReadWords(Words* words) const;
+  uint64_t ShareIn(const Words& words, uint32_t slot) const;
   void ClearSlot(uint32_t slot);
   uint64_t ReadAgain(uint32_t slot) const;
 
@@ -108,6 +119,8 @@ class LedgerFile {
   uint32_t slot_ = kLedgerSlots;  // kLedgerSlots: none
   bool holder_stuck_ = false;
   LedgerOwner self_;
+  std::bitset<kLedgerSlots> ended_;  // slots whose owners OthersInTurn found dead
+  uint32_t next_checked_ = 0;        // the slot whose turn it is
 };
 
 }  // namespace gpuroom

@@ -76,6 +76,20 @@ TEST_P(AsyncTest, TooLargeIsOutOfMemoryAndTheProgramGoesOn) {
   FreeAsync(AllocAsync(kSpilled, stream_), stream_);
 }
 
+// As programs allocate and free without ever waiting: each look at what may be given back asks of a stream's
+// first alone.
+TEST_P(AsyncTest, TheDriverIsAskedOnceAStreamHoweverMuchWaitsThere) {
+  std::vector<CUdeviceptr> all;
+  for (int i = 0; i < 4; ++i) all.push_back(AllocAsync(kMixed / 8 + kForRanges / 4, stream_));
+  for (const CUdeviceptr p : all) FreeAsync(p, stream_);
+  const uint64_t asked = GetSim().call_count("cuEventQuery");
+  GetSim().fail("cuEventQuery:1+:CUDA_ERROR_NOT_READY");
+  (void)MemInfo();
+  EXPECT_EQ(GetSim().call_count("cuEventQuery") - asked, 1u);
+  GetSim().fail("");
+  EXPECT_CU(Cu().StreamSynchronize(stream_));
+}
+
 TEST_P(AsyncTest, NothingIsUnmappedWhileQueuedWorkUsesIt) {
   // Each round frees while the kernels before are still queued, then asks for as much again:
   // that memory must be got by waiting, not by taking it from under the kernels.

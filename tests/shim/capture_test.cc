@@ -73,6 +73,22 @@ TEST_F(CaptureTest, AFreeDuringACaptureIsDeferredAndTheCaptureLives) {
   Free(kept);
 }
 
+// However many they were: a synchronise for each would hold the program up as often.
+TEST_F(CaptureTest, WhatWasFreedDuringACaptureIsGivenBackAfterOneSynchronise) {
+  std::vector<CUdeviceptr> freed;
+  for (int i = 0; i < 3; ++i) freed.push_back(Alloc(kThreshold));
+  Begin();
+  for (const CUdeviceptr p : freed) Free(p);
+  CUgraph graph = nullptr;
+  ASSERT_CU(Cu().StreamEndCapture(stream_, &graph));
+  const uint64_t unmaps = GetSim().call_count("cuMemUnmap");
+  const uint64_t waits = GetSim().call_count("cuCtxSynchronize");
+  EXPECT_EQ(MemInfo().free, before_.free);
+  EXPECT_EQ(GetSim().call_count("cuMemUnmap") - unmaps, freed.size());
+  EXPECT_EQ(GetSim().call_count("cuCtxSynchronize") - waits, 1u);
+  EXPECT_CU(Cu().GraphDestroy(graph));
+}
+
 TEST_F(CaptureTest, AllocatingDuringACaptureWorksAndTheCaptureLives) {
   Begin();
   const CUdeviceptr p = Alloc(kSpilled);

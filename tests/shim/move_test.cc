@@ -23,6 +23,22 @@ class MoveTest : public ShimTest {
   }
 };
 
+// The streams of a move end with it, also where the driver refuses at first to destroy one.
+TEST_F(MoveTest, AStreamWhoseEndFailsOnceIsNotLeft) {
+  const CUdeviceptr p = Alloc(kThreshold);
+  Fill(p, kThreshold, 3);
+  EXPECT_CU(Cu().CtxSynchronize());
+  const uint64_t made = GetSim().call_count("cuStreamCreate");
+  const uint64_t ended = GetSim().call_count("cuStreamDestroy");
+  GetSim().fail("cuStreamDestroy:1");
+  ASSERT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
+  GetSim().fail("");
+  const uint64_t streams = GetSim().call_count("cuStreamCreate") - made;
+  EXPECT_GT(streams, 0u);
+  EXPECT_EQ(GetSim().call_count("cuStreamDestroy") - ended, streams + 1);
+  Free(p);
+}
+
 // What lay in one chunk lies in one again wherever it went, since several cannot be exported: though
 // smaller ones are kept on the host, and HBM is otherwise filled by chunks of 32 MiB.
 TEST_F(MoveTest, WhatMovedCanStillBeExported) {
@@ -92,6 +108,25 @@ TEST_F(MoveTest, OneMoveThatFailsLeavesTheOthersRight) {
   ASSERT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
   EXPECT_EQ(PlacementOf(p).host_bytes, kSpilled);
   EXPECT_EQ(CountBad(p, kSpilled, 6), 0u);
+  Free(p);
+}
+
+// Streams and events of a move go, though the driver fails once to destroy them.
+TEST_F(MoveTest, WhatAMoveMadeIsDestroyedThoughTheDriverFailsOnce) {
+  const CUdeviceptr p = Alloc(kForRanges);
+  for (const char* kind : {"cuStream", "cuEvent"}) {
+    const std::string create = std::string(kind) + "Create";
+    const std::string destroy = std::string(kind) + "Destroy";
+    const auto calls = [&](const std::string& name) { return GetSim().call_count(name.c_str()); };
+    const uint64_t created = calls(create);
+    const uint64_t destroyed = calls(destroy);
+    GetSim().fail((destroy + ":1").c_str());
+    EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_HOST), GPUROOM_OK) << gpuroom_last_error();
+    GetSim().fail("");
+    EXPECT_GT(calls(create), created);
+    EXPECT_EQ(calls(destroy) - destroyed, calls(create) - created + 1) << kind;  // and the one that failed
+    EXPECT_EQ(gpuroom_range_migrate(p, 0, GPUROOM_TIER_DEVICE), GPUROOM_OK) << gpuroom_last_error();
+  }
   Free(p);
 }
 
@@ -265,7 +300,51 @@ TEST_F(EvenTest, OfPiecesTheOldestGivesWayThenOnesFarApart) {
   for (const Mapped& piece : pieces) piece.Free();
 }
 
-// What the program may export gives way whole.
+// In 384 MiB of HBM and the reserve, whatever the request of 6 MiB: ctest sets both.
+class MoveBackTest : public MoveTest {
+ protected:
+  static constexpr uint64_t kSize = 64 * kMiB;
+  static constexpr uint64_t kSmall = 6 * kMiB;
+
+  // Data that fills HBM, so that it gives way to what `allocate` gives and, once that is freed, has come back
+  // as far as HBM keeps no slack of 64 MiB.
+  template <typename Allocate, typename Release>
+  void Check(Allocate allocate, Release release) {
+    std::vector<CUdeviceptr> data;
+    for (uint32_t i = 0; i < 6; ++i) {
+      data.push_back(Alloc(kSize));
+      Fill(data.back(), kSize, i);
+    }
+    EXPECT_CU(Cu().CtxSynchronize());
+    std::vector<CUdeviceptr> small;
+    for (int i = 0; i < 40; ++i) small.push_back(allocate());
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(PlacementOf(data[i]).host_bytes, kSize) << i;
+    for (const CUdeviceptr p : small) release(p);
+    for (const size_t young : {3, 2}) {
+      EXPECT_TRUE(AwaitReturn(data[young], kSize, [&] { release(allocate()); })) << young;
+    }
+    for (uint32_t i = 0; i < 6; ++i) {
+      EXPECT_EQ(CountBad(data[i], kSize, i), 0u) << i;
+      Free(data[i]);
+    }
+  }
+};
+
+TEST_F(MoveBackTest, WhatGaveWayToSmallMemoryComesBackWhenThatIsFreed) {
+  Check([&] { return Alloc(kSmall); }, [&](CUdeviceptr p) { Free(p); });
+}
+
+TEST_F(MoveBackTest, WhatGaveWayToStreamOrderedMemoryComesBackWhenThatIsFreed) {
+  const CUstream stream = NewStream();
+  const auto allocate = [&] {
+    CUdeviceptr p = 0;
+    EXPECT_CU(Cu().MemAllocAsync(&p, kSmall, stream));
+    return p;
+  };
+  Check(allocate, [&](CUdeviceptr p) { EXPECT_CU(Cu().MemFreeAsync(p, stream)); });
+  EXPECT_CU(Cu().StreamDestroy(stream));
+}
+
 // A part that is brought to HBM by itself was chosen: what else was sent to the host stays there.
 TEST_F(EvenTest, APartThatComesToHbmBringsNoOtherPartAlong) {
   constexpr uint64_t kPart = 32 * kMiB;
@@ -287,6 +366,7 @@ TEST_F(EvenTest, APartThatComesToHbmBringsNoOtherPartAlong) {
   Free(p);
 }
 
+// What the program may export gives way whole.
 TEST_F(EvenTest, SharedPiecesGiveWayWhole) {
   std::vector<Mapped> pieces;
   for (int i = 0; i < kCount; ++i) {

@@ -342,7 +342,8 @@ TEST_F(ManagedTest, AContextThatIsGoneTookItsMemoryAlong) {
 }
 
 TEST(ManagedTable, FindsByAnyAddressAndTakesByTheFirst) {
-  ManagedTable table;
+  AddressMap map;
+  ManagedTable table(map);
   ManagedBlock found;
   EXPECT_FALSE(table.Find(0, &found));
   table.Insert({kGiB, 5 * kMiB, 6 * kMiB, nullptr, 0});
@@ -360,7 +361,8 @@ TEST(ManagedTable, FindsByAnyAddressAndTakesByTheFirst) {
 }
 
 TEST(ManagedTable, KeepsWhatCannotBeFreedYet) {
-  ManagedTable table;
+  AddressMap map;
+  ManagedTable table(map);
   EXPECT_FALSE(table.has_deferred());
   table.Defer({kGiB, kMiB, 2 * kMiB, nullptr, 0});
   table.Defer({2 * kGiB, kMiB, 2 * kMiB, nullptr, 1});

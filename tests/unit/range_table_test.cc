@@ -19,8 +19,13 @@ std::unique_ptr<Range> MakeRange(CUdeviceptr va, uint64_t bytes, CUdevice device
   return range;
 }
 
-TEST(RangeTable, FindsEveryAddressInsideAndNoneOutside) {
-  RangeTable table;
+class RangeTableTest : public testing::Test {
+ protected:
+  AddressMap map_;
+  RangeTable table{map_, AddressMap::Kind::kRange};
+};
+
+TEST_F(RangeTableTest, FindsEveryAddressInsideAndNoneOutside) {
   RangeInfo info;
   EXPECT_FALSE(table.Find(0, &info));
   EXPECT_FALSE(table.MayHold(0));
@@ -37,8 +42,7 @@ TEST(RangeTable, FindsEveryAddressInsideAndNoneOutside) {
   EXPECT_FALSE(table.Find(UINT64_MAX, &info));
 }
 
-TEST(RangeTable, TakesOnlyByTheFirstAddress) {
-  RangeTable table;
+TEST_F(RangeTableTest, TakesOnlyByTheFirstAddress) {
   table.Insert(MakeRange(0x10000000, 0x400000));
   EXPECT_EQ(table.Take(0x10000001), nullptr);
   EXPECT_EQ(table.Take(0x20000000), nullptr);
@@ -48,8 +52,7 @@ TEST(RangeTable, TakesOnlyByTheFirstAddress) {
   EXPECT_EQ(table.Take(0x10000000), nullptr);
 }
 
-TEST(RangeTable, ListsTheRangesOfOneDevice) {
-  RangeTable table;
+TEST_F(RangeTableTest, ListsTheRangesOfOneDevice) {
   table.Insert(MakeRange(0x10000000, 0x400000, 0));
   table.Insert(MakeRange(0x20000000, 0x400000, 1));
   table.Insert(MakeRange(0x30000000, 0x400000, 0));
@@ -61,8 +64,7 @@ TEST(RangeTable, ListsTheRangesOfOneDevice) {
   EXPECT_NE(table.Take(0x20000000), nullptr);
 }
 
-TEST(RangeTable, AgreesWithAModelOverRandomOperations) {
-  RangeTable table;
+TEST_F(RangeTableTest, AgreesWithAModelOverRandomOperations) {
   std::map<CUdeviceptr, uint64_t> model;
   std::mt19937_64 random(7);
   for (int i = 0; i < 100'000; ++i) {
@@ -87,8 +89,7 @@ TEST(RangeTable, AgreesWithAModelOverRandomOperations) {
   }
 }
 
-TEST(RangeTable, AReaderSeesItsRangeWhileOthersComeAndGo) {
-  RangeTable table;
+TEST_F(RangeTableTest, AReaderSeesItsRangeWhileOthersComeAndGo) {
   // Insertions below and above widen the window under the readers' feet.
   constexpr CUdeviceptr kMine = 0x7000'0000'0000;
   table.Insert(MakeRange(kMine, kGranularity));
@@ -109,6 +110,33 @@ TEST(RangeTable, AReaderSeesItsRangeWhileOthersComeAndGo) {
   stop = true;
   for (std::thread& reader : readers) reader.join();
   EXPECT_EQ(missed, 0);
+}
+
+TEST_F(RangeTableTest, FindsARangeByItsOrderAndCountsBytesByDevice) {
+  std::unique_ptr<Range> range = MakeRange(0x10000000, 0x400000, 1);
+  const uint64_t order = range->order;
+  table.Insert(std::move(range));
+  table.Insert(MakeRange(0x20000000, 0x200000, 1));
+  EXPECT_EQ(table.BytesOf(0), 0u);
+  EXPECT_EQ(table.BytesOf(1), 0x600000u);
+  CUdeviceptr va = 0;
+  EXPECT_TRUE(table.WithOrder(order, [&](Range& found) { va = found.va; }));
+  EXPECT_EQ(va, 0x10000000u);
+  EXPECT_NE(table.Take(0x10000000), nullptr);
+  EXPECT_FALSE(table.WithOrder(order, [](Range&) {}));
+  EXPECT_EQ(table.BytesOf(1), 0x200000u);
+}
+
+// What others lend lies in the same map and is nobody's to free, to hint or to move.
+TEST_F(RangeTableTest, AnImportIsNoRangeOfTheProcess) {
+  RangeTable imports(map_, AddressMap::Kind::kImport);
+  imports.Insert(MakeRange(0x10000000, 0x400000));
+  RangeInfo info;
+  EXPECT_TRUE(imports.Find(0x10000001, &info));
+  EXPECT_FALSE(table.Find(0x10000001, &info));
+  EXPECT_EQ(table.Take(0x10000000), nullptr);
+  EXPECT_FALSE(map_.WithPlaced(0x10000000, [](Placed&, CUdeviceptr) {}));
+  EXPECT_EQ(imports.TakeAll(0).size(), 1u);
 }
 
 }  // namespace

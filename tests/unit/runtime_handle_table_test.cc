@@ -18,7 +18,8 @@ HandleRecord Record(CUmemGenericAllocationHandle handle, uint64_t bytes, Tier ti
 
 class HandleTableTest : public testing::Test {
  protected:
-  HandleTable table_;
+  AddressMap map_;
+  HandleTable table_{map_};
   HandleRecord out_;
   HandleTable::MappingInfo mapping_;
 };
@@ -83,7 +84,7 @@ TEST_F(HandleTableTest, SeveralDeviceChunksAreAway) {
   EXPECT_FALSE(record.away());
   record.chunks = {{7, 60, Tier::kDevice}, {8, 40, Tier::kDevice}};
   record.CountTiers();
-  table_.Insert(record);
+  table_.Insert(std::move(record));
   table_.AddMapping(1000, 100, 5);
   ASSERT_TRUE(table_.FindAwayMapping(1080, &mapping_));
   EXPECT_EQ(mapping_.va, 1000u);
@@ -102,11 +103,11 @@ TEST_F(HandleTableTest, TellsWhatSleepsInASpan) {
     table_.AddMapping(handle * 100, 100, handle);
   }
   EXPECT_TRUE(table_.SleepingIn(500, 300).empty());
-  table_.WithAll([](const std::vector<HandleRecord*>& records) {
-    for (HandleRecord* record : records) {
-      if (record->handle != 6) record->asleep = std::make_shared<Nothing>();
-    }
-  });
+  for (const CUdeviceptr va : {500, 700}) {
+    EXPECT_TRUE(map_.WithPlaced(
+        va, [](Placed& placed, CUdeviceptr) { placed.asleep = std::make_shared<Nothing>(); }));
+  }
+  EXPECT_EQ(map_.totals().asleep.load(), 2u);
   const std::vector<HandleTable::Span> spans = table_.SleepingIn(500, 300);
   ASSERT_EQ(spans.size(), 2u);
   EXPECT_EQ(spans[0].va, 500u);

@@ -17,6 +17,7 @@
 #include <new>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "tier/ledger.h"
 #include "tier_ledger_fixture.h"
@@ -84,6 +85,27 @@ TEST_F(LedgerTest, AKilledProcessGivesItsShareBackBeforeItIsReaped) {
   child.KillOnly();
   EXPECT_TRUE(ledger->Claim(100, 100).ok());
   EXPECT_EQ(Total(*ledger), 100u);
+}
+
+TEST_F(LedgerTest, LooksInTurnLeaveOutEveryKilledProcessInTheEnd) {
+  constexpr uint64_t kCount = 6;
+  std::vector<std::unique_ptr<Child>> children;
+  for (uint64_t i = 0; i < kCount; ++i) {
+    children.push_back(std::make_unique<Child>([&](Child& child) {
+      auto ledger = OpenLedger();
+      if (ledger == nullptr || !ledger->Claim(10, 100).ok()) return false;
+      child.Send();
+      return child.Await();
+    }));
+    ASSERT_TRUE(children.back()->Await());
+  }
+  auto ledger = OpenLedger();
+  EXPECT_EQ(ledger->OthersInTurn(), kCount * 10);
+  for (uint64_t i = 1; i < kCount; ++i) children[i]->KillOnly();
+  for (uint64_t i = 0; i < kCount; ++i) ledger->OthersInTurn();
+  EXPECT_EQ(ledger->OthersInTurn(), 10u);
+  children[0]->KillOnly();
+  EXPECT_EQ(ledger->OthersInTurn(), 0u);
 }
 
 TEST_F(LedgerTest, AProcessThatExecsGivesItsShareBack) {

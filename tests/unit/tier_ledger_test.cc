@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -337,6 +338,54 @@ TEST_F(LedgerTest, AFullTableIsRefusedUntilASlotIsFree) {
   EXPECT_TRUE(last->Claim(5, 10).ok());
   EXPECT_EQ(Total(*last), 5u);
   EXPECT_EQ(OpenStatus().code(), Code::kBusy);
+}
+
+// Read calls of this process so far.
+uint64_t ReadCalls() {
+  unsigned long long calls = 0;
+  std::FILE* file = std::fopen("/proc/self/io", "r");
+  const bool read = file != nullptr && std::fscanf(file, "rchar: %*u\nwchar: %*u\nsyscr: %llu", &calls) == 1;
+  if (file != nullptr) std::fclose(file);
+  return read ? calls : 0;
+}
+
+TEST_F(LedgerTest, ALookInTurnCostsNoMoreWithManyProcesses) {
+  if (ReadCalls() == 0) GTEST_SKIP() << "this machine does not count system calls";
+  auto ledger = OpenLedger();
+  std::vector<std::unique_ptr<Ledger>> others;
+  const auto reads = [&] {
+    const uint64_t before = ReadCalls();
+    EXPECT_EQ(ledger->OthersInTurn(), 10 * others.size());
+    return ReadCalls() - before;
+  };
+  const auto open_up_to = [&](size_t count) {
+    while (others.size() < count) {
+      others.push_back(OpenLedger());
+      ASSERT_TRUE(others.back()->Claim(10, UINT64_MAX).ok());
+    }
+  };
+  open_up_to(1);
+  const uint64_t alone = reads();
+  open_up_to(200);
+  EXPECT_LE(reads(), alone);
+}
+
+// Even a claim looks no closer than it has to.
+TEST_F(LedgerTest, AClaimThatFitsCostsNoMoreWithManyProcesses) {
+  if (ReadCalls() == 0) GTEST_SKIP() << "this machine does not count system calls";
+  auto ledger = OpenLedger();
+  const auto reads = [&] {
+    const uint64_t before = ReadCalls();
+    EXPECT_TRUE(ledger->Claim(1, kMi).ok());
+    return ReadCalls() - before;
+  };
+  const uint64_t alone = reads();
+  std::vector<std::unique_ptr<Ledger>> others;
+  for (int i = 0; i < 200; ++i) {
+    others.push_back(OpenLedger());
+    ASSERT_TRUE(others.back()->Claim(10, UINT64_MAX).ok());
+  }
+  EXPECT_LE(reads(), alone);
 }
 
 TEST_F(LedgerTest, AStoppedLockHolderStopsNobody) {
