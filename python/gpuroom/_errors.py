@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, Type
+import sys
+from typing import Dict, Optional, Type
 
 
 class Error(RuntimeError):
@@ -10,7 +11,8 @@ class Error(RuntimeError):
 
 
 class OutOfMemory(Error):
-    """The tier that was asked for has no room."""
+    """The tier that was asked for has no room. Where PyTorch is loaded, also a torch.OutOfMemoryError, so that a program's own
+    handling of that meets it."""
 
 
 class InvalidArgument(Error, ValueError):
@@ -40,7 +42,26 @@ _CLASSES: Dict[int, Type[Error]] = {
 }
 
 
+_with_torch: Optional[Type[OutOfMemory]] = None
+
+
+def _out_of_memory() -> Type[OutOfMemory]:
+    global _with_torch
+    theirs = getattr(sys.modules.get("torch"), "OutOfMemoryError", None)
+    if not isinstance(theirs, type) or not issubclass(theirs, Exception):
+        return OutOfMemory
+    if _with_torch is None or not issubclass(_with_torch, theirs):
+        _with_torch = type("OutOfMemory", (OutOfMemory, theirs), {"__module__": __name__, "__doc__": OutOfMemory.__doc__})
+    return _with_torch
+
+
+def out_of_memory(sentence: str) -> OutOfMemory:
+    """The exception for a lack of memory."""
+    return _out_of_memory()(sentence)
+
+
 def from_result(code: int, sentence: str, what: str) -> Error:
     """The exception for a gpuroom_result; `what` was asked for and stands in for a missing sentence."""
     kind = _CLASSES.get(code, Error)
-    return kind(sentence or f"{what} failed with result {code}, and the library gave no reason")
+    text = sentence or f"{what} failed with result {code}, and the library gave no reason"
+    return out_of_memory(text) if kind is OutOfMemory else kind(text)

@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from gpuroom import _capi, _library
 from gpuroom._errors import InvalidArgument, NotFound
+from gpuroom._types import Device, Hint, Memory, Stream, Tensor, Tier
 
 _HINT_NAMES = {value: name for name, value in _capi.HINTS.items()}
 
@@ -64,7 +65,7 @@ class Stats:
     device_free: int
 
 
-def span_of(what: Any) -> Tuple[int, int]:
+def span_of(what: Memory) -> Tuple[int, int]:
     """(address, bytes) of a tensor's own elements, from the first to the last; of an address, (it, 0)."""
     if isinstance(what, int) and not isinstance(what, bool):
         return what, 0
@@ -94,7 +95,7 @@ def choice(table: Dict[str, int], value: Union[str, None], name: str) -> int:
     return table[value]
 
 
-def describe(what: Any) -> Placement:
+def describe(what: Memory) -> Placement:
     """Where the allocation lies that holds a CUDA tensor or a device address.
 
     The answer is for the whole allocation, of which the tensor may be a part. Raises NotFound where gpuroom
@@ -122,7 +123,7 @@ def _target(tier: str) -> int:
     return _capi.TIERS[tier]
 
 
-def migrate(what: Any, tier: str) -> int:
+def migrate(what: Memory, tier: Tier) -> int:
     """Moves a tensor's memory, or the whole allocation at an address, to `tier` ('device', 'host' or 'peer').
 
     Addresses and contents stay. Chunks that the tensor touches move whole, so neighbours of one allocation may
@@ -139,7 +140,7 @@ def migrate(what: Any, tier: str) -> int:
     return int(move.moved)
 
 
-def migrate_all(tensors: Sequence[Any], tier: str) -> int:
+def migrate_all(tensors: Sequence[Tensor], tier: Tier) -> int:
     """`migrate` for many, which waits for the GPU once. What cannot move stays, and the others move all the same;
     returns the bytes that moved."""
     target = _target(tier)
@@ -152,7 +153,7 @@ def migrate_all(tensors: Sequence[Any], tier: str) -> int:
     return sum(int(move.moved) for move in moves)
 
 
-def prefetch(what: Any, tier: str = "device", stream: Any = None) -> None:
+def prefetch(what: Memory, tier: Tier = "device", stream: Optional[Stream] = None) -> None:
     """Brings a tensor's memory to `tier` ('device' or 'host') before it is used.
 
     Managed memory is prefetched in the order of `stream` (a torch.cuda.Stream, a stream handle, or None: the
@@ -161,14 +162,15 @@ def prefetch(what: Any, tier: str = "device", stream: Any = None) -> None:
     """
     target = _target(tier)
     address, count = span_of(what)
-    handle = int(getattr(stream, "cuda_stream", stream) or 0) or None
+    given: Any = stream
+    handle = int(getattr(given, "cuda_stream", given) or 0) or None
     library = _library.load()
     library.check(
         library.function("gpuroom_prefetch")(address, count, target, handle), f"prefetching {address:#x} to {tier}"
     )
 
 
-def hint(what: Any, value: str) -> None:
+def hint(what: Memory, value: Hint) -> None:
     """Tells what is known of the allocation that holds a tensor or an address: 'hot' (HBM, the last to give
     way), 'cold' (the first to give way), 'stream' (read front to back once a pass), or 'none'.
 
@@ -181,7 +183,7 @@ def hint(what: Any, value: str) -> None:
     library.check(library.function("gpuroom_set_hint")(address, _capi.HINTS[value]), f"hinting {address:#x}")
 
 
-def ordinal(device: Any = None) -> int:
+def ordinal(device: Optional[Device] = None) -> int:
     """The CUDA ordinal of a torch.device, a number, 'cuda:1' or None (PyTorch's current device, else 0)."""
     import sys
 
@@ -194,7 +196,7 @@ def ordinal(device: Any = None) -> int:
         if kind != "cuda" or (number and not number.isdigit()):
             raise InvalidArgument(f"device is {device!r}; use 'cuda', 'cuda:1' or a number")
         return int(number) if number else ordinal(None)
-    index = getattr(device, "index", device)
+    index: Any = getattr(device, "index", device)
     if callable(index):  # a str or list has such a method, a torch.device an attribute
         raise InvalidArgument(f"device is {device!r}; use 'cuda', 'cuda:1' or a number")
     if getattr(device, "type", "cuda") != "cuda":
@@ -202,7 +204,7 @@ def ordinal(device: Any = None) -> int:
     return ordinal(None) if index is None else int(index)
 
 
-def stats(device: Any = None) -> Stats:
+def stats(device: Optional[Device] = None) -> Stats:
     """What gpuroom uses for one GPU (None: PyTorch's current one, else the first). Any thread; cheap.
 
     Raises NotFound before CUDA has been started, and Unsupported where the process has no gpuroom library.
@@ -217,14 +219,14 @@ def stats(device: Any = None) -> Stats:
     return Stats(**values)
 
 
-def set_reserve(size: int, device: Optional[Any] = None) -> None:
+def set_reserve(size: int, device: Optional[Device] = None) -> None:
     """Keeps `size` bytes of one GPU's HBM for small allocations that are still to come, in place of `--reserve`. For a program that
     has made nearly all of them. Any thread."""
     library = _library.load()
     library.check(library.function("gpuroom_set_reserve")(ordinal(device), size), "gpuroom.set_reserve()")
 
 
-def trim(device: Optional[Any] = None) -> None:
+def trim(device: Optional[Device] = None) -> None:
     """Gives back what the pool behind `gpuroom.torch.use()` and the host tier keep for reuse on one GPU, as
     torch.cuda.empty_cache() does. Waits for pending work on what it gives back. Any thread."""
     library = _library.load()

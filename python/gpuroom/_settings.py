@@ -13,6 +13,7 @@ from typing import Dict, Optional, Union
 from gpuroom import _capi, _library
 from gpuroom._errors import Error, InvalidArgument, Unsupported
 from gpuroom._sizes import Size, parse_size
+from gpuroom._types import Backend, Policy
 
 HOST_LIMIT = "GPUROOM_HOST_LIMIT"
 _SMALLEST_LIMIT = 2 << 20
@@ -22,8 +23,8 @@ _lock = threading.Lock()
 def configure(
     hbm_limit: Optional[Size] = None,
     host_limit: Optional[Size] = None,
-    policy: Optional[str] = None,
-    backend: Optional[str] = None,
+    policy: Optional[Policy] = None,
+    backend: Optional[Backend] = None,
     *,
     expect: Optional[Size] = None,
     reserve: Optional[Size] = None,

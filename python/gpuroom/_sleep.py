@@ -11,6 +11,7 @@ from typing import Dict, Iterable, List, Optional, Tuple, Union
 from gpuroom import _capi, _intent, _library
 from gpuroom._errors import InvalidArgument
 from gpuroom._intent import Intent
+from gpuroom._types import Action, Hold
 
 Tags = Union[None, str, Iterable[str]]
 _threads = threading.local()
@@ -49,11 +50,11 @@ class TagState:
 
 def sleep(
     tags: Tags = None,
-    action: str = "keep",
+    action: Action = "keep",
     *,
     drop: Union[str, Iterable[str]] = (),
     directory: Union[None, str, "os.PathLike[str]"] = None,
-    hold: str = "none",
+    hold: Hold = "none",
     verify: bool = False,
 ) -> SleepReport:
     """Gives the GPU memory with these tags back; addresses stay, and `wake` brings it again. All or nothing.

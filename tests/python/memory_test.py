@@ -105,6 +105,38 @@ assert isinstance(gpuroom.OutOfMemory("x"), gpuroom.Error) and isinstance(gpuroo
 """)
 
 
+def test_lack_of_memory_is_pytorchs_error_too_where_that_is_loaded(python):
+    python.under_gpuroom(ALLOCATE + """
+import sys, types
+row = [allocate(100 * MIB) for _ in range(5)]
+def lack():
+    try:
+        for at in row:
+            gpuroom.migrate(at, "device")
+    except gpuroom.OutOfMemory as error:
+        return error
+assert type(lack()) is gpuroom.OutOfMemory
+class OutOfMemoryError(RuntimeError):
+    pass
+sys.modules["torch"] = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+error = lack()
+assert isinstance(error, OutOfMemoryError) and isinstance(error, gpuroom.OutOfMemory) and str(error), repr(error)
+assert type(error) is type(lack()) and type(error).__name__ == "OutOfMemory"
+""")
+
+
+def test_types_name_what_the_calls_take():
+    from typing import get_args
+
+    from gpuroom import _capi, _types
+
+    for names, table in (
+        (_types.Tier, _capi.TIERS), (_types.Policy, _capi.POLICIES), (_types.Backend, _capi.BACKENDS),
+        (_types.Hint, _capi.HINTS), (_types.Action, _capi.ACTIONS), (_types.Hold, _capi.HOLDS),
+    ):  # fmt: skip
+        assert set(get_args(names)) == set(table)
+
+
 def test_stats_under_gpuroom_run(python):
     python.under_gpuroom(ALLOCATE + """
 row = [allocate(100 * MIB) for _ in range(3)]

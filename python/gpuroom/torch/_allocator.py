@@ -9,6 +9,7 @@ from typing import Any, Dict, Optional, Tuple
 from gpuroom import _library, _settings
 from gpuroom._errors import Error, Unsupported
 from gpuroom._sizes import Size
+from gpuroom._types import Backend, Policy
 from gpuroom.torch._torch import torch
 
 # PyTorch's setter: our function. The names are PyTorch's, some with _fn and some without.
@@ -59,8 +60,8 @@ def _address(library: _library.Library, name: str) -> int:
 def use(
     hbm_limit: Optional[Size] = None,
     host_limit: Optional[Size] = None,
-    policy: Optional[str] = None,
-    backend: Optional[str] = None,
+    policy: Optional[Policy] = None,
+    backend: Optional[Backend] = None,
     **settings: Any,
 ) -> None:
     """Makes gpuroom the allocator of every CUDA tensor of this process, before PyTorch has used the GPU.

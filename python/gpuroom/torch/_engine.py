@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, List
 
 from gpuroom import _capi, _intent, _library
-from gpuroom._errors import OutOfMemory
+from gpuroom._errors import out_of_memory
 from gpuroom._intent import Intent
+from gpuroom._types import Hint
 from gpuroom.torch import _allocator, _pool
 from gpuroom.torch._torch import torch
 
@@ -57,24 +58,24 @@ class CudaEngine:
         """An event after all that this thread's current stream has now."""
         return torch.cuda.current_stream(self.device).record_event()
 
-    def empty(self, count: int, hint: str) -> Any:
+    def empty(self, count: int, hint: Hint) -> Any:
         """`count` bytes on the device, placed by `hint`; a plain tensor. Raises OutOfMemory."""
         try:
             piece = self._placed(count, hint) if _allocator.in_use() else self._pooled(count, hint)
         except RuntimeError as error:
             if "out of memory" not in str(error):  # PyTorch has a class for it in pools, and none for other allocators
                 raise
-            raise OutOfMemory(f"there are no {count} bytes for weights with hint '{hint}'; raise the"
+            raise out_of_memory(f"there are no {count} bytes for weights with hint '{hint}'; raise the"
                               f" {'host' if hint == 'cold' else 'HBM'} limit ({error})") from error  # fmt: skip
         piece.record_stream(self._copies)  # whoever drops it may do so while a copy is under way
         return piece
 
-    def _pooled(self, count: int, hint: str) -> Any:
+    def _pooled(self, count: int, hint: Hint) -> Any:
         tag = None if _intent.region_tag() else _TAG.decode()  # None: that of the region
         with _pool.pool(hint=hint, tag=tag, device=self.device):
             return self._bytes(count)
 
-    def _placed(self, count: int, hint: str) -> Any:
+    def _placed(self, count: int, hint: Hint) -> Any:
         # The global allocator serves from what it has cached, wherever that lies; so that goes first.
         library = _library.load()
         library.check(library.function("gpuroom_trim")(self.device.index), "gpuroom.trim()")

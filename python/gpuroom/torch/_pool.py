@@ -15,6 +15,7 @@ from gpuroom import _capi, _intent, _memory, _settings
 from gpuroom._errors import Error
 from gpuroom._intent import Intent
 from gpuroom._sleep import Region
+from gpuroom._types import Backend, Device, Hint, Policy
 from gpuroom.torch import _allocator
 from gpuroom.torch._torch import torch
 
@@ -99,11 +100,11 @@ class Pool:
 
 
 def pool(
-    policy: Optional[str] = None,
-    backend: Optional[str] = None,
+    policy: Optional[Policy] = None,
+    backend: Optional[Backend] = None,
     tag: Optional[str] = None,
-    hint: Optional[str] = None,
-    device: Any = None,
+    hint: Optional[Hint] = None,
+    device: Optional[Device] = None,
 ) -> Pool:
     """A context manager: what this thread allocates on one GPU inside the block is placed as it says.
 
@@ -136,7 +137,7 @@ def pool(
     return Pool(Intent(policy_number, backend_number, hint_number, name), number)
 
 
-def region(tag: str, backup: bool = True, device: Any = None) -> Union[Pool, Region]:
+def region(tag: str, backup: bool = True, device: Optional[Device] = None) -> Union[Pool, Region]:
     """A context manager: what this thread allocates on one GPU inside the block has `tag`, by which
     `gpuroom.sleep` and `gpuroom.wake` know it. With `backup=False` any sleep drops its contents.
 

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional
 from gpuroom import _memory, _settings, _stream_plan
 from gpuroom._errors import Error, InvalidArgument, NotFound
 from gpuroom._sizes import Size, format_size, parse_size
+from gpuroom._types import Device
 from gpuroom.torch import _packing, _units
 from gpuroom.torch._engine import CudaEngine
 from gpuroom.torch._hooks import is_streamed
@@ -71,7 +72,7 @@ def stream(
     prefetch: int = 2,
     *,
     buffers: bool = False,
-    device: Any = None,
+    device: Optional[Device] = None,
 ) -> StreamHandle:
     """Prepares a torch module whose weights may exceed `hbm` bytes, and streams what does not fit as it runs.
 

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any, Callable, List, Optional, Set
 
 from gpuroom import _memory
+from gpuroom._types import Hint, Tier
 from gpuroom.torch._torch import torch
 from gpuroom.vllm import _heat
 
@@ -155,11 +156,11 @@ class Experts:
         self.resident = (self.resident - set(leave)) | set(come)
         return sum(self.groups[number].bytes for number in come)
 
-    def _move(self, numbers: List[int], tier: str) -> None:
+    def _move(self, numbers: List[int], tier: Tier) -> None:
         _memory.migrate_all([part for number in numbers for part in self._slices[number]], tier)
 
     @staticmethod
-    def _hint(tensor: Any, hint: str) -> None:
+    def _hint(tensor: Any, hint: Hint) -> None:
         from gpuroom.vllm._weights import hint_all
 
         hint_all([tensor], hint)

@@ -7,6 +7,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from gpuroom import _memory
 from gpuroom._errors import Error, OutOfMemory
+from gpuroom._types import Hint
 from gpuroom.torch import _packing
 from gpuroom.torch._torch import torch
 from gpuroom.vllm import _experts, _modules
@@ -215,7 +216,7 @@ def _copying_is_faster(weight: Staged, tokens: int) -> bool:
     return direct > FASTER * copied
 
 
-def hint_all(tensors: List[Any], hint: str) -> None:
+def hint_all(tensors: List[Any], hint: Hint) -> None:
     """Gives the memory of each tensor the hint."""
     for tensor in tensors:
         with contextlib.suppress(Error):  # memory that gpuroom did not place stays where it is
