@@ -125,13 +125,14 @@ class Experts:
 
     def _cut_chunks(self, away: List[int]) -> None:
         """What was pushed out while it was loaded may be one large chunk, which moves whole: each tensor goes to HBM, where
-        chunks are small, and what is to be away goes to the host again in pieces of its own."""
+        chunks are small, and what of it is to be away goes to the host again in pieces of its own before the next one comes, so
+        that HBM needs room for one tensor more at a time."""
         for number, layer in enumerate(self._layers):
             gone = [one for one in away if self._where[one][0] == number]
-            for tensor in layer.tensors:
+            for kind, tensor in enumerate(layer.tensors):
                 self._hint(tensor, "cold" if gone else "none")  # so that it does not come back by itself
                 _memory.migrate_all([tensor], "device")
-            self._move(gone, "host")
+                _memory.migrate_all([self._slices[one][kind] for one in gone], "host")
 
     def turn(self) -> int:
         """Before a step. Now and then looks at the counts, without waiting for them, and moves what became hot. Returns the
