@@ -23,9 +23,12 @@ using model::Model;
 using model::Role;
 using model::Tensor;
 
-// CUDA graphs, and what PyTorch rounds up.
-constexpr uint64_t kGraphs = 128 * kMiB;
-constexpr uint64_t kRangeBytes = 16 * kMiB;  // smaller allocations are the driver's own, and do not move
+// What vLLM has beside weights, KV cache and activations once it is warmed up: CUDA graphs, libraries'
+// memory, its own buffers and what PyTorch's segments leave unused. On an H200 it was 291 MiB
+// (docs/measurements.md, 2026-12-01).
+constexpr uint64_t kGraphs = 224 * kMiB;
+constexpr uint64_t kReserveWhenWarm = 32 * kMiB;  // the plug-in lowers the reserve then
+constexpr uint64_t kRangeBytes = 16 * kMiB;       // smaller allocations are the driver's own, and do not move
 // PyTorch's allocator (c10/cuda/CUDACachingAllocator): tensors of less than 1 MiB share memory of 2 MiB,
 // which the reserve is for; those of less than 10 MiB share 20 MiB; larger ones have their own.
 constexpr uint64_t kSmallTensor = kMiB;
@@ -63,7 +66,7 @@ PlanLayout SizesOf(const Model& model, const PlanDemand& demand) {
   for (const Tensor& tensor : model.tensors) layout.tensors.push_back({BytesOnOneGpu(tensor, demand), 0});
   layout.cache.bytes = CacheOnOneGpu(model, demand);
   layout.activations = ActivationBytes(model, demand);
-  layout.reserve = ReserveOf(demand.hbm) + (demand.engine == Engine::kVllm ? kGraphs : 0);
+  layout.reserve = demand.engine == Engine::kVllm ? kReserveWhenWarm + kGraphs : ReserveOf(demand.hbm);
   layout.step_tokens = StepTokens(demand);
   return layout;
 }
@@ -190,10 +193,10 @@ model::Json WeightsOf(const Model& model, const PlanLayout& layout) {
 }
 
 model::Json RoomOf(const PlanDemand& demand, const PlanLayout& layout) {
-  const uint64_t reserve = ReserveOf(demand.hbm);
-  const uint64_t free = demand.hbm > reserve ? demand.hbm - reserve : 0;
-  return {
-      {"free", free}, {"reserve", reserve}, {"beside", layout.cache.bytes + layout.activations + kGraphs}};
+  const uint64_t free = demand.hbm > kReserveWhenWarm ? demand.hbm - kReserveWhenWarm : 0;
+  return {{"free", free},
+          {"reserve", kReserveWhenWarm},
+          {"beside", layout.cache.bytes + layout.activations + kGraphs}};
 }
 
 Failure AskPlugin(const std::string& question, model::Json* answer) {

@@ -36,7 +36,7 @@ _placing, _budget = _load("_placing"), _load("_budget")
 def answer(weights: List[Dict[str, Any]], room: Dict[str, int]) -> Dict[str, Any]:
     """The weights on the host, where `room` is there."""
     may_leave = [number for number, weight in enumerate(weights) if weight["leaves"] and weight["bytes"] >= LEAST]
-    left = _budget.room_for_weights(0, room["free"], room["reserve"], room["beside"])
+    left = _budget.room_for_weights(0, room["free"], room["reserve"], room["beside"], 0)  # as once it is warmed up
     left -= sum(weight["bytes"] for weight in weights) - sum(weights[number]["bytes"] for number in may_leave)
     listed = [_placing.Weight(weights[number]["bytes"], number, weights[number]["by_row"]) for number in may_leave]
     places = _placing.place(listed, left)
