@@ -48,7 +48,7 @@ struct IndexFigures {
 struct Indexed {
   Indexed() = default;
   Indexed(const Indexed&) {}
-  Indexed& operator=(const Indexed&) { return *this; }
+  Indexed& operator=(const Indexed&) { return *this; }  // copies nothing NOLINT(bugprone-unhandled*)
 
   bool entered = false;
   IndexFigures figures;

@@ -341,7 +341,11 @@ TEST_F(MoveBackTest, WhatGaveWayToStreamOrderedMemoryComesBackWhenThatIsFreed) {
     EXPECT_CU(Cu().MemAllocAsync(&p, kSmall, stream));
     return p;
   };
-  Check(allocate, [&](CUdeviceptr p) { EXPECT_CU(Cu().MemFreeAsync(p, stream)); });
+  // The driver keeps what was freed until the stream has come to rest.
+  Check(allocate, [&](CUdeviceptr p) {
+    EXPECT_CU(Cu().MemFreeAsync(p, stream));
+    EXPECT_CU(Cu().StreamSynchronize(stream));
+  });
   EXPECT_CU(Cu().StreamDestroy(stream));
 }
 
