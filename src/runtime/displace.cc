@@ -66,11 +66,16 @@ Returned ReturnSliceOf(Runtime& rt, DeviceState& device, uint64_t bytes, uint64_
   return moved > 0 ? Returned::kSome : Returned::kNothing;
 }
 
+// The wait doubles with each move back that was in vain, however much gave way since.
 void NoteDisplacement(DeviceState& device) {
   MoveBackState& state = device.move_back;
   const uint64_t now = NowNanoseconds();
   const bool in_vain = now - state.moved_back < 10 * kFirstWait;
-  state.wait = in_vain ? std::min(2 * state.wait.load(), kLongestWait) : kFirstWait;
+  if (!in_vain) {
+    state.wait = kFirstWait;
+  } else if (!state.was_in_vain.exchange(true)) {
+    state.wait = std::clamp(2 * state.wait.load(), kFirstWait, kLongestWait);
+  }
   state.not_before = now + state.wait;
 }
 
@@ -99,6 +104,7 @@ void MoveBackNow(Runtime& rt, DeviceState& device) {
     if (!status.ok()) Log(LogLevel::kInfo, "not all could be moved back: %s", status.what());
   });
   device.move_back.moved_back = NowNanoseconds();
+  device.move_back.was_in_vain = false;
   device.move_back.refused = 0;
 }
 

@@ -47,8 +47,9 @@ struct AllocationCounts {
 
 // When what gave way may come back (displace.h).
 struct MoveBackState {
-  std::atomic<uint64_t> not_before{0};  // clock's nanoseconds
-  std::atomic<uint64_t> moved_back{0};  // when last
+  std::atomic<uint64_t> not_before{0};   // clock's nanoseconds
+  std::atomic<uint64_t> moved_back{0};   // when last
+  std::atomic<bool> was_in_vain{false};  // something gave way soon after that
   std::atomic<uint64_t> wait{0};
   std::atomic<uint64_t> refused{0};  // the wait since a standstill was not had; 0: it was
 };
