@@ -91,8 +91,8 @@ typedef struct gpuroom_move {
  * work on this memory meanwhile. What fails stays where
  * it was, whole and usable. Returns GPUROOM_OK if every move did what it could be
  * asked (what already lies there counts), else the first failure. GPUROOM_BUSY during a capture.
- * Memory that gave way later comes back to HBM by itself if all of it was moved there last; what a move sent
- * to the host stays, and so does the rest of an allocation of which one part was moved to HBM.
+ * An allocation that was last moved to HBM whole comes back by itself after it gave way. What a move sent to the host
+ * stays there, also when another part of the same allocation is moved to HBM.
  * `bytes`: sizeof(gpuroom_move). */
 int gpuroom_migrate_batch(gpuroom_move* moves, size_t count, size_t bytes);
 

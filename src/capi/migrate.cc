@@ -79,8 +79,8 @@ class DeviceBatch {
     }
   }
 
-  // Whether memory comes to HBM by itself later: what was asked for last holds for all of it, but for a part
-  // that comes to HBM alone, since the rest may be on the host by choice.
+  // Whether the allocation comes to HBM by itself later. The last move of any part decides, with one
+  // exception: a part that is moved to HBM says nothing of the others, which may have been sent to the host.
   static void NoteWish(const Part& part) {
     const bool whole = part.first == 0 && part.end == part.placed->chunks.size();
     if (part.tier != Tier::kDevice)
