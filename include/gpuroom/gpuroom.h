@@ -91,9 +91,9 @@ typedef struct gpuroom_move {
  * work on this memory meanwhile. What fails stays where
  * it was, whole and usable. Returns GPUROOM_OK if every move did what it could be
  * asked (what already lies there counts), else the first failure. GPUROOM_BUSY during a capture.
- * An allocation that was last moved to HBM whole comes back by itself after it gave way. What a move sent to the host
- * stays there, also when another part of the same allocation is moved to HBM.
- * `bytes`: sizeof(gpuroom_move). */
+ * An allocation that was last moved to HBM whole comes back by itself after it gave way. What a move sent to
+ * the host stays there, also when another part of the same allocation is moved to HBM. `bytes`:
+ * sizeof(gpuroom_move). */
 int gpuroom_migrate_batch(gpuroom_move* moves, size_t count, size_t bytes);
 
 /* The same for one stretch. */
