@@ -166,12 +166,13 @@ pictures: build/docs/venv/installed ## draw docs/pictures anew, from what build/
 	/usr/bin/python3 scripts/plot_tiers.py docs/measurements/2026-11-21-bench-tiers.json docs/pictures/tiers.svg
 
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
-nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers, a million simulated swaps and 64-bit Arm's tests, build and try all packages, the clusters' and the containers' checks; an hour and a half
+nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers, a million simulated swaps and 64-bit Arm's tests, build and try all packages and the lines of README's install section, the clusters' and the containers' checks; an hour and a half
 	@scripts/deps.sh build test nightly
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_arbiter_tests
 	GPUROOM_TEST_SHARE_SWAPS=125000 build/dev/bin/gpuroom_arbiter_tests --gtest_filter='*ShareLoad*'
 	tests/packages/run.sh
+	scripts/check_install.sh
 	$(MAKE) --no-print-directory clusters-check containers-check
 
 clean: ## remove all builds (fetched dependencies stay)

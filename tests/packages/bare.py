@@ -1,4 +1,4 @@
-"""Bare systems of Debian 11 and 12, for both architectures, unpacked into a folder and entered without privileges."""
+"""Bare systems of Debian, for both architectures, unpacked into a folder and entered without privileges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from typing import Sequence
+from typing import List, Sequence
 
 MIRROR = "http://deb.debian.org/debian"
 DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -21,11 +21,17 @@ EMULATOR = "/usr/bin/qemu-aarch64-static"
 BASIC = ["base-files", "coreutils", "dash", "diffutils", "dpkg", "findutils", "grep", "sed", "tar"]
 
 
+def apt_options() -> List[str]:
+    """Whether the mirror's files may be older than they say: as this machine's own apt-get holds it."""
+    dump = subprocess.run(["apt-config", "dump", "Acquire::Check-Valid-Until"], text=True, capture_output=True).stdout
+    return [f"--aptopt={line}" for line in dump.splitlines()]
+
+
 def make(folder: pathlib.Path, suite: str, architecture: str, packages: Sequence[str]) -> pathlib.Path:
     """Unpacks Debian's packages below the folder; none of them is configured, which an emulator takes long to do."""
     root = folder / f"{suite}-{architecture}"
     done = subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={DEBIAN[architecture]}",
+        ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={DEBIAN[architecture]}", *apt_options(),
          '--setup-hook=mkdir -p "$1/proc" "$1/dev" "$1/tmp" "$1/mnt" "$1/root" "$1/opt"', f"--include={','.join([*BASIC, *packages])}",
          suite, str(root), MIRROR],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip

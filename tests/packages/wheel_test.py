@@ -28,6 +28,8 @@ BINARIES = {
 }  # fmt: skip
 SIM = "1GiB,host=1GiB"
 HERE = os.uname().machine
+CLASSIFIER = re.compile(r"Programming Language :: Python :: (3\.\d+)")
+VERSIONS = CLASSIFIER.findall((SOURCE / "pyproject.toml").read_text())  # every Python that the wheels promise to work with
 
 
 def wheel_of(architecture):
@@ -93,8 +95,7 @@ def test_metadata_is_complete(unpacked):
     urls = dict(line.split(", ") for line in metadata.get_all("Project-URL"))
     assert {"Homepage", "Documentation", "Source", "Issues", "Changelog"} <= set(urls)
     assert all(url.startswith("https://") for url in urls.values())
-    classifiers = metadata.get_all("Classifier")
-    assert {f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 15)} <= set(classifiers)
+    assert CLASSIFIER.findall("\n".join(metadata.get_all("Classifier"))) == [f"3.{minor}" for minor in range(9, 15)]
     assert metadata["Description-Content-Type"] == "text/markdown"
     links = re.findall(r"\]\(([^)]+)\)", metadata.get_payload())
     assert links and not [link for link in links if not link.startswith(("https://", "http://", "#"))]
@@ -186,8 +187,10 @@ print(gpuroom.library_path(), gpuroom.__version__, os.environ["GPUROOM_SIM"])
     assert module[0] == "cumem_allocator" and pathlib.Path(module[1]).is_relative_to(folder)
 
 
-@pytest.mark.parametrize("version", sorted(PYTHONS))
+@pytest.mark.parametrize("version", VERSIONS)
 def test_installs_works_and_leaves_nothing(version, tmp_path):
+    if version not in PYTHONS:
+        pytest.skip(f"Python {version} is not on this machine, so the wheel was not tried with it here")
     environment = Environment(tmp_path / "venv", PYTHONS[version])
     check_that_it_works(environment)
     environment.pip("uninstall", "--yes", "gpuroom")
@@ -217,7 +220,7 @@ def test_installs_into_a_target_folder(tmp_path):
 
 @pytest.mark.parametrize("other", ["headroom-ai", "headroom"])  # other people's, on PyPI
 def test_leaves_other_people_s_packages_alone(other, tmp_path):
-    python = PYTHONS.get("3.12") or PYTHONS[max(PYTHONS)]
+    python = PYTHONS.get("3.12") or next(iter(PYTHONS.values()))
     environment = Environment(tmp_path / "venv", python, other)
     theirs = {path: path.read_bytes() for path in environment.before if path.is_file()}
     check_that_it_works(environment)
@@ -237,6 +240,7 @@ def test_a_wheel_for_another_architecture_is_refused_in_a_sentence(tmp_path):
 # Installed in bare systems.
 
 IN_A_BASE = """
+python3 --version
 {install}
 {bin}gpuroom --version
 status=0; {bin}gpuroom doctor > /tmp/doctor 2>&1 || status=$?
@@ -272,8 +276,12 @@ def bases(tmp_path_factory):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("suite", ["bullseye", "bookworm"])
+# The oldest Debian with a glibc and a Python that the wheels promise, the newest that is released with its Python 3.11, and
+# for the newest Python the one that is not released yet. Emulated, the last would prove nothing that the others do not.
+DEBIANS = [*((suite, architecture) for suite in ("bullseye", "bookworm") for architecture in ARCHITECTURES), ("forky", HERE)]
+
+
+@pytest.mark.parametrize("suite, architecture", DEBIANS)
 @pytest.mark.parametrize("way", ["venv", "system"])
 def test_works_in_a_bare_debian(bases, suite, architecture, way):
     root = bases(suite, architecture)
@@ -282,3 +290,5 @@ def test_works_in_a_bare_debian(bases, suite, architecture, way):
     texts = {name: text.format(wheel=wheel.name, flag=flag) for name, text in (VENV if way == "venv" else SYSTEM).items()}
     done = bare.enter(root, IN_A_BASE.format(**texts), DIST)
     assert done.returncode == 0 and done.stdout.endswith("all is well\n"), done.stdout
+    if suite == "forky" and f"Python {VERSIONS[-1]}." not in done.stdout:
+        pytest.skip(f"works, but Debian's Python there is no longer {VERSIONS[-1]}: " + done.stdout.splitlines()[0])
