@@ -90,7 +90,7 @@ SIM_API cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   SIM_ENTER(cuMemGetInfo, kContext);
   const auto place = gpuroom::sim::Place::Device(guard.context().device);
   if (total != nullptr) *total = guard.state().profile.hbm;
-  if (free_bytes != nullptr) *free_bytes = guard.state().Capacity(place) - guard.state().Used(place);
+  if (free_bytes != nullptr) *free_bytes = guard.state().Free(place);
   return CUDA_SUCCESS;
 }
 

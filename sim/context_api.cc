@@ -15,6 +15,7 @@ CUcontext NewContext(int device, unsigned flags, bool primary) {
   context->flags = flags;
   context->primary = primary;
   GetState().contexts.insert(context);
+  GetState().NoteContext(device);
   return context;
 }
 

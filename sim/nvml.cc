@@ -1,9 +1,10 @@
-// A small libnvidia-ml.so.1 beside the simulated driver: the same profile, and
-// this process's use of memory where the simulated libcuda is loaded in it.
+// A small libnvidia-ml.so.1 beside the simulated driver: the same profile, and what the processes on its
+// machine use of memory, this one where the simulated libcuda is loaded in it.
 // NVML's header is not needed to build: its types are a stable C ABI, and the
 // few that matter are declared here.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <string>
 
 #include "device_names.h"
+#include "machine.h"
 #include "profile.h"
 
 namespace gpuroom::sim {
@@ -93,9 +95,17 @@ uint64_t UsedByThisProcess(int device) {
   return bytes;
 }
 
+// A process that is alone on its machine is taken to have a context, whether or not it has.
+uint64_t UsedOf(int device) {
+  const char* file = std::getenv("GPUROOM_SIM_MACHINE");
+  if (file == nullptr || *file == '\0') return UsedByThisProcess(device) + GetProfile().ContextOverhead();
+  Machine machine;
+  return machine.Join(file, Machine::Role::kOnlooker) ? machine.Others(device) : 0;
+}
+
 Memory MemoryOf(int device) {
   const uint64_t total = GetProfile().hbm;
-  const uint64_t used = UsedByThisProcess(device) + GetProfile().ContextOverhead();
+  const uint64_t used = std::min(total, UsedOf(device));
   return {total, total - used, used};
 }
 

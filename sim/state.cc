@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "device_names.h"
@@ -26,7 +27,6 @@ State::State() {
   const char* strict_text = std::getenv("GPUROOM_SIM_STRICT");
   strict = strict_text != nullptr && *strict_text == '1';
   random.seed(EnvNumber("GPUROOM_SIM_SEED", 1));
-  node_used_.resize(static_cast<size_t>(profile.nodes));
   SetFailureRules(std::getenv("GPUROOM_SIM_FAIL"));
 }
 
@@ -40,7 +40,9 @@ CUresult State::FindDevices() {
   } else {
     for (int number = 0; number < profile.devices; ++number) devices.emplace_back().number = number;
   }
-  device_used_.assign(devices.size(), 0);
+  if (!machine_.Join(std::getenv("GPUROOM_SIM_MACHINE"), Machine::Role::kUser)) {
+    return CUDA_ERROR_SYSTEM_NOT_READY;
+  }
   return devices.empty() ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS;
 }
 
@@ -62,28 +64,24 @@ bool State::FindPlace(int shared_name, Place* place) const {
 }
 
 bool State::Charge(Place place, uint64_t bytes) {
-  const uint64_t capacity = Capacity(place);
-  if (bytes > capacity || Used(place) > capacity - bytes) return false;
-  if (place.is_device()) {
-    device_used_[static_cast<size_t>(place.index)] += bytes;
-  } else {
-    node_used_[static_cast<size_t>(place.node())] += bytes;
-  }
-  return true;
+  return machine_.Add(SharedName(place), bytes, Capacity(place));
 }
 
-void State::Credit(Place place, uint64_t bytes) {
-  if (place.is_device()) {
-    device_used_[static_cast<size_t>(place.index)] -= bytes;
-  } else {
-    node_used_[static_cast<size_t>(place.node())] -= bytes;
-  }
+void State::Credit(Place place, uint64_t bytes) { machine_.Remove(SharedName(place), bytes); }
+
+uint64_t State::Used(Place place) const { return Exists(place) ? machine_.Own(SharedName(place)) : 0; }
+
+uint64_t State::Free(Place place) const {
+  const uint64_t used = Used(place) + machine_.Others(SharedName(place));
+  return Capacity(place) - std::min(Capacity(place), used);
 }
 
-uint64_t State::Used(Place place) const {
-  const auto& used = place.is_device() ? device_used_ : node_used_;
-  const auto index = static_cast<size_t>(place.is_device() ? place.index : place.node());
-  return index < used.size() ? used[index] : 0;
+void State::NoteContext(int device) {
+  machine_.SetContextBytes(SharedName(Place::Device(device)), profile.ContextOverhead());
+}
+
+bool State::Exists(Place place) const {
+  return place.is_device() ? IsDevice(place.index) : place.node() < profile.nodes;
 }
 
 uint64_t State::Capacity(Place place) const {
@@ -98,6 +96,7 @@ void LockForFork() { GetState().mutex.lock(); }
 void UnlockInParent() { GetState().mutex.unlock(); }
 void UnlockInChild() {
   GetState().forked = GetState().initialized;
+  GetState().LeaveMachine();
   GetState().mutex.unlock();
 }
 

@@ -18,6 +18,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "machine.h"
 #include "physical.h"
 #include "profile.h"
 #include "va_table.h"
@@ -80,6 +81,12 @@ struct State {
   void Credit(Place place, uint64_t bytes);
   uint64_t Used(Place place) const;
   uint64_t Capacity(Place place) const;
+  // What all processes on this machine together leave.
+  uint64_t Free(Place place) const;
+  // A context of this process is on the device: the driver takes memory for it.
+  void NoteContext(int device);
+  // For the child after fork().
+  void LeaveMachine() { machine_.Close(); }
   uint64_t pinned = 0;  // cuMemAllocHost and friends, against the host's total
 
   uint64_t NextId() { return ++next_id_; }
@@ -102,8 +109,8 @@ struct State {
  private:
   friend State& GetState();
   State();
-  std::vector<uint64_t> device_used_;
-  std::vector<uint64_t> node_used_;
+  bool Exists(Place place) const;
+  Machine machine_;
   uint64_t next_id_ = 0;
 };
 

@@ -33,7 +33,7 @@ CUresult ResolveLocation(State& state, const CUmemLocation& location, Place* pla
     case CU_MEM_LOCATION_TYPE_HOST: {
       *place = Place::Node(0);  // the node with most room
       for (int node = 1; node < state.profile.nodes; ++node) {
-        if (state.Used(Place::Node(node)) < state.Used(*place)) *place = Place::Node(node);
+        if (state.Free(Place::Node(node)) > state.Free(*place)) *place = Place::Node(node);
       }
       return CUDA_SUCCESS;
     }

@@ -37,6 +37,7 @@ inline constexpr char kLedger[] = "GPUROOM_LEDGER";           // path of the nod
 inline constexpr char kSleepDir[] = "GPUROOM_SLEEP_DIR";      // where sleeping to disk writes its files
 inline constexpr char kSim[] = "GPUROOM_SIM";                 // profile of the simulated driver
 inline constexpr char kSimSeed[] = "GPUROOM_SIM_SEED";        // order of late stream work
+inline constexpr char kSimMachine[] = "GPUROOM_SIM_MACHINE";  // file by which processes share its memory
 inline constexpr char kSimFail[] = "GPUROOM_SIM_FAIL";        // which driver calls fail
 
 }  // namespace gpuroom::env

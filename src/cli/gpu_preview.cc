@@ -13,6 +13,7 @@
 #include "cli/hush.h"
 #include "cli/sim_exec.h"
 #include "driver/driver.h"
+#include "driver/uuid.h"
 #include "topology/gpu.h"
 #include "topology/host_model.h"
 

@@ -1,28 +1,15 @@
 #include "runtime/process_stats.h"
 
-#include <cstdio>
-
+#include "driver/uuid.h"
 #include "runtime/runtime.h"
 
 namespace gpuroom {
 namespace {
 
-// As nvidia-smi writes it.
-std::string TextOf(const CUuuid& uuid) {
-  std::string text = "GPU";
-  for (size_t i = 0; i < sizeof uuid.bytes; ++i) {
-    char piece[4];
-    const bool begins = i == 0 || i == 4 || i == 6 || i == 8 || i == 10;
-    std::snprintf(piece, sizeof piece, begins ? "-%02x" : "%02x", static_cast<unsigned char>(uuid.bytes[i]));
-    text += piece;
-  }
-  return text;
-}
-
 GpuStats StatsOf(const DeviceState& device) {
   GpuStats stats;
   stats.device = static_cast<uint64_t>(device.tier.device());
-  stats.uuid = TextOf(device.uuid);
+  stats.uuid = FormatUuid(device.uuid);
   stats.hbm_limit = device.hbm;
   stats.hbm_used = device.tier.budget().used();
   stats.hbm_peak = device.tier.budget().peak();

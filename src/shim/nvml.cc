@@ -1,13 +1,13 @@
 #include "shim/nvml.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <string>
 #include <vector>
 
+#include "driver/uuid.h"
 #include "runtime/runtime.h"
 #include "shim/real.h"
 #include "topology/visible_devices.h"
@@ -48,16 +48,10 @@ std::string UuidOf(NvmlDevice device) {
   return get != nullptr && get(device, text, sizeof text) == kNvmlSuccess ? text : "";
 }
 
-// What follows the prefix is the CUDA driver's UUID in hexadecimal.
+// What follows the prefix is the CUDA driver's UUID.
 bool SameUuid(const std::string& text, const CUuuid& uuid) {
-  unsigned char b[16];
-  std::memcpy(b, uuid.bytes, sizeof b);
-  char expected[64];
-  std::snprintf(expected, sizeof expected,
-                "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
-                b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
   const bool prefixed = text.starts_with("GPU-") || text.starts_with("MIG-");
-  return prefixed && text.compare(4, std::string::npos, expected) == 0;
+  return prefixed && text.compare(4, std::string::npos, FormatUuid(uuid), 4, std::string::npos) == 0;
 }
 
 // The device that NVML calls `device`; null where the driver is not initialised in this process, or has no

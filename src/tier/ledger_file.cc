@@ -20,7 +20,12 @@ constexpr int64_t kWaitNs = 500'000'000;
 constexpr int64_t kWaitStuckNs = 1'000'000;
 constexpr int kTriesAtOnce = 4;  // a claim holds the lock for some microseconds
 
-off_t WordOffset(uint32_t slot) { return kLedgerWords + slot * off_t{sizeof(uint64_t)}; }
+off_t ColumnOffset(LedgerColumn column) {
+  return column == kHostColumn ? kLedgerWords : kLedgerBytes + (column - 1) * kLedgerColumnBytes;
+}
+off_t WordOffset(LedgerColumn column, uint32_t slot) {
+  return ColumnOffset(column) + slot * off_t{sizeof(uint64_t)};
+}
 off_t OwnerOffset(uint32_t slot) { return kLedgerOwners + slot * off_t{sizeof(LedgerOwner)}; }
 
 // Reads what is there; the rest of `out`, past the end of the file, becomes zeros.
@@ -68,13 +73,18 @@ Status SizeError(int error) {
   return Status(Code::kSystem, "cannot reserve 44 KiB for the ledger; free space on its file system", error);
 }
 
-// Reserves every page, so that a later write cannot run out of space.
-Status Extend(int fd) {
+// Reserves every page of this part of the file, so that a later write cannot run out of space. What is there
+// stays.
+Status Reserve(int fd, off_t offset, off_t bytes) {
   const WriteSignalsBlocked blocked;
-  if (fallocate(fd, 0, 0, kLedgerBytes) == 0) return Status();
+  if (fallocate(fd, 0, offset, bytes) == 0) return Status();
   if (errno != EOPNOTSUPP && errno != ENOSYS) return SizeError(errno);
-  return ftruncate(fd, kLedgerBytes) == 0 ? Status() : SizeError(errno);
+  struct stat info;
+  const bool there = fstat(fd, &info) == 0 && info.st_size >= offset + bytes;
+  return there || ftruncate(fd, offset + bytes) == 0 ? Status() : SizeError(errno);
 }
+
+Status Extend(int fd) { return Reserve(fd, 0, kLedgerBytes); }
 
 int64_t NowNs() {
   timespec now;
@@ -194,13 +204,10 @@ Status LedgerFile::TakeSlot() {
       return Status(Code::kUnsupported, "the kernel or file system lacks open-file-description locks", errno);
     }
     slot_ = slot;
-    // The share first: what a dead owner left there counts from now on.
-    const uint64_t none = 0;
-    if (!WriteWhole(fd_, &none, sizeof none, WordOffset(slot)) ||
-        !WriteWhole(fd_, &self_, sizeof self_, OwnerOffset(slot))) {
-      return SizeError(errno);
-    }
-    return Status();
+    // The shares first: what a dead owner left there counts from now on.
+    const Status cleared = ClearShares(slot);
+    if (!cleared.ok()) return cleared;
+    return WriteWhole(fd_, &self_, sizeof self_, OwnerOffset(slot)) ? Status() : SizeError(errno);
   }
   return Status(Code::kBusy, "all 1024 slots of the ledger are taken");
 }
@@ -255,9 +262,36 @@ bool LedgerFile::LockTable() {
 
 void LedgerFile::UnlockTable() { Lock(F_UNLCK, kLedgerTableLock, 1); }
 
-Status LedgerFile::Publish(uint64_t bytes) {
+LedgerFile::Uuids LedgerFile::ReadUuids() const {
+  Uuids uuids;
+  ReadOrZero(fd_, uuids.data(), sizeof uuids, kLedgerUuids);
+  return uuids;
+}
+
+Result<LedgerColumn> LedgerFile::ColumnOf(const GpuUuid& uuid, bool table_locked) {
+  const Uuids uuids = ReadUuids();
+  for (uint32_t entry = 0; entry < kLedgerGpus; ++entry) {
+    if (uuids[entry] == uuid) return LedgerColumn{entry + 1};
+    if (uuids[entry] != GpuUuid{}) continue;
+    if (!table_locked)
+      return Status(Code::kBusy, "the ledger's GPUs are noted by a process that does not run");
+    const Status added = AddGpu(entry, uuid);
+    return added.ok() ? Result<LedgerColumn>(LedgerColumn{entry + 1}) : added;
+  }
+  return Status(Code::kBusy, "the ledger has no column left for a GPU; remove it or set GPUROOM_LEDGER");
+}
+
+// The column first: who finds the UUID may write there.
+Status LedgerFile::AddGpu(uint32_t entry, const GpuUuid& uuid) {
+  const Status reserved = Reserve(fd_, ColumnOffset(entry + 1), kLedgerColumnBytes);
+  if (!reserved.ok()) return reserved;
+  const off_t offset = kLedgerUuids + entry * off_t{sizeof uuid};
+  return WriteWhole(fd_, &uuid, sizeof uuid, offset) ? Status() : SizeError(errno);
+}
+
+Status LedgerFile::Publish(LedgerColumn column, uint64_t bytes) {
   const uint64_t word = EncodeShare(slot_, bytes);
-  if (!WriteWhole(fd_, &word, sizeof word, WordOffset(slot_))) {
+  if (!WriteWhole(fd_, &word, sizeof word, WordOffset(column, slot_))) {
     return Status(Code::kSystem, "cannot write to the ledger", errno);
   }
   return Status();
@@ -281,17 +315,27 @@ bool LedgerFile::OwnerEnded(uint32_t slot) const {
 // Only while holding the slot's lock: a new owner may be taking it just now.
 void LedgerFile::ClearSlot(uint32_t slot) {
   if (!Lock(F_WRLCK, kLedgerSlotLock + slot, 1)) return;
-  const uint64_t none = 0;
-  WriteWhole(fd_, &none, sizeof none, WordOffset(slot));
+  (void)ClearShares(slot).ok();  // words that stay count for nothing as long as nobody holds the slot
   Lock(F_UNLCK, kLedgerSlotLock + slot, 1);
 }
 
+// In the host's column and those of the GPUs, the first of which have no gaps between them.
+Status LedgerFile::ClearShares(uint32_t slot) {
+  const uint64_t none = 0;
+  const Uuids uuids = ReadUuids();
+  for (LedgerColumn column = kHostColumn; column <= kLedgerGpus; ++column) {
+    if (column != kHostColumn && uuids[column - 1] == GpuUuid{}) break;
+    if (!WriteWhole(fd_, &none, sizeof none, WordOffset(column, slot))) return SizeError(errno);
+  }
+  return Status();
+}
+
 // A word that fails its check may have been read while it was written.
-uint64_t LedgerFile::ReadAgain(uint32_t slot) const {
+uint64_t LedgerFile::ReadAgain(LedgerColumn column, uint32_t slot) const {
   uint64_t bytes = 0;
   for (int tries = 0; tries < 3 && bytes == 0; ++tries) {
     uint64_t word;
-    ReadOrZero(fd_, &word, sizeof word, WordOffset(slot));
+    ReadOrZero(fd_, &word, sizeof word, WordOffset(column, slot));
     bytes = DecodeShare(slot, word);
   }
   return bytes;
@@ -307,33 +351,33 @@ bool LedgerFile::IsLive(uint32_t slot, Witness witness, bool table_locked) {
 }
 
 // This process's own slot is left out.
-void LedgerFile::ReadWords(Words* words) const {
-  ReadOrZero(fd_, words->data(), sizeof *words, WordOffset(0));
+void LedgerFile::ReadWords(LedgerColumn column, Words* words) const {
+  ReadOrZero(fd_, words->data(), sizeof *words, ColumnOffset(column));
   if (slot_ < kLedgerSlots) (*words)[slot_] = 0;
 }
 
-uint64_t LedgerFile::ShareIn(const Words& words, uint32_t slot) const {
+uint64_t LedgerFile::ShareIn(LedgerColumn column, const Words& words, uint32_t slot) const {
   const uint64_t bytes = DecodeShare(slot, words[slot]);
-  return bytes != 0 ? bytes : ReadAgain(slot);
+  return bytes != 0 ? bytes : ReadAgain(column, slot);
 }
 
-uint64_t LedgerFile::Others(Witness witness, bool table_locked) {
+uint64_t LedgerFile::Others(LedgerColumn column, Witness witness, bool table_locked) {
   uint64_t sum = 0;
   Words words;
-  ReadWords(&words);
+  ReadWords(column, &words);
   for (uint32_t slot = 0; slot < kLedgerSlots; ++slot) {
-    if (words[slot] != 0 && IsLive(slot, witness, table_locked)) sum += ShareIn(words, slot);
+    if (words[slot] != 0 && IsLive(slot, witness, table_locked)) sum += ShareIn(column, words, slot);
   }
   return sum;
 }
 
-uint64_t LedgerFile::OthersInTurn(bool table_locked) {
+uint64_t LedgerFile::OthersInTurn(LedgerColumn column, bool table_locked) {
   Words words;
-  ReadWords(&words);
+  ReadWords(column, &words);
   bool go_on = true;
   for (uint32_t i = 0; i < kLedgerSlots && go_on; ++i) {
-    const uint32_t slot = next_checked_;
-    next_checked_ = (next_checked_ + 1) % kLedgerSlots;
+    const uint32_t slot = next_checked_[column];
+    next_checked_[column] = (slot + 1) % kLedgerSlots;
     if (words[slot] == 0) continue;
     const bool ended = !IsLive(slot, Witness::kProcesses, table_locked);
     go_on = ended && !ended_[slot];
@@ -341,7 +385,7 @@ uint64_t LedgerFile::OthersInTurn(bool table_locked) {
   }
   uint64_t sum = 0;
   for (uint32_t slot = 0; slot < kLedgerSlots; ++slot) {
-    if (words[slot] != 0 && !ended_[slot]) sum += ShareIn(words, slot);
+    if (words[slot] != 0 && !ended_[slot]) sum += ShareIn(column, words, slot);
   }
   return sum;
 }

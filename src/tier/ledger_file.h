@@ -1,9 +1,13 @@
 // The node ledger's file: one open description of it, holding one slot.
 //
-// Layout (44 KiB): a header, then a word per slot (the owner's share), then an
-// identity per slot. It is read and written with pread and pwrite, never mapped:
-// a file that somebody truncates is short, not a SIGBUS. A share is one word
-// that checks itself and is written whole, so there is no half-written state.
+// Layout: a header, the UUIDs of the GPUs that are counted, the host's column,
+// an identity per slot, and a column for each of these GPUs. A column has a word per
+// slot: the owner's share of that memory. So a look at one memory is one read of
+// 8 KiB. The file takes 44 KiB and 8 KiB more for each GPU; a GPU keeps its column
+// as long as the file is there.
+// It is read and written with pread and pwrite, never mapped: a file that somebody
+// truncates is short, not a SIGBUS. A share is one word that checks itself and is
+// written whole, so there is no half-written state.
 //
 // A slot belongs to whoever holds the kernel's lock on its byte: byte 0 of the
 // file's lock space is the table's, byte 1 + i is slot i's. The locks are those of
@@ -29,11 +33,15 @@
 namespace gpuroom {
 
 inline constexpr char kLedgerMagic[8] = {'h', 'd', 'r', 'm', 'l', 'd', 'g', 'r'};
-inline constexpr uint32_t kLedgerVersion = 1;
+inline constexpr uint32_t kLedgerVersion = 2;
 inline constexpr uint32_t kLedgerSlots = 1024;
-inline constexpr off_t kLedgerWords = 4096;
+inline constexpr uint32_t kLedgerGpus = 64;  // at most; parts of a GPU (MIG) count as GPUs
+inline constexpr off_t kLedgerUuids = 1024;
+inline constexpr off_t kLedgerWords = 4096;  // the host's column
 inline constexpr off_t kLedgerOwners = kLedgerWords + kLedgerSlots * off_t{sizeof(uint64_t)};
 inline constexpr off_t kLedgerBytes = kLedgerOwners + kLedgerSlots * off_t{sizeof(LedgerOwner)};
+// The columns of the GPUs lie behind what every ledger has.
+inline constexpr off_t kLedgerColumnBytes = kLedgerSlots * off_t{sizeof(uint64_t)};
 inline constexpr off_t kLedgerTableLock = 0;
 inline constexpr off_t kLedgerSlotLock = 1;  // + slot
 
@@ -45,6 +53,13 @@ struct LedgerHeader {
   uint32_t version;
   uint32_t slots;
 };
+
+// Which memory is counted: the host's, or that of the GPU whose UUID is entry `column` - 1 of the table.
+using LedgerColumn = uint32_t;
+inline constexpr LedgerColumn kHostColumn = 0;
+inline constexpr LedgerColumn kNoColumn = UINT32_MAX;
+// As the driver gives it; all zeros is none.
+using GpuUuid = std::array<char, 16>;
 
 // A share and its check in one word; 0 is the word of no share. Decoding a word
 // that was not encoded for this slot gives 0.
@@ -64,7 +79,7 @@ class LedgerFile {
   LedgerFile(const LedgerFile&) = delete;
   LedgerFile& operator=(const LedgerFile&) = delete;
 
-  // Opens or creates the file and takes a slot with share 0. Refuses what is not
+  // Opens or creates the file and takes a slot whose shares are all 0. Refuses what is not
   // a private, regular file of this user, and a file that is no ledger; never
   // overwrites either. A ledger of another version is rebuilt if nobody uses it,
   // else kBusy. Waits at most as LockTable does.
@@ -87,15 +102,18 @@ class LedgerFile {
   bool LockTable();
   void UnlockTable();
 
+  // The column of a GPU, which gets one if the table is locked. kBusy: it is not, or all are taken.
+  Result<LedgerColumn> ColumnOf(const GpuUuid& uuid, bool table_locked);
+
   // Writes this slot's share: one system call, seen whole or not at all.
-  Status Publish(uint64_t bytes);
+  Status Publish(LedgerColumn column, uint64_t bytes);
 
   // Sum of the other live slots' shares. With the table locked, clears dead ones.
-  uint64_t Others(Witness witness, bool table_locked);
+  uint64_t Others(LedgerColumn column, Witness witness, bool table_locked);
   // The same at a cost that does not grow with the slots: by words, and each call checks one slot more by
   // kProcesses, in turn, and goes on while those that it checks turn out to be dead. So what a dead one held
   // is counted until its turn comes.
-  uint64_t OthersInTurn(bool table_locked);
+  uint64_t OthersInTurn(LedgerColumn column, bool table_locked);
 
  private:
   Status CheckFile();
@@ -108,10 +126,14 @@ class LedgerFile {
   bool OwnerEnded(uint32_t slot) const;
   bool IsLive(uint32_t slot, Witness witness, bool table_locked);
   using Words = std::array<uint64_t, kLedgerSlots>;
-  void ReadWords(Words* words) const;
-  uint64_t ShareIn(const Words& words, uint32_t slot) const;
+  using Uuids = std::array<GpuUuid, kLedgerGpus>;
+  void ReadWords(LedgerColumn column, Words* words) const;
+  uint64_t ShareIn(LedgerColumn column, const Words& words, uint32_t slot) const;
+  Uuids ReadUuids() const;
+  Status AddGpu(uint32_t entry, const GpuUuid& uuid);
+  Status ClearShares(uint32_t slot);
   void ClearSlot(uint32_t slot);
-  uint64_t ReadAgain(uint32_t slot) const;
+  uint64_t ReadAgain(LedgerColumn column, uint32_t slot) const;
 
   int fd_ = -1;
   dev_t device_ = 0;
@@ -119,8 +141,8 @@ class LedgerFile {
   uint32_t slot_ = kLedgerSlots;  // kLedgerSlots: none
   bool holder_stuck_ = false;
   LedgerOwner self_;
-  std::bitset<kLedgerSlots> ended_;  // slots whose owners OthersInTurn found dead
-  uint32_t next_checked_ = 0;        // the slot whose turn it is
+  std::bitset<kLedgerSlots> ended_;                       // slots whose owners OthersInTurn found dead
+  std::array<uint32_t, kLedgerGpus + 1> next_checked_{};  // by column, the slot whose turn it is
 };
 
 }  // namespace gpuroom

@@ -1,6 +1,6 @@
 #include "topology/gpu.h"
 
-#include <cstdio>
+#include "driver/uuid.h"
 
 namespace gpuroom {
 namespace {
@@ -111,17 +111,6 @@ Status StartDriver(const Driver& driver, int* count) {
 }
 
 }  // namespace
-
-std::string FormatUuid(const CUuuid& uuid) {
-  std::string text = "GPU-";
-  for (int i = 0; i < 16; ++i) {
-    char digits[4];
-    std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(uuid.bytes[i]));
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += digits;
-  }
-  return text;
-}
 
 HostLink ReadHostLink(const Gpu& gpu, const Sysroot& root) {
   return LinkOf(gpu.integrated, gpu.uses_host_page_tables, gpu.pci_address, root);

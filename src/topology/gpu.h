@@ -65,9 +65,6 @@ struct Gpu {
 // start here; kDriver: a call failed, native() is its CUresult.
 Result<std::vector<Gpu>> ReadGpus(const Driver& driver, const Sysroot& root);
 
-// "GPU-xxxxxxxx-...", as nvidia-smi and NVML write it.
-std::string FormatUuid(const CUuuid& uuid);
-
 // What the NUMA model needs of them.
 std::vector<GpuHint> HintsOf(const std::vector<Gpu>& gpus);
 

@@ -19,7 +19,7 @@ namespace {
 constexpr uint64_t kClaim = uint64_t{1} << 20;
 
 std::string FileOf(fuzz::Input* input) {
-  std::string file(kLedgerBytes, '\0');
+  std::string file(kLedgerBytes + kLedgerColumnBytes, '\0');
   LedgerHeader header{{}, kLedgerVersion, kLedgerSlots};
   std::memcpy(header.magic, kLedgerMagic, sizeof header.magic);
   std::memcpy(file.data(), &header, sizeof header);
@@ -38,8 +38,12 @@ std::string FileOf(fuzz::Input* input) {
       at = kLedgerWords + slot * sizeof word;
     } else if (kind >= 64) {
       at = kLedgerOwners + slot * sizeof(LedgerOwner);
+    } else if (kind >= 48) {
+      at = kLedgerBytes + slot * sizeof(uint64_t);
     } else if (kind >= 32) {
       at = kLedgerWords + slot * sizeof(uint64_t);
+    } else if (slot != 0) {
+      at = kLedgerUuids + slot % kLedgerGpus * sizeof(GpuUuid);
     }
     file.replace(at, written.size(), written);
   }
@@ -55,6 +59,15 @@ void WriteFile(const std::string& path, const std::string& bytes) {
   close(fd);
 }
 
+void FuzzGpu(Ledger& ledger) {
+  const Result<Ledger::Account> account = ledger.AccountOf({'G', 'P', 'U'});
+  if (!account.ok()) return;
+  fuzz::Require(ledger.Others(*account) <= kLedgerSlots * kMaxLedgerShare, "shares are within their bound");
+  const bool claimed = ledger.Claim(kClaim, UINT64_MAX, *account).ok();
+  fuzz::Require(ledger.Own(*account) == (claimed ? kClaim : 0), "what was claimed is held");
+  ledger.Release(kClaim, *account);
+}
+
 void FuzzLedger(const std::string& path) {
   Result<std::unique_ptr<Ledger>> opened = Ledger::Open(path.c_str());
   if (!opened.ok()) return;
@@ -65,6 +78,7 @@ void FuzzLedger(const std::string& path) {
   fuzz::Require(ledger.Own() == (claimed ? kClaim : 0), "what was claimed is held");
   ledger.Release(kClaim);
   fuzz::Require(ledger.Own() == 0, "what was released is not");
+  FuzzGpu(ledger);
 }
 
 void FuzzProcessName(std::string_view name) {

@@ -299,10 +299,16 @@ TEST_F(LedgerTest, ClaimsThatCrossAtAnySystemCallAreNotBothGranted) {
   EXPECT_GT(stop, 10) << "the sweep did not reach the claim";
 }
 
+// What the stress counts: the host's memory and that of a GPU.
+constexpr size_t kAccounts = 2;
+using Accounts = std::array<Ledger::Account, kAccounts>;
+
+Accounts AccountsOf(Ledger& ledger) { return {Ledger::kHost, *ledger.AccountOf(UuidNamed('g'))}; }
+
 // One worker of the stress: claims and releases at random until it is paused or killed.
 struct Worker {
   std::atomic<uint64_t> steps{0};
-  std::atomic<uint64_t> own{0};
+  std::array<std::atomic<uint64_t>, kAccounts> own{};
   std::atomic<bool> pause{false};
 };
 
@@ -311,19 +317,21 @@ constexpr uint64_t kStressLimit = 64 * kMi;
 bool RunWorker(Child& self, const char* path, Worker& worker, unsigned seed) {
   auto ledger = Ledger::Open(path);
   if (!ledger.ok()) return false;
+  const Accounts accounts = AccountsOf(**ledger);
   std::mt19937 random(seed);
   for (;;) {
     if (worker.pause) {
-      worker.own = (*ledger)->Own();
+      for (size_t i = 0; i < kAccounts; ++i) worker.own[i] = (*ledger)->Own(accounts[i]);
       self.Send();
       if (!self.Await()) return true;
     }
     const uint64_t bytes = (1 + random() % 16) * kMi;
+    const Ledger::Account account = accounts[random() % kAccounts];
     if (random() % 2 == 0) {
-      const Status claimed = (*ledger)->Claim(bytes, kStressLimit);
+      const Status claimed = (*ledger)->Claim(bytes, kStressLimit, account);
       if (!claimed.ok() && claimed.code() != Code::kOutOfMemory) return false;
     } else {
-      (*ledger)->Release(std::min(bytes, (*ledger)->Own()));
+      (*ledger)->Release(std::min(bytes, (*ledger)->Own(account)), account);
     }
     ++worker.steps;
   }
@@ -337,6 +345,7 @@ int StressRounds() {
 TEST_F(LedgerTest, KilledProcessesLeaveExactlyTheSurvivorsShares) {
   constexpr size_t kWorkers = 8;
   auto ledger = OpenLedger();
+  const Accounts accounts = AccountsOf(*ledger);
   std::mt19937 random(2026);
   Shared<std::array<Worker, kWorkers>> state;
   std::array<std::unique_ptr<Child>, kWorkers> children;
@@ -362,18 +371,22 @@ TEST_F(LedgerTest, KilledProcessesLeaveExactlyTheSurvivorsShares) {
       }
       children[i].reset();
     }
-    uint64_t expected = 0;
+    std::array<uint64_t, kAccounts> expected{};
     for (size_t i = 0; i < kWorkers; ++i) {
       if (children[i] == nullptr) continue;
       Worker& worker = (*state.operator->())[i];
       worker.pause = true;
       ASSERT_TRUE(children[i]->Await()) << "a worker failed in round " << round;
-      expected += worker.own;
+      for (size_t account = 0; account < kAccounts; ++account) expected[account] += worker.own[account];
     }
-    ASSERT_EQ(Total(*ledger), expected) << "round " << round;
-    ASSERT_TRUE(ledger->Claim(kStressLimit - expected, kStressLimit).ok()) << "round " << round;
-    ASSERT_EQ(ledger->Claim(1, kStressLimit).code(), Code::kOutOfMemory);
-    ledger->Release(kStressLimit - expected);
+    for (size_t i = 0; i < kAccounts; ++i) {
+      const Ledger::Account account = accounts[i];
+      const uint64_t rest = kStressLimit - expected[i];
+      ASSERT_EQ(ledger->Others(account), expected[i]) << "round " << round << " account " << account;
+      ASSERT_TRUE(ledger->Claim(rest, kStressLimit, account).ok()) << "round " << round;
+      ASSERT_EQ(ledger->Claim(1, kStressLimit, account).code(), Code::kOutOfMemory);
+      ledger->Release(rest, account);
+    }
   }
 }
 

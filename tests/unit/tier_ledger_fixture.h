@@ -23,6 +23,18 @@ namespace gpuroom {
 
 inline constexpr uint64_t kMi = uint64_t{1} << 20;
 
+inline GpuUuid UuidNamed(char name) {
+  GpuUuid uuid{};
+  uuid.fill(name);
+  return uuid;
+}
+
+// The bytes of the word that stands for a share.
+inline std::string WordOf(uint32_t slot, uint64_t bytes) {
+  const uint64_t word = EncodeShare(slot, bytes);
+  return {reinterpret_cast<const char*>(&word), sizeof word};
+}
+
 // Of all live shares.
 inline uint64_t Total(Ledger& ledger) { return ledger.Own() + ledger.Others(); }
 

@@ -91,6 +91,82 @@ TEST_F(LedgerTest, ThreadsNeverPassTheLimitTogether) {
   EXPECT_EQ(Total(*ledger), 3u);
 }
 
+TEST_F(LedgerTest, EachGpuHasAnAccountThatAllProcessesCallAlike) {
+  auto first = OpenLedger();
+  auto second = OpenLedger();
+  const Ledger::Account red = *first->AccountOf(UuidNamed('r'));
+  const Ledger::Account blue = *first->AccountOf(UuidNamed('b'));
+  EXPECT_NE(red, blue);
+  EXPECT_EQ(*first->AccountOf(UuidNamed('r')), red);
+  // The second asks in another order, so its numbers are others.
+  const Ledger::Account blue_there = *second->AccountOf(UuidNamed('b'));
+  const Ledger::Account red_there = *second->AccountOf(UuidNamed('r'));
+  ASSERT_TRUE(first->Claim(60, 100, red).ok());
+  ASSERT_TRUE(second->Claim(7, 100, blue_there).ok());
+  EXPECT_EQ(second->Claim(41, 100, red_there).code(), Code::kOutOfMemory);
+  EXPECT_TRUE(second->Claim(40, 100, red_there).ok());
+  EXPECT_EQ(first->Others(red), 40u);
+  EXPECT_EQ(first->Others(blue), 7u);
+  EXPECT_EQ(first->OthersInTurn(blue), 7u);
+  EXPECT_EQ(first->Others(), 0u);
+  first->Release(60, red);
+  EXPECT_EQ(second->Others(red_there), 0u);
+  EXPECT_EQ(second->Own(red_there), 40u);
+  EXPECT_EQ(second->Own(), 0u);
+}
+
+TEST_F(LedgerTest, AGpuWithoutAUuidHasNoAccount) {
+  EXPECT_EQ(OpenLedger()->AccountOf(GpuUuid{}).status().code(), Code::kUnsupported);
+}
+
+TEST_F(LedgerTest, AFullTableOfGpusLeavesTheHostsAccountAlone) {
+  for (uint32_t i = 0; i < kLedgerGpus; ++i) {
+    ASSERT_TRUE(OpenLedger()->AccountOf(UuidNamed(static_cast<char>(i + 1))).ok()) << i;
+  }
+  auto ledger = OpenLedger();
+  EXPECT_EQ(ledger->AccountOf(UuidNamed('\x7f')).status().code(), Code::kBusy);
+  EXPECT_TRUE(ledger->AccountOf(UuidNamed('\x01')).ok());
+  EXPECT_TRUE(ledger->Claim(5, 10).ok());
+}
+
+TEST_F(LedgerTest, ANewOwnerOfASlotHoldsNothingOfAnyGpu) {
+  auto lasting = OpenLedger();
+  const Ledger::Account account = *lasting->AccountOf(UuidNamed('r'));
+  // What a killed process leaves in slot 1.
+  WriteFile(WordOf(1, 50), kLedgerBytes + sizeof(uint64_t));
+  EXPECT_EQ(lasting->Others(account), 0u);
+  WriteFile(WordOf(1, 50), kLedgerBytes + sizeof(uint64_t));
+  auto next = OpenLedger();
+  EXPECT_EQ(lasting->Others(account), 0u);
+}
+
+TEST_F(LedgerTest, GpusMoveAlongToANewFile) {
+  auto first = OpenLedger();
+  auto second = OpenLedger();
+  const Ledger::Account red = *first->AccountOf(UuidNamed('r'));
+  const Ledger::Account blue = *first->AccountOf(UuidNamed('b'));
+  ASSERT_TRUE(first->Claim(5, 100, red).ok());
+  ASSERT_TRUE(first->Claim(6, 100, blue).ok());
+  ASSERT_EQ(unlink(path_.c_str()), 0);
+  const Ledger::Account there = *second->AccountOf(UuidNamed('b'));
+  EXPECT_EQ(second->Others(there), 0u);
+  EXPECT_TRUE(first->Claim(1, 100, red).ok());
+  EXPECT_EQ(second->Others(there), 6u);
+  EXPECT_EQ(second->Others(*second->AccountOf(UuidNamed('r'))), 6u);
+}
+
+// A process that holds the table's lock and was stopped keeps nobody from counting what is counted already.
+TEST_F(LedgerTest, AGpuIsNotNotedWithoutTheTablesLock) {
+  auto first = OpenLedger();
+  auto second = OpenLedger();
+  const Ledger::Account red = *first->AccountOf(UuidNamed('r'));
+  RawLock table(path_, kLedgerTableLock, 1);
+  EXPECT_EQ(second->AccountOf(UuidNamed('b')).status().code(), Code::kBusy);
+  const Ledger::Account there = *second->AccountOf(UuidNamed('r'));
+  EXPECT_TRUE(second->Claim(5, 10, there).ok());
+  EXPECT_EQ(first->Others(red), 5u);
+}
+
 TEST_F(LedgerTest, CreatesAPrivateFileWhateverTheUmask) {
   const mode_t before = umask(0777);
   auto ledger = OpenLedger();
