@@ -11,6 +11,8 @@
 // CUDA, or the call comes from inside another hook.
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <atomic>
 #include <memory>
@@ -127,8 +129,10 @@ class Runtime {
 
   const Driver driver;
   const Options options;
-  const bool in_front;  // the program's launches and frees pass our hooks
-  AddressMap memory;    // what lies where: of ranges, managed, imports and handles
+  const pid_t pid;                    // of the process that this is the state of
+  std::atomic<bool> reported{false};  // WriteLastReport has had its turn
+  const bool in_front;                // the program's launches and frees pass our hooks
+  AddressMap memory;                  // what lies where: of ranges, managed, imports and handles
   RangeTable ranges{memory, AddressMap::Kind::kRange};
   ManagedTable managed{memory};
   ImportTable imports;
