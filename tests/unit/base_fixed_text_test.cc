@@ -1,7 +1,7 @@
 // Text in memory of the caller's: what has no room is left out, and nothing beyond is written.
-#include "base/fixed_text.h"
-
 #include <gtest/gtest.h>
+
+#include "base/fixed_text.h"
 
 namespace gpuroom {
 namespace {
