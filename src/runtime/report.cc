@@ -8,14 +8,17 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 
+#include "base/clock.h"
+#include "base/detached_thread.h"
 #include "base/log.h"
 #include "base/write_signals.h"
 
 namespace gpuroom {
 namespace {
 
-constexpr int kPatience = 1000;  // milliseconds, where the process ends at once
+constexpr int kPatience = 1000;  // milliseconds, at the end of a process
 
 struct ProgramName {
   char text[16] = {};  // as long as the kernel's
@@ -41,7 +44,8 @@ void ForEachDevice(const Runtime& rt, Use use) {
   }
 }
 
-void AddJson(const Runtime& rt, FixedText* text) {
+// `last`: the process says nothing after it.
+void AddJson(const Runtime& rt, bool last, FixedText* text) {
   text->Append("{\"pid\":%d,\"program\":\"%s\",\"devices\":[", static_cast<int>(rt.pid), ProgramName().text);
   const char* separator = "";
   ForEachDevice(rt, [&](const DeviceState& device) {
@@ -59,7 +63,10 @@ void AddJson(const Runtime& rt, FixedText* text) {
     separator = ",";
   });
   const uint64_t microseconds = rt.nanoseconds.load() / 1000;
-  text->Append("],\"shim_seconds\":%" PRIu64 ".%06" PRIu64 "}\n", microseconds / 1000000,
+  const uint64_t now = ReadClock(CLOCK_REALTIME) / 1000000;  // milliseconds
+  text->Append("],\"time\":%" PRIu64 ".%03" PRIu64 ",\"last\":%s,", now / 1000, now % 1000,
+               last ? "true" : "false");
+  text->Append("\"shim_seconds\":%" PRIu64 ".%06" PRIu64 "}\n", microseconds / 1000000,
                microseconds % 1000000);
 }
 
@@ -128,8 +135,20 @@ void AppendTo(const char* name, std::string_view text, ProcessEnd end) {
   close(file);
 }
 
-// Whose turn it is decides Runtime::reported, so that one thread alone writes here.
+// By who has the runtime's ReportTurn.
 constinit char g_report[kReportBytes];
+
+void AppendStats(const Runtime& rt, bool last, ProcessEnd end) {
+  FixedText text(g_report, sizeof g_report);
+  AddJson(rt, last, &text);
+  AppendTo(rt.options.stats_file.c_str(), text.view(), end);
+}
+
+void Sleep(uint64_t milliseconds) {
+  const timespec span = {static_cast<time_t>(milliseconds / 1000),
+                         static_cast<long>(milliseconds % 1000 * 1000000)};
+  nanosleep(&span, nullptr);
+}
 
 }  // namespace
 
@@ -142,16 +161,37 @@ void WriteLastReport(Runtime& rt, ProcessEnd end) {
   const Options& options = rt.options;
   if (!options.report && options.stats_file.empty()) return;
   // In a child by vfork all memory is its parent's, in one by a bare system call a copy of it.
-  if (rt.pid != getpid() || rt.reported.exchange(true)) return;
+  if (rt.pid != getpid() || !rt.report_turn.TakeLast()) return;
   if (options.report) {
     FixedText text(g_report, sizeof g_report);
     AddReport(rt, &text);
     WriteAll(STDERR_FILENO, "standard error", text.view(), end);
   }
-  if (options.stats_file.empty()) return;
-  FixedText text(g_report, sizeof g_report);
-  AddJson(rt, &text);
-  AppendTo(options.stats_file.c_str(), text.view(), end);
+  if (!options.stats_file.empty()) AppendStats(rt, true, end);
+}
+
+bool ReportTurn::TakeLast() {
+  for (int i = 0; i < kPatience; ++i) {
+    State idle = State::kIdle;
+    if (state_.compare_exchange_strong(idle, State::kOver)) return true;
+    if (idle == State::kOver) return false;
+    Sleep(1);
+  }
+  return false;
+}
+
+void StartReportInterval(Runtime& rt) {
+  const uint64_t interval = rt.options.stats_interval;
+  if (interval == 0 || rt.options.stats_file.empty()) return;
+  const Status status = StartDetached("gpuroom-stats", [&rt, interval] {
+    while (!rt.report_turn.over()) {
+      Sleep(interval);
+      if (!rt.report_turn.Take()) continue;
+      AppendStats(rt, false, ProcessEnd::kOrderly);
+      rt.report_turn.GiveBack();
+    }
+  });
+  if (!status.ok()) Log(LogLevel::kWarn, "statistics come at the end alone: %s", status.what());
 }
 
 }  // namespace gpuroom

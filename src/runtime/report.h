@@ -1,5 +1,5 @@
 // The report of one process: bytes by tier, allocations, time in the shim. Makes no driver call, allocates
-// nothing and takes no lock, since a process may end in a signal's handler that interrupted anything.
+// nothing and waits for no lock, since a process may end in a signal's handler that interrupted anything.
 #pragma once
 
 #include "base/fixed_text.h"
@@ -24,5 +24,10 @@ void AddReport(const Runtime& rt, FixedText* text);
 // JSON line to options.stats_file. Once in a process, and not in one that shares the memory of, or was copied
 // from, the process that the runtime is of. Never fails loudly. Any thread.
 void WriteLastReport(Runtime& rt, ProcessEnd end);
+
+// Starts the thread that appends a JSON line to options.stats_file every options.stats_interval until the
+// process ends, so that a signal that ends it costs the figures of one interval. Does nothing where none is
+// asked for. Once for each runtime.
+void StartReportInterval(Runtime& rt);
 
 }  // namespace gpuroom

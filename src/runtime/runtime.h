@@ -56,6 +56,25 @@ struct MoveBackState {
   std::atomic<uint64_t> refused{0};  // the wait since a standstill was not had; 0: it was
 };
 
+// Whose turn it is to write a report of this process: the thread that does so in intervals, or the process's
+// end, which has the last word.
+class ReportTurn {
+ public:
+  // In between; false: not now, or for good.
+  bool Take() {
+    State idle = State::kIdle;
+    return state_.compare_exchange_strong(idle, State::kTaken);
+  }
+  void GiveBack() { state_.store(State::kIdle); }
+  // At the end: true for the first who asks, who need not give it back. Waits for a second at most.
+  bool TakeLast();
+  bool over() const { return state_.load() == State::kOver; }
+
+ private:
+  enum class State { kIdle, kTaken, kOver };
+  std::atomic<State> state_{State::kIdle};
+};
+
 // One device as the shim manages it.
 struct DeviceState {
   DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& host_tier, const LinkSpeeds& speeds,
@@ -129,10 +148,10 @@ class Runtime {
 
   const Driver driver;
   const Options options;
-  const pid_t pid;                    // of the process that this is the state of
-  std::atomic<bool> reported{false};  // WriteLastReport has had its turn
-  const bool in_front;                // the program's launches and frees pass our hooks
-  AddressMap memory;                  // what lies where: of ranges, managed, imports and handles
+  const pid_t pid;  // of the process that this is the state of
+  ReportTurn report_turn;
+  const bool in_front;  // the program's launches and frees pass our hooks
+  AddressMap memory;    // what lies where: of ranges, managed, imports and handles
   RangeTable ranges{memory, AddressMap::Kind::kRange};
   ManagedTable managed{memory};
   ImportTable imports;

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 
@@ -83,6 +84,51 @@ def test_a_child_that_did_not_use_the_gpu_says_nothing_and_silences_nobody(tmp_p
 def test_a_program_without_cuda_may_leave_at_once(tmp_path):
     done, records = run_and_report("import os; os._exit(7)", tmp_path)
     assert (done.returncode, done.stderr, records) == (7, "", [])
+
+
+def test_a_process_that_is_killed_loses_one_interval(tmp_path):
+    stats = tmp_path / "stats"
+    program = ALLOCATES + f"""
+import os, signal, time
+while not os.path.exists({str(stats)!r}) or open({str(stats)!r}).read().count("\\n") < 3:
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done, records = run_and_report(program, tmp_path, GPUROOM_STATS_INTERVAL="10ms")
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert len(records) >= 3 and not any(record["last"] for record in records)
+    assert records[-1]["devices"][0]["hbm_bytes"]["current"] == 62 << 20
+    assert records[0]["time"] < records[2]["time"]
+
+
+@pytest.mark.parametrize("way", ["import sys; check(cuda.cuMemFree_v2(pointer)); sys.exit(7)", "import os; os._exit(7)"])
+def test_the_line_of_the_end_is_the_last(tmp_path, way):
+    for _ in range(5):  # the thread may be anywhere as the process ends
+        done, _ = run_and_report(ALLOCATES + way, tmp_path, GPUROOM_STATS_INTERVAL="10ms")
+        assert done.returncode == 7, done.stderr
+    by_process = {}
+    for record in lines(tmp_path / "stats"):
+        by_process.setdefault(record["pid"], []).append(record["last"])
+    assert len(by_process) == 5
+    assert all(of_one[-1] and sum(of_one) == 1 for of_one in by_process.values())
+
+
+def test_a_forked_child_that_uses_the_gpu_has_intervals_of_its_own(tmp_path):
+    """And the thread of a parent that only asked around, which is none."""
+    stats = tmp_path / "stats"
+    program = f"""
+import os, time
+if os.fork() == 0:
+    exec({ALLOCATES!r})
+    while not os.path.exists({str(stats)!r}):
+        time.sleep(0.01)
+    os._exit(0)
+assert os.wait()[1] == 0
+"""
+    done, records = run_and_report(program, tmp_path, GPUROOM_STATS_INTERVAL="10ms")
+    assert done.returncode == 0, done.stderr
+    assert [record["last"] for record in records][-1:] == [True] and len(records) >= 2
+    assert len({record["pid"] for record in records}) == 1
 
 
 NO_MALLOC = """
