@@ -20,9 +20,9 @@ import re
 import subprocess
 import sys
 
-# Exported beside the hooks: what finds the driver's functions, and NVML's memory
-# queries.
-BESIDE_HOOKS = ["dlsym", "dlopen", "dlmopen", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"]
+# Exported beside the hooks: what finds the driver's functions, what ends a process at
+# once, and NVML's memory queries.
+BESIDE_HOOKS = ["dlsym", "dlopen", "dlmopen", "_exit", "_Exit", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"]
 HOOK = re.compile(r'^GPUROOM_(?:HOOK|SUBMIT)\("\w+", (\w+),', re.M)
 INTERFACE = re.compile(r"^[a-z][\w *]*?\b((?:gpuroom|tms)_\w+)\(", re.M)
 MOST_THREAD_LOCAL = 256  # bytes

@@ -24,8 +24,9 @@ struct Limits {
   bool control = false;  // may others ask CMD to sleep?
   bool plugins = true;   // do Python programs find the plug-ins?
   bool report = false;
-  std::string stats_file;  // absolute; empty: none
-  std::string sim;         // profile; empty: the driver that is there
+  std::string stats_file;      // absolute; empty: none
+  std::string stats_interval;  // empty: none
+  std::string sim;             // profile; empty: the driver that is there
 };
 
 // LD_PRELOAD with our shim first, once, and all other entries kept in order. Runtimes of sanitizers alone go

@@ -93,6 +93,8 @@ Options:
   --report                print to standard error, as each process exits, what lay
                           where
   --stats-file FILE       append one line of JSON for each process to FILE
+  --stats-interval T      and one more every T, such as 10s or 500ms, while the
+                          process runs, so that one that is killed has some, too
   --dry-run               print what would be offered and set, and run nothing
   --json                  with --dry-run: print it as JSON
   --sysroot DIR           with --dry-run: of the machine whose /proc and /sys are
@@ -108,7 +110,7 @@ another keeps the outer one's: GPUROOM_HBM_LIMIT, GPUROOM_HOST_LIMIT,
 GPUROOM_RESERVE, GPUROOM_POLICY, GPUROOM_EXPECT, GPUROOM_RESIDENT_BELOW,
 GPUROOM_PEERS, GPUROOM_RULES (the rules, not a file), GPUROOM_HOST_AHEAD,
 GPUROOM_BACKEND, GPUROOM_PREFETCH_BELOW, GPUROOM_OVERSUBSCRIPTION_RATIO,
-GPUROOM_ALLOW_OVERSUBSCRIPTION.
+GPUROOM_ALLOW_OVERSUBSCRIPTION, GPUROOM_STATS_FILE, GPUROOM_STATS_INTERVAL.
 
 The options of PyTorch's UVM patches are taken out of PYTORCH_CUDA_ALLOC_CONF and
 PYTORCH_ALLOC_CONF, and CMD gets the rest of these as it is: use_uvm:True means

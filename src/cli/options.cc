@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/env.h"
+#include "base/interval.h"
 #include "base/size.h"
 #include "cli/parser.h"
 #include "cli/setting.h"
@@ -57,6 +58,19 @@ Failure ResolveLimits(const std::string& hbm, const std::string& host, const std
   return {};
 }
 
+// How often a line is written to the stats file, which may be an outer run's.
+Failure ResolveStatsInterval(const Setting& interval, RunOptions* options) {
+  if (interval.text.empty()) return {};
+  const Result<uint64_t> milliseconds = ParseInterval(interval.text);
+  if (!milliseconds.ok())
+    return Usage(fmt::format("{} '{}' is {}", interval.source, interval.text, milliseconds.status().what()));
+  if (Choose("--stats-file", options->stats_file, env::kStatsFile).text.empty())
+    return Usage(
+        fmt::format("{} goes with --stats-file; add it, or leave the interval out", interval.source));
+  options->stats_interval = interval.text;
+  return {};
+}
+
 std::vector<std::string> SplitAt(const std::string& text, char separator) {
   std::vector<std::string> parts;
   std::istringstream stream(text);
@@ -74,7 +88,7 @@ Failure ParseCount(const char* name, const std::string& text, int most, int* out
 
 // What `run` and `env` take alike, as typed.
 struct RunTexts {
-  std::string hbm, host, reserve;
+  std::string hbm, host, reserve, stats_interval;
   TierTexts tiers;
   bool no_control = false;
   bool no_plugins = false;
@@ -90,6 +104,7 @@ void AddRunOptions(Parser* parser, RunTexts* texts, RunOptions* options) {
   parser->Flag("--no-plugins", &texts->no_plugins);
   parser->Flag("--report", &options->report);
   parser->Value("--stats-file", &options->stats_file);
+  parser->Value("--stats-interval", &texts->stats_interval);
   parser->Value("--sysroot", &options->sysroot);
   parser->Value("--sim", &options->sim);
   parser->Flag("-h,--help", &options->help);
@@ -99,7 +114,10 @@ Failure ResolveRunOptions(const RunTexts& texts, RunOptions* options) {
   options->control = !texts.no_control;
   options->plugins = !texts.no_plugins;
   InheritSim(&options->sim);
-  const Failure failure = ResolveLimits(texts.hbm, texts.host, texts.reserve, options);
+  Failure failure =
+      ResolveStatsInterval(Choose("--stats-interval", texts.stats_interval, env::kStatsInterval), options);
+  if (failure.failed()) return failure;
+  failure = ResolveLimits(texts.hbm, texts.host, texts.reserve, options);
   return failure.failed() ? failure : ResolveTierOptions(texts.tiers, &options->tiers);
 }
 

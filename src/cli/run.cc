@@ -140,6 +140,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   plan->limits.control = options.control;
   plan->limits.plugins = options.plugins;
   plan->limits.report = options.report;
+  plan->limits.stats_interval = options.stats_interval;
   plan->limits.sim = options.sim;
   plan->sysroot = options.sysroot;
   plan->command = options.command;

@@ -40,6 +40,7 @@ const std::vector<Variable>& Variables() {
       {env::kAllowOversubscription, flag},
       {env::kReport, flag},
       {env::kStatsFile, {}},
+      {env::kStatsInterval, {}},
       {env::kLog, {"off", "error", "warn", "info", "debug"}},
       {env::kControl, flag},
       {env::kControlDir, {}},

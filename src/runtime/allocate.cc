@@ -6,6 +6,7 @@
 #include "driver/insist.h"
 #include "driver/synchronize.h"
 #include "runtime/intent.h"
+#include "runtime/refusal.h"
 
 namespace gpuroom {
 namespace {
@@ -79,13 +80,13 @@ bool LeavesTooLittle(const Runtime& rt, const DeviceState& device, size_t bytes)
 CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
   if (LeavesTooLittle(rt, device, bytes)) {
     const Status why(Code::kOutOfMemory, "less would stay free than the program asked to leave");
-    rt.activity.refusals.Note(why, device.tier.device(), bytes);
+    NoteRefusal(rt, device, RefusedBy::kMargin, why, bytes);
     *out = 0;
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
   Result<std::unique_ptr<Range>> range = BuildRange(rt, device, bytes);
   if (!range.ok()) {
-    rt.activity.refusals.Note(range.status(), device.tier.device(), bytes);
+    NoteRefusal(rt, device, RefusedBy::kTiers, range.status(), bytes);
     *out = 0;  // as the driver leaves it
     return AllocationResult(range.status());
   }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "runtime/report.h"
 #include "runtime/runtime.h"
 #include "topology/host_model.h"
 #include "topology/link_estimate.h"
@@ -74,6 +75,7 @@ void Runtime::ConnectPeers(DeviceState& fresh) {
   if (fresh.tier.used()) return;
   WatchExit();
   StartAhead(fresh);
+  if (!UsedDevices()) StartReportInterval(*this);
   for (const auto& slot : devices_) {
     DeviceState* other = slot.load(std::memory_order_acquire);
     if (other == nullptr || !other->tier.used()) continue;

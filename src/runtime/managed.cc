@@ -2,6 +2,7 @@
 
 #include "runtime/displace.h"
 #include "runtime/intent.h"
+#include "runtime/refusal.h"
 
 namespace gpuroom {
 
@@ -21,7 +22,7 @@ CUresult AllocateManaged(Runtime& rt, DeviceState& device, size_t bytes, CUstrea
   if (result != CUDA_SUCCESS) return result;
   const Result<ManagedBlock> block = device.managed.Allocate(request);
   if (!block.ok()) {
-    rt.activity.refusals.Note(block.status(), device.tier.device(), bytes);
+    NoteRefusal(rt, device, RefusedBy::kManagedCap, block.status(), bytes);
     return AllocationResult(block.status());
   }
   rt.managed.Insert(*block);

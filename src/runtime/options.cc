@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/env.h"
+#include "base/interval.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "range/names.h"
@@ -39,6 +40,15 @@ uint64_t ReadBytes(const char* name, uint64_t fallback) {
   if (bytes.ok()) return *bytes;
   Ignore(name, text, bytes.status().what());
   return fallback;
+}
+
+uint64_t ReadInterval(const char* name) {
+  const char* text = Text(name);
+  if (text == nullptr) return 0;
+  const Result<uint64_t> interval = ParseInterval(text);
+  if (interval.ok()) return *interval;
+  Ignore(name, text, interval.status().what());
+  return 0;
 }
 
 Policy ReadPolicy(Policy fallback) {
@@ -134,6 +144,7 @@ Options ReadOptions() {
   options.managed = ReadManaged();
   options.report = Flag(env::kReport);
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
+  options.stats_interval = ReadInterval(env::kStatsInterval);
   return options;
 }
 

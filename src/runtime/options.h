@@ -32,7 +32,8 @@ struct Options {
   ManagedOptions managed;
   LinkSpeeds link_speeds;  // as measured; all 0: not measured, estimate them
   bool report = false;
-  std::string stats_file;  // "": none
+  std::string stats_file;       // "": none
+  uint64_t stats_interval = 0;  // milliseconds between lines in stats_file; 0: one line at the end alone
 };
 
 // Values that do not parse are ignored with a line in the log.

@@ -1,7 +1,7 @@
 #include "runtime/runtime.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,8 +11,8 @@
 
 #include "base/env.h"
 #include "base/log.h"
+#include "runtime/process_end.h"
 #include "runtime/real_dlsym.h"
-#include "runtime/report.h"
 #include "runtime/unserved.h"
 #include "topology/host_budget.h"
 
@@ -51,6 +51,7 @@ Ledger* OpenLedger(uint64_t host_limit) {
 Runtime::Runtime(const Driver& bound, const Options& read)
     : driver(bound),
       options(read),
+      pid(getpid()),
       in_front(StandsInFront()),
       imports(driver, memory),
       retired(driver),
@@ -91,6 +92,7 @@ Runtime* Runtime::Create(bool required) {
   }
   static const int registered = pthread_atfork(LockCreation, UnlockCreation, ForgetInChild);
   (void)registered;
+  WatchQuickExit();
   Runtime* runtime = new (std::nothrow) Runtime(*driver, options);
   g_runtime.store(runtime, std::memory_order_release);
   if (runtime == nullptr) g_off.store(true);
@@ -243,16 +245,4 @@ Entry::~Entry() {
   if (start_ != 0) runtime_->nanoseconds.fetch_add(NowNanoseconds() - start_, std::memory_order_relaxed);
 }
 
-namespace {
-
-// The report comes when the program's own destructors have run or are about to;
-// the state stays usable for those that follow.
-__attribute__((destructor)) void ReportAtExit() {
-  const Runtime* runtime = Runtime::Existing();
-  if (runtime != nullptr && !g_off.load()) WriteReport(*runtime);
-  // Nothing passed us, but somebody opened the driver.
-  if (runtime == nullptr && dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD) != nullptr) LogUnserved();
-}
-
-}  // namespace
 }  // namespace gpuroom

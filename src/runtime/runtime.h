@@ -11,6 +11,8 @@
 // CUDA, or the call comes from inside another hook.
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <atomic>
 #include <memory>
@@ -52,6 +54,25 @@ struct MoveBackState {
   std::atomic<bool> was_in_vain{false};  // something gave way soon after that
   std::atomic<uint64_t> wait{0};
   std::atomic<uint64_t> refused{0};  // the wait since a standstill was not had; 0: it was
+};
+
+// Whose turn it is to write a report of this process: the thread that does so in intervals, or the process's
+// end, which has the last word.
+class ReportTurn {
+ public:
+  // In between; false: not now, or for good.
+  bool Take() {
+    State idle = State::kIdle;
+    return state_.compare_exchange_strong(idle, State::kTaken);
+  }
+  void GiveBack() { state_.store(State::kIdle); }
+  // At the end: true for the first who asks, who need not give it back. Waits for a second at most.
+  bool TakeLast();
+  bool over() const { return state_.load() == State::kOver; }
+
+ private:
+  enum class State { kIdle, kTaken, kOver };
+  std::atomic<State> state_{State::kIdle};
 };
 
 // One device as the shim manages it.
@@ -127,6 +148,8 @@ class Runtime {
 
   const Driver driver;
   const Options options;
+  const pid_t pid;  // of the process that this is the state of
+  ReportTurn report_turn;
   const bool in_front;  // the program's launches and frees pass our hooks
   AddressMap memory;    // what lies where: of ranges, managed, imports and handles
   RangeTable ranges{memory, AddressMap::Kind::kRange};

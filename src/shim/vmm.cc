@@ -9,6 +9,7 @@
 #include "runtime/allocate.h"
 #include "runtime/displace.h"
 #include "runtime/intent.h"
+#include "runtime/refusal.h"
 #include "shim/hooks.h"
 #include "shim/real.h"
 
@@ -189,7 +190,8 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
     result = Create(*rt, *device, record, prop, flags);
   }
   if (result != CUDA_SUCCESS) {
-    rt->activity.refusals.Note(DriverStatus(result, "cuMemCreate"), record.device, bytes);
+    const RefusedBy by = record.pins != 0 ? RefusedBy::kHbm : RefusedBy::kTiers;
+    NoteRefusal(*rt, *device, by, DriverStatus(result, "cuMemCreate"), bytes);
     return result;
   }
   record.CountTiers();

@@ -70,10 +70,12 @@ def test_program_and_command(gpuroom, tmp_path):
 
 @preloads
 def test_environment_is_what_a_run_sets(gpuroom):
-    options = (*SIM, "--hbm-limit", "512MiB", "--host-limit", "1GiB", "--report", "--stats-file", "/dev/null")
+    options = (*SIM, "--hbm-limit", "512MiB", "--host-limit", "1GiB", "--report", "--stats-file", "/dev/null",
+               "--stats-interval", "10s")
     planned = gpuroom.plan(*options, "--", "env")["environment"]
     assert planned["GPUROOM_REPORT"] == "1"
     assert planned["GPUROOM_STATS_FILE"] == "/dev/null"
+    assert planned["GPUROOM_STATS_INTERVAL"] == "10s"
     done = gpuroom("run", *options, "--", "env")
     found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     for name, value in planned.items():

@@ -33,7 +33,6 @@ check(cuda.cuMemcpyDtoH_v2(data, pointer, size(16)))
 assert bytes(data) == b"\\7" * 16
 check(cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
 print(total.value - free.value)
-assert cuda.cuMemAlloc_v2(ctypes.byref(ctypes.c_uint64()), size(1 << 40)) == 2
 check(cuda.cuMemFree_v2(pointer))
 """
 

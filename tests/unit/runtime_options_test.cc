@@ -20,6 +20,7 @@ class ShimOptions : public testing::Test {
                                            env::kHostKeep,
                                            env::kReport,
                                            env::kStatsFile,
+                                           env::kStatsInterval,
                                            env::kPolicy,
                                            env::kResidentBelow,
                                            env::kExpect,
@@ -48,6 +49,7 @@ TEST_F(ShimOptions, NothingSetMeansNothingToDo) {
   EXPECT_EQ(options.host_keep, 0u);
   EXPECT_FALSE(options.report);
   EXPECT_EQ(options.stats_file, "");
+  EXPECT_EQ(options.stats_interval, 0u);
   EXPECT_EQ(options.policy, Policy::kGpuFirst);
   EXPECT_EQ(options.resident_below, 2 * kGiB);
   EXPECT_EQ(options.peers.kind, PeerChoice::Kind::kNone);
@@ -68,6 +70,7 @@ TEST_F(ShimOptions, ReadsWhatTheCommandSets) {
   Set(env::kHostKeep, "0");
   Set(env::kReport, "1");
   Set(env::kStatsFile, "/tmp/stats");
+  Set(env::kStatsInterval, "500ms");
   const Options options = ReadOptions();
   EXPECT_EQ(options.hbm_limit, 6 * kGiB);
   EXPECT_EQ(options.host_limit, 8 * kGiB);
@@ -76,6 +79,7 @@ TEST_F(ShimOptions, ReadsWhatTheCommandSets) {
   EXPECT_EQ(options.host_keep, 0u);
   EXPECT_TRUE(options.report);
   EXPECT_EQ(options.stats_file, "/tmp/stats");
+  EXPECT_EQ(options.stats_interval, 500u);
 }
 
 TEST_F(ShimOptions, DefaultsFollowTheLimits) {
