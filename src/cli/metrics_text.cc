@@ -99,19 +99,16 @@ std::string OfGpu(const std::vector<ProcessRow>& rows, Family family, uint64_t G
   return family.Text();
 }
 
-std::string OfProcess(const std::vector<ProcessRow>& rows, Family family, uint64_t ProcessStats::*member) {
-  ForEachStats(rows, [&](const std::vector<Label>& labels, const ProcessStats& stats) {
-    family.Add(labels, stats.*member);
-  });
-  return family.Text();
-}
-
 std::string Seconds(uint64_t nanoseconds) {
   return fmt::format("{}", static_cast<double>(nanoseconds) / 1e9);
 }
 
+void AddSamples(const std::vector<Label>& labels, uint64_t value, Family* family) {
+  family->Add(labels, value);
+}
+
 // The format's buckets count all that is at most their bound.
-void AddTimes(const std::vector<Label>& labels, const TimeCounts& times, Family* family) {
+void AddSamples(const std::vector<Label>& labels, const TimeCounts& times, Family* family) {
   uint64_t sum = 0;
   for (size_t i = 0; i < times.counts.size(); ++i) {
     sum += times.counts[i];
@@ -123,9 +120,11 @@ void AddTimes(const std::vector<Label>& labels, const TimeCounts& times, Family*
   family->Add("_count", labels, std::to_string(sum));
 }
 
-std::string OfTimes(const std::vector<ProcessRow>& rows, Family family, TimeCounts ProcessStats::*member) {
+// `Figure` is a count, or a histogram of durations.
+template <typename Figure>
+std::string OfProcess(const std::vector<ProcessRow>& rows, Family family, Figure ProcessStats::*member) {
   ForEachStats(rows, [&](const std::vector<Label>& labels, const ProcessStats& stats) {
-    AddTimes(labels, stats.*member, &family);
+    AddSamples(labels, stats.*member, &family);
   });
   return family.Text();
 }
@@ -215,15 +214,15 @@ std::string MovesText(const std::vector<ProcessRow>& rows) {
 }
 
 std::string TimesText(const std::vector<ProcessRow>& rows) {
-  return OfTimes(rows, {"gpuroom_standstill_seconds", "histogram", "How long the program was held up."},
-                 &ProcessStats::standstills) +
+  return OfProcess(rows, {"gpuroom_standstill_seconds", "histogram", "How long the program was held up."},
+                   &ProcessStats::standstills) +
          OfProcess(rows, {"gpuroom_standstills_in_vain_total", "counter", "Standstills that were not had."},
                    &ProcessStats::standstills_in_vain) +
-         OfTimes(rows, {"gpuroom_move_seconds", "histogram", "How long batches of moves took."},
-                 &ProcessStats::moves) +
-         OfTimes(rows, {"gpuroom_sleep_seconds", "histogram", "How long sleeps took."},
-                 &ProcessStats::sleeps) +
-         OfTimes(rows, {"gpuroom_wake_seconds", "histogram", "How long wakes took."}, &ProcessStats::wakes);
+         OfProcess(rows, {"gpuroom_move_seconds", "histogram", "How long batches of moves took."},
+                   &ProcessStats::moves) +
+         OfProcess(rows, {"gpuroom_sleep_seconds", "histogram", "How long sleeps took."},
+                   &ProcessStats::sleeps) +
+         OfProcess(rows, {"gpuroom_wake_seconds", "histogram", "How long wakes took."}, &ProcessStats::wakes);
 }
 
 }  // namespace
