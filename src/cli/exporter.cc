@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "cli/help.h"
+#include "cli/listen_address.h"
+#include "cli/metrics_server.h"
 #include "cli/metrics_text.h"
 #include "cli/parser.h"
 #include "cli/small_file.h"
@@ -25,13 +27,29 @@ int WriteTo(const std::string& path, const std::string& text) {
                                           path, std::strerror(errno))});
 }
 
+int ServeAt(const std::string& text) {
+  ListenAddress address;
+  Failure failure = ParseListenAddress(text, &address);
+  if (failure.failed()) return Report(failure);
+  MetricsServer server([] { return MetricsText(AskRows()); });
+  failure = server.Listen(address);
+  if (failure.failed()) return Report(failure);
+  fmt::print(stderr, "gpuroom: the metrics are at {}\n", server.Url());
+  if (!address.loopback)
+    fmt::print(stderr,
+               "gpuroom: whoever reaches this address can read them, the programs' command lines included\n");
+  server.Serve();
+}
+
 }  // namespace
 
 int ExporterCommand(const std::vector<std::string>& arguments) {
   std::string file;
+  std::string address;
   bool help = false;
   Parser parser("exporter");
   parser.Value("--textfile", &file);
+  parser.Value("--listen", &address);
   parser.Flag("-h,--help", &help);
   const Failure failure = parser.Parse(arguments);
   if (failure.failed()) return Report(failure);
@@ -39,7 +57,10 @@ int ExporterCommand(const std::vector<std::string>& arguments) {
     fmt::print("{}", kExporterHelp);
     return kExitOk;
   }
-  if (file.empty()) return Report(Usage("name a file: 'gpuroom exporter --textfile FILE', or - to print"));
+  if (file.empty() == address.empty())
+    return Report(Usage(
+        "give one of --listen ADDRESS:PORT, such as 127.0.0.1:9400, and --textfile FILE, or - to print"));
+  if (!address.empty()) return ServeAt(address);
   return WriteTo(file, MetricsText(AskRows()));
 }
 

@@ -14,7 +14,7 @@ Usage:
   gpuroom sleep PID... [options]     give a running program's GPU memory back; addresses stay
   gpuroom wake PID... [options]      take it again, contents and all
   gpuroom ps [options]               the programs under gpuroom, and what of them sleeps
-  gpuroom exporter --textfile FILE   their figures for Prometheus
+  gpuroom exporter [options]         their figures for Prometheus
   gpuroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
   gpuroom doctor [options]           what this machine has, and what it means for gpuroom
   gpuroom plan MODEL [options]       whether a model fits, where it would lie and how fast it would be
@@ -262,19 +262,26 @@ inline constexpr std::string_view kExporterHelp =
     R"(gpuroom exporter: the figures of the programs under gpuroom, for Prometheus
 
 Usage:
+  gpuroom exporter --listen ADDRESS:PORT
   gpuroom exporter --textfile FILE
 
-Writes once what every program tells of itself, in Prometheus' text format: memory
+Hands out what every program tells of itself, in Prometheus' text format: memory
 by tier, tag and GPU, peaks, what gave way and moved, standstills, sleeps, wakes and
-refusals (docs/metrics.md). FILE is replaced at once, so that node_exporter's
-textfile collector never reads half of it; a timer calls this as often as wanted. Of
-this user's programs; root sees everybody's.
+refusals (docs/metrics.md). Of this user's programs; root sees everybody's.
+With --listen it serves them at /metrics until a signal ends it, each scrape anew.
+With --textfile it writes them once: FILE is replaced at once, so that node_exporter's
+textfile collector never reads half of it; a timer calls this as often as wanted.
 
 Options:
+  --listen ADDRESS:PORT
+                   serve at this address of the machine, such as 127.0.0.1:9400 or
+                   [::1]:9400; a port alone is 127.0.0.1's. Whoever reaches another
+                   address can read the programs' command lines there
   --textfile FILE  write FILE; - prints
   -h, --help       print this text
 
 Examples:
+  gpuroom exporter --listen 127.0.0.1:9400
   gpuroom exporter --textfile -
   gpuroom exporter --textfile /var/lib/node_exporter/gpuroom.prom
 )";

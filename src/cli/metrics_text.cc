@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <iterator>
+
 #include "sleep/stats_lines.h"
 
 namespace gpuroom {
@@ -24,11 +26,16 @@ std::string Escaped(const std::string& text) {
   return out;
 }
 
-std::string LabelsText(const std::vector<Label>& labels) {
+// Labels as they stand between the braces: name="value",name="value".
+std::string LabelsText(std::initializer_list<Label> labels) {
   std::string text;
   for (const auto& [name, value] : labels)
     text += fmt::format("{}{}=\"{}\"", text.empty() ? "" : ",", name, Escaped(value));
   return text;
+}
+
+std::string With(const std::string& labels, std::initializer_list<Label> more) {
+  return labels + ',' + LabelsText(more);
 }
 
 // One metric with the samples of all processes, which the format wants side by side.
@@ -37,9 +44,9 @@ class Family {
   Family(const char* name, const char* type, const char* help) : name_(name) {
     text_ = fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
   }
-  void Add(const std::vector<Label>& labels, uint64_t value) { Add("", labels, std::to_string(value)); }
-  void Add(const char* suffix, const std::vector<Label>& labels, const std::string& value) {
-    text_ += fmt::format("{}{}{{{}}} {}\n", name_, suffix, LabelsText(labels), value);
+  void Add(const std::string& labels, uint64_t value) { Add("", labels, std::to_string(value)); }
+  void Add(const char* suffix, const std::string& labels, const std::string& value) {
+    fmt::format_to(std::back_inserter(text_), "{}{}{{{}}} {}\n", name_, suffix, labels, value);
     any_ = true;
   }
   // "" without a sample.
@@ -51,32 +58,37 @@ class Family {
   bool any_ = false;
 };
 
-std::vector<Label> With(std::vector<Label> labels, std::initializer_list<Label> more) {
-  labels.insert(labels.end(), more);
-  return labels;
-}
-
-std::vector<Label> LabelsOf(const ProcessRow& row) {
+std::string LabelsOf(const ProcessRow& row) {
   constexpr size_t kMostCommand = 80;  // some have thousands of arguments
-  return {{"pid", std::to_string(row.pid)}, {"command", row.info.command.substr(0, kMostCommand)}};
+  return LabelsText(
+      {{"pid", std::to_string(row.pid)}, {"command", row.info.command.substr(0, kMostCommand)}});
 }
 
-std::vector<Label> LabelsOf(const ProcessRow& row, const GpuStats& gpu) {
-  return With(LabelsOf(row), {{"device", std::to_string(gpu.device)}, {"gpu", gpu.uuid}});
-}
+// A process, with the labels that all its samples have: they are made once.
+struct Source {
+  explicit Source(const ProcessRow& process) : row(process), labels(LabelsOf(process)) {
+    if (!row.reply.stats) return;
+    for (const GpuStats& gpu : row.reply.stats->gpus)
+      gpu_labels.push_back(With(labels, {{"device", std::to_string(gpu.device)}, {"gpu", gpu.uuid}}));
+  }
+  const ProcessRow& row;
+  const std::string labels;
+  std::vector<std::string> gpu_labels;  // of each of its GPUs
+};
+using Sources = std::vector<Source>;
 
 template <typename Use>
-void ForEachGpu(const std::vector<ProcessRow>& rows, Use use) {
-  for (const ProcessRow& row : rows) {
-    if (!row.reply.stats) continue;
-    for (const GpuStats& gpu : row.reply.stats->gpus) use(LabelsOf(row, gpu), gpu);
+void ForEachGpu(const Sources& sources, Use use) {
+  for (const Source& source : sources) {
+    for (size_t i = 0; i < source.gpu_labels.size(); ++i)
+      use(source.gpu_labels[i], source.row.reply.stats->gpus[i]);
   }
 }
 
 template <typename Use>
-void ForEachStats(const std::vector<ProcessRow>& rows, Use use) {
-  for (const ProcessRow& row : rows) {
-    if (row.reply.stats) use(LabelsOf(row), *row.reply.stats);
+void ForEachStats(const Sources& sources, Use use) {
+  for (const Source& source : sources) {
+    if (source.row.reply.stats) use(source.labels, *source.row.reply.stats);
   }
 }
 
@@ -85,24 +97,17 @@ struct TierField {
   uint64_t GpuStats::*member;
 };
 
-std::string ByTier(const std::vector<ProcessRow>& rows, Family family, const char* label,
+std::string ByTier(const Sources& sources, Family family, const char* label,
                    std::initializer_list<TierField> fields) {
-  ForEachGpu(rows, [&](const std::vector<Label>& labels, const GpuStats& gpu) {
+  ForEachGpu(sources, [&](const std::string& labels, const GpuStats& gpu) {
     for (const TierField& field : fields) family.Add(With(labels, {{label, field.tier}}), gpu.*field.member);
   });
   return family.Text();
 }
 
-std::string OfGpu(const std::vector<ProcessRow>& rows, Family family, uint64_t GpuStats::*member) {
-  ForEachGpu(rows,
-             [&](const std::vector<Label>& labels, const GpuStats& gpu) { family.Add(labels, gpu.*member); });
-  return family.Text();
-}
-
-std::string OfProcess(const std::vector<ProcessRow>& rows, Family family, uint64_t ProcessStats::*member) {
-  ForEachStats(rows, [&](const std::vector<Label>& labels, const ProcessStats& stats) {
-    family.Add(labels, stats.*member);
-  });
+std::string OfGpu(const Sources& sources, Family family, uint64_t GpuStats::*member) {
+  ForEachGpu(sources,
+             [&](const std::string& labels, const GpuStats& gpu) { family.Add(labels, gpu.*member); });
   return family.Text();
 }
 
@@ -110,8 +115,10 @@ std::string Seconds(uint64_t nanoseconds) {
   return fmt::format("{}", static_cast<double>(nanoseconds) / 1e9);
 }
 
+void AddSamples(const std::string& labels, uint64_t value, Family* family) { family->Add(labels, value); }
+
 // The format's buckets count all that is at most their bound.
-void AddTimes(const std::vector<Label>& labels, const TimeCounts& times, Family* family) {
+void AddSamples(const std::string& labels, const TimeCounts& times, Family* family) {
   uint64_t sum = 0;
   for (size_t i = 0; i < times.counts.size(); ++i) {
     sum += times.counts[i];
@@ -123,25 +130,27 @@ void AddTimes(const std::vector<Label>& labels, const TimeCounts& times, Family*
   family->Add("_count", labels, std::to_string(sum));
 }
 
-std::string OfTimes(const std::vector<ProcessRow>& rows, Family family, TimeCounts ProcessStats::*member) {
-  ForEachStats(rows, [&](const std::vector<Label>& labels, const ProcessStats& stats) {
-    AddTimes(labels, stats.*member, &family);
+// `Figure` is a count, or a histogram of durations.
+template <typename Figure>
+std::string OfProcess(const Sources& sources, Family family, Figure ProcessStats::*member) {
+  ForEachStats(sources, [&](const std::string& labels, const ProcessStats& stats) {
+    AddSamples(labels, stats.*member, &family);
   });
   return family.Text();
 }
 
-std::string Processes(const std::vector<ProcessRow>& rows) {
+std::string Processes(const Sources& sources) {
   Family up("gpuroom_process_up", "gauge", "Whether the process answered.");
-  for (const ProcessRow& row : rows) up.Add(LabelsOf(row), row.failure.failed() ? 0 : 1);
+  for (const Source& source : sources) up.Add(source.labels, source.row.failure.failed() ? 0 : 1);
   return up.Text();
 }
 
-std::string Tags(const std::vector<ProcessRow>& rows) {
+std::string Tags(const Sources& sources) {
   Family family("gpuroom_tag_bytes", "gauge", "Memory of a tag by where its contents are.");
-  for (const ProcessRow& row : rows) {
-    for (const gpuroom_tag_state& tag : row.reply.tags) {
+  for (const Source& source : sources) {
+    for (const gpuroom_tag_state& tag : source.row.reply.tags) {
       const auto add = [&](const char* state, uint64_t bytes) {
-        family.Add(With(LabelsOf(row), {{"tag", tag.tag}, {"state", state}}), bytes);
+        family.Add(With(source.labels, {{"tag", tag.tag}, {"state", state}}), bytes);
       };
       add("on_gpu", tag.awake_on_gpu);
       add("off_gpu", tag.awake - tag.awake_on_gpu);
@@ -153,9 +162,9 @@ std::string Tags(const std::vector<ProcessRow>& rows) {
   return family.Text();
 }
 
-std::string RefusalsText(const std::vector<ProcessRow>& rows) {
+std::string RefusalsText(const Sources& sources) {
   Family family("gpuroom_refusals_total", "counter", "Requests for memory that were refused.");
-  ForEachStats(rows, [&](const std::vector<Label>& labels, const ProcessStats& stats) {
+  ForEachStats(sources, [&](const std::string& labels, const ProcessStats& stats) {
     for (size_t i = 0; i < stats.refusals.size(); ++i) {
       const Code code = static_cast<Code>(i);
       if (stats.refusals[i] == 0 && code != Code::kOutOfMemory) continue;  // which is there from the start
@@ -165,72 +174,75 @@ std::string RefusalsText(const std::vector<ProcessRow>& rows) {
   return family.Text();
 }
 
-std::string Misplaced(const std::vector<ProcessRow>& rows) {
+std::string Misplaced(const Sources& sources) {
   Family family("gpuroom_host_memory_misplaced", "gauge",
                 "Whether host memory comes from another NUMA node than the one next to the GPU.");
-  ForEachGpu(rows, [&](const std::vector<Label>& labels, const GpuStats& gpu) {
+  ForEachGpu(sources, [&](const std::string& labels, const GpuStats& gpu) {
     family.Add(labels, gpu.host_node != gpu.home_node ? 1 : 0);
   });
   return family.Text();
 }
 
-std::string MemoryText(const std::vector<ProcessRow>& rows) {
-  return ByTier(rows, {"gpuroom_memory_bytes", "gauge", "Memory in use by tier."}, "tier",
+std::string MemoryText(const Sources& sources) {
+  return ByTier(sources, {"gpuroom_memory_bytes", "gauge", "Memory in use by tier."}, "tier",
                 {{"hbm", &GpuStats::hbm_used},
                  {"peer", &GpuStats::peer_used},
                  {"host", &GpuStats::host_used},
                  {"managed", &GpuStats::managed_used}}) +
-         ByTier(rows, {"gpuroom_memory_peak_bytes", "gauge", "The most memory that was in use by tier."},
+         ByTier(sources, {"gpuroom_memory_peak_bytes", "gauge", "The most memory that was in use by tier."},
                 "tier",
                 {{"hbm", &GpuStats::hbm_peak},
                  {"host", &GpuStats::host_peak},
                  {"managed", &GpuStats::managed_peak}}) +
-         ByTier(rows, {"gpuroom_memory_limit_bytes", "gauge", "Memory that may be used by tier."}, "tier",
+         ByTier(sources, {"gpuroom_memory_limit_bytes", "gauge", "Memory that may be used by tier."}, "tier",
                 {{"hbm", &GpuStats::hbm_limit},
                  {"peer", &GpuStats::peer_limit},
                  {"host", &GpuStats::host_limit}}) +
-         OfGpu(rows, {"gpuroom_host_kept_bytes", "gauge", "Host memory that is free and kept for reuse."},
+         OfGpu(sources, {"gpuroom_host_kept_bytes", "gauge", "Host memory that is free and kept for reuse."},
                &GpuStats::host_kept) +
-         OfProcess(rows,
+         OfProcess(sources,
                    {"gpuroom_host_unclaimed_bytes", "gauge", "Host budget that no process has claimed."},
                    &ProcessStats::host_unclaimed);
 }
 
-std::string MovesText(const std::vector<ProcessRow>& rows) {
-  return OfGpu(rows, {"gpuroom_allocations_total", "counter", "Requests for memory that were served."},
+std::string MovesText(const Sources& sources) {
+  return OfGpu(sources, {"gpuroom_allocations_total", "counter", "Requests for memory that were served."},
                &GpuStats::allocations) +
-         OfGpu(rows, {"gpuroom_spilled_allocations_total", "counter", "Of these, with bytes outside HBM."},
+         OfGpu(sources, {"gpuroom_spilled_allocations_total", "counter", "Of these, with bytes outside HBM."},
                &GpuStats::spilled) +
-         OfGpu(rows, {"gpuroom_displaced_bytes_total", "counter", "What gave way to other requests."},
+         OfGpu(sources, {"gpuroom_displaced_bytes_total", "counter", "What gave way to other requests."},
                &GpuStats::displaced) +
-         ByTier(rows, {"gpuroom_moved_bytes_total", "counter", "What moved, by the tier that it went to."},
+         ByTier(sources, {"gpuroom_moved_bytes_total", "counter", "What moved, by the tier that it went to."},
                 "to",
                 {{"hbm", &GpuStats::moved_to_hbm},
                  {"peer", &GpuStats::moved_to_peer},
                  {"host", &GpuStats::moved_to_host}}) +
-         OfProcess(rows, {"gpuroom_backed_up_bytes_total", "counter", "What sleeps copied to backups."},
+         OfProcess(sources, {"gpuroom_backed_up_bytes_total", "counter", "What sleeps copied to backups."},
                    &ProcessStats::backed_up) +
-         OfProcess(rows, {"gpuroom_restored_bytes_total", "counter", "What wakes copied back."},
+         OfProcess(sources, {"gpuroom_restored_bytes_total", "counter", "What wakes copied back."},
                    &ProcessStats::restored);
 }
 
-std::string TimesText(const std::vector<ProcessRow>& rows) {
-  return OfTimes(rows, {"gpuroom_standstill_seconds", "histogram", "How long the program was held up."},
-                 &ProcessStats::standstills) +
-         OfProcess(rows, {"gpuroom_standstills_in_vain_total", "counter", "Standstills that were not had."},
+std::string TimesText(const Sources& sources) {
+  return OfProcess(sources, {"gpuroom_standstill_seconds", "histogram", "How long the program was held up."},
+                   &ProcessStats::standstills) +
+         OfProcess(sources,
+                   {"gpuroom_standstills_in_vain_total", "counter", "Standstills that were not had."},
                    &ProcessStats::standstills_in_vain) +
-         OfTimes(rows, {"gpuroom_move_seconds", "histogram", "How long batches of moves took."},
-                 &ProcessStats::moves) +
-         OfTimes(rows, {"gpuroom_sleep_seconds", "histogram", "How long sleeps took."},
-                 &ProcessStats::sleeps) +
-         OfTimes(rows, {"gpuroom_wake_seconds", "histogram", "How long wakes took."}, &ProcessStats::wakes);
+         OfProcess(sources, {"gpuroom_move_seconds", "histogram", "How long batches of moves took."},
+                   &ProcessStats::moves) +
+         OfProcess(sources, {"gpuroom_sleep_seconds", "histogram", "How long sleeps took."},
+                   &ProcessStats::sleeps) +
+         OfProcess(sources, {"gpuroom_wake_seconds", "histogram", "How long wakes took."},
+                   &ProcessStats::wakes);
 }
 
 }  // namespace
 
 std::string MetricsText(const std::vector<ProcessRow>& rows) {
-  return Processes(rows) + MemoryText(rows) + Tags(rows) + Misplaced(rows) + MovesText(rows) +
-         TimesText(rows) + RefusalsText(rows);
+  const Sources sources(rows.begin(), rows.end());
+  return Processes(sources) + MemoryText(sources) + Tags(sources) + Misplaced(sources) + MovesText(sources) +
+         TimesText(sources) + RefusalsText(sources);
 }
 
 }  // namespace gpuroom

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/write_signals.h"
 #include "cli/descriptor.h"
 
 namespace gpuroom {
@@ -53,6 +54,8 @@ std::string DescribeReadFailure(const Status& status) {
 
 bool ReplaceFile(const std::string& path, const std::string& text, unsigned mode) {
   std::string temporary = path + ".XXXXXX";
+  const WriteSignalsBlocked
+      blocked;  // past the limit on file sizes (ulimit -f) a write fails with EFBIG instead
   const int fd = mkostemp(temporary.data(), O_CLOEXEC);  // mode 0600
   if (fd < 0) return false;
   const bool written = fchmod(fd, mode) == 0 && WriteAll(fd, text) && fsync(fd) == 0;

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
 
@@ -97,3 +98,12 @@ def script(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def folder():
+    """A short path: sockets' paths have at most 107 bytes."""
+    path = f"/tmp/gpuroom-test-{os.getpid()}"
+    shutil.rmtree(path, ignore_errors=True)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

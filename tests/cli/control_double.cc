@@ -3,7 +3,8 @@
 //
 // It has 4 GiB with the tag "weights", 2 GiB with "kv cache" and 1 GiB without. What the core does
 // besides is chosen by the sleep's folder: "/full" has no room, "/full-at-first" has none for the first
-// sleep, "/slow" takes until a line is read.
+// sleep, "/slow" takes until a line is read. Its one GPU is number 0, or what its argument says, of 80 GiB;
+// between two looks at its figures 64 MiB move to the host.
 #include <poll.h>
 #include <unistd.h>
 
@@ -118,6 +119,35 @@ int States(gpuroom_tag_state* out, size_t capacity, size_t* count, size_t) {
   return GPUROOM_OK;
 }
 
+int g_gpu = 0;
+
+bool Stats(gpuroom::ProcessStats* out) {
+  static std::atomic<uint64_t> looks{0};
+  gpuroom::GpuStats gpu;
+  gpu.uuid = "GPU-00000000-0000-0000-0000-00000000000" + std::to_string(g_gpu);
+  gpu.hbm_limit = 80 * kGiB;
+  gpu.hbm_used = 10 * kGiB;
+  gpu.hbm_peak = 12 * kGiB;
+  gpu.peer_limit = 8 * kGiB;
+  gpu.peer_used = kGiB;
+  gpu.host_limit = 256 * kGiB;
+  gpu.host_used = 3 * kGiB;
+  gpu.host_peak = 4 * kGiB;
+  gpu.home_node = g_gpu >= 4 ? 1 : 0;  // of two sockets; all host memory lies on the first
+  gpu.allocations = 100;
+  gpu.spilled = 7;
+  gpu.moved_to_host = gpu.displaced = looks.fetch_add(1) * 64 * gpuroom::kMiB;
+  out->gpus = {gpu};
+  out->standstills.counts[2] = 5;
+  out->standstills.nanoseconds = 20000000;
+  out->host_unclaimed = 200 * kGiB;
+  out->refusals[static_cast<size_t>(gpuroom::Code::kOutOfMemory)] = 1;
+  out->refused_code = "out_of_memory";
+  out->refused_text = "host memory is used up";
+  out->refused_bytes = 300 * kGiB;
+  return true;
+}
+
 const char* Error() { return t_error.c_str(); }
 
 // As a program that turns itself into a daemon does.
@@ -141,10 +171,11 @@ void StayAtExit() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1) g_gpu = std::atoi(argv[1]);
   // The handler that was registered first runs last.
   std::atexit(StayAtExit);
-  gpuroom::StartControl({Sleep, Wake, States, Error});
+  gpuroom::StartControl({Sleep, Wake, States, Error, Stats});
   std::printf("%d\n", static_cast<int>(getpid()));
   std::fflush(stdout);
   char line[64];

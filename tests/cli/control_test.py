@@ -5,29 +5,18 @@ import contextlib
 import json
 import os
 import pty
-import shutil
 import signal
 import socket
 import subprocess
 import time
 
 import pytest
-from conftest import BUILD, SIM, clean_environment
+from conftest import SIM, clean_environment
+from doubles import DOUBLE, LONG, Double
 
-DOUBLE = BUILD / "tests" / "cli" / "gpuroom_control_double"
 GIB = 1 << 30
-LONG = 60
 # Seconds within which an answer comes that waits for nobody in turn; the least that it took before was a minute.
 SOON = 30
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A short path: sockets' paths have at most 107 bytes."""
-    path = f"/tmp/gpuroom-test-{os.getpid()}"
-    shutil.rmtree(path, ignore_errors=True)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
@@ -42,28 +31,11 @@ def control(gpuroom, folder):
     return ask
 
 
-class Double:
-    def __init__(self, folder, **variables):
-        env = clean_environment(GPUROOM_CONTROL="1", GPUROOM_CONTROL_DIR=folder, **variables)
-        self.process = subprocess.Popen([DOUBLE], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.pid = int(self.process.stdout.readline())
-        self.socket = f"{folder}/{self.pid}.sock"
-
-    def tell(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def end(self):
-        self.process.communicate(timeout=LONG)
-        return self.process.returncode
-
-
 @pytest.fixture
 def double(folder):
     started = Double(folder)
     yield started
-    started.process.kill()
-    started.process.communicate(timeout=LONG)
+    started.kill()
 
 
 def states(control):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SOURCE, preloads
+from conftest import SOURCE, clean_environment, preloads
 
 pytestmark = preloads
 
@@ -172,6 +172,32 @@ def test_the_exporter_without_processes_writes_nothing(gpuroom, tmp_path):
 def test_the_exporter_says_what_it_needs(gpuroom, tmp_path):
     gpuroom.refuses(2, "--textfile FILE", arguments=["exporter"])
     gpuroom.refuses(1, "cannot be written", arguments=["exporter", "--textfile", tmp_path / "none" / "file"])
+
+
+def write_after(script, process, folder, enter=()):
+    """The command replaces an old gpuroom.prom of one line in `folder` ("$1"), where the shell has run `script`."""
+    assert process.tell("alloc 64") == "0"  # its metrics are several KiB
+    script += ' && echo old > "$1/gpuroom.prom" && "$0" exporter --textfile "$1/gpuroom.prom"; status=$?'
+    script += '; ls "$1"; cat "$1/gpuroom.prom"; exit $status'
+    command = [*enter, "bash", "-c", script, process.gpuroom.binary, folder]
+    return subprocess.run(command, env=clean_environment(**process.env), text=True, capture_output=True, timeout=60)
+
+
+def assert_refused(done, why):
+    assert done.returncode == 1, done
+    assert done.stderr.count("\n") == 1 and "gpuroom.prom cannot be written" in done.stderr and why in done.stderr
+    assert done.stdout == "gpuroom.prom\nold\n"
+
+
+def test_a_textfile_past_the_limit_on_file_sizes_is_told(process, tmp_path):
+    """The kernel sends SIGXFSZ, which would end the command without a word."""
+    assert_refused(write_after("ulimit -f 1", process, tmp_path), "File too large")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_textfile_on_a_full_disk_is_told(process, tmp_path):
+    done = write_after('mount -t tmpfs -o size=8k none "$1"', process, tmp_path, enter=("unshare", "--mount"))
+    assert_refused(done, "No space left on device")
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing; 'scripts/deps.sh nightly' installs it")
