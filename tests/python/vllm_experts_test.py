@@ -67,6 +67,22 @@ def test_at_first_each_layer_has_its_share():
         assert max(quarters) - min(quarters) <= 1
 
 
+def test_what_is_pinned_neither_leaves_nor_counts_as_room_for_others():
+    groups = cut([0, 0, 50, 90, 1, 2])
+    assert _heat.plan(groups, {0, 1, 4}, room=30, most=100, pinned={0, 1}) == ([4], [3])
+    for room in (20, 35, 45, 60):
+        resident = _heat.first(groups, room, {0, 1})
+        assert {0, 1} <= resident and sum(groups[number].bytes for number in resident) <= room
+    assert _heat.first(groups, 60, {0, 1}) == set(range(6))
+
+
+def test_a_layer_lends_where_the_others_keep_most_of_their_room():
+    assert _heat.may_lend(layer=100, total=4800, room=2400) and _heat.may_lend(100, 1600, 800)
+    assert not _heat.may_lend(1536, 15360, 3744)  # ten layers, of which HBM has two and a half
+    assert not _heat.may_lend(100, 1600, 1600)  # all fit
+    assert not _heat.may_lend(100, 1600, 99)
+
+
 def test_groups_are_cut_where_memory_is():
     assert _heat.together([64 * MIB, 32 * MIB], 16, 32 * MIB) == 1
     assert _heat.together([6 * MIB, 3 * MIB], 128, 32 * MIB) == 32
@@ -82,8 +98,8 @@ except ImportError:
     NEW = False
 
 if NEW:
-    from gpuroom import _memory
-    from gpuroom.vllm import _experts, _weights
+    from gpuroom import OutOfMemory, _memory
+    from gpuroom.vllm import _experts, _modules, _weights
     from gpuroom.vllm._steps import Kind
     from late_engine import LateEngine
 
@@ -103,6 +119,44 @@ if NEW:
         def __init__(self, experts=8):
             super().__init__()
             self.router, self.routed_experts = Router(), Routed(experts)
+
+        def forward(self, hidden_states, ids):
+            if self.router.capture_fn is not None:
+                self.router.capture_fn(ids)
+            gate, up = torch.einsum("thx,tx->th", self.routed_experts.w13_weight[ids], hidden_states).chunk(2, -1)
+            return hidden_states + torch.einsum("txh,th->tx", self.routed_experts.w2_weight[ids], torch.tanh(gate) * up)
+
+    class Model(torch.nn.Module):
+        """Layers of experts alone. Each token goes to one expert of each layer, to the first ones more often."""
+
+        def __init__(self, layers):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(Runner() for _ in range(layers))
+            torch.manual_seed(1)
+            for weight in self.parameters():
+                weight.data.normal_()
+
+        def forward(self, input_ids, positions):
+            x = torch.sin(torch.outer(input_ids.float(), torch.arange(1.0, 17.0)))
+            for layer in self.layers:
+                x = layer(x, input_ids * input_ids % 8)
+            return x
+
+    class NotedEngine(LateEngine):
+        """Notes each copy to HBM: (the address it comes from, the address it goes to)."""
+
+        def __init__(self, eager=False):
+            super().__init__(eager)
+            self.copies, self.full = [], False
+
+        def fill(self, target, source, after):
+            self.copies.append((source.data_ptr(), target.data_ptr()))
+            return super().fill(target, source, after)
+
+        def empty(self, count, hint):
+            if self.full:
+                raise OutOfMemory("full")
+            return super().empty(count, hint)
 
     PIECE, ONE = 256, 768  # bytes: of a chunk, and of one expert
 
@@ -178,8 +232,6 @@ def test_layers_of_older_releases_own_their_weights():
 
 @needs_torch
 def test_experts_have_what_other_weights_leave(tiers, monkeypatch):
-    from gpuroom.vllm import _modules
-
     monkeypatch.setattr(_modules, "PLACED", 1)
     monkeypatch.setattr(_experts, "LEAST_PIECE", PIECE)
     model = torch.nn.Sequential(torch.nn.Linear(16, 16, bias=False).requires_grad_(False))
@@ -195,3 +247,127 @@ def test_experts_have_what_other_weights_leave(tiers, monkeypatch):
 @needs_torch
 def test_pieces_are_as_large_as_chunks_are():
     assert [_experts.piece_of(size << 30) >> 20 for size in (1, 8, 16, 80, 141)] == [32, 32, 64, 512, 512]
+
+
+LAYER = 8 * 768  # bytes of a layer of 8 experts
+
+
+@pytest.fixture
+def followed(tiers, monkeypatch):
+    """(model, its weights, its engine, what was said) by how many layers it has and whether copies happen early; the order of a
+    step is known. Layers are staged from 64 tokens on."""
+    monkeypatch.setattr(_modules, "PLACED", 1)
+    monkeypatch.setattr(_experts, "LEAST_PIECE", PIECE)
+    monkeypatch.setattr(_experts, "EVERY", 1)
+    monkeypatch.setattr(_experts, "TILE", 4)
+
+    def make(layers=6, early=False, kind=lambda: Kind.PLAIN):
+        model, engine, said = Model(layers), NotedEngine(early), []
+        weights = _weights.Weights(model, engine, kind, said.append)
+        run(model, 1)
+        return model, weights, engine, said
+
+    return make
+
+
+def run(model, tokens):
+    ids = torch.arange(tokens) * 7 % 1000
+    with torch.inference_mode():
+        return model(input_ids=ids, positions=ids)
+
+
+def in_hbm(model, tiers):
+    """Bytes of experts that were moved to HBM last."""
+    slices = [tensor[one] for layer in model.layers for tensor in layer.routed_experts.parameters() for one in range(8)]
+    return sum(one.numel() * 4 for one in slices if tiers[one.data_ptr()] == "device")
+
+
+@needs_torch
+@pytest.mark.parametrize("early", [False, True], ids=["late", "early"])
+def test_steps_of_many_tokens_have_whole_layers_copied_ahead(followed, tiers, early):
+    model, weights, engine, said = followed(early=early)
+    wanted = {tokens: run(model, tokens) for tokens in (1, 63, 64, 200)}
+    weights.settle(3 * LAYER, None)
+    assert weights.experts.lender == 0 and weights.staged_from() == 64
+    assert said[-1].startswith("steps of 64 tokens or more copy") and "lent by the first one" in said[-1]
+    tensors = [list(layer.routed_experts.parameters()) for layer in model.layers]
+    homes = [[tensor.data_ptr() for tensor in layer] for layer in tensors]
+    order = [(home, homes[0][kind]) for layer in homes[1:] for kind, home in enumerate(layer)]
+    for _ in range(3):
+        assert torch.equal(run(model, 1), wanted[1]) and torch.equal(run(model, 63), wanted[63]) and engine.copies == []
+        for tokens in (64, 200):
+            assert torch.equal(run(model, tokens), wanted[tokens])
+            assert engine.copies[:-2] == order  # layer after layer, in the place of the first one, which comes back at last
+            assert {target for _, target in engine.copies[-2:]} == set(homes[0])
+            engine.copies.clear()
+        assert [[tensor.data_ptr() for tensor in layer] for layer in tensors] == homes
+        weights.experts.turn()
+        weights.experts.turn()
+        assert in_hbm(model, tiers) <= 3 * LAYER
+        assert all(tiers[one.data_ptr()] == "device" for tensor in tensors[0] for one in tensor)
+    assert torch.equal(run(model, 200), wanted[200])
+
+
+@needs_torch
+def test_layers_are_not_staged_where_that_costs_too_much_unless_asked_for(followed, tiers):
+    model, weights, engine, _ = followed(layers=4)
+    weights.settle(LAYER + LAYER // 2, None)
+    assert weights.experts.lender is None and weights.staged_from() == 0 and in_hbm(model, tiers) <= LAYER + LAYER // 2
+    wanted = run(model, 512)
+    assert engine.copies == []
+    weights.settle(LAYER + LAYER // 2, 40)
+    assert weights.experts.lender == 0 and weights.staged_from() == 40 and in_hbm(model, tiers) <= LAYER + LAYER // 2
+    assert torch.equal(run(model, 512), wanted) and len(engine.copies) == 2 * 3 + 2
+    weights.settle(4 * LAYER, 40)
+    assert weights.experts.lender is None and weights.staged_from() == 0
+
+
+@needs_torch
+def test_without_host_memory_to_save_a_layer_to_experts_are_read_where_they_lie(followed, tiers):
+    model, weights, engine, _ = followed()
+    engine.full = True
+    weights.settle(3 * LAYER, None)
+    assert weights.experts.lender is None and weights.staged_from() == 0 and in_hbm(model, tiers) <= 3 * LAYER
+    run(model, 512)
+    assert engine.copies == []
+
+
+@needs_torch
+def test_each_copy_of_experts_may_fail_once(followed):
+    model, weights, engine, _ = followed()
+    wanted, fill, failing = run(model, 64), engine.fill, [0]
+    weights.settle(3 * LAYER, None)
+
+    def fails(target, source, after):
+        failing[0] -= 1
+        if failing[0] == 0:
+            raise OSError
+        return fill(target, source, after)
+
+    engine.fill = fails
+    for number in range(1, 2 * 5 + 1):  # those after it bring back what was lent
+        failing[0] = number
+        with pytest.raises(OSError):
+            run(model, 64)
+        assert torch.equal(run(model, 64), wanted) and torch.equal(run(model, 63), wanted[:63])
+
+
+@needs_torch
+def test_what_graphs_copy_of_experts_stays_where_it_is(followed, tiers):
+    kind = [Kind.PLAIN]
+    model, weights, _, _ = followed(kind=lambda: kind[0])
+    weights.settle(3 * LAYER, None)
+    kind[0] = Kind.WHOLE
+    run(model, 64)
+    for room in (2 * LAYER, 6 * LAYER):
+        weights.settle(room, None)
+        assert weights.experts.lender == 0 and weights.staged_from() == 64 and in_hbm(model, tiers) <= room
+
+
+@needs_torch
+def test_layers_of_another_size_are_not_staged(followed):
+    model, weights, _, _ = followed()
+    assert weights.experts.alike([0, 1, 2]) == [0, 1, 2]
+    odd = Runner(16)
+    experts = _experts.Experts(_experts.find(torch.nn.ModuleList([odd, Runner(), Runner()])), print, PIECE)
+    assert experts.alike([0, 1, 2]) == [1, 2] and experts.alike([]) == []

@@ -105,8 +105,9 @@ def test_a_llama_in_less_and_less_hbm(room):
     missing = sum(weight.bytes for weight in weights[1:]) - room * MIB
     assert out <= missing + places.ring.bytes + 224 * MIB  # no more than one weight too many
     assert places.ring.bytes <= 3 * max(weights[number].bytes for number in places.staged)
-    # Copies wait for buffers during a fiftieth of the time, and each third of the layers has its share.
-    assert places.time <= 1.02 * out + 224 * MIB * _placing.COMPUTE_SHARE
+    # Copies wait for buffers during a thirtieth of the time, unless computing takes longer; each third of the layers has its share.
+    computing = _placing.COMPUTE_SHARE * sum(weight.bytes for weight in weights[1:])
+    assert places.time <= max(1.03 * out, computing) + 224 * MIB * _placing.COMPUTE_SHARE
     thirds = [sum(weights[n].bytes for n in places.staged if part <= (weights[n].unit - 1) // 32 < part + 1) for part in range(3)]
     assert max(thirds) - min(thirds) <= 2 * 224 * MIB
 
@@ -147,6 +148,28 @@ def test_a_ring_of_lent_memory_takes_no_hbm(room):
     assert staged + own.ring.bytes <= sum(weights[number].bytes for number in own.staged) + 112 * MIB
     # What is brought back after a step takes a tenth of its time.
     assert places.ring.lent_bytes <= 2 * 224 * MIB and places.time < 1.12 * own.time + 112 * MIB
+
+
+def staged_in_layers(weights, part, count):
+    """The numbers of `count` weights that are the `part`th of their layer, spread evenly over all layers but the first."""
+    alike = [number for number, weight in enumerate(weights) if weight.unit > 4 and (weight.unit - 1) % 4 == part]
+    return _placing.evenly(weights, alike, count * weights[alike[0]].bytes)
+
+
+def test_two_weights_lend_where_a_ring_of_one_was_slower_on_a_gpu():
+    # One H200, steps of 2048 tokens: 25,050 tokens a second through 336 MiB that two weights lent, 22,976 through 224 MiB of one.
+    weights = llama()
+    lent, times = (3, 4), []
+    for parts, count in (({0: 8, 1: 22, 3: 23}, 2), ({0: 23, 1: 23, 3: 16}, 1)):
+        picked = sorted(number for part, number_of in parts.items() for number in staged_in_layers(weights, part, number_of))
+        sizes = [weights[number].bytes for number in lent[:count]]
+        ring = lay_out([weights[number] for number in picked], sizes, lent[:count])
+        times.append(_placing.step_time(weights, picked, ring))
+    assert times[0] < 0.95 * times[1]
+    whole = sum(weight.bytes for weight in weights[1:])
+    for staged in (3624, 3632, 3656):  # MiB that have no room: what was staged on those two days
+        places = place(weights, whole - staged * MIB)
+        assert [size // MIB for size in places.ring.sizes] == [224, 112]
 
 
 def test_a_buffer_that_is_there_gives_way_to_lent_memory():
@@ -209,8 +232,8 @@ def test_random_models():
 def test_weights_of_one_unit_never_share_a_place():
     pair = [Weight(10 * MIB, 0), Weight(10 * MIB, 0), Weight(10 * MIB, 1), Weight(10 * MIB, 1)]
     assert lay_out(pair, [10 * MIB]) is None
-    check_ring(pair, ring_for(pair))
-    assert ring_for(pair).bytes >= 20 * MIB
+    check_ring(pair, ring_for(pair, range(len(pair))))
+    assert ring_for(pair, range(len(pair))).bytes >= 20 * MIB
 
 
 @pytest.mark.parametrize("environment,kv,stage,tokens", [

@@ -87,7 +87,7 @@ class Model:
         lenders = [number for number, weight in enumerate(weights) if weight.unit < lent]
         others = [number for number, weight in enumerate(weights) if weight.unit >= lent]
         staged = [weights[number] for number in others]
-        ring = lay_out(staged, [weights[number].bytes for number in lenders], lenders) if lent else ring_for(staged)
+        ring = lay_out(staged, [weights[number].bytes for number in lenders], lenders) if lent else ring_for(staged, range(len(staged)))
         pieces = [self.homes[number] for number in lenders]
         pieces = pieces or [Place(["nothing"] * (ring.bytes // 512), 0, ring.bytes // 512)]
         self.lent, self.staged = [], []

@@ -329,16 +329,33 @@ def test_a_kv_cache_larger_than_hbm_has_its_first_blocks_there_and_first_in_the_
 def test_experts_that_cannot_move_are_said_once_and_steps_go_on(python, vllm):
     said = passes(python, vllm, """
         import types
+        from gpuroom.vllm import _worker
         worker, turns = Worker(), []
-        worker.init_device()
         def turn():
             turns.append(1)
             if len(turns) > 1:
                 raise MemoryError("no room")
-        worker._gpuroom.weights = types.SimpleNamespace(experts=types.SimpleNamespace(turn=turn, still=False))
+        def follow(worker, state):
+            state.weights = types.SimpleNamespace(experts=types.SimpleNamespace(turn=turn, still=False))
+        _worker._follow_weights = follow
+        worker.init_device()
+        worker.load_model()
         assert [worker.execute_model(step) for step in range(5)] == list(range(5)) and len(turns) == 2
         """)
     assert said.count("gpuroom: experts stay where they lie from now on: MemoryError: no room") == 1
+
+
+def test_a_step_calls_nothing_of_gpurooms_where_all_lies_in_hbm(python, vllm):
+    passes(python, vllm, """
+        worker = Worker()
+        worker.init_device()
+        worker.load_model()
+        called = []
+        sys.setprofile(lambda frame, event, argument: event == "call" and called.append(frame.f_code.co_filename))
+        worker.execute_model(1)
+        sys.setprofile(None)
+        assert [file for file in called if "gpuroom" in file] == [] and len(called) == 1, called
+        """)
 
 
 def test_vllm_of_another_kind_runs_as_it_is(python, vllm):

@@ -3,6 +3,10 @@
 vLLM keeps all experts of a layer in one tensor of each kind, [experts, ...], so that one expert's weights are a slice. Slices
 move at fixed addresses, and kernels, CUDA graphs too, read them wherever they lie. The counts are on the GPU: routing adds
 to them, also inside of CUDA graphs, and nothing waits for them.
+
+A step of many tokens uses all experts, and reads those on the host once for each tile of tokens. So one layer may lie in HBM
+whole, and lend its memory to the others, which are then copied there one after the other ahead of use, as other weights are
+(`_steps`).
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import dataclasses
 from typing import Any, Callable, List, Optional, Set
 
 from gpuroom import _memory
-from gpuroom._types import Hint, Tier
+from gpuroom._types import Tier
 from gpuroom.torch._torch import torch
 from gpuroom.vllm import _heat
 
@@ -19,12 +23,14 @@ EVERY = 16  # steps from one look at the counts to the next
 MOST = 256 << 20  # bytes that come to HBM in one turn: some 5 ms of the link
 LEAST_PIECE, MOST_PIECE, PIECES = 32 << 20, 512 << 20, 256
 NAMES = ("w13_weight", "w2_weight")
+TILE = 64  # tokens of one expert for which kernels read its weights once
 
 
 @dataclasses.dataclass
 class Layer:
-    """`tensors` are [experts, ...] each; `router` says where tokens go."""
+    """`module` is what a step calls. `tensors` are [experts, ...] each; `router` says where tokens go."""
 
+    module: Any
     router: Any
     tensors: List[Any]
     experts: int
@@ -42,7 +48,7 @@ def find(model: Any) -> List[Layer]:
         if any(router is layer.router for layer in found):
             continue
         if getattr(router, "capture_fn", None) is None and len({tensor.shape[0] for tensor in tensors}) == 1:
-            found.append(Layer(router, tensors, int(tensors[0].shape[0])))
+            found.append(Layer(module, router, tensors, int(tensors[0].shape[0])))
     return found
 
 
@@ -63,7 +69,7 @@ class Experts:
     """Those of one model. `say` gets what happened, in sentences. One thread, between steps."""
 
     def __init__(self, layers: List[Layer], say: Callable[[str], None], piece: int) -> None:
-        self._layers, self._say = layers, say
+        self.layers, self._say = layers, say
         self.still = False  # the caller is to take no more turns
         most = max(layer.experts for layer in layers)
         device = layers[0].tensors[0].device
@@ -78,6 +84,8 @@ class Experts:
         for number, layer in enumerate(layers):
             self._cut(number, layer, piece)
         self.resident: Set[int] = set(range(len(self.groups)))
+        self._pinned: Set[int] = set()  # the groups of the layer that lends its memory: they stay in HBM
+        self.lender: Optional[int] = None  # the number of that layer
         self._placed = False
         self.room = self.bytes()
 
@@ -95,27 +103,53 @@ class Experts:
 
     def tensors(self) -> List[Any]:
         """The tensors of all layers."""
-        return [tensor for layer in self._layers for tensor in layer.tensors]
+        return [tensor for layer in self.layers for tensor in layer.tensors]
+
+    def alike(self, used: List[int]) -> List[int]:
+        """Of the layers that a step uses, by number and in its order, those that can be in each other's place: of one size."""
+        sizes = [tuple(tensor.numel() * tensor.element_size() for tensor in self.layers[number].tensors) for number in used]
+        usual = max(sizes, key=sizes.count, default=None)
+        return [number for number, size in zip(used, sizes) if size == usual]
+
+    def may_lend(self, layer: int, room: int, asked: bool) -> bool:
+        """Whether a layer may lie in HBM whole, of which experts have `room` bytes: if it leaves enough to the others' hot
+        experts, or (`asked`) the user wants it."""
+        size = sum(self.groups[number].bytes for number in self._of(layer))
+        return size <= room < self.bytes() if asked else _heat.may_lend(size, self.bytes(), room)
+
+    def stage_from(self, asked: Optional[int]) -> int:
+        """From how many tokens on a step stages layers: where each expert gets two tiles of them; with `asked` tokens from
+        the user, these, but one tile at least. Steps of fewer tokens leave experts out, which are then not read at all."""
+        layer = self.layers[0]
+        once = -(-layer.experts // max(1, int(getattr(layer.router, "top_k", 1))))
+        return max(asked, TILE * once) if asked else 2 * TILE * once
+
+    def _of(self, layer: int) -> List[int]:
+        return [number for number, (one, _, _) in enumerate(self._where) if one == layer]
 
     def follow(self) -> None:
         """Counts from now on, where tokens go."""
-        for number, layer in enumerate(self._layers):
+        for number, layer in enumerate(self.layers):
             layer.router.set_capture_fn(_counter(self._counts[number, : layer.experts]))
 
-    def settle(self, room: int) -> None:
-        """Places the experts in `room` bytes of HBM: at first as many of each layer, later those that are there already and
-        the hottest."""
+    def settle(self, room: int, lender: Optional[int] = None) -> None:
+        """Places the experts in `room` bytes of HBM: all of the layer `lender`; of the others at first as many of each layer,
+        later those that are there already and the hottest."""
         self.room = room
-        before = self.resident
+        before, lent_before = self.resident, self.lender
+        self.lender, self._pinned = lender, set() if lender is None else set(self._of(lender))
         if self._placed:
             order = sorted(range(len(self.groups)), key=lambda number: (number not in before, -self.groups[number].heat))
-            self.resident = _fill(self.groups, order, room)
+            left = room - sum(self.groups[number].bytes for number in self._pinned)
+            self.resident = self._pinned | _fill(self.groups, [number for number in order if number not in self._pinned], left)
         else:
-            self.resident = _heat.first(self.groups, room)
+            self.resident = _heat.first(self.groups, room, self._pinned)
         away = [number for number in range(len(self.groups)) if number not in self.resident]
         self._move(away, "host")
         if not self._placed:
             self._cut_chunks(away)
+        elif lent_before not in (None, lender):
+            self._hint_layer(lent_before, away)
         self._move(sorted(self.resident), "device")
         self._placed = True
         self._say(
@@ -127,10 +161,10 @@ class Experts:
         """What was pushed out while it was loaded may be one large chunk, which moves whole: each tensor goes to HBM, where
         chunks are small, and what of it is to be away goes to the host again in pieces of its own before the next one comes, so
         that HBM needs room for one tensor more at a time."""
-        for number, layer in enumerate(self._layers):
+        for number, layer in enumerate(self.layers):
             gone = [one for one in away if self._where[one][0] == number]
+            self._hint_layer(number, away)
             for kind, tensor in enumerate(layer.tensors):
-                self._hint(tensor, "cold" if gone else "none")  # so that it does not come back by itself
                 _memory.migrate_all([tensor], "device")
                 _memory.migrate_all([self._slices[one][kind] for one in gone], "host")
 
@@ -149,7 +183,7 @@ class Experts:
         new = self._seen - self._last
         self._last = self._seen.clone()
         _heat.cool(self.groups, [float(new[layer, begin:end].sum()) for layer, begin, end in self._where])
-        leave, come = _heat.plan(self.groups, self.resident, self.room, MOST)
+        leave, come = _heat.plan(self.groups, self.resident, self.room, MOST, self._pinned)
         if not come:
             return 0
         self._move(leave, "host")
@@ -160,11 +194,12 @@ class Experts:
     def _move(self, numbers: List[int], tier: Tier) -> None:
         _memory.migrate_all([part for number in numbers for part in self._slices[number]], tier)
 
-    @staticmethod
-    def _hint(tensor: Any, hint: Hint) -> None:
+    def _hint_layer(self, layer: Optional[int], away: List[int]) -> None:
+        """Cold is what has experts on the host, so that these do not come back by themselves."""
         from gpuroom.vllm._weights import hint_all
 
-        hint_all([tensor], hint)
+        if layer is not None:
+            hint_all(self.layers[layer].tensors, "cold" if set(away) & set(self._of(layer)) else "none")
 
 
 def _fill(groups: List[_heat.Group], order: List[int], room: int) -> Set[int]:

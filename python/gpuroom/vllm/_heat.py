@@ -8,11 +8,12 @@ place, if it is hotter by enough: routing is noisy, and a move costs as much as 
 from __future__ import annotations
 
 import dataclasses
-from typing import List, Sequence, Set, Tuple
+from typing import AbstractSet, List, Sequence, Set, Tuple
 
 DECAY = 0.8  # of the heat so far, with each new look at the counts
 HOTTER = 1.5  # times as hot as what is to leave for it
 LEAST = 8.0  # tokens: what is rarer is no reason to move anything
+LEAST_LEFT = 0.75  # of the HBM that other layers could have is left to them where one layer lies in HBM whole
 
 
 @dataclasses.dataclass
@@ -29,15 +30,17 @@ def cool(groups: Sequence[Group], tokens: Sequence[float]) -> None:
         group.heat = group.heat * DECAY + count
 
 
-def plan(groups: Sequence[Group], resident: Set[int], room: int, most: int) -> Tuple[List[int], List[int]]:
+def plan(
+    groups: Sequence[Group], resident: Set[int], room: int, most: int, pinned: AbstractSet[int] = frozenset()
+) -> Tuple[List[int], List[int]]:
     """(groups that leave HBM, groups that come), of at most `most` bytes that come. `room` is the HBM for all groups, in
-    which those of `resident` lie; hottest a byte first."""
+    which those of `resident` lie; hottest a byte first. Those of `pinned` stay where they are."""
     free = room - sum(groups[number].bytes for number in resident)
-    staying = sorted(resident, key=lambda number: _density(groups[number]))  # coldest first
+    staying = sorted(resident - pinned, key=lambda number: _density(groups[number]))  # coldest first
     leave: List[int] = []
     come: List[int] = []
     moved = 0
-    for number in sorted(set(range(len(groups))) - resident, key=lambda one: -_density(groups[one])):
+    for number in sorted(set(range(len(groups))) - resident - pinned, key=lambda one: -_density(groups[one])):
         group = groups[number]
         if group.heat < LEAST or moved + group.bytes > most:
             break
@@ -60,18 +63,27 @@ def _density(group: Group) -> float:
     return group.heat / max(1, group.bytes)
 
 
-def first(groups: Sequence[Group], room: int) -> Set[int]:
-    """Before anything is known: as many groups as there is room for, spread evenly over the layers."""
-    resident: Set[int] = set()
+def first(groups: Sequence[Group], room: int, pinned: AbstractSet[int] = frozenset()) -> Set[int]:
+    """Before anything is known: those of `pinned`, and as many others as there is room for, spread evenly over the layers."""
+    resident: Set[int] = set(pinned)
     total, due = sum(group.bytes for group in groups), 0.0
-    left = room
+    left = room - sum(groups[number].bytes for number in pinned)
+    share = left / max(1, total - room + left)
     for number, group in enumerate(groups):
-        due += room / max(1, total)
+        if number in pinned:
+            continue
+        due += share
         if due >= 0.5 and group.bytes <= left:
             resident.add(number)
             left -= group.bytes
             due -= 1.0
     return resident
+
+
+def may_lend(layer: int, total: int, room: int) -> bool:
+    """Whether one layer of `layer` bytes may lie in the `room` bytes of HBM for all `total` bytes of experts, hot or not, so that
+    others can be staged in its place: it takes the place of the other layers' hot experts."""
+    return layer <= room < total and (room - layer) * total >= LEAST_LEFT * room * (total - layer)
 
 
 def together(expert_bytes: Sequence[int], experts: int, piece: int) -> int:

@@ -36,7 +36,7 @@ SEAMS: Tuple[Seam, ...] = (
     Seam(WORKER, "Worker.initialize_from_config", ("self", "kv_cache_config"), (STAGING,), True),
     Seam(WORKER, "Worker.compile_or_warm_up_model", ("self",), (STAGING,), True),
     Seam(WORKER, "Worker.wake_up", ("self", "tags"), (STAGING,), True),
-    Seam(WORKER, "Worker.execute_model", ("self", "scheduler_output"), (EXPERTS,), True),
+    Seam(WORKER, "Worker.execute_model", ("self", "scheduler_output"), (EXPERTS,), False),  # replaced on the worker itself
     Seam(WORKER, "Worker.get_kv_cache_spec", ("self",), (KV_CAP,), False),
     Seam(WORKER, "request_memory", ("init_snapshot", "cache_config"), (PREFLIGHT,), True),
     Seam("vllm.v1.kv_cache_interface", "KVCacheSpec.max_memory_usage_bytes", ("self", "vllm_config"), (KV_CAP,), False),

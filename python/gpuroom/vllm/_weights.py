@@ -11,7 +11,7 @@ from gpuroom._types import Hint
 from gpuroom.torch import _packing
 from gpuroom.torch._torch import torch
 from gpuroom.vllm import _experts, _modules
-from gpuroom.vllm._placing import NO_RING, Places, Weight, place
+from gpuroom.vllm._placing import NO_RING, Places, Ring, Weight, lay_out, place
 from gpuroom.vllm._steps import Kind, Lent, Staged, Stager, Steps
 
 # Tokens of a step that are tried to find from which on copying first is faster than reading in place, and what holds where
@@ -33,6 +33,8 @@ class Weights:
         self.experts = _experts.Experts(layers, say, _experts.piece_of(hbm)) if layers else None
         apart = frozenset(map(id, self.experts.tensors())) if self.experts is not None else frozenset()
         self._units = _modules.find(model, apart)
+        self._plain = len(self._units)  # the units from this one on are layers of experts
+        self._units += [_modules.Unit("experts", layer.module, layer.tensors, False) for layer in layers]
         self._large = _modules.placed(model)
         self._apart = apart
         self._steps = Steps(say)
@@ -41,6 +43,8 @@ class Weights:
         self._threshold: Optional[int] = None
         self._listed: List[Tuple[Weight, Any]] = []  # what the numbers of `places` stand for
         self.places = Places((), (), NO_RING)
+        self._expert_layers: List[Tuple[Weight, Any]] = []  # the same of experts, which are staged where no other weights are
+        self._expert_places = Places((), (), NO_RING)
         _modules.bracket(self._units, self._steps)
         _modules.follow(model, self._steps, kind)
         if self.experts is not None:
@@ -72,7 +76,7 @@ class Weights:
     def settle(self, room: int, stage_from: Optional[int]) -> None:
         """Places the weights, with the ring, in `room` bytes of HBM. Between steps. Once CUDA graphs have copies of them, the
         plan stays as it is."""
-        room -= self._settle_experts(room)
+        room -= self._settle_experts(room, stage_from)
         if not self._steps.captured:
             self._plan(room)
         listed = self._listed
@@ -84,17 +88,47 @@ class Weights:
         gone = {id(tensor) for tensor in away}
         moved = self._move(away, [weight for weight in self._large if id(weight) not in gone | self._apart])
         if staged:
-            self._stage(listed, stage_from)
+            ready, lent = self._stage(listed, self.places)
+            self._use(ready, self.places.ring, lent, stage_from or self._threshold or self._measure(ready, lent))
         self._say(self._sentence(staged, away, moved))
+        if not staged and self.experts is not None and self.experts.lender is not None:
+            self._stage_experts(self.experts, stage_from)
 
-    def _settle_experts(self, room: int) -> int:
+    def _settle_experts(self, room: int, stage_from: Optional[int]) -> int:
         """Places the experts in what `room` has left beside all other weights. Returns the bytes of HBM that they have."""
         if self.experts is None:
             return 0
         others = sum(_modules.bytes_of(weight) for weight in self._large if id(weight) not in self._apart)
         granted = min(self.experts.bytes(), max(0, room - others))
-        self.experts.settle(granted)
+        if not self._steps.captured:
+            self._expert_layers, self._expert_places = self._plan_experts(self.experts, granted, stage_from)
+        lender = self._expert_layers[0][0].unit - self._plain if self._expert_places.staged else None
+        self.experts.settle(granted, lender)
         return granted
+
+    def _plan_experts(self, experts: _experts.Experts, room: int, stage_from: Optional[int]) -> Tuple[List[Tuple[Weight, Any]], Places]:
+        """The layers of experts that can be staged, in the order of use, and where: the first one lends its memory to all
+        others. Nothing where this costs more than it brings, or cannot be done."""
+        nothing: Tuple[List[Tuple[Weight, Any]], Places] = ([], Places((), (), NO_RING))
+        layers = experts.alike([number - self._plain for number in self._steps.usable() if number >= self._plain])
+        if len(layers) < 2 or not experts.may_lend(layers[0], room, stage_from is not None):
+            return nothing
+        listed = [_listed(tensor, self._plain + number) for number in layers for tensor in experts.layers[number].tensors]
+        lent = tuple(range(len(experts.layers[layers[0]].tensors)))
+        staged = tuple(range(len(lent), len(listed)))
+        ring = lay_out([listed[number][0] for number in staged], [listed[number][0].lendable for number in lent], lent)
+        if ring is None or not self._back_up(sum(listed[number][0].taken for number in lent)):
+            return nothing
+        return listed, Places(staged, (), ring)
+
+    def _stage_experts(self, experts: _experts.Experts, stage_from: Optional[int]) -> None:
+        ready, lent = self._stage(self._expert_layers, self._expert_places)
+        self._use(ready, self._expert_places.ring, lent, experts.stage_from(stage_from))
+        size = sum(one.source.numel() for one in ready)
+        self._say(
+            f"steps of {self._steps.tokens} tokens or more copy {_mib(size)} of experts ahead of use, one layer after the other,"
+            f" through {_mib(self._expert_places.ring.lent_bytes)} lent by the first one, which lies in HBM whole"
+        )
 
     def _plan(self, room: int) -> None:
         self._listed = self._in_order()
@@ -107,15 +141,20 @@ class Weights:
         """The plan, and the memory on the host that it needs for what is lent."""
         buffer = self.buffer_bytes() or None
         places = place(weights, room, buffer)
-        lent = sum(weights[number].taken for number in places.ring.lent)
+        if not self._back_up(sum(weights[number].taken for number in places.ring.lent)):
+            return place(weights, room, buffer, lend=False)
+        return places
+
+    def _back_up(self, lent: int) -> bool:
+        """Has memory on the host to which `lent` bytes can be saved. False: there is none."""
         if lent > self._backup_bytes():
             try:
                 with torch.no_grad(), torch.inference_mode(False):
                     self._backup = self._engine.empty(lent, "cold")
                 _memory.migrate_all([self._backup], "host")
             except OutOfMemory:
-                return place(weights, room, buffer, lend=False)
-        return places
+                return False
+        return True
 
     def _drop_buffer(self) -> None:
         if self._buffer is not None:
@@ -124,13 +163,11 @@ class Weights:
 
     def _in_order(self) -> List[Tuple[Weight, Any]]:
         """Each weight that may leave HBM, in the order of use."""
-        usable = self._steps.usable()
+        usable = [number for number in self._steps.usable() if number < self._plain]
         listed = []
-        for number in usable + [number for number in range(len(self._units)) if number not in usable]:
+        for number in usable + [number for number in range(self._plain) if number not in usable]:
             unit = self._units[number]
-            for tensor in unit.weights:
-                aligned = tensor.data_ptr() % ALIGNMENT == 0
-                listed.append((Weight(_modules.bytes_of(tensor), number, unit.by_row, number in usable, aligned), tensor))
+            listed += [_listed(tensor, number, unit.by_row, number in usable) for tensor in unit.weights]
         return listed
 
     def _move(self, away: List[Any], stay: List[Any]) -> int:
@@ -139,18 +176,21 @@ class Weights:
         hint_all(stay, "none")
         return moved + _memory.migrate_all(stay, "device")
 
-    def _stage(self, listed: List[Tuple[Weight, Any]], stage_from: Optional[int]) -> None:
-        ring = self.places.ring
+    def _stage(self, listed: List[Tuple[Weight, Any]], places: Places) -> Tuple[List[Staged], List[Lent]]:
+        """What is staged, each with its place in the ring, and what lends its memory."""
+        ring = places.ring
         with torch.no_grad(), torch.inference_mode(False):
-            lent, pieces = self._lend([listed[number] for number in ring.lent]), []
+            lent = self._lend([listed[number] for number in ring.lent])
             if not lent and self._buffer is None:
                 self._buffer = self._engine.empty(ring.bytes, "hot")
             pieces = [one.source for one in lent] or [self._buffer]
             staged = [
                 self._staged(tensor, weight.unit, pieces[piece][offset:])
-                for (weight, tensor), (piece, offset) in zip((listed[number] for number in self.places.staged), ring.places)
+                for (weight, tensor), (piece, offset) in zip((listed[number] for number in places.staged), ring.places)
             ]
-        threshold = stage_from or self._threshold or self._measure(staged, lent)
+        return staged, lent
+
+    def _use(self, staged: List[Staged], ring: Ring, lent: List[Lent], threshold: int) -> None:
         self._steps.use(Stager(self._engine, staged, ring, lent), threshold)
 
     def _lend(self, listed: List[Tuple[Weight, Any]]) -> List[Lent]:
@@ -195,6 +235,11 @@ class Weights:
         if self.places.short > 0:
             text += f"; {_mib(self.places.short)} more have no room in HBM"
         return text
+
+
+def _listed(tensor: Any, unit: int, by_row: bool = False, stageable: bool = True) -> Tuple[Weight, Any]:
+    aligned = tensor.data_ptr() % ALIGNMENT == 0
+    return Weight(_modules.bytes_of(tensor), unit, by_row, stageable, aligned), tensor
 
 
 @contextlib.contextmanager

@@ -87,6 +87,8 @@ def load_model(original: Callable[..., Any]) -> Callable[..., Any]:
         if state is not None and state.settings.stage:
             with _log.going_on("weights are not staged"):
                 _follow_weights(self, state)
+                if state.weights is not None and state.weights.experts is not None:
+                    _turn_before_steps(self, state.weights.experts)
         return result
 
     return load_model
@@ -148,23 +150,6 @@ def compile_or_warm_up_model(original: Callable[..., Any]) -> Callable[..., Any]
         return result
 
     return compile_or_warm_up_model
-
-
-def execute_model(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets experts that became hot come to HBM, between steps."""
-
-    @functools.wraps(original)
-    def execute_model(self: Any, *arguments: Any, **named: Any) -> Any:
-        state = _state(self)
-        experts = None if state is None or state.weights is None else state.weights.experts
-        if experts is not None and not experts.still:
-            with _log.going_on("experts stay where they lie from now on"):
-                experts.still = True  # unless the turn ends well
-                experts.turn()
-                experts.still = False
-        return original(self, *arguments, **named)
-
-    return execute_model
 
 
 def wake_up(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -235,6 +220,23 @@ def _follow_weights(worker: Any, state: State) -> None:
     if isinstance(config.additional_config, dict):
         config.additional_config["gpuroom"] = "staged weights"  # a compiled model of another start knows nothing of them
     state.weights = Weights(model, CudaEngine(worker.device.index), _kind, _log.info, hbm)
+
+
+def _turn_before_steps(worker: Any, experts: Any) -> None:
+    """Lets experts that became hot come to HBM, between this worker's steps. Workers whose experts do not move keep vLLM's own
+    function, so that a step costs them nothing."""
+    original = worker.execute_model
+
+    @functools.wraps(original)
+    def execute_model(*arguments: Any, **named: Any) -> Any:
+        if not experts.still:
+            with _log.going_on("experts stay where they lie from now on"):
+                experts.still = True  # unless the turn ends well
+                experts.turn()
+                experts.still = False
+        return original(*arguments, **named)
+
+    worker.execute_model = execute_model
 
 
 def _kind() -> Any:
