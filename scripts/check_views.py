@@ -13,7 +13,8 @@ import sys
 VIEW = r"(?:std::(?:vector|optional|array|span)<[^;(){}=]*)?std::string_view[^;(){}=]*?"
 FUNCTION = re.compile(rf"^(?P<indent> *)(?:\[\[nodiscard\]\] |static |inline |constexpr )*{VIEW}"
                       r"[\s&](?P<name>\w+(?:::\w+)*)\((?P<parameters>[^(){};]*)\)(?P<after>[^;{]*)[;{]", re.M)
-TEXT = re.compile(r"std::string_view|std::string&|std::string\b")
+# A pointer to a view is no text: what it points to has a name.
+TEXT = re.compile(r"std::string_view(?!\*)|std::string&|std::string\b(?!\*)")
 
 
 def refuses_temporaries(name: str, texts: list[str]) -> bool:

@@ -200,6 +200,14 @@ def test_a_textfile_on_a_full_disk_is_told(process, tmp_path):
     assert_refused(done, "No space left on device")
 
 
+def test_the_dashboard_asks_for_metrics_that_there_are(process):
+    """`make metrics-check` asks a real Prometheus server for its panels."""
+    assert process.tell("alloc 64") == "0"
+    there = set(metrics(process.command("exporter", "--textfile", "-"))) | {"gpuroom_refusals_total"}
+    asked = set(re.findall(r"gpuroom_\w+", (SOURCE / "docs" / "grafana-dashboard.json").read_text()))
+    assert len(asked) > 20 and asked <= there
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing; 'scripts/deps.sh nightly' installs it")
 def test_promtool_has_nothing_to_say(process):
     assert process.tell("alloc 64") == "0"

@@ -19,4 +19,4 @@ for _ in range(2):
     assert text.value.startswith(b"CUDA out of memory. gpuroom could not allocate 32.0 TiB on GPU 0"), text.value
 assert caller.CallAllocator(allocate, 1 << 20, text, 256), text.value
 """
-    python.dlopened(program)
+    python.dlopened(program, GPUROOM_LOG="error")  # the first refusal is warned of
