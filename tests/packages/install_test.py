@@ -53,6 +53,42 @@ def test_the_installed_command_finds_its_own_libraries(prefix):
     assert pathlib.Path(search.split(":")[0]) == prefix / "lib/gpuroom/sim"
 
 
+# The C library that the wheels promise to do with. They are built by another compiler, against the symbols of glibc 2.28, which
+# takes too long for every change: `make nightly` builds them and reads theirs. But what this build calls, they call, too.
+
+NEWEST_GLIBC = (2, 28)
+# Those that glibc 2.28 has as well, under an older version or as a function of its headers, which it turned into a symbol since.
+IN_OLDER_GLIBC = re.compile(
+    r"_?_?pthread_\w+|dl(addr|error|info|open|close|sym|vsym)|[fl]?stat(at)?(64)?|mknod(at)?|__libc_start_main|sem_\w+"
+    r"|exp|log|log2|pow|fmod|shm_(open|unlink)|timer_\w+|getaddrinfo|__isoc23_\w+")  # fmt: skip
+NEW_PTHREAD = {"pthread_clockjoin_np", "pthread_mutex_clocklock", "sem_clockwait"}
+# Those that GNU's C++ runtime calls for itself where they are; the wheels hold LLVM's.
+OF_THE_CPP_RUNTIME = {"__libc_single_threaded", "_dl_find_object", "arc4random", "pthread_cond_clockwait",
+                      "pthread_rwlock_clockrdlock", "pthread_rwlock_clockwrlock"}  # fmt: skip
+
+
+def too_new(binary):
+    """The symbols of the C library that a binary calls and that glibc 2.28 has not."""
+    symbols = re.findall(r" UND (\w+)@GLIBC_(\d+)\.(\d+)", passes("readelf", "--dyn-syms", "--wide", binary))
+    newer = {name for name, major, minor in symbols if (int(major), int(minor)) > NEWEST_GLIBC}
+    return {name for name in newer - OF_THE_CPP_RUNTIME if name in NEW_PTHREAD or not IN_OLDER_GLIBC.fullmatch(name)}
+
+
+def test_calls_nothing_that_the_wheels_c_library_lacks(prefix):
+    found = [path for path in prefix.rglob("*") if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
+    assert len(found) >= 6
+    assert {path.name: too_new(path) for path in found if too_new(path)} == {}
+
+
+@pytest.mark.parametrize("call, names", [("close_range(3, 4, 0)", {"close_range"}), ("pipe2((int[2]){0}, 0)", set())])
+def test_a_newer_function_of_the_c_library_trips_it(tmp_path, call, names):
+    source = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <sys/stat.h>\n#include <unistd.h>\n"
+    source += f'int main(void) {{ struct stat s; return stat("/", &s) + (dlopen(0, 0) != 0) + {call}; }}\n'
+    (tmp_path / "a.c").write_text(source)
+    passes("cc", tmp_path / "a.c", "-o", tmp_path / "a", "-ldl")
+    assert too_new(tmp_path / "a") == names
+
+
 # Programs outside the tree.
 
 
