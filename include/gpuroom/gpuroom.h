@@ -143,6 +143,11 @@ typedef struct gpuroom_stats {
  * picture only while nothing is allocated or freed. */
 int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes);
 
+/* Writes what `gpuroom run --report` prints as a process exits, as it is now: one line for each GPU that the
+ * process has used, each with a newline. As snprintf does, it writes at most `bytes` bytes, of which the last
+ * is 0, and returns how many bytes there are without that one. 0: no GPU was used. */
+size_t gpuroom_report(char* out, size_t bytes);
+
 /* Keeps `bytes` of the HBM of `device` for small allocations that are still to come, in place of --reserve.
  * For a program that has made nearly all of them: what the reserve loses, large allocations can have. Any
  * thread. */

@@ -1,6 +1,6 @@
 """gpuroom: one GPU program, more memory than the GPU has.
 
-The library's calls on tensors and addresses (`describe`, `migrate`, `prefetch`, `hint`, `stats`, `set_reserve`, `trim`), sleep and
+The library's calls on tensors and addresses (`describe`, `migrate`, `prefetch`, `hint`, `stats`, `report`, `set_reserve`, `trim`), sleep and
 wake by tag (`region`, `sleep`, `wake`, `sleep_states`), and `gpuroom.torch` with an allocator, pools and weight streaming for PyTorch. Importing this touches neither
 CUDA nor PyTorch; the library is looked for at the first call that needs it.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from gpuroom import _library
 from gpuroom._errors import Busy, Error, InvalidArgument, NotFound, OutOfMemory, Unsupported
-from gpuroom._memory import Placement, Stats, describe, hint, migrate, prefetch, set_reserve, stats, trim
+from gpuroom._memory import Placement, Stats, describe, hint, migrate, prefetch, report, set_reserve, stats, trim
 from gpuroom._settings import configure
 from gpuroom._sleep import Region, SleepReport, TagState, region, sleep, sleep_states, wake
 
@@ -35,6 +35,7 @@ __all__ = [
     "migrate",
     "prefetch",
     "region",
+    "report",
     "set_reserve",
     "sleep",
     "sleep_states",

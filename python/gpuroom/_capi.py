@@ -128,6 +128,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "gpuroom_set_thread_placement": (ctypes.c_int, [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p]),
     "gpuroom_prefetch": (ctypes.c_int, [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p]),
     "gpuroom_get_stats": (ctypes.c_int, [ctypes.c_int, ctypes.POINTER(StatsStruct), ctypes.c_size_t]),
+    "gpuroom_report": (ctypes.c_size_t, [ctypes.c_char_p, ctypes.c_size_t]),
     "gpuroom_trim": (ctypes.c_int, [ctypes.c_int]),
     "gpuroom_set_reserve": (ctypes.c_int, [ctypes.c_int, ctypes.c_uint64]),
     "gpuroom_sleep": (

@@ -219,6 +219,18 @@ def stats(device: Optional[Device] = None) -> Stats:
     return Stats(**values)
 
 
+def report() -> str:
+    """The lines that `gpuroom run --report` prints as a process exits, as they are now: one for each GPU that the process has used. Empty
+    where it used none. Any thread; cheap.
+
+    Raises Unsupported where the process has no gpuroom library.
+    """
+    function = _library.load().function("gpuroom_report")
+    place = ctypes.create_string_buffer(int(function(None, 0)) + 1)
+    function(place, ctypes.sizeof(place))
+    return place.value.decode()
+
+
 def set_reserve(size: int, device: Optional[Device] = None) -> None:
     """Keeps `size` bytes of one GPU's HBM for small allocations that are still to come, in place of `--reserve`. For a program that
     has made nearly all of them. Any thread."""

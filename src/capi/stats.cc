@@ -1,9 +1,12 @@
 // What gpuroom holds, what it keeps free for small allocations, and giving back what it only caches.
+#include <cstdio>
 #include <exception>
+#include <memory>
 
 #include "capi/answer.h"
 #include "capi/pools.h"
 #include "capi/sized.h"
+#include "runtime/report.h"
 #include "runtime/runtime.h"
 
 namespace gpuroom {
@@ -64,6 +67,19 @@ int gpuroom_get_stats(int device, gpuroom_stats* out, size_t bytes) try {
   return GPUROOM_OK;
 } catch (const std::exception& error) {
   return AnswerException(error);
+}
+
+size_t gpuroom_report(char* out, size_t bytes) try {
+  const Entry rt(true);
+  if (!rt) return 0;
+  const auto place = std::make_unique<char[]>(kReportBytes);
+  FixedText text(place.get(), kReportBytes);
+  AddReport(*rt, &text);
+  if (out != nullptr && bytes > 0) std::snprintf(out, bytes, "%s", place.get());
+  return text.view().size();
+} catch (const std::exception& error) {
+  AnswerException(error);
+  return 0;
 }
 
 int gpuroom_set_reserve(int device, uint64_t bytes) try {

@@ -189,11 +189,11 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   if (result == CUDA_ERROR_OUT_OF_MEMORY && DrainRetired(*rt)) {
     result = Create(*rt, *device, record, prop, flags);
   }
-  if (result != CUDA_SUCCESS) {
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) {
     const RefusedBy by = record.pins != 0 ? RefusedBy::kHbm : RefusedBy::kTiers;
     NoteRefusal(*rt, *device, by, DriverStatus(result, "cuMemCreate"), bytes);
-    return result;
   }
+  if (result != CUDA_SUCCESS) return result;  // what the driver cannot do at all is no lack of memory
   record.CountTiers();
   record.handle = HandleTable::NewHandle();
   *out = record.handle;

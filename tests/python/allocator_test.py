@@ -197,7 +197,7 @@ with gpuroom.torch.pool():
     raised(torch.cuda.OutOfMemoryError, allocate, 4096 * MIB)
     at, _ = allocate(64 * MIB)
 assert gpuroom.describe(at).bytes == 64 * MIB and not state.recording
-""", GPUROOM_LOG="error")  # the first refusal is warned of
+""", GPUROOM_LOG="error")
 
 
 def test_bad_arguments_are_named(python):

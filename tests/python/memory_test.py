@@ -1,6 +1,8 @@
 """describe, migrate, prefetch, hint, stats and trim on the library and the simulated driver, with the library
 preloaded by `gpuroom run` and opened by the package."""
 
+from conftest import COMMAND, SIM
+
 START = """
 import ctypes, gpuroom
 MIB = 1 << 20
@@ -155,6 +157,21 @@ assert gpuroom.stats().host_kept == 0 and kept >= 0
 assert "device is 'cpu'" in raised(gpuroom.InvalidArgument, gpuroom.stats, "cpu")
 assert raised(gpuroom.Error, gpuroom.stats, 77)
 """)
+
+
+def test_the_report_is_what_a_run_prints_at_the_end(python):
+    program = ALLOCATE + """
+assert gpuroom.report() == ""
+memory = allocate(300 * MIB)
+print(gpuroom.report(), end="")
+"""
+    limits = ("--hbm-limit", "256MiB", "--host-limit", "512MiB")
+    done = python(program, command=(COMMAND, "run", "--sim", SIM, "--report", *limits, "--"))
+    assert done.returncode == 0, done.stderr
+    for lines in (done.stdout, done.stderr):
+        (line,) = lines.splitlines()
+        assert "GPU 0: HBM" in line and "1 allocations, 1 spilled, largest 300 MiB" in line
+    assert done.stdout.split("; ")[:2] == done.stderr.split("; ")[:2]  # the rest is time
 
 
 def test_opened_by_the_package_with_its_own_limits(python):
