@@ -9,7 +9,7 @@ STILL := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(una
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build demo test one soak fuzz fuzz-smoke fuzz-long asan tsan test-arm64 test-arm64-smoke lint format bench vllm-seams \
-	clusters-check containers-check metrics-check docs pictures gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
+	clusters-check containers-check metrics-check top-check docs pictures gpu-test install uninstall wheel wheel-arm64 deb deb-arm64 sdist nightly clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -148,6 +148,18 @@ metrics-check: ## fill each panel of the Grafana dashboard from a simulated node
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product gpuroom_control_double
 	tests/metrics/run.sh
 
+build/top/venv/installed: tests/top/requirements.txt
+	@scripts/deps.sh nightly
+	/usr/bin/python3 -m venv build/top/venv
+	build/top/venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+top-check: build/top/venv/installed ## test the view of gpuroom top, by Textual's pilot and under tmux; a minute
+	@scripts/deps.sh build test nightly
+	$(CMAKE) --preset dev
+	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_product gpuroom_control_double
+	tests/top/run.sh
+
 containers-check: ## check containers/ and build reduced images from it, without a registry
 	@scripts/deps.sh build wheel containers
 	scripts/containers_check.sh
@@ -172,14 +184,14 @@ pictures: build/docs/venv/installed ## draw docs/pictures anew, from what build/
 	/usr/bin/python3 scripts/plot_tiers.py docs/measurements/2026-11-21-bench-tiers.json docs/pictures/tiers.svg
 
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
-nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers, a million simulated swaps and 64-bit Arm's tests, build and try all packages and the lines of README's install section, the metrics', the clusters' and the containers' checks; an hour and a half
+nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## run all that is too slow for CI: documents, fuzzers, simulated swaps, Arm, packages, README's install lines, metrics, top, clusters, containers; two hours
 	@scripts/deps.sh build test nightly
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_arbiter_tests
 	GPUROOM_TEST_SHARE_SWAPS=125000 build/dev/bin/gpuroom_arbiter_tests --gtest_filter='*ShareLoad*'
 	tests/packages/run.sh
 	scripts/check_install.sh
-	$(MAKE) --no-print-directory metrics-check clusters-check containers-check
+	$(MAKE) --no-print-directory metrics-check top-check clusters-check containers-check
 
 clean: ## remove all builds (fetched dependencies stay)
 	find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +

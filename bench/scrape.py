@@ -3,8 +3,8 @@
 
   bench/scrape.py [--build DIR] [--processes N] [--scrapes N]
 
-The processes are tests/cli's gpuroom_control_double, which the target of that name builds. A tenth of them is replaced in
-the course. Prints one line of JSON, times in milliseconds.
+The processes are those of bench/doubles.py; a tenth of them is replaced in the course. Prints one line of JSON, times in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -22,21 +22,10 @@ import time
 import urllib.request
 from typing import Dict, List
 
+from doubles import end, start
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAUSE = 0.025  # seconds; a page serves for 20 ms, and each scrape is to make its own
-
-
-def start(build: pathlib.Path, environment: Dict[str, str]) -> subprocess.Popen[str]:
-    double = build / "tests/cli/gpuroom_control_double"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen([str(double)], env=environment, text=True, **pipes)  # type: ignore[call-overload]
-    process.stdout.readline()  # it can be asked now
-    return process
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
 
 
 def measure(url: str, scrapes: int, replace_one: int, running: List[subprocess.Popen[str]],

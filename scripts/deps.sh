@@ -110,6 +110,7 @@ need_nightly() {
   need qemu-user-static qemu-aarch64-static
   need fish fish
   need prometheus promtool
+  need tmux tmux
   python_with venv >/dev/null || missing+=(python3-venv)
 }
 

@@ -14,6 +14,7 @@ Usage:
   gpuroom sleep PID... [options]     give a running program's GPU memory back; addresses stay
   gpuroom wake PID... [options]      take it again, contents and all
   gpuroom ps [options]               the programs under gpuroom, and what of them sleeps
+  gpuroom top [options]              the same as it changes, and their GPUs
   gpuroom exporter [options]         their figures for Prometheus
   gpuroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
   gpuroom doctor [options]           what this machine has, and what it means for gpuroom
@@ -256,6 +257,30 @@ Options:
 Examples:
   gpuroom ps
   gpuroom ps --json
+)";
+
+inline constexpr std::string_view kTopHelp =
+    R"(gpuroom top: the programs under gpuroom and their GPUs, as they change
+
+Usage:
+  gpuroom top [options]
+
+Shows on a terminal, for each GPU and each program, what lies in HBM, on other GPUs, on
+the host and asleep; the node's host memory; what gpuroom moves over the links; what gave
+way, standstills and the last refusal; in red, host memory on the wrong NUMA node. Of this
+user's programs; root sees everybody's. 'h' lists the keys: sort, filter, tree, sleep and
+wake. The view needs python3 with Textual: pip install 'gpuroom[top]'.
+
+Options:
+  --interval SECONDS  time between two looks, 1 to 3600 (default: 2)
+  --once              print one look as text, without Textual, and end
+  --json              print one line of JSON for each look; with --once, one look
+  -h, --help          print this text
+
+Examples:
+  gpuroom top
+  gpuroom top --once
+  gpuroom top --once --json
 )";
 
 inline constexpr std::string_view kExporterHelp =

@@ -8,9 +8,9 @@ namespace gpuroom {
 namespace {
 
 // Takes the part before the first `end` off `text`; all of it where there is none.
-std::string_view TakeUntil(std::string_view* text, char end) {
+std::string TakeUntil(std::string_view* text, char end) {
   const size_t at = std::min(text->find(end), text->size());
-  const std::string_view part = text->substr(0, at);
+  std::string part(text->substr(0, at));
   text->remove_prefix(std::min(at + 1, text->size()));
   return part;
 }
@@ -34,13 +34,14 @@ bool IsWholeHttpRequest(std::string_view text) {
 }
 
 HttpRequest ParseHttpRequest(std::string_view text) {
-  std::string_view line = TakeUntil(&text, '\n');
+  const std::string first = TakeUntil(&text, '\n');
+  std::string_view line(first);
   if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-  const std::string_view method = TakeUntil(&line, ' ');
-  std::string_view target = TakeUntil(&line, ' ');
+  const std::string method = TakeUntil(&line, ' ');
+  const std::string target = TakeUntil(&line, ' ');
   HttpRequest request;
   if (!IsToken(method) || !IsPath(target) || (line != "HTTP/1.1" && line != "HTTP/1.0")) return request;
-  request.path = TakeUntil(&target, '?');
+  request.path = target.substr(0, target.find('?'));
   request.body = method != "HEAD";
   request.status = method == "GET" || method == "HEAD" ? 200 : 405;
   return request;

@@ -12,9 +12,9 @@ namespace gpuroom {
 inline constexpr size_t kLongestHttpRequest = 8192;  // bytes
 
 struct HttpRequest {
-  int status = 400;       // 200: a well-formed GET or HEAD; else what it is refused with
-  bool body = true;       // false: HEAD, which is answered without one
-  std::string_view path;  // without a query, within the text that was parsed
+  int status = 400;  // 200: a well-formed GET or HEAD; else what it is refused with
+  bool body = true;  // false: HEAD, which is answered without one
+  std::string path;  // without a query
 };
 
 // Whether `text`, which has come so far, has all headers of a request: it ends before an empty line.

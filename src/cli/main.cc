@@ -25,13 +25,14 @@
 #include "cli/run.h"
 #include "cli/sleep.h"
 #include "cli/suggest.h"
+#include "cli/top.h"
 #include "cli/variables.h"
 
 namespace gpuroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake",  "ps",  "exporter",
-                                            "demo", "doctor", "plan",  "bench", "help"};
+const std::vector<std::string> kCommands = {"run",      "env",  "sleep",  "wake", "ps",    "top",
+                                            "exporter", "demo", "doctor", "plan", "bench", "help"};
 
 int Print(std::string_view text) {
   fmt::print("{}", text);
@@ -54,6 +55,7 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "sleep") return Print(kSleepHelp);
   if (topic == "wake") return Print(kWakeHelp);
   if (topic == "ps") return Print(kPsHelp);
+  if (topic == "top") return Print(kTopHelp);
   if (topic == "exporter") return Print(kExporterHelp);
   if (topic == "demo") return Print(kDemoHelp);
   if (topic == "doctor") return Print(kDoctorHelp);
@@ -67,8 +69,9 @@ int HelpCommand(const std::vector<std::string>& arguments) {
       {kExitUsage,
        fmt::format(
            "there is no help on '{}'{}", topic,
-           DidYouMean(topic, kCommands,
-                      "; there is on run, env, sleep, wake, ps, exporter, demo, doctor, plan and bench"))});
+           DidYouMean(
+               topic, kCommands,
+               "; there is on run, env, sleep, wake, ps, top, exporter, demo, doctor, plan and bench"))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -78,18 +81,18 @@ int UnknownCommand(const std::string& word) {
                                "{} ...'",
                                word, word)});
   }
-  return Report({kExitUsage, fmt::format("'{}' is not a gpuroom command{}", word,
-                                         DidYouMean(word, kCommands,
-                                                    "; the commands are run, env, sleep, wake, ps, exporter, "
-                                                    "demo, doctor, plan, bench and help"))});
+  return Report(
+      {kExitUsage, fmt::format("'{}' is not a gpuroom command{}", word,
+                               DidYouMean(word, kCommands,
+                                          "; the commands are run, env, sleep, wake, ps, top, exporter, "
+                                          "demo, doctor, plan, bench and help"))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
-    return Report(
-        {kExitUsage,
-         "name a command: run, env, sleep, wake, ps, exporter, demo, doctor, plan, bench; 'gpuroom help' "
-         "explains them"});
+    return Report({kExitUsage,
+                   "name a command: run, env, sleep, wake, ps, top, exporter, demo, doctor, plan, bench; "
+                   "'gpuroom help' explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
@@ -102,6 +105,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "sleep") return SleepCommand(arguments);
   if (command == "wake") return WakeCommand(arguments);
   if (command == "ps") return PsCommand(arguments);
+  if (command == "top") return TopCommand(arguments);
   if (command == "exporter") return ExporterCommand(arguments);
   if (command == "demo") return DemoCommand(arguments);
   if (command == "plan") return PlanCommand(arguments);

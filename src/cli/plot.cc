@@ -1,6 +1,5 @@
 #include "cli/plot.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -10,23 +9,10 @@
 
 #include "cli/child_program.h"
 #include "cli/installation.h"
+#include "cli/python_program.h"
 
 namespace gpuroom {
 namespace {
-
-// The first Python that has matplotlib: the one early in PATH may not be the
-// distribution's. "" where none has.
-std::string FindPython() {
-  const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-  std::string found;
-  for (const char* python : {"python3", "/usr/bin/python3"}) {
-    if (found.empty() && RunChild({python, "-c", "import matplotlib"},
-                                  {.input = nothing, .output = nothing, .errors = nothing}) == 0)
-      found = python;
-  }
-  if (nothing >= 0) close(nothing);
-  return found;
-}
 
 std::string ScriptPath(const std::string& script) {
   return (std::filesystem::path(FindInstallation().prefix) / "share" / "gpuroom" / script).string();
@@ -43,7 +29,7 @@ Failure CheckPlot(const std::string& path, const std::string& name) {
   if (access(script.c_str(), R_OK) != 0) {
     return {kExitFailed, fmt::format("'{}' is missing; install gpuroom again, or build it", script)};
   }
-  if (FindPython().empty()) {
+  if (FindPythonWith("matplotlib").empty()) {
     return {kExitFailed,
             "--plot needs python3 with matplotlib; install the package python3-matplotlib, or keep --json's "
             "output "
@@ -66,7 +52,7 @@ Failure Plot(const std::string& json, const std::string& name, const std::string
     return {kExitFailed, fmt::format("no temporary file can be made: {}; set TMPDIR, or free some space",
                                      std::strerror(errno))};
   }
-  const int status = RunChild({FindPython(), script, "-", path}, {.input = input});
+  const int status = RunChild({FindPythonWith("matplotlib"), script, "-", path}, {.input = input});
   close(input);
   if (status == 0) return {};
   return {kExitFailed, fmt::format("'{}' could not draw '{}'; its own message says why", script, path)};

@@ -7,8 +7,8 @@
 #include "base/size.h"
 #include "cli/help.h"
 #include "cli/parser.h"
+#include "cli/process_json.h"
 #include "cli/process_rows.h"
-#include "cli/stats_json.h"
 
 namespace gpuroom {
 namespace {
@@ -41,36 +41,9 @@ void PrintText(const std::vector<ProcessRow>& rows) {
   }
 }
 
-Json Bytes(const gpuroom_tag_state& sum) {
-  return {{"ranges", sum.ranges},   {"awake_bytes", sum.awake},     {"awake_on_gpu_bytes", sum.awake_on_gpu},
-          {"kept_bytes", sum.kept}, {"on_disk_bytes", sum.on_disk}, {"dropped_bytes", sum.dropped}};
-}
-
-Json ToJson(const ProcessRow& row) {
-  Json out = {{"pid", row.pid},
-              {"user", row.info.uid ? Json(UserName(*row.info.uid)) : Json(nullptr)},
-              {"command", row.info.command},
-              {"state", StateOf(row)}};
-  if (row.failure.failed()) {
-    out["error"] = row.failure.text;
-    return out;
-  }
-  out["version"] = row.reply.version;
-  out["fresh"] = row.reply.fresh;
-  out.update(Bytes(row.sum));
-  out["tags"] = Json::array();
-  for (const gpuroom_tag_state& tag : row.reply.tags) {
-    Json entry = {{"tag", tag.tag}, {"state", StateOf(tag)}};
-    entry.update(Bytes(tag));
-    out["tags"].push_back(entry);
-  }
-  if (row.reply.stats) out["stats"] = StatsJson(*row.reply.stats);
-  return out;
-}
-
 void PrintJson(const std::vector<ProcessRow>& rows) {
   Json processes = Json::array();
-  for (const ProcessRow& row : rows) processes.push_back(ToJson(row));
+  for (const ProcessRow& row : rows) processes.push_back(ProcessJson(row));
   const Json out = {{"processes", processes}};
   // Commands and tags need not be UTF-8; JSON must be.
   fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));

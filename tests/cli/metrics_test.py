@@ -200,6 +200,14 @@ def test_a_textfile_on_a_full_disk_is_told(process, tmp_path):
     assert_refused(done, "No space left on device")
 
 
+def test_metrics_that_cannot_be_printed_are_told(process):
+    assert process.tell("alloc 64") == "0"
+    with open("/dev/full", "w", encoding="ascii") as full:
+        command = [process.gpuroom.binary, "exporter", "--textfile", "-"]
+        done = subprocess.run(command, env=clean_environment(**process.env), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
+
+
 def test_the_dashboard_asks_for_metrics_that_there_are(process):
     """`make metrics-check` asks a real Prometheus server for its panels."""
     assert process.tell("alloc 64") == "0"

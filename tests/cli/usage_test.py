@@ -14,7 +14,7 @@ from conftest import SOURCE, preloads
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, exporter, demo, doctor, plan, bench and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, top, exporter, demo, doctor, plan, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "gpuroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -95,7 +95,7 @@ def test_negative_size_as_a_word_of_its_own(gpuroom):
     gpuroom.refuses(2, "--hbm-limit '-5GiB' is negative", arguments=["run", "--hbm-limit", "-5GiB", "--", "true"])
 
 
-COMMANDS = ["run", "env", "sleep", "wake", "ps", "exporter", "demo", "doctor", "bench tiers", "bench sleep"]
+COMMANDS = ["run", "env", "sleep", "wake", "ps", "top", "exporter", "demo", "doctor", "bench tiers", "bench sleep"]
 
 
 def options_with_a_value(gpuroom, command):
