@@ -248,7 +248,8 @@ def test_settings(environment, kv, stage, tokens):
     assert (read.cap_kv, read.stage, read.stage_from) == (kv, stage, tokens)
 
 
-@pytest.mark.parametrize("environment", [{"GPUROOM_VLLM_KV": "host"}, {"GPUROOM_VLLM_STAGE": "-1"}, {"GPUROOM_VLLM_STAGE": "on"}])
+@pytest.mark.parametrize("environment", [{"GPUROOM_VLLM_KV": "host"}, {"GPUROOM_VLLM_STAGE": "-1"}, {"GPUROOM_VLLM_STAGE": "on"},
+                                         {"GPUROOM_VLLM_KV_OFFLOAD": "1"}])  # fmt: skip
 def test_bad_settings_are_one_sentence(environment):
     with pytest.raises(InvalidArgument) as raised:
         _settings.read(environment)

@@ -2,6 +2,7 @@
 the simulated driver), and end with 1 where an answer is wrong."""
 
 import json
+import runpy
 import socket
 import textwrap
 
@@ -106,3 +107,17 @@ def test_every_phase_runs(serve):
 def test_a_wrong_answer_after_a_sleep_is_a_failure(serve):
     done, result = serve(["http"], WRONG="1")
     assert done.returncode == 1 and "another answer than before the sleep" in done.stderr and "ok" not in result
+
+
+def test_cases_that_are_to_be_equal_differ_in_what_stands_before_them_alone():
+    folder = SOURCE / "tests" / "gpu" / "vllm"
+    listed = runpy.run_path(str(folder / "cases.py"))
+    models = runpy.run_path(str(folder / "models.py"))["SHAPES"]
+    cases = listed["CASES"]
+    assert {case["model"] for case in cases.values()} == set(models)
+    for bare, limited in listed["EQUAL"]:
+        one, other = cases[bare], cases[limited]
+        assert one["under"] is None and other["under"] and (one["model"], one["llm"]) == (other["model"], other["llm"])
+        assert other["env"].pop("GPUROOM_VLLM_STAGE", None) is None or "staged" in limited
+        assert one["env"] == other["env"] and one["env"]["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+        assert set(one["works"]) & set(other["works"])

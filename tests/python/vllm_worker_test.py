@@ -209,6 +209,65 @@ def test_preflight_takes_what_is_free(python, vllm):
         """)
 
 
+SPEC = """
+    class CPUOffloadingSpec:
+        def create_worker(self, kv_caches): pass
+    """
+
+
+@pytest.mark.parametrize("spec,asked,given,expected", [
+    (SPEC, "gpuroom", {}, "GpuroomOffloadingSpec"),
+    (SPEC, "gpuroom", {"spec_name": "CPUOffloadingSpec"}, "GpuroomOffloadingSpec"),
+    (SPEC, "gpuroom", {"spec_name": "TieringOffloadingSpec"}, "TieringOffloadingSpec"),
+    (SPEC, "vllm", {}, None),
+    (SPEC.replace("create_worker", "get_handlers"), "gpuroom", {}, None),
+])  # fmt: skip
+def test_kv_blocks_are_offloaded_to_gpurooms_memory_only_where_asked_for(python, vllm, spec, asked, given, expected):
+    module = vllm / "vllm/v1/kv_offload/cpu/spec.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(textwrap.dedent(spec))
+    said = passes(python, vllm, f"""
+        import types
+        worker = Worker()
+        extra = dict({given!r}, cpu_bytes_to_use=1 << 30)
+        worker.vllm_config.kv_transfer_config = types.SimpleNamespace(kv_connector="OffloadingConnector", kv_connector_extra_config=extra)
+        worker.init_device()
+        assert extra.get("spec_name") == {expected!r} and extra["cpu_bytes_to_use"] == 1 << 30, extra
+        assert ("spec_module_path" in extra) == ({expected!r} == "GpuroomOffloadingSpec")
+        """, env={"GPUROOM_VLLM_KV_OFFLOAD": asked})
+    assert ("no create_worker" in said) == ("get_handlers" in spec)
+
+
+def test_what_leaves_hbm_lies_on_the_host_and_counts_there(python, vllm):
+    (vllm / "vllm/v1/kv_offload/cpu").mkdir(parents=True)
+    (vllm / "vllm/v1/kv_offload/cpu/spec.py").write_text("class CPUOffloadingSpec: pass\n")
+    (vllm / "vllm/v1/kv_offload/cpu/gpu_worker.py").write_text("import torch\n")
+    passes(python, vllm, """
+        import ctypes, types, torch, gpuroom
+        torch.uint8 = "uint8"
+        def empty(count, dtype, device):
+            pointer = ctypes.c_uint64()
+            if torch.cuda.driver.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(count)):
+                raise RuntimeError("CUDA out of memory")
+            return types.SimpleNamespace(data_ptr=lambda: pointer.value, numel=lambda: count, element_size=lambda: 1,
+                                         shape=(count,), stride=lambda: (1,))
+        torch.empty = empty
+        from gpuroom.vllm import _kv_offload
+        before = gpuroom.stats(0)
+        memory = _kv_offload.host_memory(96 << 20, 0)
+        placed, after = gpuroom.describe(memory), gpuroom.stats(0)
+        assert (placed.host_bytes, placed.device_bytes, placed.hint) == (96 << 20, 0, "cold"), placed
+        assert after.host_used - before.host_used == 96 << 20 and after.device_used == before.device_used
+        assert gpuroom.sleep_states()["kv_offload"].awake == 96 << 20
+        try:
+            _kv_offload.host_memory(4 << 30, 0)
+            raise AssertionError
+        except RuntimeError as error:
+            assert "out of memory" in str(error)
+        assert gpuroom.describe(empty(32 << 20, "uint8", 0)).hint == "none"  # what comes after is as ever
+        """)
+
+
 def test_what_stays_after_the_first_step_is_no_activation(python, vllm):
     passes(python, vllm, """
         import torch
@@ -250,9 +309,9 @@ def test_sleep_mode_is_gpurooms_where_vllm_has_backends(python, vllm):
             made.append(pointer.value)
         import vllm.v1.worker.gpu_worker as module
         from gpuroom.vllm import _worker
-        with _worker._placed("none", _worker.WEIGHTS_TAG):
+        with _worker.placed("none", _worker.WEIGHTS_TAG):
             allocate(32 << 20)
-        with _worker._placed("hot", _worker.KV_TAG):
+        with _worker.placed("hot", _worker.KV_TAG):
             allocate(48 << 20)
         worker = Worker(utilization=0.8)
         worker.init_device()

@@ -13,6 +13,7 @@ PREFLIGHT = "a check at the start that knows of host memory"
 SLEEP = "sleep by gpuroom"
 EXPERTS = "hot experts in HBM"
 BLOCKS = "KV blocks in HBM used first"
+OFFLOAD = "KV blocks offloaded to gpuroom's memory"
 
 
 class Seam(NamedTuple):
@@ -50,6 +51,11 @@ SEAMS: Tuple[Seam, ...] = (
         "vllm.model_executor.layers.fused_moe.router.base_router", "BaseRouter.set_capture_fn", ("self", "capture_fn"), (EXPERTS,),
         False, late=True,
     ),
+)  # fmt: skip
+
+SEAMS += (
+    Seam("vllm.v1.kv_offload.cpu.spec", "CPUOffloadingSpec.create_worker", ("self", "kv_caches"), (OFFLOAD,), False, late=True),
+    Seam("vllm.v1.kv_offload.factory", "OffloadingSpecFactory.create_spec", ("config",), (OFFLOAD,), False, late=True),
 )  # fmt: skip
 
 SEAMS += tuple(

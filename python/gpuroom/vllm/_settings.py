@@ -12,6 +12,7 @@ from gpuroom._errors import InvalidArgument
 SWITCH = "GPUROOM_VLLM"
 KV = "GPUROOM_VLLM_KV"
 STAGE = "GPUROOM_VLLM_STAGE"
+OFFLOAD = "GPUROOM_VLLM_KV_OFFLOAD"
 # The switch of a vLLM fork for GH200, which had the KV cache alone in managed memory.
 FORK_KV = "VLLM_KV_CACHE_USE_MANAGED_MEMORY"
 
@@ -19,11 +20,13 @@ FORK_KV = "VLLM_KV_CACHE_USE_MANAGED_MEMORY"
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """`cap_kv`: the KV cache is no larger than what HBM has left beside weights and activations. `stage`: whether
-    weights are placed and staged; `stage_from`: in steps of at least so many tokens (None: measured)."""
+    weights are placed and staged; `stage_from`: in steps of at least so many tokens (None: measured). `offload`: vLLM's own KV offloading
+    keeps its blocks in gpuroom's host memory."""
 
     cap_kv: bool = True
     stage: bool = True
     stage_from: Optional[int] = None
+    offload: bool = False
 
 
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
@@ -45,9 +48,16 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         )
     if stage not in ("auto", "off") and not (stage.isdigit() and int(stage) > 0):
         raise InvalidArgument(f"{STAGE} is '{stage}'; write auto, off, or the tokens from which on a step stages weights")
+    offload = environment.get(OFFLOAD, "") or "vllm"
+    if offload not in ("vllm", "gpuroom"):
+        raise InvalidArgument(
+            f"{OFFLOAD} is '{offload}'; write vllm (--kv-offloading-size keeps blocks in memory that vLLM pins) or gpuroom (in"
+            " gpuroom's host memory)"
+        )
     kv_only = environment.get(FORK_KV, "") == "1" or kv == "all"
     return Settings(
         cap_kv=not kv_only,
         stage=stage != "off" and not kv_only,
         stage_from=int(stage) if stage.isdigit() else None,
+        offload=offload == "gpuroom",
     )

@@ -23,6 +23,7 @@ SMALL_TO_COME = 32 << 20  # bytes of small allocations that a worker still makes
 WEIGHTS_TAG, KV_TAG = b"weights", b"kv_cache"  # as vLLM names what sleeps
 CUMEM_SWITCH = "GPUROOM_CUMEM"  # 1: the user wants vLLM's own way, with gpuroom's module
 SLEEP_BACKEND = "gpuroom"
+OFFLOAD_CONNECTOR, VLLM_SPEC = "OffloadingConnector", "CPUOffloadingSpec"  # what --kv-offloading-size makes vLLM use
 NO_COMPILE, VLLM_COMPILE = 0, 3  # vLLM's CompilationMode
 NO_GRAPH, PIECEWISE = 0, 1  # vLLM's CUDAGraphMode
 
@@ -47,6 +48,9 @@ def init_device(original: Callable[..., Any]) -> Callable[..., Any]:
         self._gpuroom = State()  # reads the settings: a bad one ends the start, with its sentence
         with _log.going_on("vLLM's own sleep mode is used"):
             _choose_sleep(self.vllm_config.model_config)
+        if self._gpuroom.settings.offload:
+            with _log.going_on("KV blocks that leave HBM go to memory that vLLM pins"):
+                _choose_offload(getattr(self.vllm_config, "kv_transfer_config", None))
         result = original(self, *arguments, **named)
         with _log.going_on("the memory that is free at the start is not known"):
             self._gpuroom.hbm_free = _memory.stats(self.device).device_free
@@ -82,7 +86,7 @@ def load_model(original: Callable[..., Any]) -> Callable[..., Any]:
     def load_model(self: Any, *arguments: Any, **named: Any) -> Any:
         state = _state(self)
         hint = "hot" if state is not None and not state.settings.cap_kv else "none"
-        with _placed(hint, WEIGHTS_TAG):
+        with placed(hint, WEIGHTS_TAG):
             result = original(self, *arguments, **named)
         if state is not None and state.settings.stage:
             with _log.going_on("weights are not staged"):
@@ -125,7 +129,7 @@ def initialize_from_config(original: Callable[..., Any]) -> Callable[..., Any]:
                 hint = "hot" if state.settings.cap_kv and size <= room else "none"
                 if state.weights is not None:
                     _capture_fewer(self.vllm_config.compilation_config, state.weights.staged_from())
-        with _placed(hint, KV_TAG):
+        with placed(hint, KV_TAG):
             result = original(self, kv_cache_config, *arguments, **named)
         if state is not None:
             with _log.going_on("blocks of the KV cache lie where there is room"):
@@ -179,6 +183,18 @@ def _choose_sleep(config: Any) -> None:
         factory.register_backend(SLEEP_BACKEND, "gpuroom.vllm._sleep_backend", "GpuroomBackend")
     config.sleep_mode_backend, config.enable_cumem_allocator = SLEEP_BACKEND, False
     _log.info("sleep mode gives memory back by gpuroom's own sleep")
+
+
+def _choose_offload(config: Any) -> None:
+    """Where vLLM's own KV offloading was asked for: blocks that leave HBM go to gpuroom's host memory. The connector, which is made
+    later, makes a spec of the class that the configuration names."""
+    extra = getattr(config, "kv_connector_extra_config", None)
+    if getattr(config, "kv_connector", None) != OFFLOAD_CONNECTOR or not isinstance(extra, dict):
+        _log.info("no KV blocks leave HBM: give vLLM --kv-offloading-size")
+    elif extra.get("spec_name", VLLM_SPEC) == VLLM_SPEC:
+        if not callable(getattr(_vllm("v1.kv_offload.cpu.spec").CPUOffloadingSpec, "create_worker", None)):
+            raise Error("this vLLM's CPUOffloadingSpec has no create_worker")
+        extra.update(spec_name="GpuroomOffloadingSpec", spec_module_path="gpuroom.vllm._kv_offload")
 
 
 def _state(worker: Any) -> Optional[State]:
@@ -267,7 +283,7 @@ def _place_weights(worker: Any, state: State, kv: int) -> int:
     _log.info(
         "of %s of HBM, %s are for weights and what stages them, beside %s for the KV cache now, %s for activations and %s for"
         " CUDA graphs",
-        *map(_mib, (stats.device_total, room, kv, state.activations, graphs)),
+        *map(mib, (stats.device_total, room, kv, state.activations, graphs)),
     )
     state.weights.settle(room, state.settings.stage_from)
     stats = _memory.stats(worker.device)
@@ -318,7 +334,7 @@ def _place_blocks(worker: Any, blocks: int, size: int, room: int) -> None:
     moved = _kv.place(list(worker.model_runner.kv_caches), blocks, near)
     _log.info(
         "of %d blocks of the KV cache the first %d lie in HBM (%s) and are used before the others (%s were moved)",
-        *(blocks, near, _mib(room), _mib(moved)),
+        *(blocks, near, mib(room), mib(moved)),
     )
 
 
@@ -371,7 +387,7 @@ def _kv_bytes(kv_cache_config: Any) -> int:
 
 
 @contextlib.contextmanager
-def _placed(hint: str, tag: bytes) -> Iterator[None]:
+def placed(hint: str, tag: bytes) -> Iterator[None]:
     """What this thread allocates inside has the hint and the tag."""
     before = _intent.current()
     _intent.apply(before._replace(hint=_capi.HINTS[hint], tag=tag))
@@ -400,5 +416,5 @@ def _gib(count: int) -> str:
     return f"{count / (1 << 30):.2f} GiB"
 
 
-def _mib(count: int) -> str:
+def mib(count: int) -> str:
     return f"{_account.mib(count)} MiB"

@@ -11,6 +11,12 @@ SMALL: Works = {"one": (1, 128, 33), "sixteen": (16, 2048, 33, 2), "many": (48, 
 ONE: Works = {"one": (1, 128, 257)}
 LONG: Works = {"long": (1, 49152, 9, 1), "one": (1, 128, 33)}
 
+# Contexts of nearly 131,072 and 262,144 tokens, once each; then one sequence.
+CONTEXTS: Works = {"k128": (1, 131008, 9, 0), "k256": (1, 262080, 9, 0), "one": (1, 128, 17)}
+SHORT: Works = {"one": (1, 128, 17), "sixteen": (16, 256, 9), "prefill": (4, 2048, 1)}
+# The same prompts first and again: more of them than the KV cache holds.
+AGAIN: Works = {"many": (48, 2048, 33, 1), "again": (48, 2048, 33, 0)}
+
 ENGINE: Dict[str, Any] = dict(load_format="dummy", skip_tokenizer_init=True, dtype="bfloat16", enable_prefix_caching=False, seed=0,
                               disable_log_stats=True)  # fmt: skip
 KV1: Dict[str, Any] = dict(kv_cache_memory_bytes=GIB)
@@ -18,6 +24,8 @@ V1_RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
 IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}  # batches are the same each time, so that results are, to the bit
 HBM8 = ["--hbm-limit", "8GiB", "--host-limit", "40GiB"]
 HBM6 = ["--hbm-limit", "6GiB", "--host-limit", "24GiB"]
+HBM4 = ["--hbm-limit", "4GiB", "--host-limit", "24GiB"]
+HBM25 = ["--hbm-limit", "2560MiB", "--host-limit", "16GiB"]
 ROOM = ["--host-limit", "40GiB"]
 
 
@@ -41,6 +49,26 @@ def experts(under: Any = None, env: Any = IN_PROCESS, **llm: Any) -> Dict[str, A
     asked = dict(ENGINE, max_model_len=4096, max_num_batched_tokens=2048, max_num_seqs=16, kv_cache_memory_bytes=GIB // 2,
                  **graphs([1, 2, 4, 8, 16]))  # fmt: skip
     return dict(program="engine.py", model="experts", llm=dict(asked, **llm), works=works, under=under, env=env, fill=True, seconds=240)
+
+
+def long(under: Any = None) -> Dict[str, Any]:
+    """Contexts whose KV cache HBM has room for if weights leave it."""
+    asked = dict(ENGINE, max_model_len=262144, max_num_batched_tokens=8192, max_num_seqs=4, **graphs([1, 2, 4]))
+    return dict(program="engine.py", model="long", llm=asked, works=CONTEXTS, under=under, env=IN_PROCESS, fill=True)
+
+
+def short(mode: str, under: Any = None, env: Any = None) -> Dict[str, Any]:
+    """CUDA graphs of one mode; those in pieces by vLLM's compilation with a backend that compiles nothing, which takes no minutes."""
+    compiled: Dict[str, Any] = dict(mode=3, backend="eager") if "PIECEWISE" in mode else dict(mode=0)
+    asked = dict(ENGINE, max_model_len=8192, max_num_batched_tokens=2048, max_num_seqs=16, kv_cache_memory_bytes=GIB // 4,
+                 compilation_config=dict(compiled, cudagraph_mode=mode, cudagraph_capture_sizes=[1, 2, 4, 8, 16]))  # fmt: skip
+    return dict(program="engine.py", model="short", llm=asked, works=SHORT, under=under, env=dict(IN_PROCESS, **(env or {})), fill=True)
+
+
+def prefix(under: Any = None, env: Any = None, **llm: Any) -> Dict[str, Any]:
+    """Prompts that come again, where the KV cache holds half of them."""
+    cache = dict(kv_cache_memory_bytes=int(1.5 * GIB), max_model_len=32768, enable_prefix_caching=True)
+    return small(AGAIN, under=under, env=env, **dict(cache, **llm))
 
 
 def server(*phases: str, options: str = "--enforce-eager", turns: int = 0) -> Dict[str, Any]:
@@ -100,6 +128,29 @@ CASES: Dict[str, Dict[str, Any]] = {
     "experts_8": experts(under=HBM8),
     "experts_8_plain": experts(under=HBM8, env=dict(IN_PROCESS, GPUROOM_VLLM_STAGE="off")),
     "experts_uva": experts(env=dict(IN_PROCESS, **V1_RUNNER), cpu_offload_gb=10.0),
+    # Steps of up to 8192 tokens: experts read where they lie, and whole layers copied ahead.
+    "experts_bare_wide": experts(max_num_batched_tokens=8192),
+    "experts_8_wide": experts(under=HBM8, max_num_batched_tokens=8192),
+    "experts_8_wide_staged": experts(under=HBM8, env=dict(IN_PROCESS, GPUROOM_VLLM_STAGE="512"), max_num_batched_tokens=8192),
+    # Contexts of 128K and 256K tokens in 4 GiB of HBM, with 3.7 GiB of weights and 2 GiB of KV cache.
+    "long_bare": long(),
+    "long_4": long(under=HBM4),
+    # Prefixes that come again: without offloading, by vLLM's own, and by vLLM's own with gpuroom's memory.
+    "prefix_none": prefix(),
+    "prefix_vllm": prefix(kv_offloading_size=8.0),
+    "prefix_room": prefix(under=ROOM, kv_offloading_size=8.0),
+    "prefix_gpuroom": prefix(under=ROOM + ["--host-ahead", "9GiB"], env={"GPUROOM_VLLM_KV_OFFLOAD": "gpuroom"}, kv_offloading_size=8.0),
+    # CUDA graphs of whole steps, of pieces and of both, in both of vLLM's runners, the engine in the same process.
+    "short_bare_full": short("FULL"),
+    "short_full": short("FULL", under=HBM25),
+    "short_bare_pieces": short("PIECEWISE"),
+    "short_pieces": short("PIECEWISE", under=HBM25),
+    "short_bare_both": short("FULL_AND_PIECEWISE"),
+    "short_both": short("FULL_AND_PIECEWISE", under=HBM25),
+    "short_bare_v1": short("FULL_DECODE_ONLY", env=V1_RUNNER),
+    "short_v1": short("FULL_DECODE_ONLY", under=HBM25, env=V1_RUNNER),
+    "short_bare_v1_both": short("FULL_AND_PIECEWISE", env=V1_RUNNER),
+    "short_v1_both": short("FULL_AND_PIECEWISE", under=HBM25, env=V1_RUNNER),
     # Many clients by HTTP, and sleep by HTTP and by PID, also under load.
     "server_8": server("clients", "http", "pid", "load", "level_2"),
     "server_8_graphs": server("clients", "http", "pid", "load", options=GRAPHS_64),
@@ -110,3 +161,16 @@ CASES: Dict[str, Dict[str, Any]] = {
     "bad_switch": refused("GPUROOM_VLLM is 'yes'; write 1", env={"GPUROOM_VLLM": "yes"}),
     "bad_limit": refused("--hbm-limit", under=["--hbm-limit", "8 parsecs"]),
 }
+# Cases that give the same tokens and log-probabilities to the bit: (without gpuroom, with it).
+EQUAL = (
+    ("large_bare", "large_8"),
+    ("experts_bare", "experts_8"),
+    ("experts_bare_wide", "experts_8_wide"),
+    ("experts_bare_wide", "experts_8_wide_staged"),
+    ("long_bare", "long_4"),
+    ("short_bare_full", "short_full"),
+    ("short_bare_pieces", "short_pieces"),
+    ("short_bare_both", "short_both"),
+    ("short_bare_v1", "short_v1"),
+    ("short_bare_v1_both", "short_v1_both"),
+)

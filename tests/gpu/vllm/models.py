@@ -15,6 +15,11 @@ SHAPES: Dict[str, Dict[str, Any]] = {
     "large": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=24, num_attention_heads=32, num_key_value_heads=8),
     # 8 layers: 3.7 GiB; 32 KiB of KV cache a token.
     "small": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=8, num_attention_heads=32, num_key_value_heads=8),
+    # 6 layers: 2.9 GiB; 24 KiB of KV cache a token. For what is to be started often.
+    "short": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=6, num_attention_heads=32, num_key_value_heads=8),
+    # 8 layers: 3.7 GiB; 8 KiB of KV cache a token, so that a context of 262,144 has 2 GiB.
+    "long": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=8, num_attention_heads=32, num_key_value_heads=2,
+                 max_position_embeddings=262144),
     # 10 layers of 16 experts, of which a token uses two: 16.3 GiB, 15 GiB of it experts of 96 MiB; 40 KiB of KV cache a token.
     "experts": dict(hidden_size=4096, intermediate_size=4096, num_hidden_layers=10, num_attention_heads=32, num_key_value_heads=8,
                     architectures=["MixtralForCausalLM"], model_type="mixtral", num_local_experts=16, num_experts_per_tok=2,
@@ -43,7 +48,7 @@ def main() -> None:
     for name, shape in SHAPES.items():
         folder = pathlib.Path(sys.argv[1]) / name
         folder.mkdir(parents=True, exist_ok=True)
-        kind = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "w0", "model_max_length": 131072}
+        kind = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "w0", "model_max_length": shape.get("max_position_embeddings", 131072)}
         for file, what in (("config.json", config(shape)), ("tokenizer.json", tokenizer()), ("tokenizer_config.json", kind)):
             (folder / file).write_text(json.dumps(what))
 

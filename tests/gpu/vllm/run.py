@@ -18,7 +18,7 @@ import tarfile
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from cases import CASES
+from cases import CASES, EQUAL
 
 HERE = pathlib.Path(__file__).resolve().parent
 OUT = pathlib.Path(os.environ.get("OUT", "/tmp/vllm_out"))
@@ -112,7 +112,7 @@ def finish(run: Run, end: float) -> bool:
 
 def same_results(names: List[str]) -> bool:
     """Whether cases that have to agree to the bit do: those with the engine in the same process."""
-    return all([same(names, bare, limited) for bare, limited in (("large_bare", "large_8"), ("experts_bare", "experts_8"))])
+    return all([same(names, bare, limited) for bare, limited in EQUAL])
 
 
 def same(names: List[str], bare: str, limited: str) -> bool:
