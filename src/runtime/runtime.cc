@@ -119,7 +119,7 @@ bool Runtime::FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) {
   if (place == memory.end() || place->second.range == nullptr) return false;
   *range = place->second.range->Info();
   *imported = place->second.kind == Kind::kImport;
-  return true;
+  return !place->second.placed->shared || small_blocks.Narrow(address, range);
 }
 
 bool Runtime::IsAsleep(CUdeviceptr address) {
@@ -140,6 +140,7 @@ void Runtime::ForgetDevice(CUdevice device) {
   if (state == nullptr) return;
   state->tier.ReleaseSmall(pointers.TakeAll(device));
   for (std::unique_ptr<Range>& range : ranges.TakeAll(device)) state->builder.Discard(std::move(range));
+  small_blocks.Forget(device);
   for (const ManagedBlock& block : managed.TakeAll(device)) state->managed.Forget(block);
   for (Import& import : imports.TakeAll(device)) imports.Discard(std::move(import));
   EndHoldIfAwake();
@@ -151,6 +152,7 @@ void Runtime::ForgetContext(CUcontext context, CUdevice device) {
   if (state == nullptr) return;
   state->tier.ReleaseSmall(pointers.TakeAll(context));
   for (std::unique_ptr<Range>& range : ranges.TakeAll(context)) state->builder.Discard(std::move(range));
+  small_blocks.Forget(context);
   for (const ManagedBlock& block : managed.TakeAll(context)) state->managed.Forget(block);
   EndHoldIfAwake();
 }

@@ -30,6 +30,7 @@
 #include "runtime/pointer_table.h"
 #include "runtime/retired.h"
 #include "runtime/returner.h"
+#include "runtime/small_blocks.h"
 #include "runtime/standstill.h"
 #include "tier/host_ahead.h"
 
@@ -134,6 +135,7 @@ class Runtime {
   ImportTable imports;
   PointerTable pointers;
   HandleTable handles{memory};
+  SmallBlocks small_blocks{*this};
   Retired retired;
   Captures captures;
   Contexts contexts;
