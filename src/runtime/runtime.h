@@ -156,8 +156,6 @@ class Runtime {
   void AddPeers(DeviceState& device) GPUROOM_REQUIRES(mutex_);
   void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) GPUROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
-  // The current context; null where the driver does not say.
-  CUcontext NoteContext();
   // Host memory ahead for a device that is used for the first time.
   void StartAhead(DeviceState& device) GPUROOM_REQUIRES(mutex_);
   // Lets a device that is used for the first time and those used before reach each
