@@ -63,7 +63,7 @@ typedef enum gpuroom_hint {
  * device_bytes + peer_bytes + host_bytes == bytes, but 0 each while it is asleep (gpuroom/sleep.h). */
 typedef struct gpuroom_placement {
   uint64_t address;      /* first device address of the allocation */
-  uint64_t bytes;        /* size, as mapped (a multiple of the granularity) */
+  uint64_t bytes;        /* size, as mapped (a multiple of the granularity); of a small one, as asked for */
   uint64_t device_bytes; /* of these, in the GPU's own memory (HBM) */
   uint64_t peer_bytes;   /* of these, in other GPUs' memory */
   uint64_t host_bytes;   /* of these, in host memory */
@@ -72,8 +72,8 @@ typedef struct gpuroom_placement {
 } gpuroom_placement;
 
 /* Fills the first `bytes` bytes of *out for the allocation that holds `address`. Returns 0, or -1 where
- * gpuroom has not placed it: a small allocation, which is the driver's own, managed memory, which the driver
- * moves as it likes, or none. */
+ * gpuroom has not placed it: a small allocation that fits in HBM, which is the driver's own, managed memory,
+ * which the driver moves as it likes, or none. */
 int gpuroom_describe(uint64_t address, gpuroom_placement* out, size_t bytes);
 
 /* One stretch of memory that is to lie in another tier. */

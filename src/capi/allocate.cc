@@ -39,10 +39,15 @@ Status FreeHere(Runtime& rt, CUdeviceptr address) {
   if (result == CUDA_SUCCESS) return Status();
   // The caller has no second chance.
   std::unique_ptr<Range> range = rt.ranges.Take(address);
+  RetiredMemory small;
   ManagedBlock block;
   if (range != nullptr) {
-    RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
-    rt.retired.Add({std::move(range), &builder, nullptr});
+    RetiredMemory memory;
+    memory.builder = &rt.ExistingDevice(range->device)->builder;
+    memory.range = std::move(range);
+    rt.retired.Add(std::move(memory));
+  } else if (rt.small_blocks.Take(address, &small.block)) {
+    rt.retired.Add(std::move(small));
   } else if (rt.managed.Take(address, &block)) {
     rt.managed.Defer(block);
   } else {

@@ -60,7 +60,7 @@ class DeviceBatch {
  private:
   void Add(PlacedIndex* index, gpuroom_move* move) {
     const auto [placed, va] = rt_.memory.PlacedAt(move->address);
-    if (placed == nullptr || placed->device != device_.tier.device()) return;
+    if (placed == nullptr || placed->shared || placed->device != device_.tier.device()) return;
     const Tier tier = static_cast<Tier>(move->tier);
     int place = 0;
     move->result = GPUROOM_OK;

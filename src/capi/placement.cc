@@ -33,7 +33,10 @@ int gpuroom_set_hint(uint64_t address, int hint) try {
   ClearError();
   if (!IsHint(hint)) return Answer(Status(Code::kInvalidArgument, "hint must be a gpuroom_hint"));
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
-  const bool found = rt->memory.WithPlaced(address, [hint](Placed& placed, CUdeviceptr) {
+  bool found = false;
+  rt->memory.WithPlaced(address, [hint, &found](Placed& placed, CUdeviceptr) {
+    found = !placed.shared;
+    if (!found) return;
     placed.hint = static_cast<Hint>(hint);
     placed.wants_device = hint == GPUROOM_HINT_HOT || hint == GPUROOM_HINT_NONE;
   });

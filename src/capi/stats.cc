@@ -101,6 +101,7 @@ int gpuroom_trim(int device) try {
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
   DeviceState* state = rt->Device(device);
   if (state == nullptr) return Answer(Status(Code::kNotFound, kNoDevice));
+  if (const Captures::Quiet quiet(rt->captures); quiet) rt->small_blocks.Trim();
   state->host.Trim();
   return GPUROOM_OK;
 } catch (const std::exception& error) {

@@ -80,6 +80,7 @@ struct Placed {
   Hint hint = Hint::kNone;
   bool dispensable = false;  // a sleep drops its contents, whatever it does to others
   bool in_pieces = false;    // the program made and mapped it, and does so with all sizes
+  bool shared = false;       // a range that several small allocations share: the program knows no such one
   bool data = true;          // rather than a workspace; the index tells (placed_index.h)
   bool wants_device = true;  // goes back to HBM when that has room again
   bool whole = false;        // to lie in one chunk where it can: several cannot be exported

@@ -20,7 +20,7 @@ namespace gpuroom {
 
 // What pointer queries and reports need to know of a range.
 struct RangeInfo {
-  CUdeviceptr va = 0;           // first address; 0 when the reservation is gone
+  CUdeviceptr va = 0;           // first address of the program's; 0 when the reservation is gone
   uint64_t bytes = 0;           // reserved, a multiple of kGranularity
   uint64_t requested = 0;       // what the program asked for
   uint64_t host_bytes = 0;      // of `bytes`, those in host chunks
@@ -32,12 +32,15 @@ struct RangeInfo {
 };
 
 struct Range : Placed {
+  // Where the program's memory begins.
+  CUdeviceptr address() const { return va + offset; }
   RangeInfo Info() const {
-    return {va, bytes, requested, host_bytes, peer_bytes, context, device, hint, !awake()};
+    return {address(), bytes, requested, host_bytes, peer_bytes, context, device, hint, !awake()};
   }
 
-  CUdeviceptr va = 0;  // as in RangeInfo
+  CUdeviceptr va = 0;
   uint64_t bytes = 0;
+  uint64_t offset = 0;  // of another process's small block, whose whole range is mapped here
   uint64_t requested = 0;
   uint64_t mapped = 0;  // bytes mapped from va on; 0 once unmapped
 };

@@ -26,10 +26,19 @@ std::unique_ptr<Range> RangeTable::TakeOut(AddressMap::Place place) {
 }
 
 std::unique_ptr<Range> RangeTable::Take(CUdeviceptr va) {
+  return TakeAt(va, [](const Range& range) { return !range.shared; });
+}
+
+std::unique_ptr<Range> RangeTable::TakeWhole(CUdeviceptr va) {
+  return TakeAt(va, [](const Range&) { return true; });
+}
+
+template <typename Which>
+std::unique_ptr<Range> RangeTable::TakeAt(CUdeviceptr va, Which which) {
   if (!MayHold(va)) return nullptr;
   const std::unique_lock lock(map_.mutex());
   const AddressMap::Place found = map_.StartingAt(va);
-  if (found == map_.end() || found->second.kind != kind_) return nullptr;
+  if (found == map_.end() || found->second.kind != kind_ || !which(*found->second.range)) return nullptr;
   std::unique_ptr<Range> range = TakeOut(found);
   map_.Erase(found);
   return range;
@@ -41,6 +50,19 @@ std::vector<std::unique_ptr<Range>> RangeTable::TakeAll(CUdevice device) {
 
 std::vector<std::unique_ptr<Range>> RangeTable::TakeAll(CUcontext context) {
   return TakeIf([context](const Range& range) { return range.context == context; });
+}
+
+std::unique_ptr<Range> RangeTable::TakeShared(CUdevice device, CUcontext context) {
+  const std::unique_lock lock(map_.mutex());
+  for (AddressMap::Place place = map_.begin(); place != map_.end(); ++place) {
+    const Placed* placed = place->second.kind == kind_ ? place->second.placed : nullptr;
+    if (placed == nullptr || !placed->shared || placed->device != device || placed->context != context)
+      continue;
+    std::unique_ptr<Range> range = TakeOut(place);
+    map_.Erase(place);
+    return range;
+  }
+  return nullptr;
 }
 
 template <typename Which>

@@ -22,12 +22,16 @@ class RangeTable {
   // Where the host has no memory for the entry, this throws std::bad_alloc, and the caller still has the
   // range.
   void Insert(std::unique_ptr<Range>&& range);
-  // The range that begins at `va`, removed from the table; null if none does.
+  // The program's range that begins at `va`, removed from the table; null if none does.
   std::unique_ptr<Range> Take(CUdeviceptr va);
+  // The same, also of one that small allocations share (Placed::shared).
+  std::unique_ptr<Range> TakeWhole(CUdeviceptr va);
   // All ranges of a device, removed from the table.
   std::vector<std::unique_ptr<Range>> TakeAll(CUdevice device);
   // All that were made in a context.
   std::vector<std::unique_ptr<Range>> TakeAll(CUcontext context);
+  // One of a device and a context that small allocations share; null: there is none. Looks at all ranges.
+  std::unique_ptr<Range> TakeShared(CUdevice device, CUcontext context);
   // Copies what pointer queries need of the range that holds `address`.
   bool Find(CUdeviceptr address, RangeInfo* out) const;
   // What lies at `address` stays where it is from now on. False: no range does.
@@ -77,6 +81,8 @@ class RangeTable {
   }
   template <typename Which>
   std::vector<std::unique_ptr<Range>> TakeIf(Which which);
+  template <typename Which>
+  std::unique_ptr<Range> TakeAt(CUdeviceptr va, Which which);
   std::unique_ptr<Range> TakeOut(AddressMap::Place place);
   Range* Holding(CUdeviceptr address) const;
 

@@ -75,7 +75,67 @@ bool LeavesTooLittle(const Runtime& rt, const DeviceState& device, size_t bytes)
   return bytes > visible || visible - bytes < margin;
 }
 
+// Whether a request that HBM has no room for shares a range with others: it is small, and nothing but where
+// it lies is to be known of it. What sleeps takes no new blocks.
+bool Shares(const Runtime& rt, uint64_t bytes) {
+  if (bytes > SmallBlocks::kMost || IsLarge(rt, bytes)) return false;
+  const ThreadIntent& thread = IntentOfThread();
+  const PlanRequest intent = IntentFor(rt, bytes);
+  return thread.tag_id == kUntagged && !thread.dispensable && intent.hint == Hint::kNone && intent.resident &&
+         rt.memory.totals().asleep.load(std::memory_order_relaxed) == 0;
+}
+
+CUresult AllocateBlock(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
+  CUcontext context = nullptr;
+  const CUresult result = rt.driver.CtxGetCurrent(&context);
+  if (result != CUDA_SUCCESS) return result;
+  ReclaimRetired(rt);
+  const Result<CUdeviceptr> va = rt.small_blocks.Allocate(device, context, bytes);
+  if (!va.ok()) return AllocationResult(va.status());
+  *out = *va;
+  device.counts.Count(bytes, true);
+  return CUDA_SUCCESS;
+}
+
+// Marks this point of `stream`, so that memory freed here waits for it. An event belongs to its stream's
+// context, which need not be the current one.
+Status MarkPoint(Runtime& rt, CUstream stream, RetiredMemory* memory) {
+  memory->stream = stream;
+  if (rt.driver.StreamGetCtx(stream, &memory->event_context) != CUDA_SUCCESS)
+    rt.driver.CtxGetCurrent(&memory->event_context);
+  const InContext there(rt.driver, memory->event_context);
+  return RecordEvent(rt.driver, stream, &memory->event);
+}
+
 }  // namespace
+
+bool DrainRetired(Runtime& rt) {
+  const Captures::Quiet quiet(rt.captures);
+  if (!quiet) return false;
+  const bool any = !rt.retired.empty();
+  if (any) rt.retired.Drain();
+  return rt.small_blocks.Trim() || any;
+}
+
+CUresult AllocateApart(Runtime& rt, DeviceState& device, size_t bytes, CUstream stream, CUdeviceptr* out) {
+  bool served = false;
+  const CUresult result = AllocateManaged(rt, device, bytes, stream, out, &served);
+  if (served) return result;
+  if (Shares(rt, bytes) && AllocateBlock(rt, device, bytes, out) == CUDA_SUCCESS) return CUDA_SUCCESS;
+  return AllocateRange(rt, device, bytes, out);
+}
+
+CUdeviceptr Publish(Runtime& rt, DeviceState& device, std::unique_ptr<Range> range) {
+  Range& inserted = *range;  // nobody can free it yet
+  const CUdeviceptr va = inserted.va;
+  Undo give_back(
+      [&] { device.builder.Discard(range != nullptr ? std::move(range) : rt.ranges.TakeWhole(va)); });
+  rt.ranges.Insert(std::move(range));
+  const Status status = device.builder.CatchUp(inserted);
+  if (!status.ok()) Log(LogLevel::kWarn, "another GPU cannot reach an allocation: %s", status.what());
+  give_back.Dismiss();
+  return va;
+}
 
 CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
   if (LeavesTooLittle(rt, device, bytes)) {
@@ -90,15 +150,9 @@ CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdevicep
     *out = 0;  // as the driver leaves it
     return AllocationResult(range.status());
   }
-  Range& inserted = **range;  // nobody can free it yet
-  const CUdeviceptr va = inserted.va;
-  Undo give_back([&] { device.builder.Discard(*range != nullptr ? std::move(*range) : rt.ranges.Take(va)); });
-  rt.ranges.Insert(std::move(*range));
-  const Status status = device.builder.CatchUp(inserted);
-  if (!status.ok()) Log(LogLevel::kWarn, "another GPU cannot reach an allocation: %s", status.what());
-  give_back.Dismiss();
-  *out = va;
-  device.counts.Count(bytes, inserted.host_bytes > 0);
+  const bool spilled = (*range)->host_bytes > 0;
+  *out = Publish(rt, device, std::move(*range));
+  device.counts.Count(bytes, spilled);
   return CUDA_SUCCESS;
 }
 
@@ -110,7 +164,10 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
     // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
     status = SynchronizeContext(rt.driver, range->context);
   } else {
-    rt.retired.Add({std::move(range), &builder});
+    RetiredMemory memory;
+    memory.range = std::move(range);
+    memory.builder = &builder;
+    rt.retired.Add(std::move(memory));
     return CUDA_SUCCESS;
   }
   if (status.ok()) status = builder.Unmap(*range);
@@ -124,26 +181,51 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
   return CUDA_SUCCESS;
 }
 
+CUresult FreeBlock(Runtime& rt, const SmallBlock& block) {
+  if (const Captures::Quiet quiet(rt.captures); quiet) {
+    const Status status = SynchronizeContext(rt.driver, block.context());
+    if (!status.ok()) {
+      rt.small_blocks.Restore(block);
+      return ToCuResult(status);
+    }
+    SmallBlocks::GiveBack(block);
+  } else {
+    RetiredMemory memory;
+    memory.block = block;
+    rt.retired.Add(std::move(memory));
+    return CUDA_SUCCESS;
+  }
+  rt.EndHoldIfAwake();
+  MoveBack(rt, block.device());
+  return CUDA_SUCCESS;
+}
+
 CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream) {
   rt.EndHoldIfAwake();
-  RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
-  // An event belongs to its stream's context, which need not be the current one.
-  CUcontext context = nullptr;
-  if (rt.driver.StreamGetCtx(stream, &context) != CUDA_SUCCESS) rt.driver.CtxGetCurrent(&context);
-  CUevent event = nullptr;
-  Status status;
-  {
-    const InContext there(rt.driver, context);
-    status = RecordEvent(rt.driver, stream, &event);
-  }
+  DeviceState& device = *rt.ExistingDevice(range->device);
+  RetiredMemory memory;
+  const Status status = MarkPoint(rt, stream, &memory);
   if (!status.ok()) {
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);
   }
-  DeviceState& device = *rt.ExistingDevice(range->device);
-  rt.retired.Add({std::move(range), &builder, event, context, stream});
+  memory.range = std::move(range);
+  memory.builder = &device.builder;
+  rt.retired.Add(std::move(memory));
   MoveBack(rt, device);
   return CUDA_SUCCESS;
+}
+
+CUresult RetireBlock(Runtime& rt, const SmallBlock& block, CUstream stream) {
+  RetiredMemory memory;
+  memory.block = block;
+  const Status status = MarkPoint(rt, stream, &memory);
+  if (status.ok()) {
+    rt.retired.Add(std::move(memory));
+  } else {
+    rt.small_blocks.Restore(block);
+  }
+  return ToCuResult(status);
 }
 
 }  // namespace gpuroom

@@ -14,13 +14,18 @@ namespace gpuroom {
 // first where that is needed and nothing is being captured.
 CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out);
 
-// Gives a range back, once its context's work is done. As cuMemFree, it waits for that; during a
-// capture it is set aside instead.
-CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range);
+// Enters a range that was just built; its address.
+CUdeviceptr Publish(Runtime& rt, DeviceState& device, std::unique_ptr<Range> range);
 
-// Takes a range out of use that the GPU may still be working on, once `stream`
+// Gives a range or a small block back, once its context's work is done. As cuMemFree, it waits for that;
+// during a capture it is set aside instead.
+CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range);
+CUresult FreeBlock(Runtime& rt, const SmallBlock& block);
+
+// Takes a range or a small block out of use that the GPU may still be working on, once `stream`
 // has reached this point (PER_THREAD and legacy handles allowed).
 CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream);
+CUresult RetireBlock(Runtime& rt, const SmallBlock& block, CUstream stream);
 
 // Takes freed ranges back that the GPU is done with, if that is allowed now.
 inline void ReclaimRetired(Runtime& rt) {
@@ -31,14 +36,9 @@ inline void ReclaimRetired(Runtime& rt) {
   ReclaimManaged(rt);
 }
 
-// Waits for the GPU to be done with freed ranges and takes them back. False where
-// there are none or that is not allowed now: trying again is no use.
-inline bool DrainRetired(Runtime& rt) {
-  if (rt.retired.empty()) return false;
-  const Captures::Quiet quiet(rt.captures);
-  if (quiet) rt.retired.Drain();
-  return static_cast<bool>(quiet);
-}
+// Waits for the GPU to be done with freed memory and takes it back, and what small blocks share and do not
+// use. False where there is none or that is not allowed now: trying again is no use.
+bool DrainRetired(Runtime& rt);
 
 // `context`: whose end frees it; null: none's.
 template <typename Native>
@@ -82,14 +82,9 @@ CUresult FreeNative(Runtime& rt, CUdeviceptr address, Native native) {
   return result;
 }
 
-// A range, or managed memory: whichever the calling thread's request is for. `stream` is the
-// one that will use it first.
-inline CUresult AllocateLarge(Runtime& rt, DeviceState& device, size_t bytes, CUstream stream,
-                              CUdeviceptr* out) {
-  bool served = false;
-  const CUresult result = AllocateManaged(rt, device, bytes, stream, out, &served);
-  return served ? result : AllocateRange(rt, device, bytes, out);
-}
+// A range, managed memory, or a block of a range that small requests share: whichever the calling thread's
+// request is for. `stream` is the one that will use it first.
+CUresult AllocateApart(Runtime& rt, DeviceState& device, size_t bytes, CUstream stream, CUdeviceptr* out);
 
 // Large requests (IsLarge) leave the driver's allocator alone from the start, small ones only when it has no
 // more.
@@ -102,7 +97,7 @@ CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
     const CUresult result = AllocateNative(rt, *device, context, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
   }
-  return AllocateLarge(rt, *device, bytes, nullptr, out);
+  return AllocateApart(rt, *device, bytes, nullptr, out);
 }
 
 // Gives back what Allocate gave; `native()` is the driver's own free of what it does not know.
@@ -110,6 +105,8 @@ template <typename Native>
 CUresult Free(Runtime& rt, CUdeviceptr address, Native native) {
   std::unique_ptr<Range> range = rt.ranges.Take(address);
   if (range != nullptr) return FreeRange(rt, std::move(range));
+  SmallBlock small;
+  if (rt.small_blocks.Take(address, &small)) return FreeBlock(rt, small);
   ManagedBlock block;
   if (rt.managed.Take(address, &block)) return FreeManaged(rt, block);
   return FreeNative(rt, address, native);

@@ -21,6 +21,7 @@ void Contexts::Add(CUcontext context) {
 }
 
 void Contexts::Remove(CUcontext context) {
+  ended_.fetch_add(1, std::memory_order_release);
   MutexLock lock(mutex_);
   contexts_.erase(std::remove(contexts_.begin(), contexts_.end(), context), contexts_.end());
 }

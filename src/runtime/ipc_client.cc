@@ -63,12 +63,12 @@ CUdevice DeviceOf(const Driver& driver, const CUuuid& uuid) {
 
 }  // namespace
 
-Status FetchRange(const Driver& driver, const CUipcMemHandle& handle, uint64_t socket, Fetched* out) {
+Status FetchRange(const Driver& driver, const CUipcMemHandle& handle, const IpcTicket& ticket, Fetched* out) {
   auto& range = *(out->import.range = std::make_unique<Range>());
   if (driver.MemImportFromShareableHandle == nullptr) {
     return Status(Code::kUnsupported, "this driver imports no memory");
   }
-  Result<IpcSocket> connection = IpcSocket::Connect(socket, Deadline());
+  Result<IpcSocket> connection = IpcSocket::Connect(ticket.name, Deadline());
   if (!connection.ok()) return connection.status();
   out->import.socket = std::move(*connection);
   Status status = out->import.socket.Send(&handle, sizeof handle);
@@ -80,6 +80,9 @@ Status FetchRange(const Driver& driver, const CUipcMemHandle& handle, uint64_t s
   if (!status.ok()) return status;
   range.bytes = arrival.reply().bytes;
   range.requested = arrival.reply().requested;
+  range.offset = ticket.offset;
+  if (range.requested > range.bytes - std::min(range.bytes, range.offset))
+    return Status(Code::kInvalidArgument, "the exporter sent a range that the handle does not fit");
   range.pins = 1;
   out->device = arrival.reply().device;
   return Status();

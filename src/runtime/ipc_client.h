@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/ipc_imports.h"
+#include "runtime/ipc_wire.h"
 #include "runtime/runtime.h"
 
 namespace gpuroom {
@@ -13,10 +14,10 @@ struct Fetched {
   CUuuid device{};  // whose memory it is
 };
 
-// Asks the exporter that `handle` names. At most kIpcPatience without a sign from
+// Asks the exporter that `handle` names, of which `ticket` was read. At most kIpcPatience without a sign from
 // it; holds nothing meanwhile. On failure out->import holds what came, for
 // ImportTable::Discard.
-Status FetchRange(const Driver& driver, const CUipcMemHandle& handle, uint64_t socket, Fetched* out);
+Status FetchRange(const Driver& driver, const CUipcMemHandle& handle, const IpcTicket& ticket, Fetched* out);
 
 // Maps it for the devices that reach this process's own ranges, and for the current
 // one. On failure as FetchRange.

@@ -39,7 +39,8 @@ CUdeviceptr ImportTable::Join(const CUipcMemHandle& handle, CUcontext context) {
 void ImportTable::Publish(const CUipcMemHandle& handle, CUcontext context, Import import) {
   const std::lock_guard lock(mutex_);
   const Place opened = FindOpened(handle, context);
-  opened->va = import.range->va;
+  opened->range = import.range->va;
+  opened->va = import.range->address();
   SlowMemory::Add(import.range->bytes);
   ranges_.Insert(std::move(import.range));
   opened->references = 1;
@@ -69,7 +70,7 @@ Status ImportTable::Leave(CUdeviceptr va, Import* out) {
     return Status();
   }
   opened->busy = true;
-  out->range = ranges_.Take(va);
+  out->range = ranges_.Take(opened->range);
   SlowMemory::Remove(out->range->bytes);
   out->socket = std::move(opened->socket);
   out->used = true;
@@ -78,7 +79,7 @@ Status ImportTable::Leave(CUdeviceptr va, Import* out) {
 
 void ImportTable::Restore(Import import) {
   const std::lock_guard lock(mutex_);
-  const Place opened = FindOpened(import.range->va);
+  const Place opened = FindOpened(import.range->address());
   SlowMemory::Add(import.range->bytes);
   ranges_.Insert(std::move(import.range));
   opened->busy = false;
@@ -96,7 +97,7 @@ std::vector<Import> ImportTable::TakeAll(CUdevice device) {
   std::vector<Import> taken;
   const std::lock_guard lock(mutex_);
   for (std::unique_ptr<Range>& range : ranges_.TakeAll(device)) {
-    const Place opened = FindOpened(range->va);
+    const Place opened = FindOpened(range->address());
     SlowMemory::Remove(range->bytes);
     taken.push_back({std::move(range), std::move(opened->socket), true});
     opened_.erase(opened);

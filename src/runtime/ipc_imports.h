@@ -64,7 +64,8 @@ class ImportTable {
   struct Opened {
     CUipcMemHandle handle;
     CUcontext context;
-    CUdeviceptr va = 0;
+    CUdeviceptr range = 0;  // where the range is mapped
+    CUdeviceptr va = 0;     // what the program was told
     uint32_t references = 0;
     bool busy = true;  // one thread opens or closes it; the others wait
     IpcSocket socket;

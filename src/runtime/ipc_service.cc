@@ -45,6 +45,7 @@ Result<IpcTicket> IpcService::Export(CUdeviceptr address) {
   const bool found = rt_.ranges.With(address, [&](Range& range) {
     range.offered = true;
     ticket.range = range.order;
+    ticket.offset = range.shared ? address - range.va : 0;
     ticket.device = HalfOf(rt_.ExistingDevice(range.device)->uuid);
   });
   if (!found) return Status(Code::kNotFound, "no range holds this address");
@@ -149,9 +150,12 @@ bool IpcService::Begin(Connection& connection, const IpcTicket& asked) {
   IpcReply reply;
   WithRange(asked.range, [&](Range& range) {
     if (!range.offered || !range.awake()) return;  // what sleeps has nothing to hand out
-    LogPins(range.requested, ++range.pins);
+    RangeInfo info = range.Info();
+    const CUdeviceptr block = range.va + asked.offset;
+    if (range.shared && (!rt_.small_blocks.Narrow(block, &info) || info.va != block)) return;  // freed
+    LogPins(info.requested, ++range.pins);
     connection.pinned = true;
-    reply = MakeReply(range.requested, range.chunks, rt_.ExistingDevice(range.device)->uuid);
+    reply = MakeReply(info.requested, range.chunks, rt_.ExistingDevice(range.device)->uuid);
   });
   if (!connection.pinned) return false;
   connection.range = asked.range;

@@ -27,7 +27,8 @@ class IpcService {
   void Run();
 
   // Of any thread. The ticket of the range that holds `address`, which may be asked
-  // for from now on. kNotFound: no range does.
+  // for from now on; where small blocks share the range, of the one that begins at `address`. kNotFound: no
+  // range does.
   Result<IpcTicket> Export(CUdeviceptr address);
   bool Listening() const { return listener_.Intact(); }
   const IpcTicket& self() const { return self_; }

@@ -7,9 +7,11 @@ namespace gpuroom {
 namespace {
 
 constexpr uint64_t kMagic = 0x9ec46370696d7267;  // "grmipc" and two bytes that are no text
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint64_t kMessageMagic = kMagic + kVersion;
 constexpr uint64_t kMostBytes = uint64_t{1} << 48;
+
+constexpr uint64_t kUnit = kGranularity >> 12;
 
 struct WireTicket {
   uint64_t magic;
@@ -18,7 +20,8 @@ struct WireTicket {
   uint64_t start;
   uint64_t name;
   std::array<uint8_t, 16> secret;
-  uint64_t range;
+  uint64_t range : 52;
+  uint64_t unit : 12;  // IpcTicket::offset / kUnit
   uint64_t device;
 };
 static_assert(sizeof(WireTicket) == sizeof(CUipcMemHandle));
@@ -43,8 +46,9 @@ bool IpcTicket::SameProcess(const IpcTicket& other) const {
 }
 
 CUipcMemHandle EncodeTicket(const IpcTicket& ticket) {
-  const WireTicket wire{kMagic,      kVersion,      ticket.pid,   ticket.start,
-                        ticket.name, ticket.secret, ticket.range, ticket.device};
+  const WireTicket wire{kMagic,       kVersion,      ticket.pid,   ticket.start,
+                        ticket.name,  ticket.secret, ticket.range, ticket.offset / kUnit,
+                        ticket.device};
   CUipcMemHandle handle;
   std::memcpy(&handle, &wire, sizeof handle);
   return handle;
@@ -57,7 +61,7 @@ Result<IpcTicket> DecodeTicket(const CUipcMemHandle& handle) {
   if (wire.version != kVersion) {
     return Status(Code::kUnsupported, "the handle comes from another version of gpuroom");
   }
-  return IpcTicket{wire.pid, wire.start, wire.name, wire.secret, wire.range, wire.device};
+  return IpcTicket{wire.pid, wire.start, wire.name, wire.secret, wire.range, wire.unit * kUnit, wire.device};
 }
 
 uint64_t HalfOf(const CUuuid& device) {

@@ -28,7 +28,8 @@ struct IpcTicket {
   uint64_t start = 0;                // of that process, since pids come again
   uint64_t name = 0;                 // of its socket
   std::array<uint8_t, 16> secret{};  // without it the exporter answers nothing
-  uint64_t range = 0;                // Placed::order there
+  uint64_t range = 0;                // Placed::order there, below 2^52
+  uint64_t offset = 0;               // of a small block in the range that it shares: below 2 MiB
   uint64_t device = 0;               // first half of the UUID
   bool SameProcess(const IpcTicket& other) const;
 };

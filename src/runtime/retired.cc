@@ -7,7 +7,17 @@
 
 namespace gpuroom {
 
-void Retired::Add(RetiredRange retired) {
+bool RetiredMemory::GiveBack() {
+  if (range == nullptr) {
+    SmallBlocks::GiveBack(block);
+    return true;
+  }
+  if (!builder->Unmap(*range).ok()) return false;
+  builder->Discard(std::move(range));
+  return true;
+}
+
+void Retired::Add(RetiredMemory retired) {
   MutexLock lock(mutex_);
   queues_[retired.stream].push_back(std::move(retired));
   count_.fetch_add(1, std::memory_order_release);
@@ -29,7 +39,7 @@ void Retired::ForgetContext(CUcontext context) {
   const std::lock_guard sweeping(sweeping_);
   MutexLock lock(mutex_);
   for (auto& [stream, queue] : queues_) {
-    for (RetiredRange& retired : queue) {
+    for (RetiredMemory& retired : queue) {
       if (retired.event_context == context) retired.event = nullptr;
     }
   }
@@ -49,8 +59,7 @@ void Retired::Sweep(bool wait) {
       const auto retired = next++;
       const bool done = Done(*retired, wait, &idle);
       if (!done && retired->event != nullptr) break;
-      if (!done || !retired->builder->Unmap(*retired->range).ok()) continue;
-      retired->builder->Discard(std::move(retired->range));
+      if (!done || !retired->GiveBack()) continue;
       queue.erase(retired);
       count_.fetch_sub(1, std::memory_order_release);
     }
@@ -70,11 +79,11 @@ void Retired::PutBack(Queues* queues) {
   queues_.merge(*queues);
 }
 
-bool Retired::Done(RetiredRange& retired, bool wait, Contexts* idle) {
+bool Retired::Done(RetiredMemory& retired, bool wait, Contexts* idle) {
   if (retired.event == nullptr) {
     // Kept over a capture, or the event is gone: it takes a synchronise, also where waiting is not asked for.
     // All that the sweep took out was freed before.
-    const auto [context, fresh] = idle->try_emplace(retired.range->context, false);
+    const auto [context, fresh] = idle->try_emplace(retired.context(), false);
     if (fresh) context->second = SynchronizeContext(driver_, context->first).ok();
     return context->second;
   }

@@ -121,7 +121,7 @@ bool Runtime::FindRange(CUdeviceptr address, RangeInfo* range, bool* imported) {
   if (place == memory.end() || place->second.range == nullptr) return false;
   *range = place->second.range->Info();
   *imported = place->second.kind == Kind::kImport;
-  return true;
+  return !place->second.placed->shared || small_blocks.Narrow(address, range);
 }
 
 bool Runtime::IsAsleep(CUdeviceptr address) {
@@ -142,6 +142,7 @@ void Runtime::ForgetDevice(CUdevice device) {
   if (state == nullptr) return;
   state->tier.ReleaseSmall(pointers.TakeAll(device));
   for (std::unique_ptr<Range>& range : ranges.TakeAll(device)) state->builder.Discard(std::move(range));
+  small_blocks.Forget(device);
   for (const ManagedBlock& block : managed.TakeAll(device)) state->managed.Forget(block);
   for (Import& import : imports.TakeAll(device)) imports.Discard(std::move(import));
   EndHoldIfAwake();
@@ -153,6 +154,7 @@ void Runtime::ForgetContext(CUcontext context, CUdevice device) {
   if (state == nullptr) return;
   state->tier.ReleaseSmall(pointers.TakeAll(context));
   for (std::unique_ptr<Range>& range : ranges.TakeAll(context)) state->builder.Discard(std::move(range));
+  small_blocks.Forget(context);
   for (const ManagedBlock& block : managed.TakeAll(context)) state->managed.Forget(block);
   EndHoldIfAwake();
 }
@@ -165,25 +167,29 @@ void Runtime::ForgetWork(CUcontext context) {
 
 __attribute__((weak)) void NoticeFirstUse() {}
 
+// A thread asks the driver for its context each time, and for that one's device when it is another one, or
+// when any context has ended, whose handle may be another's now.
 DeviceState* Runtime::CurrentDevice(CUcontext* context) {
-  CUdevice device = 0;
-  if (driver.CtxGetDevice(&device) != CUDA_SUCCESS) return nullptr;
-  const CUcontext current = NoteContext();
-  if (context != nullptr) *context = current;
-  DeviceState* state = Device(device);
+  struct Known {
+    CUcontext context;
+    CUdevice device;
+    uint64_t ended;
+  };
+  __attribute__((tls_model("initial-exec"))) static thread_local Known t_known = {};
+  Known now{nullptr, t_known.device, contexts.ended()};
+  if (driver.CtxGetCurrent(&now.context) != CUDA_SUCCESS || now.context == nullptr) return nullptr;
+  if (now.context != t_known.context || now.ended != t_known.ended || !in_front) {
+    if (driver.CtxGetDevice(&now.device) != CUDA_SUCCESS) return nullptr;
+    contexts.Add(now.context);
+    t_known = now;
+  }
+  if (context != nullptr) *context = now.context;
+  DeviceState* state = Device(now.device);
   if (state != nullptr && !state->tier.used()) {
     ConnectPeers(*state);
     NoticeFirstUse();
   }
   return state;
-}
-
-CUcontext Runtime::NoteContext() {
-  __attribute__((tls_model("initial-exec"))) static thread_local CUcontext t_noted = nullptr;
-  CUcontext context = nullptr;
-  if (driver.CtxGetCurrent(&context) != CUDA_SUCCESS) return nullptr;
-  if (context != t_noted) contexts.Add(context);
-  return t_noted = context;
 }
 
 void Runtime::StartAhead(DeviceState& device) {

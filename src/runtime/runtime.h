@@ -32,6 +32,7 @@
 #include "runtime/pointer_table.h"
 #include "runtime/retired.h"
 #include "runtime/returner.h"
+#include "runtime/small_blocks.h"
 #include "runtime/standstill.h"
 #include "tier/host_ahead.h"
 
@@ -157,6 +158,7 @@ class Runtime {
   ImportTable imports;
   PointerTable pointers;
   HandleTable handles{memory};
+  SmallBlocks small_blocks{*this};
   Retired retired;
   Captures captures;
   Contexts contexts;
@@ -177,8 +179,6 @@ class Runtime {
   void AddPeers(DeviceState& device) GPUROOM_REQUIRES(mutex_);
   void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) GPUROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
-  // The current context; null where the driver does not say.
-  CUcontext NoteContext();
   // Host memory ahead for a device that is used for the first time.
   void StartAhead(DeviceState& device) GPUROOM_REQUIRES(mutex_);
   // Lets a device that is used for the first time and those used before reach each

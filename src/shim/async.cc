@@ -48,7 +48,7 @@ CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, const CUmemoryPool* pool,
     const CUresult result = AllocateNative(*rt, *device, nullptr, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
   }
-  return AllocateLarge(*rt, *device, bytes, stream, out);
+  return AllocateApart(*rt, *device, bytes, stream, out);
 }
 
 template <typename Native>
@@ -62,6 +62,8 @@ CUresult FreeAsync(CUdeviceptr address, CUstream stream, Native native) {
     if (capturing) return native();
     std::unique_ptr<Range> range = rt->ranges.Take(address);
     if (range != nullptr) return RetireRange(*rt, std::move(range), stream);
+    SmallBlock small;
+    if (rt->small_blocks.Take(address, &small)) return RetireBlock(*rt, small, stream);
     ManagedBlock block;
     if (rt->managed.Take(address, &block)) return FreeManaged(*rt, block, stream);
   }

@@ -62,7 +62,7 @@ CUresult ResultOf(const Status& status) {
 Status OpenNew(Runtime& rt, const CUipcMemHandle& handle, const IpcTicket& ticket, CUcontext context,
                CUdeviceptr* out) {
   Fetched fetched;
-  Status status = FetchRange(rt.driver, handle, ticket.name, &fetched);
+  Status status = FetchRange(rt.driver, handle, ticket, &fetched);
   const Entry entry;
   if (status.ok()) status = MapFetched(rt, &fetched);
   if (!status.ok()) {
@@ -71,7 +71,7 @@ Status OpenNew(Runtime& rt, const CUipcMemHandle& handle, const IpcTicket& ticke
     return status;
   }
   DeviceState& owner = *rt.ExistingDevice(fetched.import.range->device);
-  *out = fetched.import.range->va;
+  *out = fetched.import.range->address();
   rt.imports.Publish(handle, context, std::move(fetched.import));
   rt.imports.ranges().With(*out, [&](Range& range) {
     const Status later = owner.builder.CatchUp(range);
@@ -110,7 +110,7 @@ CUresult OpenOr(Native native, CUdeviceptr* out, const CUipcMemHandle& handle, u
 // The last opening of it is closed. Waits for the GPU, as freeing does.
 CUresult Close(Runtime& rt, Import import) {
   const Entry entry;
-  const CUdeviceptr va = import.range->va;
+  const CUdeviceptr va = import.range->address();
   const bool capturing = rt.captures.Any();
   if (!capturing) {
     const Status status = rt.imports.Unmap(import);
@@ -137,7 +137,9 @@ namespace gpuroom::hooks {
 CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   Entry rt;
   RangeInfo range;
-  if (!rt || !rt->ranges.Find(address, &range)) return Real().cuIpcGetMemHandle(handle, address);
+  bool imported = false;
+  const bool ours = rt && rt->FindRange(address, &range, &imported) && !imported;
+  if (!ours) return Real().cuIpcGetMemHandle(handle, address);
   if (range.asleep) return RefuseAsleep("cuIpcGetMemHandle");
   RetryClosed(*rt);
   return GetHandle(*rt, range, handle);

@@ -86,6 +86,7 @@ const std::map<std::string, std::function<std::string(Arguments&)>>& Commands() 
        }},
       {"close", [](Arguments& a) { return Done(Cu().IpcCloseMemHandle(Number(a))); }},
       {"free", [](Arguments& a) { return Done(Cu().MemFree(Number(a))); }},
+      {"hot", [](Arguments& a) { return std::to_string(gpuroom_set_hint(Number(a), GPUROOM_HINT_HOT)); }},
       {"host_bytes", [](Arguments& a) { return std::to_string(PlacementOf(Number(a)).host_bytes); }},
       {"device",
        [](Arguments& a) {

@@ -76,6 +76,44 @@ TEST_P(SharedTest, AnOpenedRangeLooksLikeDeviceMemory) {
   EXPECT_EQ(exporter.End(), 0);
 }
 
+// Small ones for which HBM had no room share a range, of which each is passed on by itself.
+TEST_F(IpcTest, SmallOnesThatShareARangeArePassedOnByThemselves) {
+  const uint64_t bytes = 5 * kMiB / 64;
+  Actor exporter;
+  std::vector<CUdeviceptr> fillers = {exporter.Alloc(kForRanges)};
+  for (uint64_t left = kReserve; left > 0; left -= kMiB) fillers.push_back(exporter.Alloc(kMiB));
+  ASSERT_EQ(exporter.Ask("hot " + std::to_string(fillers[0])), "0");
+  const CUdeviceptr first = exporter.Alloc(bytes);
+  const CUdeviceptr second = exporter.Alloc(bytes);
+  exporter.Fill(first, bytes, 1);
+  exporter.Fill(second, bytes, 2);
+  const CUipcMemHandle handle = exporter.Export(second);
+  EXPECT_NE(ToHex(exporter.Export(first)), ToHex(handle));
+  const CUdeviceptr p = Open(handle);
+  const CUdeviceptr q = Open(exporter.Export(first));
+  EXPECT_EQ(Open(handle), p);
+  EXPECT_EQ(CountBad(p, bytes, 2), 0u);
+  EXPECT_EQ(CountBad(q, bytes, 1), 0u);
+  Fill(p, bytes, 3);
+  ASSERT_CU(Cu().CtxSynchronize());
+  EXPECT_EQ(exporter.CountBad(second, bytes, 3), 0u);
+  EXPECT_EQ(exporter.CountBad(first, bytes, 1), 0u);
+  CUdeviceptr base = 0;
+  size_t size = 0;
+  EXPECT_CU(Cu().MemGetAddressRange(&base, &size, p + bytes / 2));
+  EXPECT_EQ(base, p);
+  EXPECT_EQ(size, bytes);
+  Close(p);
+  EXPECT_EQ(CountBad(p, bytes, 3), 0u);
+  Close(p);
+  Close(q);
+  EXPECT_EQ(exporter.Free(second), "CUDA_SUCCESS");
+  EXPECT_CU_IS(TryOpen(handle), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(exporter.Free(first), "CUDA_SUCCESS");
+  for (const CUdeviceptr filler : fillers) EXPECT_EQ(exporter.Free(filler), "CUDA_SUCCESS");
+  EXPECT_EQ(exporter.End(), 0);
+}
+
 TEST_F(IpcTest, ItMovesWhileNobodyHasItOpen) {
   const uint64_t bytes = 32 * kMiB;
   const CUdeviceptr p = Alloc(bytes);

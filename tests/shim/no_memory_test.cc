@@ -197,6 +197,23 @@ TEST_F(NoMemoryTest, AnAllocationIsRefusedAndTheNextOneWorks) {
   EXPECT_CU(Cu().MemFree(p));
 }
 
+TEST_F(NoMemoryTest, ASmallOneThatHbmHasNoRoomForIsRefusedAndTheNextOneWorks) {
+  const CUdeviceptr rest = AllocHot(kForRanges);
+  std::vector<CUdeviceptr> fillers;
+  while (MemInfo().free > kHost) fillers.push_back(Alloc(std::min(kMiB, MemInfo().free - kHost)));
+  CUdeviceptr p = 0;
+  const int failures = FailEach([&] { return Cu().MemAlloc(&p, 4096); },
+                                [&](CUresult result) {
+                                  if (result == CUDA_SUCCESS) Free(p);
+                                });
+  EXPECT_GT(failures, 0);
+  p = Alloc(4096);
+  EXPECT_EQ(PlacementOf(p).host_bytes, 4096u);
+  Free(p);
+  for (const CUdeviceptr filler : fillers) Free(filler);
+  Free(rest);
+}
+
 TEST_F(NoMemoryTest, AQuestionIsAnsweredOrFails) {
   const CUdeviceptr p = Alloc(kThreshold);
   gpuroom_placement placement{};

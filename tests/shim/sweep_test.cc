@@ -13,7 +13,7 @@ namespace {
 // Small ones, with the device's budget used up: the reserve too.
 class SmallSpilled : public Operation {
  public:
-  SmallSpilled() {
+  explicit SmallSpilled(uint64_t bytes) : inner_(bytes) {
     EXPECT_CU(Cu().MemAlloc(&large_, kForRanges));
     EXPECT_EQ(gpuroom_set_hint(large_, GPUROOM_HINT_HOT), GPUROOM_OK);
     EXPECT_CU(Cu().MemAlloc(&small_, kReserve - 1));
@@ -29,7 +29,7 @@ class SmallSpilled : public Operation {
  private:
   CUdeviceptr large_ = 0;
   CUdeviceptr small_ = 0;
-  AllocAndFree inner_{2 * kMiB};
+  AllocAndFree inner_;
 };
 
 enum class Where { kRange, kManaged };
@@ -261,7 +261,8 @@ INSTANTIATE_TEST_SUITE_P(
                     MakeCase<AllocAndFree, 32 * kMiB>("DeviceAlloc"),
                     MakeCase<AllocAndFree, kMixed>("MixedAlloc"),
                     MakeCase<AllocAndFree, 64 * kKiB>("SmallAlloc"),
-                    MakeCase<SmallSpilled>("SmallSpilledAlloc"),
+                    MakeCase<SmallSpilled, 2 * kMiB>("SmallSpilledAlloc"),
+                    MakeCase<SmallSpilled, 64 * kKiB>("SharedAlloc"),
                     MakeCase<AsyncSpilled, Where::kRange>("SpilledAllocAsync"),
                     MakeCase<CreateAndMap, 32 * kMiB, Last::kRelease>("DeviceCreate"),
                     MakeCase<CreateAndMap, kSpilled, Last::kRelease>("SpilledCreate"),

@@ -16,6 +16,7 @@ IpcTicket SomeTicket() {
   ticket.name = 0x0123456789abcdef;
   ticket.secret = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
   ticket.range = 89;
+  ticket.offset = 3 * 512;
   ticket.device = 0xfedcba9876543210;
   return ticket;
 }
@@ -43,6 +44,7 @@ TEST(IpcTicketTest, ComesBackFromItsHandle) {
   EXPECT_TRUE(back->SameProcess(ticket));
   EXPECT_EQ(back->pid, ticket.pid);
   EXPECT_EQ(back->range, ticket.range);
+  EXPECT_EQ(back->offset, ticket.offset);
   EXPECT_EQ(back->device, ticket.device);
 }
 
