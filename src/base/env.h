@@ -32,11 +32,13 @@ inline constexpr char kStatsFile[] = "GPUROOM_STATS_FILE";  // one JSON line per
 inline constexpr char kLog[] = "GPUROOM_LOG";               // off, error, warn, info or debug
 inline constexpr char kControl[] = "GPUROOM_CONTROL";       // "1": other processes may ask for sleep and wake
 inline constexpr char kControlDir[] = "GPUROOM_CONTROL_DIR";  // folder of the control sockets
-inline constexpr char kHostKeep[] = "GPUROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse
-inline constexpr char kLedger[] = "GPUROOM_LEDGER";           // path of the node ledger, for tests
-inline constexpr char kSleepDir[] = "GPUROOM_SLEEP_DIR";      // where sleeping to disk writes its files
-inline constexpr char kSim[] = "GPUROOM_SIM";                 // profile of the simulated driver
-inline constexpr char kSimSeed[] = "GPUROOM_SIM_SEED";        // order of late stream work
-inline constexpr char kSimFail[] = "GPUROOM_SIM_FAIL";        // which driver calls fail
+inline constexpr char kShare[] = "GPUROOM_SHARE";  // group of programs that take turns on their GPUs
+inline constexpr char kShareArbiter[] = "GPUROOM_SHARE_ARBITER";  // path of the program that is their arbiter
+inline constexpr char kHostKeep[] = "GPUROOM_HOST_KEEP";  // bytes of released host chunks kept for reuse
+inline constexpr char kLedger[] = "GPUROOM_LEDGER";       // path of the node ledger, for tests
+inline constexpr char kSleepDir[] = "GPUROOM_SLEEP_DIR";  // where sleeping to disk writes its files
+inline constexpr char kSim[] = "GPUROOM_SIM";             // profile of the simulated driver
+inline constexpr char kSimSeed[] = "GPUROOM_SIM_SEED";    // order of late stream work
+inline constexpr char kSimFail[] = "GPUROOM_SIM_FAIL";    // which driver calls fail
 
 }  // namespace gpuroom::env

@@ -7,22 +7,10 @@
 namespace gpuroom {
 namespace {
 
-// As nvidia-smi writes it.
-std::string TextOf(const CUuuid& uuid) {
-  std::string text = "GPU";
-  for (size_t i = 0; i < sizeof uuid.bytes; ++i) {
-    char piece[4];
-    const bool begins = i == 0 || i == 4 || i == 6 || i == 8 || i == 10;
-    std::snprintf(piece, sizeof piece, begins ? "-%02x" : "%02x", static_cast<unsigned char>(uuid.bytes[i]));
-    text += piece;
-  }
-  return text;
-}
-
 GpuStats StatsOf(const DeviceState& device) {
   GpuStats stats;
   stats.device = static_cast<uint64_t>(device.tier.device());
-  stats.uuid = TextOf(device.uuid);
+  stats.uuid = UuidText(device.uuid);
   stats.hbm_limit = device.hbm;
   stats.hbm_used = device.tier.budget().used();
   stats.hbm_peak = device.tier.budget().peak();
@@ -47,6 +35,17 @@ GpuStats StatsOf(const DeviceState& device) {
 }
 
 }  // namespace
+
+std::string UuidText(const CUuuid& uuid) {
+  std::string text = "GPU";
+  for (size_t i = 0; i < sizeof uuid.bytes; ++i) {
+    char piece[4];
+    const bool begins = i == 0 || i == 4 || i == 6 || i == 8 || i == 10;
+    std::snprintf(piece, sizeof piece, begins ? "-%02x" : "%02x", static_cast<unsigned char>(uuid.bytes[i]));
+    text += piece;
+  }
+  return text;
+}
 
 ProcessStats ReadProcessStats(Runtime& rt) {
   ProcessStats stats;

@@ -3,6 +3,8 @@
 // gpuroom_tag_state's.
 #pragma once
 
+#include <cuda.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -54,6 +56,9 @@ struct ProcessStats {
   uint64_t refused_device = 0;
   uint64_t refused_bytes = 0;
 };
+
+// "GPU-...", as NVML has it.
+std::string UuidText(const CUuuid& uuid);
 
 // Makes no driver call, so that it can be had while memory sleeps or moves. Any thread.
 ProcessStats ReadProcessStats(Runtime& rt);
