@@ -14,8 +14,8 @@ import re
 import sys
 
 # Lowest first; layers on one line are peers that do not include each other.
-LAYERS = [["base"], ["driver"], ["topology"], ["tier"], ["range"], ["pool"], ["runtime"], ["sleep"], ["capi"],
-          ["measure", "model", "arbiter"], ["shim", "cli", "cumem", "compat", "python"]]
+LAYERS = [["base"], ["driver"], ["topology"], ["tier"], ["range"], ["pool"], ["runtime"], ["sleep"], ["arbiter"],
+          ["share"], ["capi"], ["measure", "model"], ["shim", "cli", "cumem", "compat", "python"]]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Works without the core, and may include nothing else of ours.
 ONLY = {"cumem": ["base", "driver"], "compat": [], "model": ["base"], "arbiter": ["base"]}

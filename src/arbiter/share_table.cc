@@ -12,6 +12,12 @@ struct ShareTable::Room {
   std::map<uint64_t, std::vector<uint64_t>> spoken_for;  // of each member: bytes that a request before took
 };
 
+size_t ShareTable::AddGpu(const ShareGpu& gpu) {
+  gpus_.push_back(gpu);
+  for (auto& [id, member] : members_) member.on.resize(gpus_.size());
+  return gpus_.size() - 1;
+}
+
 Status ShareTable::Join(uint64_t member, const ShareTerms& terms, uint64_t now) {
   if (members_.count(member) != 0) return Status(Code::kInvalidArgument, "this process has joined already");
   uint64_t reserves = terms.reserve;

@@ -61,6 +61,11 @@ class ShareTable {
 
   explicit ShareTable(std::vector<ShareGpu> gpus) : gpus_(std::move(gpus)) {}
 
+  // Another GPU, of which members have nothing yet. Its number.
+  size_t AddGpu(const ShareGpu& gpu);
+  // Where that leaves members with more than the limit, they keep it until they free it or others ask.
+  void ChangeGpu(size_t gpu, const ShareGpu& now) { gpus_[gpu] = now; }
+
   // kInvalidArgument if a member of this number is there; kOutOfMemory if the reserves would exceed a limit.
   Status Join(uint64_t member, const ShareTerms& terms, uint64_t now);
   // The member ended, however: the driver has its memory back. Orders to it are void.

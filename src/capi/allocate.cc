@@ -18,6 +18,7 @@ Result<CUdeviceptr> AllocateHere(Runtime& rt, uint64_t bytes, SegmentSource::Whe
   CUcontext context = nullptr;
   DeviceState* device = rt.CurrentDevice(&context);
   if (device == nullptr) return Status(Code::kNotFound, "no device is current");
+  AwaitHbm(rt, *device, bytes);
   const RelaxedCapture relaxed(rt.driver);
   const auto native = [&](CUdeviceptr* out) { return rt.driver.MemAlloc(out, bytes); };
   CUdeviceptr address = 0;

@@ -27,6 +27,8 @@
 #include "cli/suggest.h"
 #include "cli/top.h"
 #include "cli/variables.h"
+#include "share/run_arbiter.h"
+#include "share/share_place.h"
 
 namespace gpuroom {
 namespace {
@@ -45,6 +47,16 @@ int DoctorCommand(const std::vector<std::string>& arguments) {
   if (failure.failed()) return Report(failure);
   if (parsed.help) return Print(kDoctorHelp);
   return RunDoctor(parsed.options);
+}
+
+// Not for people: the library of a program that shares GPUs starts it.
+int ArbiterCommand(const std::vector<std::string>& arguments) {
+  if (arguments.size() != 1 || !IsShareGroup(arguments[0]))
+    return Report({kExitUsage, "'gpuroom arbiter' takes the name of a group of programs that share GPUs"});
+  const Status status = RunArbiter(arguments[0]);
+  // Another one was faster.
+  if (status.ok() || status.code() == Code::kBusy) return kExitOk;
+  return Report({kExitFailed, status.what()});
 }
 
 int HelpCommand(const std::vector<std::string>& arguments) {
@@ -111,6 +123,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "plan") return PlanCommand(arguments);
   if (command == "bench") return BenchCommand(arguments);
   if (command == "doctor") return DoctorCommand(arguments);
+  if (command == "arbiter") return ArbiterCommand(arguments);
   return UnknownCommand(command);
 }
 

@@ -44,6 +44,8 @@ const std::vector<Variable>& Variables() {
       {env::kLog, {"off", "error", "warn", "info", "debug"}},
       {env::kControl, flag},
       {env::kControlDir, {}},
+      {env::kShare, {}},
+      {env::kShareArbiter, {}},
       {env::kHostKeep, {}},
       {env::kLedger, {}},
       {env::kSleepDir, {}},

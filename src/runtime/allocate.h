@@ -40,6 +40,17 @@ inline void ReclaimRetired(Runtime& rt) {
 // use. False where there is none or that is not allowed now: trying again is no use.
 bool DrainRetired(Runtime& rt);
 
+// Where programs share the GPU: waits until this one has been granted what a request takes, or is told that
+// it will not be. Before anything is known of mappings.
+inline void AwaitHbm(Runtime& rt, const DeviceState& device, uint64_t bytes) {
+  if (!rt.hbm_waits.on()) return;
+  const bool large = IsLarge(rt, bytes);
+  if (large && !WantsDevice(IntentFor(rt, bytes))) return;
+  // More than the limit cannot be granted: the rest is spilled.
+  const uint64_t most = std::min<uint64_t>(bytes, device.tier.budget().limit());
+  rt.hbm_waits.Await(device.tier, RoundUp(most, kGranularity), large ? device.tier.ReserveLeft() : 0);
+}
+
 // `context`: whose end frees it; null: none's.
 template <typename Native>
 CUresult AllocateCounted(Runtime& rt, DeviceState& device, CUcontext context, size_t bytes, CUdeviceptr* out,
@@ -93,6 +104,7 @@ CUresult Allocate(Runtime& rt, size_t bytes, CUdeviceptr* out, Native native) {
   CUcontext context = nullptr;
   DeviceState* device = rt.CurrentDevice(&context);
   if (device == nullptr) return native(out);
+  AwaitHbm(rt, *device, bytes);
   if (!IsLarge(rt, bytes)) {
     const CUresult result = AllocateNative(rt, *device, context, bytes, out, native);
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;

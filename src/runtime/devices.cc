@@ -15,9 +15,15 @@ uint64_t RealTotal(const Driver& driver, CUdevice device) {
   return driver.DeviceTotalMem(&bytes, device) == CUDA_SUCCESS ? bytes : 0;
 }
 
+// What programs that share a GPU may use of it together. Their contexts and graphs, of which nobody has
+// counted the bytes, need some as well.
+constexpr uint64_t ForSharing(uint64_t total) { return total - total / 32; }
+
 uint64_t HbmLimit(const Driver& driver, CUdevice device, const Options& options) {
+  const uint64_t total = RealTotal(driver, device);
+  if (!options.share_group.empty()) return std::min(options.hbm_limit, ForSharing(total));
   // A limit beyond what is there is none: the driver's own answers then hold.
-  return options.hbm_limit < RealTotal(driver, device) ? options.hbm_limit : Budget::kUnlimited;
+  return options.hbm_limit < total ? options.hbm_limit : Budget::kUnlimited;
 }
 
 uint64_t MemoryOf(const Driver& driver, const DeviceTier& tier) {
@@ -67,7 +73,10 @@ uint64_t DeviceState::VisibleTotal(uint64_t driver_total) const {
 
 uint64_t DeviceState::VisibleFree(uint64_t driver_free) const {
   if (backend == Backend::kManaged) return managed.FreeBytes(driver_free);
-  return std::min(tier.budget().free(), driver_free) + source.PeerFree() + host.Free();
+  // What others have now is this program's when it needs it.
+  const uint64_t free =
+      tier.granted() ? tier.budget().unused() : std::min(tier.budget().unused(), driver_free);
+  return free + source.PeerFree() + host.Free();
 }
 
 void Runtime::ConnectPeers(DeviceState& fresh) {
@@ -127,6 +136,7 @@ DeviceTier* Runtime::TierOf(CUdevice device) {
   std::unique_ptr<DeviceTier>& tier = tiers_[device];
   if (tier == nullptr) {
     tier = std::make_unique<DeviceTier>(driver, device, HbmLimit(driver, device, options), options.reserve);
+    if (hbm_waits.on()) tier->SetGrant(0);
   }
   return tier.get();
 }

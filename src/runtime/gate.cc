@@ -29,13 +29,19 @@ __attribute__((tls_model("initial-exec"))) thread_local Slot* t_slot = nullptr;
 std::atomic<Slot*> g_slots{nullptr};
 constexpr uint32_t kClosed = 1;
 constexpr uint32_t kHoldShift = 1;
+constexpr uint32_t kHoldBits = 7;
+constexpr uint32_t kWatched = 16;  // nothing was submitted since Watch()
 
-std::atomic<uint32_t> g_state{0};  // kClosed, and the Hold above it; changed by who holds g_closing
+std::atomic<uint32_t> g_state{
+    0};  // kClosed, the Hold above it and kWatched; the first two are changed by who holds g_closing
 std::atomic<uint32_t> g_holds{0};
+std::atomic<void (*)()> g_ask{nullptr};
 std::mutex g_closing;  // held while the gate is closed; who finds it closed waits for it
 __attribute__((tls_model("initial-exec"))) thread_local bool t_never_waits = false;
 
-Hold HoldOf(uint32_t state) { return static_cast<Hold>(state >> kHoldShift); }
+Hold HoldOf(uint32_t state) { return static_cast<Hold>(state >> kHoldShift & kHoldBits); }
+
+bool Waits(Hold hold) { return hold == Hold::kWait || hold == Hold::kAsk; }
 
 void LeaveSlot(void* slot) {
   t_slot = nullptr;
@@ -119,8 +125,11 @@ void Gate::Enter() { ComeIn(MySlot()); }
 Hold Gate::EnterToSubmit() {
   Slot* slot = MySlot();
   for (;;) {
-    const Hold hold = HoldOf(ComeIn(slot));
-    if (hold != Hold::kWait) return hold;
+    const uint32_t state = ComeIn(slot);
+    if (state == 0) return Hold::kNone;
+    if ((state & kWatched) != 0) g_state.fetch_and(~kWatched, std::memory_order_relaxed);
+    const Hold hold = HoldOf(state);
+    if (!Waits(hold)) return hold;
     if (t_never_waits) return Hold::kFail;
     // Outside: a wake closes the gate.
     slot->inside.store(false, std::memory_order_release);
@@ -131,7 +140,9 @@ Hold Gate::EnterToSubmit() {
 void Gate::AwaitHold() {
   for (;;) {
     const uint32_t state = g_state.load(std::memory_order_acquire);
-    if (HoldOf(state) != Hold::kWait) return;
+    if (!Waits(HoldOf(state))) return;
+    void (*const ask)() = g_ask.load(std::memory_order_acquire);
+    if (HoldOf(state) == Hold::kAsk && ask != nullptr) ask();
     g_state.wait(state, std::memory_order_acquire);
   }
 }
@@ -145,13 +156,14 @@ void Gate::RefuseForGood() {
 void Gate::SetHold(Hold hold) {
   if (Gate::hold() == Hold::kLost) return;
   if (hold != Hold::kNone) g_holds.fetch_add(1, std::memory_order_relaxed);
-  g_state.store(kClosed | (static_cast<uint32_t>(hold) << kHoldShift), std::memory_order_seq_cst);
+  const uint32_t watched = g_state.load(std::memory_order_relaxed) & kWatched;
+  g_state.store(kClosed | watched | (static_cast<uint32_t>(hold) << kHoldShift), std::memory_order_seq_cst);
   g_state.notify_all();
 }
 
 void Gate::EndHold() {
   if (hold() == Hold::kLost) return;
-  g_state.fetch_and(kClosed, std::memory_order_seq_cst);
+  g_state.fetch_and(kClosed | kWatched, std::memory_order_seq_cst);
   g_state.notify_all();
 }
 
@@ -159,7 +171,15 @@ Hold Gate::hold() { return HoldOf(g_state.load(std::memory_order_acquire)); }
 
 uint32_t Gate::holds() { return g_holds.load(std::memory_order_relaxed); }
 
+void Gate::AskBy(void (*ask)()) { g_ask.store(ask, std::memory_order_release); }
+
+void Gate::Watch() { g_state.fetch_or(kWatched, std::memory_order_relaxed); }
+
+bool Gate::SubmittedSinceWatch() { return (g_state.load(std::memory_order_relaxed) & kWatched) == 0; }
+
 void Gate::NeverWaitHere() { t_never_waits = true; }
+
+bool Gate::NeverWaits() { return t_never_waits; }
 
 void Gate::Leave() { MySlot()->inside.store(false, std::memory_order_release); }
 

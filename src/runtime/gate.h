@@ -19,6 +19,7 @@ enum class Hold : uint8_t {
   kNone,   // nothing: no memory is asleep
   kCheck,  // those whose arguments lie in memory that is asleep are refused
   kWait,   // all wait until the hold ends
+  kAsk,    // the same, and those who wait ask for its end (Gate::AskBy)
   kFail,   // all are refused
   kLost,   // all are refused, for good: memory that they may touch could not be mapped again
 };
@@ -45,8 +46,16 @@ class Gate {
   static uint32_t holds();
   // From outside the gate: returns when submissions need not wait.
   static void AwaitHold();
+  // Under kAsk, who is about to wait calls `ask` first, from outside the gate; it returns at once. Null:
+  // nobody is asked.
+  static void AskBy(void (*ask)());
+  // Whether anything was submitted since Watch() was last called. Of all submissions after that, the first
+  // alone pays for it.
+  static void Watch();
+  static bool SubmittedSinceWatch();
   // This thread ends the process: what it still submits is refused rather than waiting for good.
   static void NeverWaitHere();
+  static bool NeverWaits();
 
   // Keeps other threads out and waits until those inside have left. False, with the gate open
   // again, if that takes longer than `timeout` nanoseconds. The caller is inside; another thread's

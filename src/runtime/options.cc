@@ -142,6 +142,8 @@ Options ReadOptions() {
   options.link_speeds = ReadLinkSpeeds();
   options.backend = ReadBackend();
   options.managed = ReadManaged();
+  if (const char* group = Text(env::kShare)) options.share_group = group;
+  if (const char* arbiter = Text(env::kShareArbiter)) options.share_arbiter = arbiter;
   options.report = Flag(env::kReport);
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
   options.stats_interval = ReadInterval(env::kStatsInterval);

@@ -30,7 +30,9 @@ struct Options {
   Rules rules;
   Backend backend = Backend::kTiers;  // of what no rule says otherwise
   ManagedOptions managed;
-  LinkSpeeds link_speeds;  // as measured; all 0: not measured, estimate them
+  LinkSpeeds link_speeds;     // as measured; all 0: not measured, estimate them
+  std::string share_group;    // of the programs that this one shares its GPUs with; "": none
+  std::string share_arbiter;  // the program that is their arbiter
   bool report = false;
   std::string stats_file;       // "": none
   uint64_t stats_interval = 0;  // milliseconds between lines in stats_file; 0: one line at the end alone

@@ -3,6 +3,8 @@
 // gpuroom_tag_state's.
 #pragma once
 
+#include <cuda.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>

@@ -59,7 +59,9 @@ Runtime::Runtime(const Driver& bound, const Options& read)
       contexts(driver),
       pools(driver),
       share_(read.host_limit, read.host_keep, OpenLedger(read.host_limit)),
-      no_host_(driver, 0, no_share_) {}
+      no_host_(driver, 0, no_share_) {
+  if (in_front && !options.share_group.empty()) hbm_waits.TurnOn();
+}
 
 Runtime* Runtime::Existing() { return g_runtime.load(std::memory_order_acquire); }
 
@@ -81,7 +83,8 @@ Runtime* Runtime::Create(bool required) {
   if (!required && !StandsInFront()) return nullptr;  // it may be required yet
   Options options = ReadOptions();
   const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 &&
-                    options.backend == Backend::kTiers && !options.rules.AskForManaged() && !required;
+                    options.backend == Backend::kTiers && options.share_group.empty() &&
+                    !options.rules.AskForManaged() && !required;
   if (!StandsInFront() && env::Find(env::kHostLimit) == nullptr) options.host_limit = AutoHostBudget().bytes;
   const Result<Driver> driver =
       idle ? Result<Driver>(Status(Code::kNotFound, "no limits are set")) : BindDriver(RealDlsym());

@@ -27,6 +27,7 @@
 #include "runtime/device_pools.h"
 #include "runtime/gate.h"
 #include "runtime/handle_table.h"
+#include "runtime/hbm_waits.h"
 #include "runtime/ipc_imports.h"
 #include "runtime/options.h"
 #include "runtime/pointer_table.h"
@@ -165,6 +166,7 @@ class Runtime {
   DevicePools pools;
   Waiter waiter;
   Returner returner;
+  HbmWaits hbm_waits;
   Activity activity;
   std::atomic<uint64_t> margin{0};       // bytes that an allocation with a tag leaves free, or fails
   std::atomic<uint64_t> nanoseconds{0};  // spent in hooks, while options.report or stats_file ask for it

@@ -37,6 +37,7 @@ CUresult AllocateAsync(CUdeviceptr* out, size_t bytes, const CUmemoryPool* pool,
   DeviceState* device = rt->CurrentDevice();
   if (device == nullptr) return native(out);
   if (pool != nullptr && !rt->pools.IsOf(*pool, device->tier.device())) return native(out);
+  AwaitHbm(*rt, *device, bytes);
   ReclaimRetired(*rt);
   const auto leaves_reserve = [&] {
     if (bytes < rt->options.range_threshold) return true;

@@ -172,6 +172,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   DeviceState* device =
       rt && out != nullptr && bytes != 0 && WantsDeviceMemory(prop) ? rt->Device(prop->location.id) : nullptr;
   if (device == nullptr) return Real().cuMemCreate(out, bytes, prop, flags);
+  AwaitHbm(*rt, *device, bytes);
   HandleRecord record;
   record.bytes = bytes;
   record.device = prop->location.id;

@@ -1,15 +1,15 @@
 #include "sleep/process.h"
 
+#include <map>
+
 #include "base/clock.h"
 #include "driver/in_context.h"
 #include "runtime/allocate.h"
 #include "sleep/placed_memory.h"
+#include "sleep/sleeping_memory.h"
 
 namespace gpuroom {
 namespace {
-
-// For threads and for GPUs each: who asks for a sleep would rather wait than be refused.
-constexpr uint64_t kPatience = 30000000000;  // nanoseconds
 
 TagVerdict VerdictOn(const SleepRequest& request, TagId tag) {
   for (const SleepRequest::Named& entry : request.tags) {
@@ -34,9 +34,28 @@ bool AnyAsleep(const std::vector<Placed*>& all) {
 
 uint64_t OnGpus(const Placed& placed) { return BytesOf(placed.chunks) - placed.host_bytes; }
 
+// HBM that a wake of what sleeps takes. Nobody but the engine makes an Asleep.
+uint64_t HbmToWake(const Placed& placed) {
+  uint64_t bytes = 0;
+  for (const Original& original : static_cast<const SleepingMemory&>(*placed.asleep).originals) {
+    if (!original.kept && original.chunk.tier == Tier::kDevice) bytes += original.chunk.bytes;
+  }
+  return bytes;
+}
+
+// Whether it is of `part`, which is done once so much of it sleeps.
+bool TakePart(const Runtime& rt, const SleepRequest::Part& part, const Placed& placed, uint64_t* taken) {
+  const uint64_t bytes = BytesIn(Tier::kDevice, placed.chunks);
+  const uint64_t used = rt.ExistingDevice(part.device)->tier.budget().used();
+  if (placed.device != part.device || bytes == 0 || used <= part.used + *taken) return false;
+  *taken += bytes;
+  return true;
+}
+
 Status SleepAmong(Runtime& rt, const std::vector<Placed*>& all, const SleepRequest& request,
                   SleepAnswer* answer) {
   Shares<DeviceSleep> shares(rt);
+  uint64_t taken = 0;
   for (Placed* placed : all) {
     const TagVerdict verdict = VerdictOn(request, placed->tag);
     if (!verdict || !placed->awake()) continue;
@@ -44,6 +63,7 @@ Status SleepAmong(Runtime& rt, const std::vector<Placed*>& all, const SleepReque
       answer->left_awake += OnGpus(*placed);
       continue;
     }
+    if (request.part && !TakePart(rt, *request.part, *placed, &taken)) continue;
     DeviceSleep& share = shares.Of(placed->device);
     share.host = &rt.ExistingDevice(placed->device)->host;
     share.items.push_back({placed, placed->dispensable ? SleepAction::kDrop : *verdict});
@@ -68,6 +88,19 @@ std::vector<Placed*> Sleepers(const std::vector<Placed*>& all, const WakeRequest
     add([tag = request.tags[i]](const Placed& placed) { return placed.tag == tag; });
   }
   return sleepers;
+}
+
+// Of `sleepers`, the first that HBM has room for now.
+void KeepWhatFits(Runtime& rt, std::vector<Placed*>* sleepers) {
+  std::map<CUdevice, uint64_t> room;
+  std::erase_if(*sleepers, [&](const Placed* placed) {
+    const auto [at, fresh] = room.try_emplace(placed->device, 0);
+    if (fresh) at->second = rt.ExistingDevice(placed->device)->source.DeviceFree();
+    const uint64_t bytes = HbmToWake(*placed);
+    if (bytes > at->second) return true;
+    at->second -= bytes;
+    return false;
+  });
 }
 
 // HBM that is missing for a wake, at most.
@@ -98,7 +131,8 @@ struct WakeTry {
 };
 
 Status WakeAmong(Runtime& rt, const std::vector<Placed*>& all, const WakeRequest& request, WakeTry* out) {
-  const std::vector<Placed*> sleepers = Sleepers(all, request);
+  std::vector<Placed*> sleepers = Sleepers(all, request);
+  if (request.what_fits) KeepWhatFits(rt, &sleepers);
   if (sleepers.empty()) return Status();
   Shares<DeviceWake> shares(rt);
   for (Placed* placed : sleepers) shares.Of(placed->device).placed.push_back(placed);
@@ -114,7 +148,7 @@ Status WakeAmong(Runtime& rt, const std::vector<Placed*>& all, const WakeRequest
 
 // All or nothing, with the memory that is free now.
 Status TryWake(Runtime& rt, const WakeRequest& request, WakeTry* out) {
-  const Standstill standstill(rt, kPatience);
+  const Standstill standstill(rt, kSleepPatience);
   if (!standstill.status().ok()) return standstill.status();
   ReclaimRetired(rt);
   Status status;
@@ -158,7 +192,7 @@ void Count(const Placed& placed, TagState* state) {
 Status Sleep(Runtime& rt, const SleepRequest& request, SleepAnswer* answer) {
   const uint64_t start = NowNanoseconds();
   Runtime::WatchExit();
-  const Standstill standstill(rt, kPatience);
+  const Standstill standstill(rt, request.patience);
   if (!standstill.status().ok()) return standstill.status();
   ReclaimRetired(rt);
   Status status;
@@ -184,6 +218,24 @@ Status Wake(Runtime& rt, const WakeRequest& request, WakeCounts* counts) {
   rt.activity.wakes.Add(NowNanoseconds() - start);
   rt.activity.restored.fetch_add(counts->restored - counts->on_host, std::memory_order_relaxed);
   return status;
+}
+
+std::vector<HbmUse> HbmUses(Runtime& rt) {
+  std::map<CUdevice, HbmUse> uses;
+  WithAllPlaced(rt, [&](const std::vector<Placed*>& all) {
+    for (const Placed* placed : all) {
+      HbmUse& use = uses[placed->device];
+      use.device = placed->device;
+      if (!placed->awake()) {
+        use.asleep += HbmToWake(*placed);
+      } else if (Sleepable(*placed)) {
+        use.movable += BytesIn(Tier::kDevice, placed->chunks);
+      }
+    }
+  });
+  std::vector<HbmUse> list;
+  for (const auto& [device, use] : uses) list.push_back(use);
+  return list;
 }
 
 std::vector<TagState> States(Runtime& rt) {

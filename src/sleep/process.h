@@ -10,6 +10,9 @@
 
 namespace gpuroom {
 
+// Nanoseconds, for threads and for GPUs each: who asks for a sleep would rather wait than be refused.
+inline constexpr uint64_t kSleepPatience = 30000000000;
+
 // None: stays awake.
 using TagVerdict = std::optional<SleepAction>;
 
@@ -18,10 +21,19 @@ struct SleepRequest {
     TagId tag = kUntagged;
     TagVerdict verdict;
   };
+  // At most as much of one device's memory, the oldest first, as it takes until `used` bytes of its HBM are
+  // in use.
+  struct Part {
+    CUdevice device = 0;
+    uint64_t used = 0;
+  };
+
   std::vector<Named> tags;
   TagVerdict rest;           // of what no entry names
   Hold hold = Hold::kCheck;  // until nothing is asleep any more
   SleepSettings settings;
+  std::optional<Part> part;  // none: all of every device
+  uint64_t patience = kSleepPatience;
 };
 
 struct SleepAnswer {
@@ -38,11 +50,22 @@ struct WakeRequest {
   std::vector<TagId> tags;  // in this order
   bool everything = false;  // whatever the tag, the oldest first
   bool lazy = false;
+  bool what_fits = false;  // no more than HBM has room for now; the rest stays asleep
 };
 
 // As gpuroom_wake, and as WakeUp. Where the hooks stand in front, large data that is awake gives way to
 // what wakes, and what a lazy wake leaves in host memory is moved back in the background.
 Status Wake(Runtime& rt, const WakeRequest& request, WakeCounts* counts);
+
+// A device's HBM, in bytes.
+struct HbmUse {
+  CUdevice device = 0;
+  uint64_t movable = 0;  // what could be put to sleep
+  uint64_t asleep = 0;   // what a wake of all that sleeps takes
+};
+
+// Of every device that has either.
+std::vector<HbmUse> HbmUses(Runtime& rt);
 
 // Bytes by tag and state.
 struct TagState {

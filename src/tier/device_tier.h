@@ -55,6 +55,9 @@ class DeviceTier {
     reserve_.store(small + std::min(bytes, UINT64_MAX - small), std::memory_order_relaxed);
   }
   const Budget& budget() const { return budget_; }
+  // As Budget::SetGrant; and whether there is one.
+  void SetGrant(uint64_t bytes) { budget_.SetGrant(bytes); }
+  bool granted() const { return budget_.grant() != Budget::kUnlimited; }
   CUdevice device() const { return device_; }
 
  private:

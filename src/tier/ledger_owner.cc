@@ -61,21 +61,25 @@ bool ReadProcess(uint64_t pid, ProcessState* out) {
   return true;
 }
 
-uint64_t Namespace(const char* path) {
+uint64_t Namespace(uint64_t pid, const char* kind) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/%llu/ns/%s", static_cast<unsigned long long>(pid), kind);
   struct stat info;
   return stat(path, &info) == 0 ? static_cast<uint64_t>(info.st_ino) : 0;
 }
 
 }  // namespace
 
-LedgerOwner CurrentOwner() {
+LedgerOwner CurrentOwner() { return OwnerOf(static_cast<uint64_t>(getpid())); }
+
+LedgerOwner OwnerOf(uint64_t pid) {
   LedgerOwner owner;
-  owner.pid = static_cast<uint64_t>(getpid());
+  owner.pid = pid;
   ProcessState state;
   if (ReadProcess(owner.pid, &state)) owner.start = state.start;
   // Start times are comparable only within one time namespace (absent before Linux 5.6).
-  const uint64_t pids = Namespace("/proc/self/ns/pid");
-  if (pids != 0) owner.spaces = pids * kMix + Namespace("/proc/self/ns/time");
+  const uint64_t pids = Namespace(pid, "pid");
+  if (pids != 0) owner.spaces = pids * kMix + Namespace(pid, "time");
   owner.check = OwnerCheck(owner);
   return owner;
 }

@@ -1,8 +1,7 @@
-// Who owns a slot of the node ledger: enough of a process's identity to tell,
-// later and from another process, that it has gone. The kernel's lock on the
-// slot is the first witness (ledger_file.h); this is the second, for the one case
-// where the lock outlives its owner: a forked child that kept the descriptor.
-// Plain values and system calls; no state, no allocation, any thread.
+// Who owns a slot of the node ledger, or of the grants of programs that share GPUs: enough of a process's
+// identity to tell, later and from another process, that it has gone. The kernel's lock on the slot is the
+// first witness (ledger_file.h); this is the second, for the one case where the lock outlives its owner: a
+// forked child that kept the descriptor. Plain values and system calls; no state, no allocation, any thread.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +18,8 @@ struct LedgerOwner {
 
 // The calling process. Fields that /proc does not give are 0.
 LedgerOwner CurrentOwner();
+// The same of another process.
+LedgerOwner OwnerOf(uint64_t pid);
 
 // True only where it is certain that `owner` has ended. An owner in another
 // namespace than `self`, or a garbled one, cannot be judged: false.

@@ -38,6 +38,22 @@ TEST(ShareTable, RefusesASecondJoinAndReservesAboveTheLimit) {
   EXPECT_TRUE(table.Join(2, Terms(SharePriority::kNormal, 40 * kGiB), 0).ok());
 }
 
+TEST(ShareTable, AGpuMayComeLater) {
+  ShareTable table({});
+  ASSERT_TRUE(table.Join(1, Terms(), 0).ok());
+  ASSERT_EQ(table.AddGpu(Gpu(100)), 0u);
+  ASSERT_TRUE(table.Join(2, Terms(), 0).ok());
+  ASSERT_EQ(table.AddGpu(Gpu(50)), 1u);
+  table.Report(1, 1, 50 * kGiB, 0);
+  table.Ask(2, {100 * kGiB, 10 * kGiB}, 1);
+  const std::vector<ShareOrder> orders = table.Decide(1);
+  ASSERT_EQ(orders.size(), 2u);
+  EXPECT_EQ(orders[0].kind, ShareOrder::Kind::kIn);
+  EXPECT_EQ(orders[0].gpu, 0u);
+  EXPECT_EQ(orders[1].kind, ShareOrder::Kind::kOut);
+  EXPECT_EQ(orders[1].gpu, 1u);
+}
+
 TEST(ShareTable, MovesTheShortfallAndBothWaysAtOnce) {
   ShareTable table({Gpu(100)});
   ASSERT_TRUE(table.Join(1, Terms(), 0).ok());

@@ -15,7 +15,7 @@ import pytest
 from conftest import BUILD
 
 SERVER = BUILD / "tests" / "cli" / "gpuroom_sleep_server"
-OPTIONS = ("--sim", "1GiB,host=4GiB", "--hbm-limit", "256MiB", "--host-limit", "1GiB")
+OPTIONS = ("--sim", "1GiB,host=4GiB", "--host-limit", "1GiB")
 MIB = 1 << 20
 LONG = 60
 
@@ -28,10 +28,10 @@ def until(condition):
 
 
 class Server:
-    def __init__(self, gpuroom, folder, *options, **more):
+    def __init__(self, gpuroom, folder, *options, hbm="256MiB", **more):
         self.gpuroom, self.env = gpuroom, {"GPUROOM_CONTROL_DIR": folder, **more}
         self.process = gpuroom.start(
-            "run", *OPTIONS, *options, "--", SERVER, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            "run", *OPTIONS, "--hbm-limit", hbm, *options, "--", SERVER, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         self.pid = self.process.pid
         self.socket = f"{folder}/{self.pid}.sock"

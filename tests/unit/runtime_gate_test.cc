@@ -64,6 +64,56 @@ TEST_F(GateTest, WhoWaitsIsOutsideAndGoesOnInTheEnd) {
   EXPECT_EQ(passed, 3);
 }
 
+TEST_F(GateTest, TellsWhetherAnythingWasSubmittedSinceItWasWatched) {
+  Gate::Watch();
+  EXPECT_FALSE(Gate::SubmittedSinceWatch());
+  Gate::Enter();  // other calls are no work
+  Gate::Leave();
+  Change(Hold::kCheck);
+  EXPECT_FALSE(Gate::SubmittedSinceWatch());
+  EXPECT_EQ(Gate::EnterToSubmit(), Hold::kCheck);
+  Gate::Leave();
+  EXPECT_TRUE(Gate::SubmittedSinceWatch());
+  Change(Hold::kNone);
+  Gate::Watch();
+  EXPECT_EQ(Gate::EnterToSubmit(), Hold::kNone);
+  Gate::Leave();
+  EXPECT_TRUE(Gate::SubmittedSinceWatch());
+}
+
+std::atomic<int> g_asked{0};
+
+TEST_F(GateTest, WhoWaitsAsksForTheEndOfAHoldThatIsAskedFor) {
+  Gate::AskBy([] {
+    ++g_asked;
+    g_asked.notify_all();
+  });
+  Change(Hold::kWait);
+  std::atomic<bool> passed{false};
+  std::thread thread([&] {
+    EXPECT_EQ(Gate::EnterToSubmit(), Hold::kNone);
+    passed = true;
+    Gate::Leave();
+  });
+  Change(Hold::kNone);
+  thread.join();
+  EXPECT_EQ(g_asked, 0) << "a hold that only ends by itself";
+  passed = false;
+  Change(Hold::kAsk);
+  thread = std::thread([&] {
+    EXPECT_EQ(Gate::EnterToSubmit(), Hold::kNone);
+    passed = true;
+    Gate::Leave();
+  });
+  g_asked.wait(0);
+  EXPECT_FALSE(passed);
+  // The gate closes meanwhile: who waits is outside.
+  Change(Hold::kNone);
+  thread.join();
+  EXPECT_TRUE(passed);
+  Gate::AskBy(nullptr);
+}
+
 TEST_F(GateTest, WhoWaitsIsRefusedWhenTheHoldBecomesOneThatFails) {
   Change(Hold::kWait);
   std::thread thread([] {

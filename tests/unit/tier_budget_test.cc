@@ -22,6 +22,22 @@ TEST(Budget, GrantsUpToItsLimitAndNoFurther) {
   EXPECT_EQ(budget.free(), 100u);
 }
 
+TEST(Budget, ServesNoMoreThanItsGrant) {
+  Budget budget(100);
+  budget.SetGrant(40);
+  EXPECT_FALSE(budget.Claim(41));
+  EXPECT_TRUE(budget.Claim(30));
+  EXPECT_EQ(budget.free(), 10u);
+  EXPECT_EQ(budget.unused(), 70u);
+  budget.SetGrant(20);
+  EXPECT_EQ(budget.free(), 0u);
+  EXPECT_EQ(budget.used(), 30u) << "what is in use stays so";
+  EXPECT_FALSE(budget.Claim(1));
+  budget.SetGrant(Budget::kUnlimited);
+  EXPECT_FALSE(budget.Claim(71)) << "a grant never exceeds the limit";
+  EXPECT_TRUE(budget.Claim(70));
+}
+
 TEST(Budget, KeepsFreeWhatItIsToldTo) {
   Budget budget(100);
   EXPECT_FALSE(budget.Claim(91, 10));

@@ -1,0 +1,114 @@
+#include "share/share_socket.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <optional>
+
+#include "runtime/ipc_socket.h"
+#include "sleep/control_socket.h"
+
+namespace gpuroom {
+namespace {
+
+constexpr int kBacklog = 64;
+constexpr size_t kLongestPacket = 4096;
+
+Status SystemStatus(const char* what) { return Status(Code::kSystem, what, errno); }
+
+Result<OwnDescriptor> NewSocket() {
+  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  return fd < 0 ? SystemStatus("socket") : OwnDescriptor::Take(fd);
+}
+
+// Nothing where the kernel does not say.
+std::optional<ucred> PeerOf(const OwnDescriptor& socket) {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  if (getsockopt(socket.fd(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return std::nullopt;
+  return peer;
+}
+
+}  // namespace
+
+Result<ShareListener> ShareListener::At(const std::string& path) {
+  sockaddr_un address;
+  const std::string fresh = path + ".new";
+  if (!SocketAddress(fresh, &address))
+    return Status(Code::kInvalidArgument,
+                  "its path is too long for a socket; set GPUROOM_CONTROL_DIR to a shorter one");
+  Result<OwnDescriptor> own = NewSocket();
+  if (!own.ok()) return own.status();
+  unlink(fresh.c_str());
+  fchmod(own->fd(), 0600);  // bind() takes the name's mode from it
+  struct stat info {};
+  const bool ready = bind(own->fd(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+                     chmod(fresh.c_str(), 0600) == 0 && listen(own->fd(), kBacklog) == 0 &&
+                     lstat(fresh.c_str(), &info) == 0 && rename(fresh.c_str(), path.c_str()) == 0;
+  if (!ready) return SystemStatus("a socket cannot be made in the folder of control sockets");
+  ShareListener listener;
+  listener.socket_ = std::move(*own);
+  listener.path_ = path;
+  listener.device_ = info.st_dev;
+  listener.inode_ = info.st_ino;
+  return listener;
+}
+
+bool ShareListener::HasName() const {
+  struct stat info {};
+  return lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_;
+}
+
+Result<OwnDescriptor> ConnectTo(const std::string& path) {
+  sockaddr_un address;
+  if (!SocketAddress(path, &address))
+    return Status(Code::kInvalidArgument, "its path is too long for a socket");
+  Result<OwnDescriptor> own = NewSocket();
+  if (!own.ok()) return own;
+  if (connect(own->fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const bool nobody = errno == ENOENT || errno == ECONNREFUSED || errno == EAGAIN;
+    return nobody ? Status(Code::kNotFound, "nobody listens") : SystemStatus("connect");
+  }
+  const std::optional<ucred> peer = PeerOf(*own);
+  if (peer && MaySharePeer(geteuid(), peer->uid)) return own;
+  return Status(Code::kInvalidArgument, "another user's process answers");
+}
+
+Result<OwnDescriptor> AcceptFrom(const OwnDescriptor& listener, ucred* peer) {
+  const int fd = accept4(listener.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd < 0) {
+    const bool nobody = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+    return nobody ? Status(Code::kNotFound, "nobody is waiting") : SystemStatus("accept");
+  }
+  Result<OwnDescriptor> made = OwnDescriptor::Take(fd);
+  if (!made.ok()) return made;
+  const std::optional<ucred> known = PeerOf(*made);
+  if (!known || !MaySharePeer(geteuid(), known->uid))
+    return Status(Code::kInvalidArgument, "another user's process connected");
+  *peer = *known;
+  return made;
+}
+
+Status SendPacket(const OwnDescriptor& socket, const std::string& packet) {
+  for (;;) {
+    if (send(socket.fd(), packet.data(), packet.size(), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return Status();
+    if (errno == EINTR) continue;
+    return errno == EAGAIN ? Status(Code::kBusy, "the other side does not read")
+                           : Status(Code::kNotFound, "the other side is gone");
+  }
+}
+
+Result<std::string> ReceivePacket(const OwnDescriptor& socket) {
+  char packet[kLongestPacket];
+  for (;;) {
+    const ssize_t got = recv(socket.fd(), packet, sizeof packet, MSG_DONTWAIT);
+    if (got > 0) return std::string(packet, static_cast<size_t>(got));
+    if (got < 0 && errno == EINTR) continue;
+    return got < 0 && errno == EAGAIN ? Status(Code::kBusy, "nothing has come")
+                                      : Status(Code::kNotFound, "the other side is gone");
+  }
+}
+
+}  // namespace gpuroom

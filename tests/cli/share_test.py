@@ -1,0 +1,110 @@
+"""Servers under `gpuroom run` that share a GPU (sleep_server.cc, on the simulated driver): whoever is asked has its
+memory in HBM, and every answer is right."""
+
+import os
+import shutil
+import signal
+import socket
+import struct
+
+import pytest
+from sleep_server_test import MIB, Clients, Server
+
+HBM = 120 * MIB  # for servers of 96 MiB: two need 1.6 times as much
+
+
+TURNS = int(os.environ.get("GPUROOM_TEST_SHARE_TURNS", 8))
+
+
+@pytest.fixture
+def folder():
+    path = f"/tmp/gpuroom-shared-{os.getpid()}"
+    shutil.rmtree(path, ignore_errors=True)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def start(gpuroom, folder):
+    servers = []
+
+    def begin(*options, **more):
+        share = {"GPUROOM_SHARE": "default", "GPUROOM_SHARE_ARBITER": str(gpuroom.binary)}
+        servers.append(Server(gpuroom, folder, *options, hbm=f"{HBM >> 20}MiB", **share, **more))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.kill()
+
+
+def check(server):
+    return [server.get(f"check/{buffer}") for buffer in range(4)]
+
+
+def on_gpu(server):
+    return server.state()["awake_on_gpu_bytes"]
+
+
+def sleeps(server):
+    return sum(bucket["count"] for bucket in server.state()["stats"]["sleeps"]["buckets"])
+
+
+def kill_arbiter(folder):
+    """Of the process that listens, which the kernel knows."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as own:
+        own.connect(f"{folder}/share-default.socket")
+        pid, _, _ = struct.unpack("iII", own.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_two_that_do_not_fit_together_take_turns(start):
+    first, second = start(), start()
+    for turn in range(TURNS):
+        for server in (first, second):
+            assert check(server) == ["0"] * 4
+            assert server.get(f"fill/{turn % 4}/{turn + 5}") == "0"
+    assert min(sleeps(first), sleeps(second)) >= TURNS - 1
+    assert on_gpu(first) + on_gpu(second) <= HBM
+    first.quit()
+    second.quit()
+
+
+def test_clients_of_both_have_right_answers(start):
+    clients = [Clients(server, count=2) for server in (start(), start())]
+    for _ in range(2):
+        for one in clients:
+            one.more()
+    for one in clients:
+        one.end()
+        assert not one.wrong
+
+
+def test_what_a_killed_server_had_is_free_for_others(start):
+    first, second = start(), start()
+    for server in (first, second):
+        assert check(server) == ["0"] * 4
+    second.kill()
+    assert check(first) == ["0"] * 4
+    first.quit()
+
+
+def test_others_go_on_when_the_arbiter_is_killed(start, folder):
+    servers = start(), start()
+    for turn in range(6):
+        if turn % 2 == 1:
+            kill_arbiter(folder)
+        for server in servers:
+            assert check(server) == ["0"] * 4
+    assert sum(map(on_gpu, servers)) <= HBM
+
+
+def test_a_stopped_server_keeps_nobody_waiting_for_ever(start):
+    first, second = start(), start()
+    assert check(second) == ["0"] * 4
+    second.process.send_signal(signal.SIGSTOP)
+    # It cannot be moved, so the first one's memory is used where it lies.
+    assert check(first) == ["0"] * 4
+    second.process.send_signal(signal.SIGCONT)
+    assert check(second) == ["0"] * 4
+    assert check(first) == ["0"] * 4
