@@ -50,8 +50,15 @@ class Worker:
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(LONG)
-        connection.connect(str(self.path))
+        until(lambda: self.has_room_for(connection))
         return connection
+
+    def has_room_for(self, connection: socket.socket) -> bool:
+        """Connects, unless the queue is full: that is an error at once, and says that the worker is slow, or ending."""
+        with contextlib.suppress(BlockingIOError):
+            connection.connect(str(self.path))
+            return True
+        return False
 
     def ask(self, word: str) -> str:
         with self.connect() as connection:
