@@ -71,7 +71,8 @@ Options:
                           (default: 2GiB, with --expect 64MiB, or 1/16 of
                           --hbm-limit where that is less)
   --peers none|auto|LIST  other GPUs whose HBM may be used: none (default), auto
-                          (every GPU in reach that CMD does not use itself), or
+                          (every GPU in reach that neither CMD nor another process
+                          under gpuroom uses), or
                           numbers with a limit or without, such as 1:20GiB,2
   --rules FILE            policy, hint and backend by size or tag: a file in JSON, see below
   --host-ahead SIZE       host memory created in advance, in the background

@@ -48,6 +48,7 @@ const std::vector<Variable>& Variables() {
       {env::kSleepDir, {}},
       {env::kSim, {}},
       {env::kSimSeed, {}},
+      {env::kSimMachine, {}},
       {env::kSimFail, {}},
       {"GPUROOM_SIM_STRICT", {}},
       {"GPUROOM_SIM_IDLE_US", {}},

@@ -124,7 +124,8 @@ DeviceTier* Runtime::TierOf(CUdevice device) {
   }
   std::unique_ptr<DeviceTier>& tier = tiers_[device];
   if (tier == nullptr) {
-    tier = std::make_unique<DeviceTier>(driver, device, HbmLimit(driver, device, options), options.reserve);
+    tier = std::make_unique<DeviceTier>(driver, device, HbmLimit(driver, device, options), options.reserve,
+                                        share_.ledger);
   }
   return tier.get();
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/no_memory.h"
 #include "tier/device_tier.h"
@@ -11,22 +10,9 @@
 
 namespace gpuroom {
 
-namespace {
-
-constexpr uint64_t kOthersMaxAge = 20000000;  // nanoseconds
-
-}  // namespace
-
 uint64_t HostShare::Unclaimed() {
   if (ledger == nullptr) return local.free();
-  const uint64_t now = CoarseNanoseconds();
-  const uint64_t looked = others_time_.load(std::memory_order_relaxed);
-  if (now - looked > kOthersMaxAge) {
-    // The first look, and one that Refresh asks for, is exact.
-    others_.store(looked == 0 ? ledger->Others() : ledger->OthersInTurn(), std::memory_order_relaxed);
-    others_time_.store(now, std::memory_order_relaxed);
-  }
-  const uint64_t claimed = others_.load(std::memory_order_relaxed) + ledger->Own();
+  const uint64_t claimed = look_->Others() + ledger->Own();
   return limit > claimed ? limit - claimed : 0;
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "base/mutex.h"
@@ -16,7 +17,7 @@
 #include "tier/chunk.h"
 #include "tier/host_place.h"
 #include "tier/host_views.h"
-#include "tier/ledger.h"
+#include "tier/ledger_look.h"
 
 namespace gpuroom {
 
@@ -26,23 +27,24 @@ class HostTier;
 // for them. `ledger` is null where there is no shared memory; `local` then stands in for it.
 struct HostShare {
   HostShare(uint64_t limit_bytes, uint64_t keep_bytes, Ledger* node_ledger)
-      : limit(limit_bytes), keep_limit(keep_bytes), ledger(node_ledger), local(limit_bytes) {}
+      : limit(limit_bytes), keep_limit(keep_bytes), ledger(node_ledger), local(limit_bytes) {
+    if (ledger != nullptr) look_.emplace(*ledger, Ledger::kHost);
+  }
 
   const uint64_t limit;       // bytes, of all the node's processes together
   const uint64_t keep_limit;  // bytes of released chunks that a tier keeps for reuse
   Ledger* const ledger;
   Budget local;
 
-  // Bytes of the limit that nobody has claimed. What other processes hold may be
-  // up to 20 ms old, and what dead ones held some looks more: reading it costs some 50 us, and programs ask
-  // in loops.
+  // Bytes of the limit that nobody has claimed, as LedgerLook sees the other processes' claims.
   uint64_t Unclaimed();
   // Has the next Unclaimed() look again.
-  void Refresh() { others_time_.store(0, std::memory_order_relaxed); }
+  void Refresh() {
+    if (look_) look_->Refresh();
+  }
 
  private:
-  std::atomic<uint64_t> others_{0};  // bytes claimed by other processes, at others_time_
-  std::atomic<uint64_t> others_time_{0};
+  std::optional<LedgerLook> look_;  // where there is a ledger
 
   friend HostTier;
   // Held while the driver creates chunks to be kept or destroys such: who finds no room waits for that.
