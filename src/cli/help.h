@@ -55,9 +55,15 @@ is unchanged. gpuroom replaces itself by CMD, so input, output, signals and the
 exit status are CMD's own.
 
 Options:
-  --hbm-limit SIZE        HBM that CMD may use on each GPU (default: all of it)
+  --hbm-limit SIZE|N%     HBM that CMD may use on each GPU, a part of what the GPU
+                          has in all included (default: all of it)
   --host-limit SIZE|auto  host memory that it may use in all (default: auto, what
                           the machine can spare after a reserve for the host)
+  --host-part auto|equal|SIZE|N%
+                          what each GPU may use of the host limit, promised to it:
+                          auto (default: an equal part for each rank that torchrun
+                          or Slurm started on this node, else no parts, and who
+                          asks first gets it), equal (for each GPU that CMD sees)
   --reserve SIZE          HBM kept free for small allocations (default: 512MiB,
                           or 1/32 of --hbm-limit where that is less)
   --policy POLICY         what large data gets: gpu_first (default: HBM while it
@@ -106,8 +112,8 @@ Options:
 SIZE is a number with a unit, such as 6GiB, 512MiB or 1.5T; units are powers of
 1024. What is not given here is taken from the environment, so that a run inside
 another keeps the outer one's: GPUROOM_HBM_LIMIT, GPUROOM_HOST_LIMIT,
-GPUROOM_RESERVE, GPUROOM_POLICY, GPUROOM_EXPECT, GPUROOM_RESIDENT_BELOW,
-GPUROOM_PEERS, GPUROOM_RULES (the rules, not a file), GPUROOM_HOST_AHEAD,
+GPUROOM_HOST_PART, GPUROOM_RESERVE, GPUROOM_POLICY, GPUROOM_EXPECT,
+GPUROOM_RESIDENT_BELOW, GPUROOM_PEERS, GPUROOM_RULES (the rules, not a file), GPUROOM_HOST_AHEAD,
 GPUROOM_BACKEND, GPUROOM_PREFETCH_BELOW, GPUROOM_OVERSUBSCRIPTION_RATIO,
 GPUROOM_ALLOW_OVERSUBSCRIPTION.
 
@@ -362,7 +368,7 @@ Options:
                           with the machine of 'gpuroom plan --json'
   --sysroot DIR           the machine whose /proc and /sys are below DIR, such as a copy of
                           another machine's
-  --hbm-limit SIZE        HBM that may be used on each GPU (default: all of it)
+  --hbm-limit SIZE|N%     HBM that may be used on each GPU (default: all of it)
   --host-limit SIZE       host memory that may be used in all (default: what the machine
                           can spare)
   --json                  print it as JSON

@@ -39,7 +39,7 @@ void ForgetInChild() {
 }
 
 Ledger* OpenLedger(const Options& options) {
-  if (options.host_limit == 0 && options.hbm_limit == Budget::kUnlimited) return nullptr;
+  if (options.host_limit == 0 && !options.hbm_limit.limited()) return nullptr;
   Result<std::unique_ptr<Ledger>> ledger = Ledger::OpenDefault();
   if (ledger.ok()) return g_ledger = ledger->release();
   Log(LogLevel::kWarn, "%s; limits hold for this process alone, and what others use is not seen",
@@ -80,7 +80,7 @@ Runtime* Runtime::Create(bool required) {
   if (Existing() != nullptr || g_off.load()) return Existing();
   if (!required && !StandsInFront()) return nullptr;  // it may be required yet
   Options options = ReadOptions();
-  const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 &&
+  const bool idle = !options.hbm_limit.limited() && options.host_limit == 0 &&
                     options.backend == Backend::kTiers && !options.rules.AskForManaged() && !required;
   if (!StandsInFront() && env::Find(env::kHostLimit) == nullptr) options.host_limit = AutoHostBudget().bytes;
   const Result<Driver> driver =

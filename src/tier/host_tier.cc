@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/no_memory.h"
+#include "base/size.h"
 #include "tier/device_tier.h"
 #include "tier/slow_memory.h"
 
@@ -14,6 +15,35 @@ uint64_t HostShare::Unclaimed() {
   if (ledger == nullptr) return local.free();
   const uint64_t claimed = look_->Others() + ledger->Own();
   return limit > claimed ? limit - claimed : 0;
+}
+
+void HostShare::Promise() {
+  if (promise_ledger_ == nullptr || promised_.load(std::memory_order_acquire)) return;
+  MutexLock lock(promise_mutex_);
+  if (promised_.load(std::memory_order_relaxed)) return;
+  claimed_part_ = ClaimPart();
+  const uint64_t missing = limit - claimed_part_;
+  if (missing > 0) {
+    local.Claim(missing);
+    Log(LogLevel::kWarn, "of a GPU's part of the host memory, %s, other processes hold %s already",
+        FormatSize(limit).c_str(), FormatSize(missing).c_str());
+  }
+  promised_.store(true, std::memory_order_release);
+}
+
+HostShare::~HostShare() {
+  if (claimed_part_ > 0) promise_ledger_->Release(claimed_part_);
+}
+
+// The bytes that it got. A ledger that fails promises nothing, and the process goes on as if it were alone.
+uint64_t HostShare::ClaimPart() {
+  uint64_t wanted = limit;
+  for (int tries = 0; tries < 3 && wanted > 0; ++tries) {
+    if (promise_ledger_->Claim(wanted, node_limit_).code() != Code::kOutOfMemory) return wanted;
+    const uint64_t claimed = promise_ledger_->Others() + promise_ledger_->Own();
+    wanted = std::min(limit, RoundDown(node_limit_ - std::min(node_limit_, claimed), kGranularity));
+  }
+  return 0;
 }
 
 HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
@@ -228,6 +258,7 @@ Status HostTier::Destroy(const Chunk& chunk) {
 
 Status HostTier::ClaimShare(uint64_t bytes) {
   const Status full(Code::kOutOfMemory, "the host budget is used up");
+  share_.Promise();
   if (share_.ledger == nullptr) return share_.local.Claim(bytes) ? Status() : full;
   const Status status = share_.ledger->Claim(bytes, share_.limit);
   if (status.ok()) return status;

@@ -4,6 +4,7 @@
 //
 // The limit is shared by the node's processes through the ledger; without one
 // (no shared memory) it holds for this process alone. Kept chunks stay claimed.
+// A GPU that has a part of its own (topology/host_part.h) has a tier of its own as well.
 #pragma once
 
 #include <map>
@@ -30,8 +31,20 @@ struct HostShare {
       : limit(limit_bytes), keep_limit(keep_bytes), ledger(node_ledger), local(limit_bytes) {
     if (ledger != nullptr) look_.emplace(*ledger, Ledger::kHost);
   }
+  // A part of `part_bytes` of the `node_limit` bytes that the node's processes have together, for one GPU
+  // alone. What others do changes nothing of it once it is promised.
+  HostShare(uint64_t part_bytes, uint64_t keep_bytes, Ledger* node_ledger, uint64_t node_limit)
+      : limit(part_bytes),
+        keep_limit(keep_bytes),
+        ledger(nullptr),
+        local(part_bytes),
+        promise_ledger_(node_ledger),
+        node_limit_(node_limit) {}
 
-  const uint64_t limit;       // bytes, of all the node's processes together
+  // Gives what was promised back.
+  ~HostShare();
+
+  const uint64_t limit;       // bytes, of all the node's processes together, or of one GPU alone
   const uint64_t keep_limit;  // bytes of released chunks that a tier keeps for reuse
   Ledger* const ledger;
   Budget local;
@@ -42,9 +55,19 @@ struct HostShare {
   void Refresh() {
     if (look_) look_->Refresh();
   }
+  // Claims a part from the ledger in one piece, once, when its GPU is used. Where other processes have left
+  // less, the part is so much smaller, and one warning says so. Does nothing without a part.
+  void Promise() GPUROOM_EXCLUDES(promise_mutex_);
 
  private:
-  std::optional<LedgerLook> look_;  // where there is a ledger
+  uint64_t ClaimPart();
+
+  std::optional<LedgerLook> look_;          // where there is a ledger
+  Ledger* const promise_ledger_ = nullptr;  // of a part
+  const uint64_t node_limit_ = 0;
+  Mutex promise_mutex_;
+  std::atomic<bool> promised_{false};  // written under promise_mutex_
+  uint64_t claimed_part_ = 0;          // bytes, from when it is promised on
 
   friend HostTier;
   // Held while the driver creates chunks to be kept or destroys such: who finds no room waits for that.
@@ -89,6 +112,9 @@ class HostTier {
   void Lend(uint64_t bytes) { lent_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
   void EndLoan(uint64_t bytes) { lent_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
   uint64_t lent_bytes() const { return lent_bytes_.load(std::memory_order_relaxed); }
+
+  // As HostShare's.
+  void Promise() { share_.Promise(); }
 
   // Counts host memory that is no chunk, such as managed memory's. False: no room, kept chunks given back.
   bool ClaimOther(uint64_t bytes);
