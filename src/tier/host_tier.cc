@@ -61,19 +61,22 @@ HostTier::~HostTier() {
   share_.tiers_.erase(std::find(share_.tiers_.begin(), share_.tiers_.end(), this));
 }
 
-void HostTier::FindPlace(const std::function<std::vector<int>()>& other_nodes) {
-  if (share_.limit > 0) place_ = FindHostPlace(driver_, home_node_, other_nodes);
+void HostTier::FindPlace(std::function<std::vector<int>()> other_nodes) {
+  other_nodes_ = std::move(other_nodes);
+  if (share_.limit > 0) place_ = FindHostPlace(driver_, home_node_, other_nodes_);
 }
 
 // A kept chunk of `at_least` to `bytes` bytes, or a new one of `bytes`.
 Result<Chunk> HostTier::Get(uint64_t at_least, uint64_t bytes) {
   Chunk chunk;
-  const Status status = WithRoom(bytes, [&] {
+  Status status = WithRoom(bytes, [&] {
     if (TakeKept(at_least, bytes, &chunk)) return Status();
     const Status made = CreateNew(bytes, &chunk);
     if (made.ok()) NoteInUse(bytes);
     return made;
   });
+  // It was the driver that had no more, on one node of several.
+  if (status.code() == Code::kOutOfMemory && status.native() != 0) status = CreateElsewhere(bytes, &chunk);
   if (!status.ok()) return status;
   return chunk;
 }
@@ -174,7 +177,7 @@ bool HostTier::CreateKept(uint64_t bytes, CUdevice device) try {
   MutexLock making(share_.stock_mutex_);
   if (!ClaimShare(bytes).ok()) return false;
   share_.stock_bytes_ += bytes;
-  if (!CreateClaimed(bytes, &chunk).ok()) {
+  if (!CreateClaimed(place_, bytes, &chunk).ok()) {
     share_.stock_bytes_ -= bytes;
     return false;
   }
@@ -234,13 +237,28 @@ Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {
   // The driver's word, not the limit's: what other tiers keep is not in the way.
   if (place_.refused) return DriverStatus(CUDA_ERROR_OUT_OF_MEMORY, "host memory, which the driver refuses");
   const Status claimed = ClaimShare(bytes);
-  return claimed.ok() ? CreateClaimed(bytes, chunk) : claimed;
+  return claimed.ok() ? CreateClaimed(place_, bytes, chunk) : claimed;
+}
+
+// On the nearest other node that has so much.
+Status HostTier::CreateElsewhere(uint64_t bytes, Chunk* chunk) {
+  Status status = DriverStatus(CUDA_ERROR_OUT_OF_MEMORY, "cuMemCreate on the host");
+  const bool on_node = !place_.refused && place_.type == CU_MEM_LOCATION_TYPE_HOST_NUMA;
+  if (!on_node || !other_nodes_) return status;
+  for (const int node : other_nodes_()) {
+    if (node == place_.node) continue;
+    status = ClaimShare(bytes);
+    if (status.ok()) status = CreateClaimed(NodePlace(driver_, node), bytes, chunk);
+    if (status.ok()) NoteInUse(bytes);
+    if (status.code() != Code::kOutOfMemory || status.native() == 0) return status;
+  }
+  return status;
 }
 
 // On failure the claim is given back. Whatever the driver has against it, there is no memory here.
-Status HostTier::CreateClaimed(uint64_t bytes, Chunk* chunk) {
-  *chunk = {0, bytes, Tier::kHost, place_.node};
-  const CUresult result = CreateAt(driver_, place_, bytes, &chunk->handle);
+Status HostTier::CreateClaimed(const HostPlace& place, uint64_t bytes, Chunk* chunk) {
+  *chunk = {0, bytes, Tier::kHost, place.node};
+  const CUresult result = CreateAt(driver_, place, bytes, &chunk->handle);
   if (result == CUDA_SUCCESS) return Status();
   ReleaseShare(bytes);
   if (RefusesMemory(result)) return Status(Code::kOutOfMemory, "cuMemCreate on the host", result);

@@ -86,11 +86,13 @@ class HostTier {
 
   // Looks for a place where the driver creates host memory (FindHostPlace), if there is any to be had by the
   // limit. Once, before other threads use the tier.
-  void FindPlace(const std::function<std::vector<int>()>& other_nodes);
+  // `other_nodes`, by their distance, is also asked when the node has no more.
+  void FindPlace(std::function<std::vector<int>()> other_nodes);
 
   // A chunk of `bytes` (a multiple of kGranularity), kept or new, that can be
-  // exported as a POSIX descriptor where the driver can do that. kOutOfMemory when
-  // the limit or the driver has no more, kept chunks given back. Contents are undefined.
+  // exported as a POSIX descriptor where the driver can do that. Where the driver has no more on the tier's
+  // node, it comes from another. kOutOfMemory when the limit or the driver has no more, kept chunks given
+  // back. Contents are undefined.
   Result<Chunk> Create(uint64_t bytes) { return Get(bytes, bytes); }
   // The same, but rather than create memory it hands out a smaller chunk that is
   // kept. For pieces that may consist of several.
@@ -155,7 +157,8 @@ class HostTier {
   uint64_t MakeRoom(uint64_t bytes, const Status& why) GPUROOM_REQUIRES(share_.stock_mutex_);
   uint64_t TrimBy(uint64_t bytes);
   Status CreateNew(uint64_t bytes, Chunk* chunk);
-  Status CreateClaimed(uint64_t bytes, Chunk* chunk);
+  Status CreateClaimed(const HostPlace& place, uint64_t bytes, Chunk* chunk);
+  Status CreateElsewhere(uint64_t bytes, Chunk* chunk);
   Status Destroy(const Chunk& chunk);
   Status ClaimShare(uint64_t bytes);
   void ReleaseShare(uint64_t bytes);
@@ -164,6 +167,7 @@ class HostTier {
   const int home_node_;
   HostShare& share_;
   HostPlace place_;
+  std::function<std::vector<int>()> other_nodes_;
   Budget in_use_{Budget::kUnlimited};
   mutable Mutex mutex_;  // never held during a driver call
   Kept kept_ GPUROOM_GUARDED_BY(mutex_);

@@ -312,6 +312,29 @@ TEST_P(HostTierTest, ANodeWithoutMemoryTakesNothingFromTheOthers) {
   EXPECT_EQ(tier_->kept_bytes(), 40 * kMiB);
 }
 
+TEST_P(HostTierTest, WhereItsNodeHasNoMoreItComesFromAnother) {
+  tier_->FindPlace([] { return std::vector<int>{3, 2}; });
+  const Result<Chunk> here = tier_->Create(20 * kMiB);
+  ASSERT_TRUE(here.ok());
+  Fake().refuse = [](const CUmemAllocationProp& prop) {
+    return prop.location.id == 2 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+  };
+  const Result<Chunk> elsewhere = tier_->Create(30 * kMiB);
+  ASSERT_TRUE(elsewhere.ok());
+  EXPECT_EQ(here->place, 1);
+  EXPECT_EQ(elsewhere->place, 2);
+  EXPECT_EQ(tier_->in_use().used(), 50 * kMiB);
+  EXPECT_EQ(tier_->Free(), 50 * kMiB);
+  // The limit is the same on all nodes.
+  EXPECT_EQ(tier_->Create(52 * kMiB).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(Claimed(), 50 * kMiB);
+  Fake().refuse = [](const CUmemAllocationProp&) { return CUDA_ERROR_OUT_OF_MEMORY; };
+  EXPECT_EQ(tier_->Create(30 * kMiB).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(Claimed(), 50 * kMiB);
+  ASSERT_TRUE(tier_->Release(*elsewhere).ok());
+  ASSERT_TRUE(tier_->Release(*here).ok());
+}
+
 // GPUs that have parts of the node's limit. Each ledger stands for a process.
 class HostPartTest : public LedgerTest {
  protected:
