@@ -116,7 +116,7 @@ typedef struct gpuroom_stats {
   uint64_t device_used;  /* small allocations, and chunks, of this process */
   uint64_t peer_limit;   /* other GPUs' memory that this device may use */
   uint64_t peer_used;
-  uint64_t host_limit;    /* of the node's processes together */
+  uint64_t host_limit;    /* of the node's processes together, or the device's part */
   uint64_t host_used;     /* chunks in use by this process */
   uint64_t host_kept;     /* and those kept for reuse */
   uint64_t managed_limit; /* the managed backend's cap */

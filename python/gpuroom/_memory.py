@@ -31,8 +31,8 @@ class Stats:
     """What this process has of one GPU's memory through gpuroom, in bytes and counts; consistent only while
     nothing is allocated or freed.
 
-    Limits are None where there is none. `host_limit` is for the node's processes together, `host_used` and
-    `host_kept` (released and kept for reuse) are this process's; `managed_limit` is the managed backend's cap,
+    Limits are None where there is none. `host_limit` is for the node's processes together, or the GPU's part of
+    that; `host_used` and `host_kept` (released and kept for reuse) are this process's; `managed_limit` is the managed backend's cap,
     0 where it is not in use. `allocations` were made so far, `spilled` of them had bytes outside HBM when they
     were made, `displaced_bytes` gave way so far, `asleep_bytes` are asleep. `pool_*` is of the caching pool behind
     `gpuroom.torch.use()`: bytes that the program holds, bytes in segments, both also at most, and counts.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 import warnings
@@ -26,6 +27,7 @@ def configure(
     policy: Optional[Policy] = None,
     backend: Optional[Backend] = None,
     *,
+    host_part: Optional[Size] = None,
     expect: Optional[Size] = None,
     reserve: Optional[Size] = None,
     resident_below: Optional[Size] = None,
@@ -35,7 +37,8 @@ def configure(
 ) -> None:
     """Sets the limits of this process, and of those that it starts, before gpuroom does anything.
 
-    Sizes are bytes or such as '6GiB'; the meanings are those of `gpuroom run`'s options. What is None keeps
+    Sizes are bytes or such as '6GiB', and `hbm_limit` may be '50%' of each GPU, `host_part` '25%' of the host
+    limit, 'auto' or 'equal'; the meanings are those of `gpuroom run`'s options. What is None keeps
     its environment variable (GPUROOM_HBM_LIMIT and so on) or its default; `host_limit` defaults to 'auto',
     what the machine can spare. `gpuroom.torch.use`, `pool` and `stream` call this themselves.
 
@@ -46,7 +49,8 @@ def configure(
         raise InvalidArgument("expect is for policy='balanced' and backend='tiers'; leave the other out")
     wanted = _variables(
         {
-            "GPUROOM_HBM_LIMIT": _limit(hbm_limit, "hbm_limit"),
+            "GPUROOM_HBM_LIMIT": _limit_or_part(hbm_limit, "hbm_limit"),
+            "GPUROOM_HOST_PART": _host_part(host_part),
             "GPUROOM_POLICY": _name(policy, _capi.POLICIES, "policy"),
             "GPUROOM_BACKEND": _name(backend, _capi.BACKENDS, "backend"),
             "GPUROOM_EXPECT": _size(expect, "expect"),
@@ -113,6 +117,18 @@ def _limit(value: Optional[Size], name: str) -> Optional[str]:
     if value is not None and parse_size(value, name) < _SMALLEST_LIMIT:
         raise InvalidArgument(f"{name} is {value!r}; the least is 2MiB")
     return _size(value, name)
+
+
+def _limit_or_part(value: Optional[Size], name: str) -> Optional[str]:
+    if not isinstance(value, str) or not value.endswith("%"):
+        return _limit(value, name)
+    if re.fullmatch("[1-9][0-9]?|100", value[:-1]) is None:
+        raise InvalidArgument(f"{name} is {value!r}; a part is a whole number from 1% to 100%")
+    return value
+
+
+def _host_part(value: Optional[Size]) -> Optional[str]:
+    return str(value) if value in ("auto", "equal") else _limit_or_part(value, "host_part")
 
 
 def _name(value: Optional[str], table: Dict[str, int], name: str) -> Optional[str]:

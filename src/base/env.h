@@ -10,8 +10,9 @@ namespace gpuroom::env {
 // when this library was loaded. Null: not set, or unset by the program.
 const char* Find(const char* name);
 
-inline constexpr char kHbmLimit[] = "GPUROOM_HBM_LIMIT";    // bytes per device; unset: all of it
+inline constexpr char kHbmLimit[] = "GPUROOM_HBM_LIMIT";    // bytes per device or "50%" of each; unset: all
 inline constexpr char kHostLimit[] = "GPUROOM_HOST_LIMIT";  // bytes for the node's processes together
+inline constexpr char kHostPart[] = "GPUROOM_HOST_PART";    // what each GPU may use of the host limit
 inline constexpr char kReserve[] = "GPUROOM_RESERVE";       // HBM bytes kept for small allocations
 inline constexpr char kRangeThreshold[] = "GPUROOM_RANGE_THRESHOLD";  // bytes; below: the driver's own
 inline constexpr char kPolicy[] = "GPUROOM_POLICY";                   // gpu_first, balanced or cpu_first

@@ -105,7 +105,7 @@ Failure RunDemo(const DemoOptions& options) {
   if (failure.failed()) return failure;
 
   const uint64_t bytes = RoundDown(hbm / 4 * 7, 2 * kMiB);
-  plan.limits.hbm = hbm;
+  plan.limits.hbm = Limit{hbm, 0};
   plan.limits.host = plan.budget.bytes;
   plan.limits.sim = stage.sim;
   plan.variables = RunVariables(plan.limits, plan.installation, {});

@@ -8,6 +8,7 @@
 #include "base/size.h"
 #include "cli/gpu_preview.h"
 #include "cli/shell_word.h"
+#include "topology/host_part.h"
 #include "topology/peer_choice.h"
 
 namespace gpuroom {
@@ -16,18 +17,26 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 uint64_t OfferedHbm(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
-  return plan.limits.hbm ? std::min(*plan.limits.hbm, gpu.hbm) : gpu.hbm;
+  return plan.limits.hbm.value_or(Limit()).Of(gpu.hbm);
 }
 
-// An integrated GPU's own memory is the host's: a host tier would count it twice.
-uint64_t OfferedHost(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
-  return gpu.integrated ? 0 : plan.limits.host.value_or(0);
+// Host memory that each GPU may use: its part, or all that there is. The ranks that a launcher will start are
+// not known here, unless this is one of them.
+uint64_t HostOfEach(const RunPlan& plan, const GpuPreview& preview) {
+  const uint64_t host = plan.limits.host.value_or(0);
+  const Result<HostPart> part = ParseHostPart(plan.limits.tiers.host_part.value_or("auto"));
+  const uint64_t bytes = part.ok() ? part->Of(host, static_cast<int>(preview.gpus.size())) : 0;
+  return bytes > 0 ? bytes : host;
 }
+
+// `host`: what each GPU may use. An integrated GPU's own memory is the host's: a host tier would count it
+// twice.
+uint64_t OfferedHost(uint64_t host, const GpuPreview::Gpu& gpu) { return gpu.integrated ? 0 : host; }
 
 // What the preloaded library will allow of managed memory.
-ManagedCap CapFor(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
+ManagedCap CapFor(const RunPlan& plan, uint64_t host, const GpuPreview::Gpu& gpu) {
   return CapOf(plan.limits.tiers.managed.Options(),
-               {OfferedHbm(plan, gpu), OfferedHost(plan, gpu), gpu.coherent});
+               {OfferedHbm(plan, gpu), OfferedHost(host, gpu), gpu.coherent});
 }
 
 std::string DescribeCap(const RunPlan& plan, const ManagedCap& cap) {
@@ -41,9 +50,9 @@ bool MayBeManaged(const RunPlan& plan) {
   return MayBeManaged(plan.limits.tiers.managed, plan.limits.tiers.rules);
 }
 
-uint64_t OfferedBytes(const RunPlan& plan, const GpuPreview::Gpu& gpu) {
-  if (plan.limits.tiers.managed.managed()) return CapFor(plan, gpu).bytes;
-  return OfferedHbm(plan, gpu) + OfferedHost(plan, gpu);
+uint64_t OfferedBytes(const RunPlan& plan, uint64_t host, const GpuPreview::Gpu& gpu) {
+  if (plan.limits.tiers.managed.managed()) return CapFor(plan, host, gpu).bytes;
+  return OfferedHbm(plan, gpu) + OfferedHost(host, gpu);
 }
 
 std::string DescribeHost(const RunPlan& plan) {
@@ -55,13 +64,15 @@ std::string DescribeHost(const RunPlan& plan) {
 }
 
 void PrintText(const RunPlan& plan, const GpuPreview& preview) {
+  const uint64_t host = HostOfEach(plan, preview);
   fmt::print("would offer:\n");
   for (size_t i = 0; i < preview.gpus.size(); ++i) {
     const GpuPreview::Gpu& gpu = preview.gpus[i];
     fmt::print("  GPU {} ({}): {} of {} HBM, with the host {}\n", i, gpu.name,
-               FormatSize(OfferedHbm(plan, gpu)), FormatSize(gpu.hbm), FormatSize(OfferedBytes(plan, gpu)));
+               FormatSize(OfferedHbm(plan, gpu)), FormatSize(gpu.hbm),
+               FormatSize(OfferedBytes(plan, host, gpu)));
     if (!MayBeManaged(plan)) continue;
-    const ManagedCap cap = CapFor(plan, gpu);
+    const ManagedCap cap = CapFor(plan, host, gpu);
     fmt::print("    managed memory up to {}: {}\n", FormatSize(cap.bytes), DescribeCap(plan, cap));
   }
   if (preview.failure.failed()) fmt::print("  GPU: not known here: {}\n", preview.failure.text);
@@ -77,6 +88,15 @@ void PrintText(const RunPlan& plan, const GpuPreview& preview) {
 
 Json Bytes(const std::optional<uint64_t>& bytes) { return bytes ? Json(*bytes) : Json(nullptr); }
 
+// A part has no bytes of its own: each GPU's offer says what it comes to.
+Json HbmBytes(const std::optional<Limit>& limit) {
+  return limit && limit->percent == 0 ? Json(limit->bytes) : Json(nullptr);
+}
+
+Json HbmPercent(const std::optional<Limit>& limit) {
+  return limit && limit->percent != 0 ? Json(limit->percent) : Json(nullptr);
+}
+
 Json Words(const std::optional<std::string>& words) { return words ? Json(*words) : Json(nullptr); }
 
 // Null: the shim's default.
@@ -85,6 +105,7 @@ Json Tiers(const TierOptions& tiers) {
           {"expect_bytes", Bytes(tiers.expect)},
           {"resident_below_bytes", Bytes(tiers.resident_below)},
           {"peers", Words(tiers.peers)},
+          {"host_part", Words(tiers.host_part)},
           {"rules", Words(tiers.rules)},
           {"host_ahead_bytes", Bytes(tiers.host_ahead)},
           {"backend", Words(tiers.managed.backend)},
@@ -108,15 +129,16 @@ Json Links(const LinkChoice& links) {
 }
 
 void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
+  const uint64_t host = HostOfEach(plan, preview);
   Json gpus = Json::array();
   for (const GpuPreview::Gpu& gpu : preview.gpus) {
-    const ManagedCap cap = CapFor(plan, gpu);
+    const ManagedCap cap = CapFor(plan, host, gpu);
     const bool managed = MayBeManaged(plan);
     gpus.push_back(Json{{"device", gpus.size()},
                         {"name", gpu.name},
                         {"hbm_bytes", gpu.hbm},
                         {"offered_hbm_bytes", OfferedHbm(plan, gpu)},
-                        {"offered_bytes", OfferedBytes(plan, gpu)},
+                        {"offered_bytes", OfferedBytes(plan, host, gpu)},
                         {"managed_cap_bytes", managed ? Json(cap.bytes) : Json(nullptr)},
                         {"managed_cap_reason", managed ? Json(DescribeCap(plan, cap)) : Json(nullptr)}});
   }
@@ -125,7 +147,8 @@ void PrintJson(const RunPlan& plan, const GpuPreview& preview) {
   out["driver_version"] = preview.version != 0 ? Json(preview.version) : Json(nullptr);
   out["driver_problem"] = preview.failure.failed() ? Json(preview.failure.text) : Json(nullptr);
   out["devices"] = gpus;
-  out["limits"] = {{"hbm_bytes", Bytes(plan.limits.hbm)},
+  out["limits"] = {{"hbm_bytes", HbmBytes(plan.limits.hbm)},
+                   {"hbm_percent", HbmPercent(plan.limits.hbm)},
                    {"host_bytes", Bytes(plan.limits.host)},
                    {"host_auto", plan.host_auto},
                    {"reserve_bytes", Bytes(plan.limits.reserve)}};

@@ -159,7 +159,7 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
   std::map<std::string, std::string> variables;
   const std::string shim = HasMuslLoader() ? HiddenFromMusl(installation.shim) : installation.shim;
   variables["LD_PRELOAD"] = PrependPreload(Variable("LD_PRELOAD"), shim, libraries);
-  if (limits.hbm) variables[env::kHbmLimit] = std::to_string(*limits.hbm);
+  if (limits.hbm) variables[env::kHbmLimit] = FormatLimit(*limits.hbm);
   if (limits.host) variables[env::kHostLimit] = std::to_string(*limits.host);
   if (limits.reserve) variables[env::kReserve] = std::to_string(*limits.reserve);
   AddTierVariables(limits.tiers, &variables);

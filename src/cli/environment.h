@@ -9,15 +9,16 @@
 #include <string_view>
 #include <vector>
 
+#include "base/limit.h"
 #include "cli/installation.h"
 #include "cli/tier_options.h"
 
 namespace gpuroom {
 
-// What the user asked for, resolved to bytes. An empty optional leaves the
-// variable as it is, so that an outer run's choice, or the shim's default, stands.
+// What the user asked for, resolved to bytes but for parts of HBM, which each GPU resolves. An empty optional
+// leaves the variable as it is, so that an outer run's choice, or the shim's default, stands.
 struct Limits {
-  std::optional<uint64_t> hbm;
+  std::optional<Limit> hbm;
   std::optional<uint64_t> host;
   std::optional<uint64_t> reserve;
   TierOptions tiers;

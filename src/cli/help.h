@@ -56,9 +56,15 @@ is unchanged. gpuroom replaces itself by CMD, so input, output, signals and the
 exit status are CMD's own.
 
 Options:
-  --hbm-limit SIZE        HBM that CMD may use on each GPU (default: all of it)
+  --hbm-limit SIZE|N%     HBM that CMD may use on each GPU, a part of what the GPU
+                          has in all included (default: all of it)
   --host-limit SIZE|auto  host memory that it may use in all (default: auto, what
                           the machine can spare after a reserve for the host)
+  --host-part auto|equal|SIZE|N%
+                          what each GPU may use of the host limit, promised to it:
+                          auto (default: an equal part for each rank that torchrun
+                          or Slurm started on this node, else no parts, and who
+                          asks first gets it), equal (for each GPU that CMD sees)
   --reserve SIZE          HBM kept free for small allocations (default: 512MiB,
                           or 1/32 of --hbm-limit where that is less)
   --policy POLICY         what large data gets: gpu_first (default: HBM while it
@@ -72,7 +78,8 @@ Options:
                           (default: 2GiB, with --expect 64MiB, or 1/16 of
                           --hbm-limit where that is less)
   --peers none|auto|LIST  other GPUs whose HBM may be used: none (default), auto
-                          (every GPU in reach that CMD does not use itself), or
+                          (every GPU in reach that neither CMD nor another process
+                          under gpuroom uses), or
                           numbers with a limit or without, such as 1:20GiB,2
   --rules FILE            policy, hint and backend by size or tag: a file in JSON, see below
   --host-ahead SIZE       host memory created in advance, in the background
@@ -108,8 +115,8 @@ Options:
 SIZE is a number with a unit, such as 6GiB, 512MiB or 1.5T; units are powers of
 1024. What is not given here is taken from the environment, so that a run inside
 another keeps the outer one's: GPUROOM_HBM_LIMIT, GPUROOM_HOST_LIMIT,
-GPUROOM_RESERVE, GPUROOM_POLICY, GPUROOM_EXPECT, GPUROOM_RESIDENT_BELOW,
-GPUROOM_PEERS, GPUROOM_RULES (the rules, not a file), GPUROOM_HOST_AHEAD,
+GPUROOM_HOST_PART, GPUROOM_RESERVE, GPUROOM_POLICY, GPUROOM_EXPECT,
+GPUROOM_RESIDENT_BELOW, GPUROOM_PEERS, GPUROOM_RULES (the rules, not a file), GPUROOM_HOST_AHEAD,
 GPUROOM_BACKEND, GPUROOM_PREFETCH_BELOW, GPUROOM_OVERSUBSCRIPTION_RATIO,
 GPUROOM_ALLOW_OVERSUBSCRIPTION, GPUROOM_STATS_FILE, GPUROOM_STATS_INTERVAL.
 
@@ -395,7 +402,7 @@ Options:
                           with the machine of 'gpuroom plan --json'
   --sysroot DIR           the machine whose /proc and /sys are below DIR, such as a copy of
                           another machine's
-  --hbm-limit SIZE        HBM that may be used on each GPU (default: all of it)
+  --hbm-limit SIZE|N%     HBM that may be used on each GPU (default: all of it)
   --host-limit SIZE       host memory that may be used in all (default: what the machine
                           can spare)
   --json                  print it as JSON

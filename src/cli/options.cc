@@ -34,7 +34,8 @@ Failure ResolveLimits(const std::string& hbm, const std::string& host, const std
                       RunOptions* options) {
   const Setting hbm_limit = Choose("--hbm-limit", hbm, env::kHbmLimit);
   if (!hbm_limit.text.empty()) {
-    const Failure failure = ParseLimit(hbm_limit.source, hbm_limit.text, kSmallestLimit, &options->hbm_limit);
+    const Failure failure =
+        ParseLimitOrPart(hbm_limit.source, hbm_limit.text, kSmallestLimit, &options->hbm_limit);
     if (failure.failed()) return failure;
   }
   const Setting host_limit = Choose("--host-limit", host, env::kHostLimit);
@@ -51,9 +52,12 @@ Failure ResolveLimits(const std::string& hbm, const std::string& host, const std
     const Failure failure = ParseLimit(kept.source, kept.text, 1, &options->reserve);
     if (failure.failed()) return failure;
   }
-  if (options->reserve && options->hbm_limit && *options->reserve >= *options->hbm_limit) {
+  // A part is of a size that is not known yet.
+  const uint64_t most =
+      options->hbm_limit && options->hbm_limit->percent == 0 ? options->hbm_limit->bytes : UINT64_MAX;
+  if (options->reserve && *options->reserve >= most) {
     return Usage(fmt::format("{} of {} leaves nothing of the {} HBM limit; make it smaller", kept.source,
-                             FormatSize(*options->reserve), FormatSize(*options->hbm_limit)));
+                             FormatSize(*options->reserve), FormatSize(most)));
   }
   return {};
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/limit.h"
 #include "cli/doctor.h"
 #include "cli/exit_codes.h"
 #include "cli/tier_options.h"
@@ -15,7 +16,7 @@
 namespace gpuroom {
 
 struct RunOptions {
-  std::optional<uint64_t> hbm_limit;
+  std::optional<Limit> hbm_limit;
   std::optional<uint64_t> host_limit;  // empty: auto
   bool host_limit_inherited = false;   // host_limit is an outer run's, which checked it
   std::optional<uint64_t> reserve;

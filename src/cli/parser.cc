@@ -27,6 +27,20 @@ Failure ParseLimit(const std::string& source, const std::string& text, uint64_t 
   return {};
 }
 
+Failure ParseLimitOrPart(const std::string& source, const std::string& text, uint64_t least,
+                         std::optional<Limit>* limit) {
+  if (text.ends_with('%')) {
+    const Result<Limit> part = ParseLimit(text);
+    if (!part.ok()) return Usage(fmt::format("{} '{}' is {}", source, text, part.status().what()));
+    *limit = *part;
+    return {};
+  }
+  std::optional<uint64_t> bytes;
+  const Failure failure = ParseLimit(source, text, least, &bytes);
+  if (bytes) *limit = Limit{*bytes, 0};
+  return failure;
+}
+
 Failure ParseSizeOrZero(const std::string& source, const std::string& text, std::optional<uint64_t>* bytes) {
   const Result<uint64_t> size = ParseSize(text);
   if (!size.ok() || *size > 0) return ParseLimit(source, text, kSmallestLimit, bytes);

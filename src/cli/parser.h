@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/limit.h"
 #include "base/size.h"
 #include "cli/exit_codes.h"
 
@@ -27,7 +28,11 @@ Failure Usage(std::string text);
 Failure ParseLimit(const std::string& source, const std::string& text, uint64_t least,
                    std::optional<uint64_t>* bytes);
 
-// The same for a setting that a size of zero turns off.
+// Such a size, or a part of what there is, such as 50%.
+Failure ParseLimitOrPart(const std::string& source, const std::string& text, uint64_t least,
+                         std::optional<Limit>* limit);
+
+// As ParseLimit, for a setting that a size of zero turns off.
 Failure ParseSizeOrZero(const std::string& source, const std::string& text, std::optional<uint64_t>* bytes);
 
 // CLI11 for one command: no help or configuration of its own, unknown words

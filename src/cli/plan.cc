@@ -68,7 +68,7 @@ Failure ParseNumbers(const PlanTexts& texts, PlanOptions* options) {
     failure = ParseWhole("--tp", texts.tensor_parallel, kMostGpus, &options->tensor_parallel);
   if (!failure.failed()) failure = ParseTarget(texts.target, &options->target_tokens);
   if (!failure.failed() && !texts.hbm.empty())
-    failure = ParseLimit("--hbm-limit", texts.hbm, kSmallestLimit, &options->hbm_limit);
+    failure = ParseLimitOrPart("--hbm-limit", texts.hbm, kSmallestLimit, &options->hbm_limit);
   if (!failure.failed() && !texts.host.empty())
     failure = ParseSizeOrZero("--host-limit", texts.host, &options->host_limit);
   return failure;
@@ -114,7 +114,7 @@ Failure ResolveContext(const PlanOptions& options, const Model& model, uint64_t*
 
 uint64_t UsableHbm(const PlanOptions& options, const PlanMachine& machine) {
   const uint64_t all = machine.hbm > 2 * kContextBytes ? machine.hbm - kContextBytes : machine.hbm;
-  return std::min(all, options.hbm_limit.value_or(all));
+  return std::min(all, options.hbm_limit.value_or(Limit()).Of(machine.hbm));
 }
 
 Failure ResolveDemand(const PlanOptions& options, const Model& model, const PlanMachine& machine,
@@ -137,10 +137,11 @@ Failure ResolveDemand(const PlanOptions& options, const Model& model, const Plan
 
 // --- the command to run ---
 
-void AddSize(const char* option, const std::optional<uint64_t>& bytes, std::vector<std::string>* words) {
-  if (!bytes) return;
+void AddLimit(const char* option, const std::optional<Limit>& limit, std::vector<std::string>* words) {
+  if (!limit) return;
   words->emplace_back(option);
-  words->push_back(*bytes % kGiB == 0 ? fmt::format("{}GiB", *bytes / kGiB) : fmt::format("{}", *bytes));
+  const bool whole = limit->percent == 0 && limit->bytes % kGiB == 0;
+  words->push_back(whole ? fmt::format("{}GiB", limit->bytes / kGiB) : FormatLimit(*limit));
 }
 
 void AddVllm(const PlanOptions& options, const PlanReport& report, std::vector<std::string>* words) {
@@ -162,8 +163,8 @@ void AddVllm(const PlanOptions& options, const PlanReport& report, std::vector<s
 
 std::string CommandFor(const PlanOptions& options, const PlanReport& report) {
   std::vector<std::string> words = {"gpuroom", "run"};
-  AddSize("--hbm-limit", options.hbm_limit, &words);
-  AddSize("--host-limit", options.host_limit, &words);
+  AddLimit("--hbm-limit", options.hbm_limit, &words);
+  if (options.host_limit) AddLimit("--host-limit", Limit{*options.host_limit, 0}, &words);
   words.emplace_back("--");
   if (options.engine == Engine::kVllm) {
     AddVllm(options, report, &words);

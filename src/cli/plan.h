@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/limit.h"
 #include "cli/exit_codes.h"
 #include "cli/plan_layout.h"
 #include "cli/plan_machine.h"
@@ -22,7 +23,7 @@ struct PlanOptions {
   std::string kv_dtype = "auto";
   std::optional<double> target_tokens;  // a second
   MachineChoice machine;
-  std::optional<uint64_t> hbm_limit;
+  std::optional<Limit> hbm_limit;
   std::optional<uint64_t> host_limit;
   bool json = false;
   bool help = false;

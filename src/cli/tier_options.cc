@@ -7,6 +7,7 @@
 #include "cli/setting.h"
 #include "range/names.h"
 #include "range/rules.h"
+#include "topology/host_part.h"
 #include "topology/link_speeds.h"
 #include "topology/peer_choice.h"
 
@@ -51,6 +52,15 @@ Failure ResolvePeers(const Setting& setting, TierOptions* options) {
   return {};
 }
 
+Failure ResolveHostPart(const Setting& setting, TierOptions* options) {
+  if (setting.text.empty()) return {};
+  const Result<HostPart> part = ParseHostPart(setting.text);
+  if (!part.ok())
+    return Usage(fmt::format("{} '{}' is {}", setting.source, setting.text, part.status().what()));
+  options->host_part = FormatHostPart(*part);
+  return {};
+}
+
 // The option names a file; the variable has the rules themselves.
 Failure ResolveRules(const Setting& setting, TierOptions* options) {
   if (setting.text.empty()) return {};
@@ -86,6 +96,7 @@ void AddTierOptions(Parser* parser, TierTexts* texts) {
   parser->Value("--resident-below", &texts->resident_below);
   parser->Value("--peers", &texts->peers);
   parser->Value("--rules", &texts->rules);
+  parser->Value("--host-part", &texts->host_part);
   parser->Value("--host-ahead", &texts->host_ahead);
   AddManagedOptions(parser, &texts->managed);
 }
@@ -99,6 +110,8 @@ Failure ResolveTierOptions(const TierTexts& texts, TierOptions* options) {
   failure = ResolvePeers(Choose("--peers", texts.peers, env::kPeers), options);
   if (failure.failed()) return failure;
   failure = ResolveRules(Choose("--rules", texts.rules, env::kRules), options);
+  if (failure.failed()) return failure;
+  failure = ResolveHostPart(Choose("--host-part", texts.host_part, env::kHostPart), options);
   if (failure.failed()) return failure;
   failure = ResolveSize(Choose("--host-ahead", texts.host_ahead, env::kHostAhead), &options->host_ahead);
   if (failure.failed()) return failure;
@@ -116,6 +129,7 @@ void AddTierVariables(const TierOptions& options, std::map<std::string, std::str
   };
   add(env::kPolicy, options.policy);
   add(env::kPeers, options.peers);
+  add(env::kHostPart, options.host_part);
   if (options.rules && !options.rules->empty()) (*variables)[env::kRules] = *options.rules;
   add(env::kLinkSpeeds, options.link_speeds);
   AddManagedVariables(options.managed, variables);

@@ -1,6 +1,6 @@
 // The options of `gpuroom run` that steer where data goes: backend, policy, how much there will
-// be, what belongs in HBM, peers, rules, host memory ahead of need, link speeds. Checked here, and passed
-// on to the shim in the form of its variables (base/env.h).
+// be, what belongs in HBM, peers, rules, parts of host memory and memory ahead of need, link speeds. Checked
+// here, and passed on to the shim in the form of its variables (base/env.h).
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,7 @@ struct TierTexts {
   std::string resident_below;
   std::string peers;
   std::string rules;  // a file
+  std::string host_part;
   std::string host_ahead;
   ManagedTexts managed;
 };
@@ -33,6 +34,7 @@ struct TierOptions {
   std::optional<std::string> peers;        // as FormatPeerChoice writes it
   std::string rules_file;                  // --rules; not opened yet
   std::optional<std::string> rules;        // as Rules::Text writes it
+  std::optional<std::string> host_part;    // as FormatHostPart writes it
   std::optional<uint64_t> host_ahead;      // bytes
   std::optional<std::string> link_speeds;  // as FormatLinkSpeeds writes it
   ManagedChoice managed;

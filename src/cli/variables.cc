@@ -33,6 +33,7 @@ const std::vector<Variable>& Variables() {
       {env::kPeers, {}},
       {env::kRules, {}},
       {env::kLinkSpeeds, {}},
+      {env::kHostPart, {}},
       {env::kHostAhead, {}},
       {env::kBackend, {}},
       {env::kPrefetchBelow, {}},

@@ -28,7 +28,7 @@ Machine::Machine(Session& session, const std::vector<Gpu>& gpus, const Gpu& gpu,
       ledger_(OpenLedger()),
       // Kept chunks serve migrations, as they do in programs; Discard gives them back.
       share_(gpu.integrated ? 0 : host_limit, host_limit, ledger_.get()),
-      device_(session.driver(), gpu.device, Budget::kUnlimited, 0),
+      device_(session.driver(), gpu.device, Budget::kUnlimited, 0, ledger_.get()),
       host_(session.driver(), std::max(gpu.host_numa_node, 0), share_),
       source_(session.driver(), device_, host_, LinkSpeeds{}),
       builder_(session.driver(), source_, gpu.device) {

@@ -27,7 +27,7 @@ std::vector<TierState> ChunkSource::States() const {
   std::vector<TierState> states;
   states.reserve(peers_.size() + 2);
   states.push_back({Tier::kDevice, device_.device(), DeviceFree(), speeds_.device});
-  for (const PeerTier* peer : peers_) {
+  for (PeerTier* peer : peers_) {
     // However many they are, they come in by the same links.
     states.push_back({Tier::kPeer, peer->device(), peer->Free(), speeds_.peer / peers_.size()});
   }
@@ -134,7 +134,7 @@ uint64_t ChunkSource::PeerLimit() const {
 
 uint64_t ChunkSource::PeerFree() const {
   uint64_t sum = 0;
-  for (const PeerTier* peer : peers_) sum += peer->Free();
+  for (PeerTier* peer : peers_) sum += peer->Free();
   return sum;
 }
 

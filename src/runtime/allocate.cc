@@ -40,6 +40,7 @@ Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size
   RangeRequest request;
   request.bytes = bytes;
   request.plan = IntentFor(rt, bytes);
+  request.plan.resident = bytes < device.resident_below;
   // A free waits for this context's work.
   const CUresult result = rt.driver.CtxGetCurrent(&request.context);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetCurrent");

@@ -21,9 +21,10 @@ constexpr uint64_t ForSharing(uint64_t total) { return total - total / 32; }
 
 uint64_t HbmLimit(const Driver& driver, CUdevice device, const Options& options) {
   const uint64_t total = RealTotal(driver, device);
-  if (!options.share_group.empty()) return std::min(options.hbm_limit, ForSharing(total));
+  if (!options.share_group.empty()) return std::min(options.hbm_limit.Of(total), ForSharing(total));
   // A limit beyond what is there is none: the driver's own answers then hold.
-  return options.hbm_limit < total ? options.hbm_limit : Budget::kUnlimited;
+  const uint64_t limit = options.hbm_limit.Of(total);
+  return limit < total ? limit : Budget::kUnlimited;
 }
 
 uint64_t MemoryOf(const Driver& driver, const DeviceTier& tier) {
@@ -62,6 +63,7 @@ DeviceState::DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& h
       managed(driver, tier, host, options.managed, MachineOf(driver, tier, host)),
       host_limit(host_tier.chunk_limit()),
       hbm(MemoryOf(driver, tier)),
+      resident_below(options.ResidentBelow(tier.budget().limit())),
       backend(options.backend) {
   driver.DeviceGetUuid(&uuid, own_tier.device());
 }
@@ -92,6 +94,7 @@ void Runtime::ConnectPeers(DeviceState& fresh) {
     LetAccess(fresh, *other);
   }
   fresh.tier.MarkUsed();
+  fresh.host.Promise();
 }
 
 void Runtime::LetAccess(DeviceState& owner, const DeviceState& accessor) {
@@ -117,7 +120,7 @@ DeviceState* Runtime::MakeDevice(CUdevice device) {
   int integrated = 0;
   driver.DeviceGetAttribute(&integrated, CU_DEVICE_ATTRIBUTE_INTEGRATED, device);
   // A machine without NUMA reports -1; its memory is node 0.
-  HostTier& host = integrated != 0 ? no_host_ : *Host(std::max(node, 0));
+  HostTier& host = integrated != 0 ? no_host_ : *HostFor(std::max(node, 0));
   const bool measured = options.link_speeds.device != 0;
   const LinkSpeeds speeds = measured ? options.link_speeds : EstimateLinkSpeeds(driver, device);
   DeviceTier* own = TierOf(device);
@@ -135,7 +138,8 @@ DeviceTier* Runtime::TierOf(CUdevice device) {
   }
   std::unique_ptr<DeviceTier>& tier = tiers_[device];
   if (tier == nullptr) {
-    tier = std::make_unique<DeviceTier>(driver, device, HbmLimit(driver, device, options), options.reserve);
+    const uint64_t limit = HbmLimit(driver, device, options);
+    tier = std::make_unique<DeviceTier>(driver, device, limit, options.ReserveOf(limit), share_.ledger);
     if (hbm_waits.on()) tier->SetGrant(0);
   }
   return tier.get();
@@ -165,12 +169,24 @@ void Runtime::AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle
   device.source.AddPeer(loans_.back().get());
 }
 
-HostTier* Runtime::Host(int numa_node) {
+HostTier* Runtime::HostFor(int numa_node) {
+  int gpus = 0;
+  driver.DeviceGetCount(&gpus);
+  const uint64_t part = HostPartOf(gpus);
+  if (part > 0) {
+    const uint64_t keep = std::min(options.host_keep, part);
+    parts_.push_back(std::make_unique<HostShare>(part, keep, share_.ledger, options.host_limit));
+    return AddHost(numa_node, *parts_.back());
+  }
   for (const auto& host : hosts_) {
     if (host->home_node() == numa_node) return host.get();
   }
-  hosts_.push_back(std::make_unique<HostTier>(driver, numa_node, share_));
-  hosts_.back()->FindPlace([&] { return NearestNodes(numa_node); });
+  return AddHost(numa_node, share_);
+}
+
+HostTier* Runtime::AddHost(int numa_node, HostShare& share) {
+  hosts_.push_back(std::make_unique<HostTier>(driver, numa_node, share));
+  hosts_.back()->FindPlace([numa_node] { return NearestNodes(numa_node); });
   return hosts_.back().get();
 }
 

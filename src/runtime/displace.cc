@@ -163,7 +163,7 @@ uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes) {
 }
 
 bool MakeRoomFor(Runtime& rt, DeviceState& device, uint64_t bytes) {
-  if (bytes >= rt.options.resident_below || rt.captures.Any()) return false;
+  if (bytes >= device.resident_below || rt.captures.Any()) return false;
   const uint64_t free = !IsLarge(rt, bytes) ? device.tier.budget().free() : device.source.DeviceFree();
   const uint64_t missing = bytes > free ? bytes - free : bytes;
   if (Displaceable(rt, device) < missing) return false;

@@ -34,7 +34,6 @@ PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {
   request.policy = thread.policy.value_or(rt.options.policy);
   request.backend = thread.backend.value_or(rt.options.backend);
   request.hint = thread.hint;
-  request.resident = bytes < rt.options.resident_below;
   rt.options.rules.Apply(bytes, thread.tag, &request);
   return request;
 }

@@ -25,7 +25,8 @@ ThreadIntent& IntentAtFirst();
 // Enters into a fresh record what the thread says of it beside its place.
 void MarkByThread(Placed* placed);
 
-// The plan request for `bytes` of the calling thread; `displaceable` is left 0.
+// The plan request for `bytes` of the calling thread; `resident` and `displaceable`, which a device decides,
+// are left as they are.
 PlanRequest IntentFor(const Runtime& rt, uint64_t bytes);
 
 // Whether a request of the calling thread for `bytes` is served apart from the driver's own allocator: from

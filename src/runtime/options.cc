@@ -15,6 +15,7 @@ namespace gpuroom {
 namespace {
 
 constexpr uint64_t kDefaultThreshold = 16 * kMiB;
+constexpr uint64_t kMostReserve = 512 * kMiB;
 constexpr uint64_t kMostResidentBelow = 2 * kGiB;
 // Where it is known how much is to be spread, weights are to be: what belongs in HBM is PyTorch's
 // segments of 20 MiB, in which small tensors lie, and cuBLAS's workspace of 32 MiB.
@@ -33,13 +34,24 @@ const char* Text(const char* name) {
   return nullptr;
 }
 
-uint64_t ReadBytes(const char* name, uint64_t fallback) {
+std::optional<uint64_t> ReadBytes(const char* name) {
   const char* text = Text(name);
-  if (text == nullptr) return fallback;
+  if (text == nullptr) return std::nullopt;
   const Result<uint64_t> bytes = ParseSize(text);
   if (bytes.ok()) return *bytes;
   Ignore(name, text, bytes.status().what());
-  return fallback;
+  return std::nullopt;
+}
+
+uint64_t ReadBytes(const char* name, uint64_t fallback) { return ReadBytes(name).value_or(fallback); }
+
+Limit ReadLimit(const char* name) {
+  const char* text = Text(name);
+  if (text == nullptr) return Limit();
+  const Result<Limit> limit = ParseLimit(text);
+  if (limit.ok()) return *limit;
+  Ignore(name, text, limit.status().what());
+  return Limit();
 }
 
 uint64_t ReadInterval(const char* name) {
@@ -85,6 +97,15 @@ PeerChoice ReadPeers() {
   return PeerChoice();
 }
 
+HostPart ReadHostPart() {
+  const char* text = Text(env::kHostPart);
+  if (text == nullptr) return HostPart();
+  const Result<HostPart> part = ParseHostPart(text);
+  if (part.ok()) return *part;
+  Ignore(env::kHostPart, text, part.status().what());
+  return HostPart();
+}
+
 // One rule that cannot be read makes all of them doubtful: their order decides.
 Rules ReadRules() {
   const char* text = Text(env::kRules);
@@ -124,19 +145,17 @@ ManagedOptions ReadManaged() {
 
 Options ReadOptions() {
   Options options;
-  options.hbm_limit = ReadBytes(env::kHbmLimit, Budget::kUnlimited);
+  options.hbm_limit = ReadLimit(env::kHbmLimit);
   options.host_limit = ReadBytes(env::kHostLimit, 0);
-  options.reserve = ReadBytes(env::kReserve, std::min(512 * kMiB, options.hbm_limit / 32));
+  options.host_part = ReadHostPart();
+  options.reserve = ReadBytes(env::kReserve);
   options.range_threshold = std::max(ReadBytes(env::kRangeThreshold, kDefaultThreshold), uint64_t{1});
   options.host_ahead = ReadBytes(env::kHostAhead, 0);
   // What was created ahead is used more than once: sleep after sleep.
   options.host_keep = ReadBytes(env::kHostKeep, std::max(options.host_limit / 4, options.host_ahead));
   options.expect = ReadBytes(env::kExpect, 0);
   options.policy = ReadPolicy(options.expect > 0 ? Policy::kBalanced : Policy::kGpuFirst);
-  const uint64_t resident_most = options.expect > 0 ? kSpreadResidentBelow : kMostResidentBelow;
-  options.resident_below =
-      std::max(ReadBytes(env::kResidentBelow, std::min(resident_most, options.hbm_limit / 16)),
-               options.range_threshold);
+  options.resident_below = ReadBytes(env::kResidentBelow);
   options.peers = ReadPeers();
   options.rules = ReadRules();
   options.link_speeds = ReadLinkSpeeds();
@@ -148,6 +167,13 @@ Options ReadOptions() {
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
   options.stats_interval = ReadInterval(env::kStatsInterval);
   return options;
+}
+
+uint64_t Options::ReserveOf(uint64_t hbm) const { return reserve.value_or(std::min(kMostReserve, hbm / 32)); }
+
+uint64_t Options::ResidentBelow(uint64_t hbm) const {
+  const uint64_t most = expect > 0 ? kSpreadResidentBelow : kMostResidentBelow;
+  return std::max(resident_below.value_or(std::min(most, hbm / 16)), range_threshold);
 }
 
 }  // namespace gpuroom

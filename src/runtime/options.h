@@ -3,26 +3,29 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "base/limit.h"
 #include "range/managed_cap.h"
 #include "range/rules.h"
 #include "tier/budget.h"
+#include "topology/host_part.h"
 #include "topology/link_speeds.h"
 #include "topology/peer_choice.h"
 
 namespace gpuroom {
 
 struct Options {
-  uint64_t hbm_limit = Budget::kUnlimited;  // bytes per device
-  uint64_t host_limit = 0;                  // bytes, the node's processes together; 0: the shim is idle
-  uint64_t reserve = 0;                     // HBM bytes per device kept for small allocations
-  uint64_t range_threshold = 0;             // bytes from which a request becomes a range
-  uint64_t host_keep = 0;                   // bytes of released host chunks kept for reuse
-  uint64_t host_ahead = 0;                  // bytes of host chunks created in advance
+  Limit hbm_limit;                  // of each device
+  uint64_t host_limit = 0;          // bytes, the node's processes together; 0: the shim is idle
+  HostPart host_part;               // of it, what each GPU may use
+  std::optional<uint64_t> reserve;  // as set; see ReserveOf
+  uint64_t range_threshold = 0;     // bytes from which a request becomes a range
+  uint64_t host_keep = 0;           // bytes of released host chunks kept for reuse
+  uint64_t host_ahead = 0;          // bytes of host chunks created in advance
   Policy policy = Policy::kGpuFirst;
-  // Requests of fewer bytes are PlanRequest::resident; never below range_threshold.
-  uint64_t resident_below = 0;
+  std::optional<uint64_t> resident_below;  // as set; see ResidentBelow
   // Bytes that large data will take on a device in all; what is spread leaves room for the rest of it. 0:
   // not known.
   uint64_t expect = 0;
@@ -36,6 +39,12 @@ struct Options {
   bool report = false;
   std::string stats_file;       // "": none
   uint64_t stats_interval = 0;  // milliseconds between lines in stats_file; 0: one line at the end alone
+
+  // Of a device of which `hbm` bytes may be used (Budget::kUnlimited: all that it has): the bytes that are
+  // kept for small allocations.
+  uint64_t ReserveOf(uint64_t hbm) const;
+  // Requests of fewer bytes are PlanRequest::resident; never below range_threshold.
+  uint64_t ResidentBelow(uint64_t hbm) const;
 };
 
 // Values that do not parse are ignored with a line in the log.

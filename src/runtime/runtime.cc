@@ -38,11 +38,12 @@ void ForgetInChild() {
   g_create_mutex.unlock();
 }
 
-Ledger* OpenLedger(uint64_t host_limit) {
-  if (host_limit == 0) return nullptr;
+Ledger* OpenLedger(const Options& options) {
+  if (options.host_limit == 0 && !options.hbm_limit.limited()) return nullptr;
   Result<std::unique_ptr<Ledger>> ledger = Ledger::OpenDefault();
   if (ledger.ok()) return g_ledger = ledger->release();
-  Log(LogLevel::kWarn, "%s; --host-limit holds for this process alone", ledger.status().what());
+  Log(LogLevel::kWarn, "%s; limits hold for this process alone, and what others use is not seen",
+      ledger.status().what());
   return nullptr;
 }
 
@@ -58,7 +59,7 @@ Runtime::Runtime(const Driver& bound, const Options& read)
       captures(driver),
       contexts(driver),
       pools(driver),
-      share_(read.host_limit, read.host_keep, OpenLedger(read.host_limit)),
+      share_(read.host_limit, read.host_keep, OpenLedger(read)),
       no_host_(driver, 0, no_share_) {
   if (in_front && !options.share_group.empty()) hbm_waits.TurnOn();
 }
@@ -82,7 +83,7 @@ Runtime* Runtime::Create(bool required) {
   if (Existing() != nullptr || g_off.load()) return Existing();
   if (!required && !StandsInFront()) return nullptr;  // it may be required yet
   Options options = ReadOptions();
-  const bool idle = options.hbm_limit == Budget::kUnlimited && options.host_limit == 0 &&
+  const bool idle = !options.hbm_limit.limited() && options.host_limit == 0 &&
                     options.backend == Backend::kTiers && options.share_group.empty() &&
                     !options.rules.AskForManaged() && !required;
   if (!StandsInFront() && env::Find(env::kHostLimit) == nullptr) options.host_limit = AutoHostBudget().bytes;

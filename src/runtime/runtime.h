@@ -96,8 +96,9 @@ struct DeviceState {
   MoveBackState move_back;
   CUuuid uuid{};
   const uint64_t host_limit;
-  const uint64_t hbm;     // bytes that may be used: the limit, or all that the GPU has
-  const Backend backend;  // of what no rule says otherwise
+  const uint64_t hbm;             // bytes that may be used: the limit, or all that the GPU has
+  const uint64_t resident_below;  // bytes, as Options::ResidentBelow
+  const Backend backend;          // of what no rule says otherwise
 };
 
 // Bytes that a GPU of `total` bytes, of which the program may use `limit`, lends at most.
@@ -143,6 +144,8 @@ class Runtime {
   void EndHoldIfAwake();
   // Host bytes that no process on this node has claimed.
   uint64_t HostUnclaimed() { return share_.Unclaimed(); }
+  // Host bytes that are a GPU's own part, if the process sees `gpus` GPUs; 0: GPUs share what there is.
+  uint64_t HostPartOf(int gpus) const { return options.host_part.Of(options.host_limit, gpus); }
   // Null until Device() was called for it.
   DeviceState* ExistingDevice(CUdevice device) const {
     return devices_[device].load(std::memory_order_acquire);
@@ -174,7 +177,10 @@ class Runtime {
  private:
   Runtime(const Driver& bound, const Options& read);
   static Runtime* Create(bool required);
-  HostTier* Host(int numa_node) GPUROOM_REQUIRES(mutex_);
+  // The tier of a device next to that node: its own where GPUs have parts, else the one that the node's
+  // share.
+  HostTier* HostFor(int numa_node) GPUROOM_REQUIRES(mutex_);
+  HostTier* AddHost(int numa_node, HostShare& share) GPUROOM_REQUIRES(mutex_);
   // Null for an ordinal that the driver does not have.
   DeviceTier* TierOf(CUdevice device) GPUROOM_REQUIRES(mutex_);
   // What `options.peers` lets a device use that is new.
@@ -194,6 +200,7 @@ class Runtime {
   HostShare no_share_{0, 0, nullptr};
   HostTier no_host_;
   std::vector<std::pair<HostTier*, std::unique_ptr<HostAhead>>> aheads_ GPUROOM_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<HostShare>> parts_ GPUROOM_GUARDED_BY(mutex_);  // of devices that have one
   std::vector<std::unique_ptr<HostTier>> hosts_ GPUROOM_GUARDED_BY(mutex_);
   std::array<std::unique_ptr<DeviceTier>, kMaxDevices> tiers_ GPUROOM_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<PeerTier>> loans_ GPUROOM_GUARDED_BY(mutex_);

@@ -124,10 +124,11 @@ Sizes PeersOf(const Runtime& rt, NvmlDevice device) {
     const NvmlDevice peer = visible[static_cast<size_t>(loan.ordinal)];
     if (UuidOf(peer) == own || !Reaches(device, peer)) continue;
     const uint64_t total = TotalOf(peer);
-    const uint64_t limit = rt.options.hbm_limit < total ? rt.options.hbm_limit : Budget::kUnlimited;
+    const uint64_t limit = rt.options.hbm_limit.Of(total);
+    const uint64_t reserve = rt.options.ReserveOf(limit);
     const uint64_t lent = LoanLimit(loan, total, limit);
     sum.total += lent;
-    sum.free += std::min(lent, limit > rt.options.reserve ? limit - rt.options.reserve : 0);
+    sum.free += std::min(lent, limit > reserve ? limit - reserve : 0);
   }
   return sum;
 }
@@ -135,15 +136,17 @@ Sizes PeersOf(const Runtime& rt, NvmlDevice device) {
 // What CUDA will say of a device of this process once it is initialised. It is not here, since a process that
 // only asks NVML may fork others that use CUDA.
 Sizes BeforeCuda(Runtime& rt, NvmlDevice device, Sizes real) {
-  const uint64_t limit = std::min<uint64_t>(rt.options.hbm_limit, real.total);
+  const uint64_t limit = rt.options.hbm_limit.Of(real.total);
   const uint64_t free = std::min<uint64_t>(limit, real.free);
-  const uint64_t host = rt.HostUnclaimed();
+  const uint64_t part = rt.HostPartOf(static_cast<int>(VisibleToCuda().size()));
+  const uint64_t host_limit = part > 0 ? part : rt.options.host_limit;
+  const uint64_t host = part > 0 ? part : rt.HostUnclaimed();
   if (rt.options.backend == Backend::kManaged) {
-    const ManagedCap cap = CapOf(rt.options.managed, {limit, rt.options.host_limit, IsCoherent(device)});
+    const ManagedCap cap = CapOf(rt.options.managed, {limit, host_limit, IsCoherent(device)});
     return {cap.bytes, std::min<uint64_t>(cap.bytes, cap.only_free ? free : limit + host)};
   }
   const Sizes peers = PeersOf(rt, device);
-  return {limit + peers.total + rt.options.host_limit, free + peers.free + host};
+  return {limit + peers.total + host_limit, free + peers.free + host};
 }
 
 Sizes Enlarge(Runtime& rt, NvmlDevice device, Sizes real) {
@@ -180,7 +183,7 @@ NvmlResult nvmlDeviceGetMemoryInfo_v2(NvmlDevice device, NvmlMemoryV2* memory) t
   if (!rt || result != kNvmlSuccess) return result;
   const Sizes sizes = Enlarge(*rt, device, {memory->total, memory->free});
   // What the driver reserves for itself lies outside a limited device, and outside a cap on managed memory.
-  if (rt->options.hbm_limit < memory->total) memory->reserved = 0;
+  if (rt->options.hbm_limit.Of(memory->total) < memory->total) memory->reserved = 0;
   memory->reserved = std::min(memory->reserved, sizes.total - sizes.free);
   memory->total = sizes.total;
   memory->free = sizes.free;

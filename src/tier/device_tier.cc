@@ -1,5 +1,7 @@
 #include "tier/device_tier.h"
 
+#include <algorithm>
+
 #include "base/undo.h"
 
 namespace gpuroom {
@@ -10,7 +12,8 @@ CUmemAllocationHandleType ExportableHandleType(const Driver& driver, CUdevice de
   return posix != 0 ? CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR : CU_MEM_HANDLE_TYPE_NONE;
 }
 
-DeviceTier::DeviceTier(const Driver& driver, CUdevice device, uint64_t limit, uint64_t reserve)
+DeviceTier::DeviceTier(const Driver& driver, CUdevice device, uint64_t limit, uint64_t reserve,
+                       Ledger* ledger)
     : driver_(driver), device_(device), reserve_(reserve), budget_(limit) {
   properties_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
   properties_.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
@@ -20,6 +23,7 @@ DeviceTier::DeviceTier(const Driver& driver, CUdevice device, uint64_t limit, ui
   driver_.DeviceGetAttribute(&rdma, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, device);
   properties_.requestedHandleTypes = ExportableHandleType(driver, device);
   properties_.allocFlags.gpuDirectRDMACapable = rdma != 0 ? 1 : 0;
+  if (ledger != nullptr) account_ = HbmAccount::Open(*ledger, driver, device, budget_);
 }
 
 Result<Chunk> DeviceTier::Create(uint64_t bytes) {
@@ -39,15 +43,26 @@ Status DeviceTier::Release(const Chunk& chunk) {
   return Status();
 }
 
+bool DeviceTier::Claim(uint64_t bytes, uint64_t keep) {
+  if (!budget_.Claim(bytes, keep)) return false;
+  if (account_ != nullptr) account_->Follow();
+  return true;
+}
+
+void DeviceTier::Unclaim(uint64_t bytes) {
+  budget_.Release(bytes);
+  if (account_ != nullptr) account_->Follow();
+}
+
 bool DeviceTier::ClaimSmall(uint64_t bytes) {
-  if (!budget_.Claim(bytes)) return false;
+  if (!Claim(bytes, 0)) return false;
   small_used_.fetch_add(bytes, std::memory_order_relaxed);
   return true;
 }
 
 void DeviceTier::ReleaseSmall(uint64_t bytes) {
   small_used_.fetch_sub(bytes, std::memory_order_relaxed);
-  budget_.Release(bytes);
+  Unclaim(bytes);
 }
 
 uint64_t DeviceTier::ReserveLeft() const {
@@ -56,8 +71,8 @@ uint64_t DeviceTier::ReserveLeft() const {
   return small < reserve ? reserve - small : 0;
 }
 
-uint64_t DeviceTier::FreeForChunks() const {
-  const uint64_t free = budget_.free();
+uint64_t DeviceTier::FreeForChunks() {
+  const uint64_t free = std::min(budget_.free(), account_ != nullptr ? account_->Free() : UINT64_MAX);
   const uint64_t keep = ReserveLeft();
   return free > keep ? free - keep : 0;
 }

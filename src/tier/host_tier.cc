@@ -3,31 +3,47 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/no_memory.h"
+#include "base/size.h"
 #include "tier/device_tier.h"
 #include "tier/slow_memory.h"
 
 namespace gpuroom {
 
-namespace {
-
-constexpr uint64_t kOthersMaxAge = 20000000;  // nanoseconds
-
-}  // namespace
-
 uint64_t HostShare::Unclaimed() {
   if (ledger == nullptr) return local.free();
-  const uint64_t now = CoarseNanoseconds();
-  const uint64_t looked = others_time_.load(std::memory_order_relaxed);
-  if (now - looked > kOthersMaxAge) {
-    // The first look, and one that Refresh asks for, is exact.
-    others_.store(looked == 0 ? ledger->Others() : ledger->OthersInTurn(), std::memory_order_relaxed);
-    others_time_.store(now, std::memory_order_relaxed);
-  }
-  const uint64_t claimed = others_.load(std::memory_order_relaxed) + ledger->Own();
+  const uint64_t claimed = look_->Others() + ledger->Own();
   return limit > claimed ? limit - claimed : 0;
+}
+
+void HostShare::Promise() {
+  if (promise_ledger_ == nullptr || promised_.load(std::memory_order_acquire)) return;
+  MutexLock lock(promise_mutex_);
+  if (promised_.load(std::memory_order_relaxed)) return;
+  claimed_part_ = ClaimPart();
+  const uint64_t missing = limit - claimed_part_;
+  if (missing > 0) {
+    local.Claim(missing);
+    Log(LogLevel::kWarn, "of a GPU's part of the host memory, %s, other processes hold %s already",
+        FormatSize(limit).c_str(), FormatSize(missing).c_str());
+  }
+  promised_.store(true, std::memory_order_release);
+}
+
+HostShare::~HostShare() {
+  if (claimed_part_ > 0) promise_ledger_->Release(claimed_part_);
+}
+
+// The bytes that it got. A ledger that fails promises nothing, and the process goes on as if it were alone.
+uint64_t HostShare::ClaimPart() {
+  uint64_t wanted = limit;
+  for (int tries = 0; tries < 3 && wanted > 0; ++tries) {
+    if (promise_ledger_->Claim(wanted, node_limit_).code() != Code::kOutOfMemory) return wanted;
+    const uint64_t claimed = promise_ledger_->Others() + promise_ledger_->Own();
+    wanted = std::min(limit, RoundDown(node_limit_ - std::min(node_limit_, claimed), kGranularity));
+  }
+  return 0;
 }
 
 HostTier::HostTier(const Driver& driver, int numa_node, HostShare& share)
@@ -45,19 +61,22 @@ HostTier::~HostTier() {
   share_.tiers_.erase(std::find(share_.tiers_.begin(), share_.tiers_.end(), this));
 }
 
-void HostTier::FindPlace(const std::function<std::vector<int>()>& other_nodes) {
-  if (share_.limit > 0) place_ = FindHostPlace(driver_, home_node_, other_nodes);
+void HostTier::FindPlace(std::function<std::vector<int>()> other_nodes) {
+  other_nodes_ = std::move(other_nodes);
+  if (share_.limit > 0) place_ = FindHostPlace(driver_, home_node_, other_nodes_);
 }
 
 // A kept chunk of `at_least` to `bytes` bytes, or a new one of `bytes`.
 Result<Chunk> HostTier::Get(uint64_t at_least, uint64_t bytes) {
   Chunk chunk;
-  const Status status = WithRoom(bytes, [&] {
+  Status status = WithRoom(bytes, [&] {
     if (TakeKept(at_least, bytes, &chunk)) return Status();
     const Status made = CreateNew(bytes, &chunk);
     if (made.ok()) NoteInUse(bytes);
     return made;
   });
+  // It was the driver that had no more, on one node of several.
+  if (status.code() == Code::kOutOfMemory && status.native() != 0) status = CreateElsewhere(bytes, &chunk);
   if (!status.ok()) return status;
   return chunk;
 }
@@ -158,7 +177,7 @@ bool HostTier::CreateKept(uint64_t bytes, CUdevice device) try {
   MutexLock making(share_.stock_mutex_);
   if (!ClaimShare(bytes).ok()) return false;
   share_.stock_bytes_ += bytes;
-  if (!CreateClaimed(bytes, &chunk).ok()) {
+  if (!CreateClaimed(place_, bytes, &chunk).ok()) {
     share_.stock_bytes_ -= bytes;
     return false;
   }
@@ -218,13 +237,28 @@ Status HostTier::CreateNew(uint64_t bytes, Chunk* chunk) {
   // The driver's word, not the limit's: what other tiers keep is not in the way.
   if (place_.refused) return DriverStatus(CUDA_ERROR_OUT_OF_MEMORY, "host memory, which the driver refuses");
   const Status claimed = ClaimShare(bytes);
-  return claimed.ok() ? CreateClaimed(bytes, chunk) : claimed;
+  return claimed.ok() ? CreateClaimed(place_, bytes, chunk) : claimed;
+}
+
+// On the nearest other node that has so much.
+Status HostTier::CreateElsewhere(uint64_t bytes, Chunk* chunk) {
+  Status status = DriverStatus(CUDA_ERROR_OUT_OF_MEMORY, "cuMemCreate on the host");
+  const bool on_node = !place_.refused && place_.type == CU_MEM_LOCATION_TYPE_HOST_NUMA;
+  if (!on_node || !other_nodes_) return status;
+  for (const int node : other_nodes_()) {
+    if (node == place_.node) continue;
+    status = ClaimShare(bytes);
+    if (status.ok()) status = CreateClaimed(NodePlace(driver_, node), bytes, chunk);
+    if (status.ok()) NoteInUse(bytes);
+    if (status.code() != Code::kOutOfMemory || status.native() == 0) return status;
+  }
+  return status;
 }
 
 // On failure the claim is given back. Whatever the driver has against it, there is no memory here.
-Status HostTier::CreateClaimed(uint64_t bytes, Chunk* chunk) {
-  *chunk = {0, bytes, Tier::kHost, place_.node};
-  const CUresult result = CreateAt(driver_, place_, bytes, &chunk->handle);
+Status HostTier::CreateClaimed(const HostPlace& place, uint64_t bytes, Chunk* chunk) {
+  *chunk = {0, bytes, Tier::kHost, place.node};
+  const CUresult result = CreateAt(driver_, place, bytes, &chunk->handle);
   if (result == CUDA_SUCCESS) return Status();
   ReleaseShare(bytes);
   if (RefusesMemory(result)) return Status(Code::kOutOfMemory, "cuMemCreate on the host", result);
@@ -242,6 +276,7 @@ Status HostTier::Destroy(const Chunk& chunk) {
 
 Status HostTier::ClaimShare(uint64_t bytes) {
   const Status full(Code::kOutOfMemory, "the host budget is used up");
+  share_.Promise();
   if (share_.ledger == nullptr) return share_.local.Claim(bytes) ? Status() : full;
   const Status status = share_.ledger->Claim(bytes, share_.limit);
   if (status.ok()) return status;

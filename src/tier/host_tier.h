@@ -4,9 +4,11 @@
 //
 // The limit is shared by the node's processes through the ledger; without one
 // (no shared memory) it holds for this process alone. Kept chunks stay claimed.
+// A GPU that has a part of its own (topology/host_part.h) has a tier of its own as well.
 #pragma once
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "base/mutex.h"
@@ -16,7 +18,7 @@
 #include "tier/chunk.h"
 #include "tier/host_place.h"
 #include "tier/host_views.h"
-#include "tier/ledger.h"
+#include "tier/ledger_look.h"
 
 namespace gpuroom {
 
@@ -26,23 +28,46 @@ class HostTier;
 // for them. `ledger` is null where there is no shared memory; `local` then stands in for it.
 struct HostShare {
   HostShare(uint64_t limit_bytes, uint64_t keep_bytes, Ledger* node_ledger)
-      : limit(limit_bytes), keep_limit(keep_bytes), ledger(node_ledger), local(limit_bytes) {}
+      : limit(limit_bytes), keep_limit(keep_bytes), ledger(node_ledger), local(limit_bytes) {
+    if (ledger != nullptr) look_.emplace(*ledger, Ledger::kHost);
+  }
+  // A part of `part_bytes` of the `node_limit` bytes that the node's processes have together, for one GPU
+  // alone. What others do changes nothing of it once it is promised.
+  HostShare(uint64_t part_bytes, uint64_t keep_bytes, Ledger* node_ledger, uint64_t node_limit)
+      : limit(part_bytes),
+        keep_limit(keep_bytes),
+        ledger(nullptr),
+        local(part_bytes),
+        promise_ledger_(node_ledger),
+        node_limit_(node_limit) {}
 
-  const uint64_t limit;       // bytes, of all the node's processes together
+  // Gives what was promised back.
+  ~HostShare();
+
+  const uint64_t limit;       // bytes, of all the node's processes together, or of one GPU alone
   const uint64_t keep_limit;  // bytes of released chunks that a tier keeps for reuse
   Ledger* const ledger;
   Budget local;
 
-  // Bytes of the limit that nobody has claimed. What other processes hold may be
-  // up to 20 ms old, and what dead ones held some looks more: reading it costs some 50 us, and programs ask
-  // in loops.
+  // Bytes of the limit that nobody has claimed, as LedgerLook sees the other processes' claims.
   uint64_t Unclaimed();
   // Has the next Unclaimed() look again.
-  void Refresh() { others_time_.store(0, std::memory_order_relaxed); }
+  void Refresh() {
+    if (look_) look_->Refresh();
+  }
+  // Claims a part from the ledger in one piece, once, when its GPU is used. Where other processes have left
+  // less, the part is so much smaller, and one warning says so. Does nothing without a part.
+  void Promise() GPUROOM_EXCLUDES(promise_mutex_);
 
  private:
-  std::atomic<uint64_t> others_{0};  // bytes claimed by other processes, at others_time_
-  std::atomic<uint64_t> others_time_{0};
+  uint64_t ClaimPart();
+
+  std::optional<LedgerLook> look_;          // where there is a ledger
+  Ledger* const promise_ledger_ = nullptr;  // of a part
+  const uint64_t node_limit_ = 0;
+  Mutex promise_mutex_;
+  std::atomic<bool> promised_{false};  // written under promise_mutex_
+  uint64_t claimed_part_ = 0;          // bytes, from when it is promised on
 
   friend HostTier;
   // Held while the driver creates chunks to be kept or destroys such: who finds no room waits for that.
@@ -61,11 +86,13 @@ class HostTier {
 
   // Looks for a place where the driver creates host memory (FindHostPlace), if there is any to be had by the
   // limit. Once, before other threads use the tier.
-  void FindPlace(const std::function<std::vector<int>()>& other_nodes);
+  // `other_nodes`, by their distance, is also asked when the node has no more.
+  void FindPlace(std::function<std::vector<int>()> other_nodes);
 
   // A chunk of `bytes` (a multiple of kGranularity), kept or new, that can be
-  // exported as a POSIX descriptor where the driver can do that. kOutOfMemory when
-  // the limit or the driver has no more, kept chunks given back. Contents are undefined.
+  // exported as a POSIX descriptor where the driver can do that. Where the driver has no more on the tier's
+  // node, it comes from another. kOutOfMemory when the limit or the driver has no more, kept chunks given
+  // back. Contents are undefined.
   Result<Chunk> Create(uint64_t bytes) { return Get(bytes, bytes); }
   // The same, but rather than create memory it hands out a smaller chunk that is
   // kept. For pieces that may consist of several.
@@ -87,6 +114,9 @@ class HostTier {
   void Lend(uint64_t bytes) { lent_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
   void EndLoan(uint64_t bytes) { lent_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
   uint64_t lent_bytes() const { return lent_bytes_.load(std::memory_order_relaxed); }
+
+  // As HostShare's.
+  void Promise() { share_.Promise(); }
 
   // Counts host memory that is no chunk, such as managed memory's. False: no room, kept chunks given back.
   bool ClaimOther(uint64_t bytes);
@@ -127,7 +157,8 @@ class HostTier {
   uint64_t MakeRoom(uint64_t bytes, const Status& why) GPUROOM_REQUIRES(share_.stock_mutex_);
   uint64_t TrimBy(uint64_t bytes);
   Status CreateNew(uint64_t bytes, Chunk* chunk);
-  Status CreateClaimed(uint64_t bytes, Chunk* chunk);
+  Status CreateClaimed(const HostPlace& place, uint64_t bytes, Chunk* chunk);
+  Status CreateElsewhere(uint64_t bytes, Chunk* chunk);
   Status Destroy(const Chunk& chunk);
   Status ClaimShare(uint64_t bytes);
   void ReleaseShare(uint64_t bytes);
@@ -136,6 +167,7 @@ class HostTier {
   const int home_node_;
   HostShare& share_;
   HostPlace place_;
+  std::function<std::vector<int>()> other_nodes_;
   Budget in_use_{Budget::kUnlimited};
   mutable Mutex mutex_;  // never held during a driver call
   Kept kept_ GPUROOM_GUARDED_BY(mutex_);

@@ -8,7 +8,7 @@
 namespace gpuroom {
 
 Result<Chunk> PeerTier::Create(uint64_t bytes) {
-  if (!Lends()) return Status(Code::kOutOfMemory, "the program uses the peer itself");
+  if (!Lends()) return Status(Code::kOutOfMemory, "the peer is in use");
   if (!in_use_.Claim(bytes)) return Status(Code::kOutOfMemory, "the peer's budget is used up");
   Undo give_back([&] { in_use_.Release(bytes); });
   Result<Chunk> chunk = owner_.Create(bytes);
@@ -27,6 +27,6 @@ Status PeerTier::Release(const Chunk& chunk) {
   return status;
 }
 
-uint64_t PeerTier::Free() const { return Lends() ? std::min(in_use_.free(), owner_.FreeForChunks()) : 0; }
+uint64_t PeerTier::Free() { return Lends() ? std::min(in_use_.free(), owner_.FreeForChunks()) : 0; }
 
 }  // namespace gpuroom

@@ -10,7 +10,7 @@ namespace gpuroom {
 class PeerTier {
  public:
   // `limit`: bytes of `owner` that may be used this way at most. With `while_idle`, none are
-  // taken once the program uses that GPU itself.
+  // taken once the program uses that GPU itself, or while another live process uses it.
   PeerTier(DeviceTier& owner, uint64_t limit, bool while_idle)
       : owner_(owner), while_idle_(while_idle), in_use_(limit) {}
 
@@ -20,12 +20,12 @@ class PeerTier {
 
   // Bytes that chunks may still take, as far as budgets know: the owner's driver
   // may have less.
-  uint64_t Free() const;
+  uint64_t Free();
   CUdevice device() const { return owner_.device(); }
   const Budget& in_use() const { return in_use_; }
 
  private:
-  bool Lends() const { return !while_idle_ || !owner_.used(); }
+  bool Lends() const { return !while_idle_ || (!owner_.used() && !owner_.UsedByOthers()); }
 
   DeviceTier& owner_;
   const bool while_idle_;

@@ -19,8 +19,23 @@ def test_offer_on_a_simulated_machine(gpuroom):
         assert gpu["offered_hbm_bytes"] == 6 * GIB
         assert gpu["offered_bytes"] == 14 * GIB
     assert plan["limits"] == {
-        "hbm_bytes": 6 * GIB, "host_bytes": 8 * GIB, "host_auto": False, "reserve_bytes": None,
+        "hbm_bytes": 6 * GIB, "hbm_percent": None, "host_bytes": 8 * GIB, "host_auto": False, "reserve_bytes": None,
     }  # fmt: skip
+
+
+def test_a_limit_that_is_a_part_of_the_gpu(gpuroom):
+    plan = gpuroom.plan("--sim", "2x8GiB,host=16GiB", "--hbm-limit", "25%", "--host-limit", "8GiB", "--", "true")
+    assert [gpu["offered_hbm_bytes"] for gpu in plan["devices"]] == [2 * GIB, 2 * GIB]
+    assert plan["limits"]["hbm_bytes"] is None and plan["limits"]["hbm_percent"] == 25
+    assert plan["environment"]["GPUROOM_HBM_LIMIT"] == "25%"
+
+
+@pytest.mark.parametrize("part, offered", [("equal", 4 * GIB), ("25%", 2 * GIB), ("1GiB", GIB), ("auto", 8 * GIB)])
+def test_each_gpu_is_offered_its_part_of_the_host(gpuroom, part, offered):
+    plan = gpuroom.plan("--sim", "2x8GiB,host=16GiB", "--host-limit", "8GiB", "--host-part", part, "--", "true")
+    assert [gpu["offered_bytes"] for gpu in plan["devices"]] == [8 * GIB + offered] * 2
+    assert plan["limits"]["host_bytes"] == 8 * GIB
+    assert plan["environment"]["GPUROOM_HOST_PART"] == plan["tiers"]["host_part"] == {"1GiB": str(GIB)}.get(part, part)
 
 
 def test_limit_beyond_the_gpu_offers_the_gpu(gpuroom):

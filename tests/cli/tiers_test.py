@@ -15,6 +15,7 @@ VARIABLES = {
     "GPUROOM_RESIDENT_BELOW": str(GIB),
     "GPUROOM_PEERS": f"1:{20 * GIB},2",
     "GPUROOM_RULES": "min=1073741824,max=8589934592,tag=kv_cache,policy=cpu_first,hint=cold;hint=hot",
+    "GPUROOM_HOST_PART": "25%",
     "GPUROOM_HOST_AHEAD": str(4 * GIB),
 }
 RULES = {
@@ -39,7 +40,7 @@ def rules_file(tmp_path):
 def options(rules_file):
     """Every option, as VARIABLES has them."""
     return ("--policy", "balanced", "--expect", "30GiB", "--resident-below", "1GiB", "--peers", "1:20GiB,2", "--rules", rules_file(RULES),
-            "--host-ahead", "4GiB")  # fmt: skip
+            "--host-part", "25%", "--host-ahead", "4GiB")  # fmt: skip
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_options_go_before_variables(gpuroom, options):
     other = {
         "GPUROOM_POLICY": "cpu_first", "GPUROOM_EXPECT": "lots", "GPUROOM_RESIDENT_BELOW": "0",
         "GPUROOM_PEERS": "auto",
-        "GPUROOM_RULES": "hint=warm", "GPUROOM_HOST_AHEAD": "0",
+        "GPUROOM_RULES": "hint=warm", "GPUROOM_HOST_PART": "some", "GPUROOM_HOST_AHEAD": "0",
     }  # fmt: skip
     assert VARIABLES.items() <= environment(gpuroom, *options, env=other).items()
 
@@ -111,7 +112,8 @@ def test_dry_run_shows_them(gpuroom, options):
     plan = gpuroom.plan(*SIM, *options, "--", "true")
     assert plan["tiers"] == {
         "policy": "balanced", "expect_bytes": 30 * GIB, "resident_below_bytes": GIB,
-        "peers": VARIABLES["GPUROOM_PEERS"], "rules": VARIABLES["GPUROOM_RULES"], "host_ahead_bytes": 4 * GIB,
+        "peers": VARIABLES["GPUROOM_PEERS"], "rules": VARIABLES["GPUROOM_RULES"], "host_part": "25%",
+        "host_ahead_bytes": 4 * GIB,
         "backend": None, "prefetch_below_bytes": None, "oversubscription_ratio": None, "allow_oversubscription": None,
     }  # fmt: skip
     assert VARIABLES.items() <= plan["environment"].items()

@@ -206,6 +206,16 @@ def test_a_limit_below_one_chunk_is_a_forgotten_unit(gpuroom, option):
     gpuroom.refuses(2, option, "add a unit", arguments=["run", option, "6", "--", "true"])
 
 
+@pytest.mark.parametrize("part", ["0%", "101%", "5.5%", "%", "half%"])
+def test_a_part_is_a_whole_percentage(gpuroom, part):
+    gpuroom.refuses(2, f"--hbm-limit '{part}' is not a part", arguments=["run", "--hbm-limit", part, "--", "true"])
+
+
+def test_a_host_part_that_is_none(gpuroom):
+    gpuroom.refuses(2, "--host-part 'some' is not a part", arguments=["run", "--host-part", "some", "--", "true"])
+    gpuroom.refuses(2, "--host-part '0%' is not a part", arguments=["run", "--host-part", "0%", "--", "true"])
+
+
 def test_auto_is_for_the_host_limit_alone(gpuroom):
     gpuroom.refuses(2, "'auto' is not a size", arguments=["run", "--hbm-limit", "auto", "--", "true"])
 

@@ -130,6 +130,18 @@ class Node:
         return {row["pid"]: row["state"] for row in json.loads(self.gpuroom("ps", "--json"))["processes"]}
 
 
+def get_what_they_are_told(workers: list[Worker], part: int) -> None:
+    """Each is told of HBM and its own part of the host memory, and gets nine tenths of that, as engines ask for it."""
+    assert [worker.number("told") for worker in workers] == [HBM + part] * len(workers)
+    free = workers[0].number("free")
+    for worker in workers[1:]:
+        worker.number("take")
+    assert workers[0].number("free") == free  # whatever the others do
+    workers[0].number("take")
+    assert all(worker.number("held") >= 0.9 * (HBM + part) for worker in workers)
+    assert [worker.ask("check") for worker in workers] == ["True"] * len(workers)
+
+
 def keep_within_the_budget(workers: list[Worker]) -> None:
     """Each is told of HBM and all of the host memory, and together they get that host memory once."""
     assert [worker.number("told") for worker in workers] == [HBM + HOST] * len(workers)

@@ -6,11 +6,11 @@ import sys
 import pytest
 from conftest import (
     COMMAND,
+    HOST,
     OPTIONS,
     WORKER,
     are_reached_by_ps_and_sleep,
-    give_back_what_the_killed_held,
-    keep_within_the_budget,
+    get_what_they_are_told,
 )
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
@@ -30,20 +30,20 @@ def start(node, processes):
     return start
 
 
-def test_four_ranks_share_one_budget(node, start):
+def test_four_ranks_have_an_equal_part_each(node, start):
     workers = start()
     are_reached_by_ps_and_sleep(node, workers)
-    keep_within_the_budget(workers)
+    get_what_they_are_told(workers, HOST // RANKS)
 
 
 def test_ranks_that_torchrun_starts_again_find_the_budget_free(node, start):
     """torchrun ends the whole group when two of it are killed, and starts it once more."""
     workers = start("--max_restarts", "1")
-    keep_within_the_budget(workers)
+    get_what_they_are_told(workers, HOST // RANKS)
     for worker in workers[:2]:
         worker.kill()
     for worker in workers[2:]:
         worker.wait_for_its_end()
     restarted = node.workers(RANKS)
     assert not {worker.pid for worker in restarted} & {worker.pid for worker in workers}
-    give_back_what_the_killed_held(restarted, 0)
+    get_what_they_are_told(restarted, HOST // RANKS)

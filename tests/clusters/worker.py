@@ -4,8 +4,10 @@
 
 One line, one answer:
   told     MiB that the driver says the GPU has
+  free     MiB of these that it says are free
   begin    allocates one piece of 16 MiB: MiB that it now holds
   take     allocates pieces of 16 MiB until one is refused: MiB that it now holds
+  held     MiB that it holds
   spilled  MiB of these that do not fit the HBM that a process may use
   check    whether every piece still has what was written into it
 """
@@ -34,10 +36,16 @@ class Memory:
         driver_call(self.cuda, "cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         driver_call(self.cuda, "cuCtxSetCurrent", context)
 
-    def told(self) -> int:
+    def memory(self) -> tuple[int, int]:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         driver_call(self.cuda, "cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
-        return total.value >> 20
+        return free.value >> 20, total.value >> 20
+
+    def told(self) -> int:
+        return self.memory()[1]
+
+    def free(self) -> int:
+        return self.memory()[0]
 
     def one(self) -> bool:
         address = ctypes.c_uint64()

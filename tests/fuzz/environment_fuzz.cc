@@ -10,6 +10,7 @@
 
 namespace {
 
+constexpr uint64_t kGpuBytes = uint64_t{80} << 30;
 constexpr const char* kNames[] = {gpuroom::env::kHbmLimit,
                                   gpuroom::env::kHostLimit,
                                   gpuroom::env::kReserve,
@@ -26,7 +27,8 @@ constexpr const char* kNames[] = {gpuroom::env::kHbmLimit,
                                   gpuroom::env::kOversubscriptionRatio,
                                   gpuroom::env::kAllowOversubscription,
                                   gpuroom::env::kHostKeep,
-                                  gpuroom::env::kStatsInterval};
+                                  gpuroom::env::kStatsInterval,
+                                  gpuroom::env::kHostPart};
 
 }  // namespace
 
@@ -38,7 +40,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (std::string& entry : entries) putenv(entry.data());
   const gpuroom::Options options = gpuroom::ReadOptions();
   gpuroom::fuzz::Require(options.range_threshold > 0, "the threshold is not zero");
-  gpuroom::fuzz::Require(options.resident_below >= options.range_threshold, "small data stays in HBM");
+  gpuroom::fuzz::Require(options.ResidentBelow(options.hbm_limit.Of(kGpuBytes)) >= options.range_threshold,
+                         "small data stays in HBM");
   for (const char* name : kNames) unsetenv(name);
   return 0;
 }

@@ -178,7 +178,7 @@ def hold_every_lock(path: str) -> int:
 
 def write_garbage(path: str) -> None:
     with open(path, "r+b") as ledger:
-        ledger.write(os.urandom(45056))
+        ledger.write(os.urandom(os.path.getsize(path)))
 
 
 def make_sparse(path: str) -> None:

@@ -206,6 +206,17 @@ else:
 """)
 
 
+def test_a_limit_may_be_a_part_of_the_gpu(python):
+    python.dlopened(ALLOCATE + """
+import os
+gpuroom.configure(hbm_limit="50%", host_limit="512MiB", host_part="25%")
+assert os.environ["GPUROOM_HOST_PART"] == "25%"
+assert os.environ["GPUROOM_HBM_LIMIT"] == "50%"
+stats = gpuroom.stats()
+assert stats.device_limit == 512 << 20 and stats.host_limit == 128 << 20, stats
+""")
+
+
 def test_auto_is_what_the_command_would_offer(python):
     out = python.dlopened(ALLOCATE + """
 import os
@@ -254,7 +265,8 @@ def test_bad_settings_are_named(python):
 import gpuroom
 for arguments, words in (({"policy": "fast"}, "policy is 'fast'; use gpu_first, balanced, cpu_first"),
                          ({"backend": "disk"}, "backend is 'disk'; use tiers, managed"),
-                         ({"hbm_limit": "1KiB"}, "the least is 2MiB"), ({"host_limit": "lots"}, "host_limit is 'lots'"),
+                         ({"hbm_limit": "1KiB"}, "the least is 2MiB"),
+                         ({"hbm_limit": "0%"}, "a whole number from 1% to 100%"), ({"host_limit": "lots"}, "host_limit is 'lots'"),
                          ({"expect": "1GiB", "policy": "gpu_first"}, "expect is for policy='balanced'"),
                          ({"oversubscription_ratio": 0}, "oversubscription_ratio is 0; use a number from 0.1 to 100"),
                          ({"oversubscription_ratio": 0.05}, "oversubscription_ratio is 0.05"),

@@ -15,6 +15,7 @@ class ShimOptions : public testing::Test {
  protected:
   static constexpr const char* kNames[] = {env::kHbmLimit,
                                            env::kHostLimit,
+                                           env::kHostPart,
                                            env::kReserve,
                                            env::kRangeThreshold,
                                            env::kHostKeep,
@@ -42,16 +43,16 @@ class ShimOptions : public testing::Test {
 
 TEST_F(ShimOptions, NothingSetMeansNothingToDo) {
   const Options options = ReadOptions();
-  EXPECT_EQ(options.hbm_limit, Budget::kUnlimited);
+  EXPECT_EQ(options.hbm_limit, Limit());
   EXPECT_EQ(options.host_limit, 0u);
-  EXPECT_EQ(options.reserve, 512 * kMiB);
+  EXPECT_EQ(options.ReserveOf(Budget::kUnlimited), 512 * kMiB);
   EXPECT_EQ(options.range_threshold, 16 * kMiB);
   EXPECT_EQ(options.host_keep, 0u);
   EXPECT_FALSE(options.report);
   EXPECT_EQ(options.stats_file, "");
   EXPECT_EQ(options.stats_interval, 0u);
   EXPECT_EQ(options.policy, Policy::kGpuFirst);
-  EXPECT_EQ(options.resident_below, 2 * kGiB);
+  EXPECT_EQ(options.ResidentBelow(Budget::kUnlimited), 2 * kGiB);
   EXPECT_EQ(options.peers.kind, PeerChoice::Kind::kNone);
   EXPECT_TRUE(options.rules.rules().empty());
   EXPECT_EQ(options.link_speeds.device, 0u);
@@ -72,9 +73,9 @@ TEST_F(ShimOptions, ReadsWhatTheCommandSets) {
   Set(env::kStatsFile, "/tmp/stats");
   Set(env::kStatsInterval, "500ms");
   const Options options = ReadOptions();
-  EXPECT_EQ(options.hbm_limit, 6 * kGiB);
+  EXPECT_EQ(options.hbm_limit, (Limit{6 * kGiB, 0}));
   EXPECT_EQ(options.host_limit, 8 * kGiB);
-  EXPECT_EQ(options.reserve, kMiB);
+  EXPECT_EQ(options.ReserveOf(6 * kGiB), kMiB);
   EXPECT_EQ(options.range_threshold, 4 * kMiB);
   EXPECT_EQ(options.host_keep, 0u);
   EXPECT_TRUE(options.report);
@@ -86,7 +87,7 @@ TEST_F(ShimOptions, DefaultsFollowTheLimits) {
   Set(env::kHbmLimit, "1073741824");
   Set(env::kHostLimit, "2147483648");
   const Options options = ReadOptions();
-  EXPECT_EQ(options.reserve, 32 * kMiB);
+  EXPECT_EQ(options.ReserveOf(kGiB), 32 * kMiB);
   EXPECT_EQ(options.host_keep, 512 * kMiB);
 }
 
@@ -96,7 +97,7 @@ TEST_F(ShimOptions, WhatDoesNotParseIsIgnoredWithALine) {
   testing::internal::CaptureStderr();
   const Options options = ReadOptions();
   const std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_EQ(options.hbm_limit, Budget::kUnlimited);
+  EXPECT_EQ(options.hbm_limit, Limit());
   EXPECT_EQ(options.range_threshold, 16 * kMiB);
   EXPECT_NE(log.find("GPUROOM_HBM_LIMIT is 'lots'"), std::string::npos) << log;
   EXPECT_NE(log.find("GPUROOM_RANGE_THRESHOLD is '-5'"), std::string::npos) << log;
@@ -108,7 +109,7 @@ TEST_F(ShimOptions, AThresholdOfNothingIsOneByteAndOnlyOneTurnsTheReportOn) {
   Set(env::kReport, "yes");
   const Options options = ReadOptions();
   EXPECT_EQ(options.range_threshold, 1u);
-  EXPECT_EQ(options.hbm_limit, Budget::kUnlimited);
+  EXPECT_EQ(options.hbm_limit, Limit());
   EXPECT_FALSE(options.report);
 }
 
@@ -121,7 +122,7 @@ TEST_F(ShimOptions, ReadsWhatSteersPlans) {
   Set(env::kHostAhead, "4294967296");
   const Options options = ReadOptions();
   EXPECT_EQ(options.policy, Policy::kBalanced);
-  EXPECT_EQ(options.resident_below, kGiB);
+  EXPECT_EQ(options.ResidentBelow(Budget::kUnlimited), kGiB);
   EXPECT_EQ(FormatPeerChoice(options.peers), "1:21474836480,2");
   EXPECT_EQ(options.rules.Text(), "min=1073741824,hint=cold;tag=kv_cache,policy=cpu_first");
   EXPECT_EQ(options.link_speeds.device, 4'560'000'000'000u);
@@ -143,14 +144,29 @@ TEST_F(ShimOptions, ReadsWhatConcernsManagedMemory) {
 }
 
 TEST_F(ShimOptions, WhatIsResidentFollowsTheLimitAndTheThreshold) {
-  Set(env::kHbmLimit, "8589934592");
-  EXPECT_EQ(ReadOptions().resident_below, 512 * kMiB);
-  Set(env::kHbmLimit, "137438953472");
-  EXPECT_EQ(ReadOptions().resident_below, 2 * kGiB);
-  Set(env::kHbmLimit, "67108864");  // 1/16 is 4 MiB
-  EXPECT_EQ(ReadOptions().resident_below, 16 * kMiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(8 * kGiB), 512 * kMiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(128 * kGiB), 2 * kGiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(64 * kMiB), 16 * kMiB);  // 1/16 is 4 MiB
   Set(env::kResidentBelow, "0");
-  EXPECT_EQ(ReadOptions().resident_below, 16 * kMiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(64 * kMiB), 16 * kMiB);
+}
+
+TEST_F(ShimOptions, AHbmLimitMayBeAPartOfTheGpu) {
+  Set(env::kHbmLimit, "50%");
+  EXPECT_EQ(ReadOptions().hbm_limit.Of(80 * kGiB), 40 * kGiB);
+  EXPECT_EQ(ReadOptions().hbm_limit.Of(24 * kGiB), 12 * kGiB);
+  Set(env::kHbmLimit, "120%");
+  EXPECT_EQ(ReadOptions().hbm_limit, Limit());
+}
+
+TEST_F(ShimOptions, TheHostsMemoryMayBeInParts) {
+  EXPECT_EQ(ReadOptions().host_part.kind, HostPart::Kind::kAuto);
+  Set(env::kHostPart, "equal");
+  EXPECT_EQ(ReadOptions().host_part.kind, HostPart::Kind::kEqual);
+  Set(env::kHostPart, "25%");
+  EXPECT_EQ(ReadOptions().host_part.Of(8 * kGiB, 1), 2 * kGiB);
+  Set(env::kHostPart, "some");
+  EXPECT_EQ(ReadOptions().host_part.kind, HostPart::Kind::kAuto);
 }
 
 TEST_F(ShimOptions, WhatIsForeseenIsSpreadUnlessAPolicySaysOtherwise) {
@@ -158,13 +174,13 @@ TEST_F(ShimOptions, WhatIsForeseenIsSpreadUnlessAPolicySaysOtherwise) {
   Set(env::kExpect, "32212254720");
   EXPECT_EQ(ReadOptions().expect, 30 * kGiB);
   EXPECT_EQ(ReadOptions().policy, Policy::kBalanced);
-  EXPECT_EQ(ReadOptions().resident_below, 64 * kMiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(Budget::kUnlimited), 64 * kMiB);
   Set(env::kPolicy, "gpu_first");
   EXPECT_EQ(ReadOptions().policy, Policy::kGpuFirst);
   Set(env::kExpect, "0");
   unsetenv(env::kPolicy);
   EXPECT_EQ(ReadOptions().policy, Policy::kGpuFirst);
-  EXPECT_EQ(ReadOptions().resident_below, 2 * kGiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(Budget::kUnlimited), 2 * kGiB);
 }
 
 TEST_F(ShimOptions, WhatSteersPlansIsIgnoredWithALineWhereItDoesNotParse) {
@@ -199,7 +215,7 @@ TEST_F(ShimOptions, AnEmptyVariableIsIgnoredWithALine) {
         env::kBackend, env::kPrefetchBelow, env::kOversubscriptionRatio}) {
     Set(name, "");
     testing::internal::CaptureStderr();
-    EXPECT_EQ(ReadOptions().hbm_limit, Budget::kUnlimited);
+    EXPECT_EQ(ReadOptions().hbm_limit, Limit());
     const std::string log = testing::internal::GetCapturedStderr();
     EXPECT_NE(log.find(std::string(name) + " is '': empty; it is ignored\n"), std::string::npos) << log;
     unsetenv(name);

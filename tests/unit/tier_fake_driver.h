@@ -52,6 +52,15 @@ inline Driver FakeDriver() {
     *value = 0;
     return CUDA_SUCCESS;
   };
+  driver.DeviceGetUuid = [](CUuuid* uuid, CUdevice device) {
+    *uuid = {};
+    uuid->bytes[0] = static_cast<char>(device + 1);
+    return CUDA_SUCCESS;
+  };
+  driver.DeviceTotalMem = [](size_t* bytes, CUdevice) {
+    *bytes = Fake().device_capacity;
+    return CUDA_SUCCESS;
+  };
   driver.MemGetInfo = [](size_t* free, size_t* total) {
     const std::lock_guard lock(FakeMutex());
     *total = Fake().device_capacity;

@@ -10,6 +10,7 @@
 #include "tier/host_ahead.h"
 #include "tier/host_tier.h"
 #include "tier_fake_driver.h"
+#include "tier_ledger_fixture.h"
 
 namespace gpuroom {
 namespace {
@@ -309,6 +310,119 @@ TEST_P(HostTierTest, ANodeWithoutMemoryTakesNothingFromTheOthers) {
   Fake().host_capacity = Fake().host_used;
   EXPECT_EQ(other.Create(20 * kMiB).status().code(), Code::kOutOfMemory);
   EXPECT_EQ(tier_->kept_bytes(), 40 * kMiB);
+}
+
+TEST_P(HostTierTest, WhereItsNodeHasNoMoreItComesFromAnother) {
+  tier_->FindPlace([] { return std::vector<int>{3, 2}; });
+  const Result<Chunk> here = tier_->Create(20 * kMiB);
+  ASSERT_TRUE(here.ok());
+  Fake().refuse = [](const CUmemAllocationProp& prop) {
+    return prop.location.id == 2 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+  };
+  const Result<Chunk> elsewhere = tier_->Create(30 * kMiB);
+  ASSERT_TRUE(elsewhere.ok());
+  EXPECT_EQ(here->place, 1);
+  EXPECT_EQ(elsewhere->place, 2);
+  EXPECT_EQ(tier_->in_use().used(), 50 * kMiB);
+  EXPECT_EQ(tier_->Free(), 50 * kMiB);
+  // The limit is the same on all nodes.
+  EXPECT_EQ(tier_->Create(52 * kMiB).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(Claimed(), 50 * kMiB);
+  Fake().refuse = [](const CUmemAllocationProp&) { return CUDA_ERROR_OUT_OF_MEMORY; };
+  EXPECT_EQ(tier_->Create(30 * kMiB).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(Claimed(), 50 * kMiB);
+  ASSERT_TRUE(tier_->Release(*elsewhere).ok());
+  ASSERT_TRUE(tier_->Release(*here).ok());
+}
+
+// GPUs that have parts of the node's limit. Each ledger stands for a process.
+class HostPartTest : public LedgerTest {
+ protected:
+  const Driver driver_ = FakeDriver();
+};
+
+TEST_F(HostPartTest, APartIsPromisedWholeAndIsNobodyElses) {
+  auto own = OpenLedger();
+  auto other = OpenLedger();
+  HostShare share(40 * kMiB, 0, own.get(), kLimit);
+  HostTier tier(driver_, 0, share);
+  EXPECT_EQ(tier.Free(), 40 * kMiB);
+  EXPECT_EQ(other->Others(), 0u);  // of a GPU that is only looked at
+  tier.Promise();
+  tier.Promise();
+  EXPECT_EQ(other->Others(), 40 * kMiB);
+  EXPECT_EQ(other->Claim(62 * kMiB, kLimit).code(), Code::kOutOfMemory);
+  ASSERT_TRUE(other->Claim(60 * kMiB, kLimit).ok());
+  EXPECT_EQ(tier.Free(), 40 * kMiB);
+  const Result<Chunk> chunk = tier.Create(40 * kMiB);
+  ASSERT_TRUE(chunk.ok());
+  EXPECT_EQ(tier.Free(), 0u);
+  EXPECT_EQ(tier.Create(2 * kMiB).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(other->Others(), 40 * kMiB);
+  EXPECT_TRUE(tier.Release(*chunk).ok());
+}
+
+TEST_F(HostPartTest, APartIsPromisedBeforeItsFirstByte) {
+  auto own = OpenLedger();
+  auto other = OpenLedger();
+  HostShare share(40 * kMiB, 0, own.get(), kLimit);
+  HostTier tier(driver_, 0, share);
+  const Result<Chunk> chunk = tier.Create(2 * kMiB);
+  EXPECT_EQ(other->Others(), 40 * kMiB);
+  EXPECT_TRUE(tier.Release(*chunk).ok());
+}
+
+TEST_F(HostPartTest, EachRankGetsWhatItIsTold) {
+  constexpr uint64_t kPart = 24 * kMiB;
+  std::vector<std::unique_ptr<Ledger>> ledgers;
+  std::vector<std::unique_ptr<HostShare>> shares;
+  std::vector<std::unique_ptr<HostTier>> tiers;
+  for (int rank = 0; rank < 4; ++rank) {
+    ledgers.push_back(OpenLedger());
+    shares.push_back(std::make_unique<HostShare>(kPart, 0, ledgers.back().get(), kLimit));
+    tiers.push_back(std::make_unique<HostTier>(driver_, 0, *shares.back()));
+    tiers.back()->Promise();
+  }
+  for (const auto& tier : tiers) {
+    EXPECT_EQ(tier->Free(), kPart);
+    EXPECT_TRUE(tier->Create(kPart).ok());
+  }
+}
+
+TEST_F(HostPartTest, WhereOthersHoldMoreThePartIsSmaller) {
+  auto other = OpenLedger();
+  ASSERT_TRUE(other->Claim(81 * kMiB, kLimit).ok());
+  auto own = OpenLedger();
+  HostShare share(40 * kMiB, 0, own.get(), kLimit);
+  HostTier tier(driver_, 0, share);
+  testing::internal::CaptureStderr();
+  tier.Promise();
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("other processes hold 22.0 MiB already"), std::string::npos) << log;
+  EXPECT_EQ(tier.Free(), 18 * kMiB);
+  other->Release(81 * kMiB);
+  EXPECT_EQ(tier.Free(), 18 * kMiB);
+  EXPECT_TRUE(tier.Create(18 * kMiB).ok());
+  EXPECT_FALSE(tier.Create(2 * kMiB).ok());
+}
+
+TEST_F(HostPartTest, WhatWasPromisedGoesWithTheShare) {
+  auto own = OpenLedger();
+  auto other = OpenLedger();
+  {
+    HostShare share(40 * kMiB, 0, own.get(), kLimit);
+    share.Promise();
+    EXPECT_EQ(other->Others(), 40 * kMiB);
+  }
+  EXPECT_EQ(other->Others(), 0u);
+}
+
+TEST_F(HostPartTest, WithoutALedgerAPartIsTheProcesssOwn) {
+  HostShare share(40 * kMiB, 0, nullptr, kLimit);
+  HostTier tier(driver_, 0, share);
+  tier.Promise();
+  EXPECT_EQ(tier.Free(), 40 * kMiB);
+  EXPECT_TRUE(tier.Create(40 * kMiB).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(Sharing, HostTierTest, testing::Bool(),
