@@ -95,6 +95,8 @@ Options:
   --stats-file FILE       append one line of JSON for each process to FILE
   --stats-interval T      and one more every T, such as 10s or 500ms, while the
                           process runs, so that one that is killed has some, too
+  --quiet                 do not say at the start what is offered (GPUROOM_QUIET=1
+                          in the environment does the same)
   --dry-run               print what would be offered and set, and run nothing
   --json                  with --dry-run: print it as JSON
   --sysroot DIR           with --dry-run: of the machine whose /proc and /sys are
@@ -155,7 +157,7 @@ Options:
                    below DIR, such as a copy of another machine's
   -h, --help       print this text
 
-All options of 'gpuroom run' are taken but --dry-run and --json. A --host-limit that is
+All options of 'gpuroom run' are taken but --quiet, --dry-run and --json. A --host-limit that is
 more than this machine has is taken, too, with a line that says so, and --stats-file is
 not opened.
 

@@ -25,6 +25,7 @@ struct RunOptions {
   bool report = false;
   std::string stats_file;
   std::string stats_interval;  // as ParseInterval reads it; empty: none
+  bool quiet = false;
   bool dry_run = false;
   bool json = false;
   std::string sysroot;  // of a dry run: the files of another machine; empty: this one

@@ -173,6 +173,23 @@ void WarnOfNothingToSpare(const RunPlan& plan) {
              plan.budget.limited_by);
 }
 
+std::string DescribeHost(const RunPlan& plan) {
+  const std::string amount = FormatSize(plan.limits.host.value_or(0));
+  if (!plan.host_auto) return fmt::format("{} in all", amount);
+  return fmt::format("{} in all (auto: {} there{}, {} kept for the host; limited by {})", amount,
+                     FormatSize(plan.budget.available), plan.budget.estimated ? ", an estimate" : "",
+                     FormatSize(plan.budget.reserve), plan.budget.limited_by);
+}
+
+void SayWhatIsOffered(const RunPlan& plan) {
+  const std::string hbm = plan.limits.hbm ? FormatSize(*plan.limits.hbm) : "all";
+  fmt::print(
+      stderr,
+      "gpuroom: offers {} of each GPU's HBM, and host memory: {}; --hbm-limit and --host-limit change that, "
+      "--quiet leaves this line out\n",
+      hbm, DescribeHost(plan));
+}
+
 Failure CheckRunDriver(const RunPlan& plan) {
   int version = 0;
   if (plan.limits.sim.empty()) return CheckDriver(&version);
@@ -212,6 +229,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
   if (failure.failed()) return Report(failure);
   WarnOfProgram(plan);
   WarnOfNothingToSpare(plan);
+  if (!options.quiet) SayWhatIsOffered(plan);
   return Report(Execute(plan));
 }
 
