@@ -23,7 +23,8 @@ class FixedText {
       length_ =
           length_ + static_cast<size_t>(wanted) < size_ ? length_ + static_cast<size_t>(wanted) : size_ - 1;
   }
-  std::string_view view() const { return {place_, length_}; }
+  std::string_view view() const& { return {place_, length_}; }
+  std::string_view view() const&& = delete;
 
  private:
   char* const place_;
