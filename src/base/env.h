@@ -30,6 +30,7 @@ inline constexpr char kAllowOversubscription[] = "GPUROOM_ALLOW_OVERSUBSCRIPTION
 inline constexpr char kReport[] = "GPUROOM_REPORT";                 // "1": print a report at exit
 inline constexpr char kStatsFile[] = "GPUROOM_STATS_FILE";          // one JSON line per process is appended
 inline constexpr char kStatsInterval[] = "GPUROOM_STATS_INTERVAL";  // and one more so often: "10000ms"
+inline constexpr char kTrace[] = "GPUROOM_TRACE";                   // events go to FILE.PID
 inline constexpr char kQuiet[] = "GPUROOM_QUIET";      // "1": gpuroom run does not say what it offers
 inline constexpr char kLog[] = "GPUROOM_LOG";          // off, error, warn, info or debug
 inline constexpr char kControl[] = "GPUROOM_CONTROL";  // "1": other processes may ask for sleep and wake

@@ -18,6 +18,7 @@ Usage:
   gpuroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
   gpuroom doctor [options]           what this machine has, and what it means for gpuroom
   gpuroom plan MODEL [options]       whether a model fits, where it would lie and how fast it would be
+  gpuroom trace FILE -o OUT          what run --trace wrote, for a viewer
   gpuroom bench tiers [options]      how fast each memory is that this GPU can use
   gpuroom bench sleep [options]      how fast GPU memory is given back and had again
   gpuroom help [COMMAND]             explain a command
@@ -95,6 +96,8 @@ Options:
   --stats-file FILE       append one line of JSON for each process to FILE
   --stats-interval T      and one more every T, such as 10s or 500ms, while the
                           process runs, so that one that is killed has some, too
+  --trace FILE            write events (allocations, moves, sleeps and more) to FILE.PID
+                          for each process, for 'gpuroom trace'
   --quiet                 do not say at the start what is offered (GPUROOM_QUIET=1
                           in the environment does the same)
   --dry-run               print what would be offered and set, and run nothing
@@ -335,6 +338,29 @@ Examples:
   gpuroom doctor --problems
   gpuroom doctor --bundle machine.json
   gpuroom doctor --sim gh200-egm
+)";
+
+inline constexpr std::string_view kTraceHelp =
+    R"(gpuroom trace: what 'gpuroom run --trace' wrote, for a viewer
+
+Usage:
+  gpuroom trace FILE ... -o OUT [options]
+
+Makes one file in the Trace Event Format, which ui.perfetto.dev and chrome://tracing
+show, of what processes did over time: allocations, plans, what gave way, moves,
+standstills, sleeps, wakes and refusals (docs/trace.md). FILE is what --trace named,
+for which all of FILE.PID are read, or one of these. It may be read while its process
+runs, and after it was killed.
+
+Options:
+  -o, --output OUT  write OUT; - prints
+  --beside JSON     put the events into a copy of JSON, a trace of PyTorch's profiler,
+                    in its time
+  -h, --help        print this text
+
+Examples:
+  gpuroom run --trace /tmp/t -- python train.py && gpuroom trace /tmp/t -o t.json
+  gpuroom trace /tmp/t --beside profiler.json -o both.json
 )";
 
 inline constexpr std::string_view kPlanHelp =

@@ -25,13 +25,14 @@
 #include "cli/run.h"
 #include "cli/sleep.h"
 #include "cli/suggest.h"
+#include "cli/trace.h"
 #include "cli/variables.h"
 
 namespace gpuroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake",  "ps",  "exporter",
-                                            "demo", "doctor", "plan",  "bench", "help"};
+const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake",  "ps",    "exporter",
+                                            "demo", "doctor", "plan",  "trace", "bench", "help"};
 
 int Print(std::string_view text) {
   fmt::print("{}", text);
@@ -58,6 +59,7 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "demo") return Print(kDemoHelp);
   if (topic == "doctor") return Print(kDoctorHelp);
   if (topic == "plan") return Print(kPlanHelp);
+  if (topic == "trace") return Print(kTraceHelp);
   if (topic == "bench") {
     const std::string what = arguments.size() > 1 ? arguments[1] : "";
     return Print(what == "tiers" ? kBenchTiersHelp : what == "sleep" ? kBenchSleepHelp : kBenchHelp);
@@ -67,8 +69,9 @@ int HelpCommand(const std::vector<std::string>& arguments) {
       {kExitUsage,
        fmt::format(
            "there is no help on '{}'{}", topic,
-           DidYouMean(topic, kCommands,
-                      "; there is on run, env, sleep, wake, ps, exporter, demo, doctor, plan and bench"))});
+           DidYouMean(
+               topic, kCommands,
+               "; there is on run, env, sleep, wake, ps, exporter, demo, doctor, plan, trace and bench"))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -81,15 +84,15 @@ int UnknownCommand(const std::string& word) {
   return Report({kExitUsage, fmt::format("'{}' is not a gpuroom command{}", word,
                                          DidYouMean(word, kCommands,
                                                     "; the commands are run, env, sleep, wake, ps, exporter, "
-                                                    "demo, doctor, plan, bench and help"))});
+                                                    "demo, doctor, plan, trace, bench and help"))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
-    return Report(
-        {kExitUsage,
-         "name a command: run, env, sleep, wake, ps, exporter, demo, doctor, plan, bench; 'gpuroom help' "
-         "explains them"});
+    return Report({kExitUsage,
+                   "name a command: run, env, sleep, wake, ps, exporter, demo, doctor, plan, trace, bench; "
+                   "'gpuroom help' "
+                   "explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
@@ -105,6 +108,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "exporter") return ExporterCommand(arguments);
   if (command == "demo") return DemoCommand(arguments);
   if (command == "plan") return PlanCommand(arguments);
+  if (command == "trace") return TraceCommand(arguments);
   if (command == "bench") return BenchCommand(arguments);
   if (command == "doctor") return DoctorCommand(arguments);
   return UnknownCommand(command);

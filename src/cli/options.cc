@@ -105,6 +105,7 @@ void AddRunOptions(Parser* parser, RunTexts* texts, RunOptions* options) {
   parser->Flag("--no-plugins", &texts->no_plugins);
   parser->Flag("--report", &options->report);
   parser->Value("--stats-file", &options->stats_file);
+  parser->Value("--trace", &options->trace);
   parser->Value("--stats-interval", &texts->stats_interval);
   parser->Value("--sysroot", &options->sysroot);
   parser->Value("--sim", &options->sim);

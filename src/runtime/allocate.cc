@@ -1,6 +1,7 @@
 #include "runtime/allocate.h"
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "base/undo.h"
 #include "driver/in_context.h"
 #include "driver/insist.h"
@@ -78,6 +79,7 @@ bool LeavesTooLittle(const Runtime& rt, const DeviceState& device, size_t bytes)
 }  // namespace
 
 CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
+  const uint64_t start = Trace::Now();
   if (LeavesTooLittle(rt, device, bytes)) {
     const Status why(Code::kOutOfMemory, "less would stay free than the program asked to leave");
     NoteRefusal(rt, device, RefusedBy::kMargin, why, bytes);
@@ -99,10 +101,13 @@ CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdevicep
   give_back.Dismiss();
   *out = va;
   device.counts.Count(bytes, inserted.host_bytes > 0);
+  Trace::Add(TraceKind::kAllocation, device.tier.device(), start,
+             {va, inserted.bytes, inserted.host_bytes, inserted.peer_bytes});
   return CUDA_SUCCESS;
 }
 
 CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
+  const uint64_t start = Trace::Now();
   rt.EndHoldIfAwake();
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
   Status status;
@@ -110,6 +115,7 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
     // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
     status = SynchronizeContext(rt.driver, range->context);
   } else {
+    Trace::Add(TraceKind::kFree, range->device, 0, {range->va, range->bytes});
     rt.retired.Add({std::move(range), &builder});
     return CUDA_SUCCESS;
   }
@@ -119,6 +125,7 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
     return ToCuResult(status);
   }
   DeviceState& device = *rt.ExistingDevice(range->device);
+  Trace::Add(TraceKind::kFree, range->device, start, {range->va, range->bytes});
   builder.Discard(std::move(range));
   MoveBack(rt, device);
   return CUDA_SUCCESS;
@@ -141,6 +148,7 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
     return ToCuResult(status);
   }
   DeviceState& device = *rt.ExistingDevice(range->device);
+  Trace::Add(TraceKind::kFree, range->device, 0, {range->va, range->bytes});
   rt.retired.Add({std::move(range), &builder, event, context, stream});
   MoveBack(rt, device);
   return CUDA_SUCCESS;

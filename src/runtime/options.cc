@@ -143,6 +143,7 @@ Options ReadOptions() {
   options.backend = ReadBackend();
   options.managed = ReadManaged();
   options.report = Flag(env::kReport);
+  if (const char* file = Text(env::kTrace)) options.trace = file;
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
   options.stats_interval = ReadInterval(env::kStatsInterval);
   return options;

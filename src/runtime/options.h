@@ -32,6 +32,7 @@ struct Options {
   ManagedOptions managed;
   LinkSpeeds link_speeds;  // as measured; all 0: not measured, estimate them
   bool report = false;
+  std::string trace;            // "": none
   std::string stats_file;       // "": none
   uint64_t stats_interval = 0;  // milliseconds between lines in stats_file; 0: one line at the end alone
 };

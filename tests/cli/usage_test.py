@@ -14,7 +14,7 @@ from conftest import SOURCE, preloads
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, exporter, demo, doctor, plan, bench and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, exporter, demo, doctor, plan, trace, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "gpuroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -245,7 +245,7 @@ def test_general_help(gpuroom, arguments):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "trace", "bench tiers"])
 def test_help_of_a_command(gpuroom, command):
     words = command.split()
     by_option = gpuroom(*words, "--help")
@@ -264,7 +264,7 @@ def test_help_of_bench_lists_what_it_measures(gpuroom, arguments):
     assert "gpuroom bench tiers" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "trace", "bench tiers"])
 def test_help_names_every_option_that_is_accepted(gpuroom, command):
     """An option of the help text is known to the parser: asking for help with it works."""
     text = gpuroom("help", *command.split()).stdout
