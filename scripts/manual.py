@@ -94,9 +94,9 @@ def read_pages(header: str) -> List[Page]:
 
 
 def with_options_of_run(page: Page, pages: List[Page]) -> Page:
-    """`gpuroom env` takes run's options, which its help text does not repeat; --dry-run and --json are for run alone."""
+    """`gpuroom env` takes run's options, which its help text does not repeat; --quiet, --dry-run and --json are for run alone."""
     (run,) = [other for other in pages if other.words == ["run"]]
-    known = {option.name for option in page.options} | {"--dry-run", "--json"}
+    known = {option.name for option in page.options} | {"--quiet", "--dry-run", "--json"}
     return page._replace(options=[*page.options, *(option for option in run.options if option.name not in known)])
 
 

@@ -55,14 +55,6 @@ uint64_t OfferedBytes(const RunPlan& plan, uint64_t host, const GpuPreview::Gpu&
   return OfferedHbm(plan, gpu) + OfferedHost(host, gpu);
 }
 
-std::string DescribeHost(const RunPlan& plan) {
-  const std::string amount = FormatSize(plan.limits.host.value_or(0));
-  if (!plan.host_auto) return fmt::format("{} in all", amount);
-  return fmt::format("{} in all (auto: {} there{}, {} kept for the host; limited by {})", amount,
-                     FormatSize(plan.budget.available), plan.budget.estimated ? ", an estimate" : "",
-                     FormatSize(plan.budget.reserve), plan.budget.limited_by);
-}
-
 void PrintText(const RunPlan& plan, const GpuPreview& preview) {
   const uint64_t host = HostOfEach(plan, preview);
   fmt::print("would offer:\n");

@@ -167,6 +167,7 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
   if (limits.control) variables[env::kControl] = "1";
   if (limits.report) variables[env::kReport] = "1";
   if (!limits.stats_file.empty()) variables[env::kStatsFile] = limits.stats_file;
+  if (!limits.trace.empty()) variables[env::kTrace] = limits.trace;
   if (!limits.stats_interval.empty()) variables[env::kStatsInterval] = limits.stats_interval;
   if (!limits.sim.empty()) {
     variables[env::kSim] = limits.sim;

@@ -26,6 +26,7 @@ struct Limits {
   bool plugins = true;   // do Python programs find the plug-ins?
   bool report = false;
   std::string stats_file;      // absolute; empty: none
+  std::string trace;           // absolute; empty: none
   std::string stats_interval;  // empty: none
   std::string sim;             // profile; empty: the driver that is there
 };

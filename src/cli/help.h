@@ -19,6 +19,7 @@ Usage:
   gpuroom demo [options]             see it work: a sample program that needs 1.75 times the HBM
   gpuroom doctor [options]           what this machine has, and what it means for gpuroom
   gpuroom plan MODEL [options]       whether a model fits, where it would lie and how fast it would be
+  gpuroom trace FILE -o OUT          what run --trace wrote, for a viewer
   gpuroom bench tiers [options]      how fast each memory is that this GPU can use
   gpuroom bench sleep [options]      how fast GPU memory is given back and had again
   gpuroom help [COMMAND]             explain a command
@@ -103,6 +104,10 @@ Options:
   --stats-file FILE       append one line of JSON for each process to FILE
   --stats-interval T      and one more every T, such as 10s or 500ms, while the
                           process runs, so that one that is killed has some, too
+  --trace FILE            write events (allocations, moves, sleeps and more) to FILE.PID
+                          for each process, for 'gpuroom trace'
+  --quiet                 do not say at the start what is offered (GPUROOM_QUIET=1
+                          in the environment does the same)
   --dry-run               print what would be offered and set, and run nothing
   --json                  with --dry-run: print it as JSON
   --sysroot DIR           with --dry-run: of the machine whose /proc and /sys are
@@ -163,7 +168,7 @@ Options:
                    below DIR, such as a copy of another machine's
   -h, --help       print this text
 
-All options of 'gpuroom run' are taken but --dry-run and --json. A --host-limit that is
+All options of 'gpuroom run' are taken but --quiet, --dry-run and --json. A --host-limit that is
 more than this machine has is taken, too, with a line that says so, and --stats-file is
 not opened.
 
@@ -372,6 +377,29 @@ Examples:
   gpuroom doctor --problems
   gpuroom doctor --bundle machine.json
   gpuroom doctor --sim gh200-egm
+)";
+
+inline constexpr std::string_view kTraceHelp =
+    R"(gpuroom trace: what 'gpuroom run --trace' wrote, for a viewer
+
+Usage:
+  gpuroom trace FILE ... -o OUT [options]
+
+Makes one file in the Trace Event Format, which ui.perfetto.dev and chrome://tracing
+show, of what processes did over time: allocations, plans, what gave way, moves,
+standstills, sleeps, wakes and refusals (docs/trace.md). FILE is what --trace named,
+for which all of FILE.PID are read, or one of these. It may be read while its process
+runs, and after it was killed.
+
+Options:
+  -o, --output OUT  write OUT; - prints
+  --beside JSON     put the events into a copy of JSON, a trace of PyTorch's profiler,
+                    in its time
+  -h, --help        print this text
+
+Examples:
+  gpuroom run --trace /tmp/t -- python train.py && gpuroom trace /tmp/t -o t.json
+  gpuroom trace /tmp/t --beside profiler.json -o both.json
 )";
 
 inline constexpr std::string_view kPlanHelp =

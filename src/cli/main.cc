@@ -26,6 +26,7 @@
 #include "cli/sleep.h"
 #include "cli/suggest.h"
 #include "cli/top.h"
+#include "cli/trace.h"
 #include "cli/variables.h"
 #include "share/run_arbiter.h"
 #include "share/share_place.h"
@@ -33,8 +34,15 @@
 namespace gpuroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",      "env",  "sleep",  "wake", "ps",    "top",
-                                            "exporter", "demo", "doctor", "plan", "bench", "help"};
+const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake",  "ps",    "top", "exporter",
+                                            "demo", "doctor", "plan",  "trace", "bench", "help"};
+
+// "run, env, ... and help": all of them, or all but the last.
+std::string CommandList(bool with_help) {
+  const auto end = kCommands.end() - 1;
+  return fmt::format("{}{}", fmt::join(kCommands.begin(), with_help ? end : end - 1, ", "),
+                     " and " + (with_help ? *end : *(end - 1)));
+}
 
 int Print(std::string_view text) {
   fmt::print("{}", text);
@@ -72,18 +80,15 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "demo") return Print(kDemoHelp);
   if (topic == "doctor") return Print(kDoctorHelp);
   if (topic == "plan") return Print(kPlanHelp);
+  if (topic == "trace") return Print(kTraceHelp);
   if (topic == "bench") {
     const std::string what = arguments.size() > 1 ? arguments[1] : "";
     return Print(what == "tiers" ? kBenchTiersHelp : what == "sleep" ? kBenchSleepHelp : kBenchHelp);
   }
   if (topic == "help") return Print(kGeneralHelp);
   return Report(
-      {kExitUsage,
-       fmt::format(
-           "there is no help on '{}'{}", topic,
-           DidYouMean(
-               topic, kCommands,
-               "; there is on run, env, sleep, wake, ps, top, exporter, demo, doctor, plan and bench"))});
+      {kExitUsage, fmt::format("there is no help on '{}'{}", topic,
+                               DidYouMean(topic, kCommands, "; there is on " + CommandList(false)))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -95,16 +100,13 @@ int UnknownCommand(const std::string& word) {
   }
   return Report(
       {kExitUsage, fmt::format("'{}' is not a gpuroom command{}", word,
-                               DidYouMean(word, kCommands,
-                                          "; the commands are run, env, sleep, wake, ps, top, exporter, "
-                                          "demo, doctor, plan, bench and help"))});
+                               DidYouMean(word, kCommands, "; the commands are " + CommandList(true)))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
-    return Report({kExitUsage,
-                   "name a command: run, env, sleep, wake, ps, top, exporter, demo, doctor, plan, bench; "
-                   "'gpuroom help' explains them"});
+    return Report(
+        {kExitUsage, fmt::format("name a command: {}; 'gpuroom help' explains them", CommandList(false))});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
@@ -121,6 +123,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "exporter") return ExporterCommand(arguments);
   if (command == "demo") return DemoCommand(arguments);
   if (command == "plan") return PlanCommand(arguments);
+  if (command == "trace") return TraceCommand(arguments);
   if (command == "bench") return BenchCommand(arguments);
   if (command == "doctor") return DoctorCommand(arguments);
   if (command == "arbiter") return ArbiterCommand(arguments);

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <sstream>
+#include <string_view>
 
 #include "base/env.h"
 #include "base/interval.h"
@@ -108,6 +109,7 @@ void AddRunOptions(Parser* parser, RunTexts* texts, RunOptions* options) {
   parser->Flag("--no-plugins", &texts->no_plugins);
   parser->Flag("--report", &options->report);
   parser->Value("--stats-file", &options->stats_file);
+  parser->Value("--trace", &options->trace);
   parser->Value("--stats-interval", &texts->stats_interval);
   parser->Value("--sysroot", &options->sysroot);
   parser->Value("--sim", &options->sim);
@@ -132,6 +134,7 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   RunTexts texts;
   Parser parser("run");
   AddRunOptions(&parser, &texts, options);
+  parser.Flag("--quiet", &options->quiet);
   parser.Flag("--dry-run", &options->dry_run);
   parser.Flag("--json", &options->json);
   Failure failure = parser.Parse({arguments.begin(), dashes});
@@ -142,6 +145,8 @@ Failure ParseRun(const std::vector<std::string>& arguments, RunOptions* options)
   if (failure.failed() || options->help) return failure;
   failure = ResolveRunOptions(texts, options);
   if (failure.failed()) return failure;
+  const char* quiet = std::getenv(env::kQuiet);
+  options->quiet = options->quiet || (quiet != nullptr && std::string_view(quiet) == "1");
   if (options->json && !options->dry_run)
     return Usage("--json goes with --dry-run; add it, or leave --json out");
   if (!options->sysroot.empty() && !options->dry_run)

@@ -25,7 +25,9 @@ struct RunOptions {
   bool plugins = true;
   bool report = false;
   std::string stats_file;
+  std::string trace;           // events go to files of this name
   std::string stats_interval;  // as ParseInterval reads it; empty: none
+  bool quiet = false;
   bool dry_run = false;
   bool json = false;
   std::string sysroot;  // of a dry run: the files of another machine; empty: this one

@@ -65,7 +65,7 @@ void Parser::Flag(const std::string& name, bool* value) {
 void Parser::Value(const std::string& name, std::string* value) {
   app_->add_option(name, *value)->type_size(1);
   Remember(name);
-  valued_.push_back(name);
+  valued_.push_back(known_.back());
 }
 
 void Parser::List(const std::string& name, std::vector<std::string>* values) {

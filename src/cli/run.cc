@@ -83,15 +83,31 @@ Failure CheckStatsFile(const std::string& path, bool dry_run) {
                                   path, std::strerror(errno))};
 }
 
+// Absolute, since CMD may change its directory. `option` is what named it.
+Failure MakeAbsolute(const char* option, const std::string& name, std::string* path) {
+  std::error_code error;
+  *path = std::filesystem::absolute(name, error).string();
+  if (!error) return {};
+  return {kExitUsage, fmt::format("{} '{}': {}; write an absolute path", option, name, error.message())};
+}
+
 Failure ResolveStatsFile(const RunOptions& options, RunPlan* plan) {
   if (options.stats_file.empty()) return {};
-  // Absolute, since CMD may change its directory.
-  std::error_code error;
-  plan->limits.stats_file = std::filesystem::absolute(options.stats_file, error).string();
-  if (error)
-    return {kExitUsage, fmt::format("--stats-file '{}': {}; write an absolute path", options.stats_file,
-                                    error.message())};
-  return options.elsewhere ? Failure{} : CheckStatsFile(plan->limits.stats_file, options.dry_run);
+  const Failure failure = MakeAbsolute("--stats-file", options.stats_file, &plan->limits.stats_file);
+  if (failure.failed() || options.elsewhere) return failure;
+  return CheckStatsFile(plan->limits.stats_file, options.dry_run);
+}
+
+// Each process makes a file of its own in that folder.
+Failure ResolveTrace(const RunOptions& options, RunPlan* plan) {
+  if (options.trace.empty()) return {};
+  const Failure failure = MakeAbsolute("--trace", options.trace, &plan->limits.trace);
+  if (failure.failed() || options.elsewhere) return failure;
+  const std::filesystem::path path(plan->limits.trace);
+  if (path.has_filename() && access(path.parent_path().c_str(), W_OK | X_OK) == 0) return {};
+  return {kExitUsage,
+          fmt::format("--trace '{}' cannot be written: {}; name a file in a writable folder", path.string(),
+                      path.has_filename() ? std::strerror(errno) : "it is a folder")};
 }
 
 // `gpuroom env` has no CMD.
@@ -152,6 +168,8 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   if (failure.failed()) return failure;
   failure = ResolveStatsFile(options, plan);
   if (failure.failed()) return failure;
+  failure = ResolveTrace(options, plan);
+  if (failure.failed()) return failure;
   failure = ResolveTiers(options, plan);
   if (failure.failed()) return failure;
   plan->variables = RunVariables(plan->limits, plan->installation, plan->program.libraries);
@@ -171,6 +189,23 @@ void WarnOfNothingToSpare(const RunPlan& plan) {
              "some, or "
              "give --host-limit\n",
              plan.budget.limited_by);
+}
+
+std::string DescribeHost(const RunPlan& plan) {
+  const std::string amount = FormatSize(plan.limits.host.value_or(0));
+  if (!plan.host_auto) return fmt::format("{} in all", amount);
+  return fmt::format("{} in all (auto: {} there{}, {} kept for the host; limited by {})", amount,
+                     FormatSize(plan.budget.available), plan.budget.estimated ? ", an estimate" : "",
+                     FormatSize(plan.budget.reserve), plan.budget.limited_by);
+}
+
+void SayWhatIsOffered(const RunPlan& plan) {
+  const std::string hbm = plan.limits.hbm ? FormatSize(*plan.limits.hbm) : "all";
+  fmt::print(
+      stderr,
+      "gpuroom: offers {} of each GPU's HBM, and host memory: {}; --hbm-limit and --host-limit change that, "
+      "--quiet leaves this line out\n",
+      hbm, DescribeHost(plan));
 }
 
 Failure CheckRunDriver(const RunPlan& plan) {
@@ -212,6 +247,7 @@ int RunCommand(const std::vector<std::string>& arguments) {
   if (failure.failed()) return Report(failure);
   WarnOfProgram(plan);
   WarnOfNothingToSpare(plan);
+  if (!options.quiet) SayWhatIsOffered(plan);
   return Report(Execute(plan));
 }
 

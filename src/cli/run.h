@@ -40,6 +40,12 @@ void WarnOfProgram(const RunPlan& plan);
 // Says so on standard error where --host-limit auto found no host memory to offer.
 void WarnOfNothingToSpare(const RunPlan& plan);
 
+// The host memory that a run offers, and why so much.
+std::string DescribeHost(const RunPlan& plan);
+
+// One line on standard error: what CMD is offered, why, and what changes it.
+void SayWhatIsOffered(const RunPlan& plan);
+
 // Checks the driver, and the profile of a simulated one, without creating a
 // context. Loads the simulated driver into this process.
 Failure CheckRunDriver(const RunPlan& plan);

@@ -16,7 +16,7 @@
 namespace gpuroom {
 namespace {
 
-constexpr off_t kMost = 1 << 20;
+constexpr uint64_t kMost = 1 << 20;
 
 bool WriteAll(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -31,12 +31,17 @@ bool WriteAll(int fd, std::string_view text) {
 }  // namespace
 
 Status ReadSmallFile(const std::string& path, std::string* text) {
+  return ReadRegularFile(path, kMost, text);
+}
+
+Status ReadRegularFile(const std::string& path, uint64_t most, std::string* text) {
   const Descriptor file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   struct stat info = {};
   if (file.fd < 0 || fstat(file.fd, &info) != 0) return Status(Code::kSystem, "cannot be opened", errno);
   if (S_ISDIR(info.st_mode)) return Status(Code::kSystem, "is a directory", EISDIR);
   if (!S_ISREG(info.st_mode)) return Status(Code::kInvalidArgument, "it is no regular file");
-  if (info.st_size > kMost) return Status(Code::kInvalidArgument, "it is larger than 1 MiB");
+  if (static_cast<uint64_t>(info.st_size) > most)
+    return Status(Code::kInvalidArgument, most == kMost ? "it is larger than 1 MiB" : "it is too large");
   text->assign(static_cast<size_t>(info.st_size), '\0');
   for (size_t at = 0; at < text->size();) {
     const ssize_t n = read(file.fd, text->data() + at, text->size() - at);

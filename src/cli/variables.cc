@@ -42,6 +42,8 @@ const std::vector<Variable>& Variables() {
       {env::kReport, flag},
       {env::kStatsFile, {}},
       {env::kStatsInterval, {}},
+      {env::kTrace, {}},
+      {env::kQuiet, flag},
       {env::kLog, {"off", "error", "warn", "info", "debug"}},
       {env::kControl, flag},
       {env::kControlDir, {}},

@@ -1,7 +1,9 @@
 #include "range/chunk_source.h"
 
 #include <algorithm>
+#include <array>
 
+#include "base/trace.h"
 #include "driver/device_context.h"
 
 namespace gpuroom {
@@ -12,6 +14,13 @@ uint64_t MemoryOf(const Driver& driver, const DeviceTier& device) {
   size_t total = 0;
   if (device.budget().limited()) return device.budget().limit();
   return driver.DeviceTotalMem(&total, device.device()) == CUDA_SUCCESS ? total : 0;
+}
+
+void TracePlan(int device, const Plan& plan) {
+  if (!Trace::on()) return;
+  std::array<uint64_t, 3> bytes{};  // by Tier
+  for (const Piece& piece : plan.pieces) bytes[static_cast<size_t>(piece.tier)] += piece.bytes;
+  Trace::Add(TraceKind::kPlan, device, 0, {bytes[0] + bytes[1] + bytes[2], bytes[0], bytes[1], bytes[2]});
 }
 
 }  // namespace
@@ -43,6 +52,7 @@ Result<Plan> ChunkSource::MakePlanFor(const PlanRequest& request) const {
 Status ChunkSource::Create(const PlanRequest& request, std::vector<Chunk>* out) {
   for (int tries = 0;; ++tries) {
     const Result<Plan> plan = MakePlanFor(request);
+    if (plan.ok()) TracePlan(device_.device(), *plan);
     const Status status = plan.ok() ? CreateFrom(*plan, out) : plan.status();
     if (status.code() != Code::kOutOfMemory || tries == 1 || !Release(out).ok()) return status;
     // The plan rests on a look at other processes' shares that may be old, in either direction.

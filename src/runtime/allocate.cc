@@ -1,6 +1,7 @@
 #include "runtime/allocate.h"
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "base/undo.h"
 #include "driver/in_context.h"
 #include "driver/insist.h"
@@ -139,6 +140,7 @@ CUdeviceptr Publish(Runtime& rt, DeviceState& device, std::unique_ptr<Range> ran
 }
 
 CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdeviceptr* out) {
+  const uint64_t start = Trace::Now();
   if (LeavesTooLittle(rt, device, bytes)) {
     const Status why(Code::kOutOfMemory, "less would stay free than the program asked to leave");
     NoteRefusal(rt, device, RefusedBy::kMargin, why, bytes);
@@ -151,13 +153,16 @@ CUresult AllocateRange(Runtime& rt, DeviceState& device, size_t bytes, CUdevicep
     *out = 0;  // as the driver leaves it
     return AllocationResult(range.status());
   }
-  const bool spilled = (*range)->host_bytes > 0;
+  const uint64_t outside[] = {(*range)->host_bytes, (*range)->peer_bytes};
+  const uint64_t whole = (*range)->bytes;
   *out = Publish(rt, device, std::move(*range));
-  device.counts.Count(bytes, spilled);
+  device.counts.Count(bytes, outside[0] > 0);
+  Trace::Add(TraceKind::kAllocation, device.tier.device(), start, {*out, whole, outside[0], outside[1]});
   return CUDA_SUCCESS;
 }
 
 CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
+  const uint64_t start = Trace::Now();
   rt.EndHoldIfAwake();
   RangeBuilder& builder = rt.ExistingDevice(range->device)->builder;
   Status status;
@@ -165,6 +170,7 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
     // As cuMemFree does. Unmapping itself does not wait (docs/driver-notes.md).
     status = SynchronizeContext(rt.driver, range->context);
   } else {
+    Trace::Add(TraceKind::kFree, range->device, 0, {range->va, range->bytes});
     RetiredMemory memory;
     memory.range = std::move(range);
     memory.builder = &builder;
@@ -177,6 +183,7 @@ CUresult FreeRange(Runtime& rt, std::unique_ptr<Range> range) {
     return ToCuResult(status);
   }
   DeviceState& device = *rt.ExistingDevice(range->device);
+  Trace::Add(TraceKind::kFree, range->device, start, {range->va, range->bytes});
   builder.Discard(std::move(range));
   MoveBack(rt, device);
   return CUDA_SUCCESS;
@@ -210,6 +217,7 @@ CUresult RetireRange(Runtime& rt, std::unique_ptr<Range> range, CUstream stream)
     rt.ranges.Insert(std::move(range));
     return ToCuResult(status);
   }
+  Trace::Add(TraceKind::kFree, range->device, 0, {range->va, range->bytes});
   memory.range = std::move(range);
   memory.builder = &device.builder;
   rt.retired.Add(std::move(memory));

@@ -1,7 +1,10 @@
 // The devices of a Runtime: their tiers, peers and hosts.
 #include <algorithm>
+#include <cstring>
+#include <string>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "runtime/report.h"
 #include "runtime/runtime.h"
 #include "topology/host_model.h"
@@ -36,6 +39,14 @@ ManagedMachine MachineOf(const Driver& driver, const DeviceTier& tier, const Hos
   driver.DeviceGetAttribute(&coherent, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
                             tier.device());
   return {MemoryOf(driver, tier), host.limit(), coherent != 0};
+}
+
+void StartTrace(const Runtime& rt) {
+  if (rt.options.trace.empty()) return;
+  const std::string path = rt.options.trace + "." + std::to_string(rt.pid);
+  const Status status = Trace::Start(path.c_str());
+  if (!status.ok())
+    Log(LogLevel::kWarn, "%s: %s: %s", path.c_str(), status.what(), std::strerror(status.native()));
 }
 
 }  // namespace
@@ -86,7 +97,10 @@ void Runtime::ConnectPeers(DeviceState& fresh) {
   if (fresh.tier.used()) return;
   WatchExit();
   StartAhead(fresh);
-  if (!UsedDevices()) StartReportInterval(*this);
+  if (!UsedDevices()) {
+    StartReportInterval(*this);
+    StartTrace(*this);
+  }
   for (const auto& slot : devices_) {
     DeviceState* other = slot.load(std::memory_order_acquire);
     if (other == nullptr || !other->tier.used()) continue;

@@ -1,10 +1,12 @@
 #include "runtime/displace.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/no_memory.h"
+#include "base/trace.h"
 #include "driver/device_context.h"
 #include "driver/in_context.h"
 #include "runtime/intent.h"
@@ -108,6 +110,17 @@ void MoveBackNow(Runtime& rt, DeviceState& device) {
   device.move_back.refused = 0;
 }
 
+void TraceMove(const DeviceState& device, uint64_t start, const std::vector<Part>& parts) {
+  if (!Trace::on()) return;
+  std::array<uint64_t, 3> moved{};  // bytes, by Tier
+  uint64_t failed = 0;
+  for (const Part& part : parts) {
+    moved[static_cast<size_t>(part.tier)] += part.moved;
+    if (!part.status.ok()) ++failed;
+  }
+  Trace::Add(TraceKind::kMove, device.tier.device(), start, {moved[0], moved[1], moved[2], failed});
+}
+
 }  // namespace
 
 Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
@@ -121,6 +134,7 @@ Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
   const uint64_t start = NowNanoseconds();
   Mover(rt.driver).Move(context.get(), device.source, parts);
   rt.activity.moves.Add(NowNanoseconds() - start);
+  TraceMove(device, start, *parts);
   for (const Part& part : *parts) {
     rt.memory.IndexOf(*part.placed).Update(part.placed);
     device.counts.moved_to[static_cast<size_t>(part.tier)].fetch_add(part.moved, std::memory_order_relaxed);
@@ -141,6 +155,7 @@ uint64_t Displaceable(Runtime& rt, const DeviceState& device) {
 }
 
 uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes) {
+  const uint64_t start = Trace::Now();
   const Standstill standstill(rt);
   if (!standstill.status().ok()) {
     Log(LogLevel::kInfo, "nothing gives way to a request: %s", standstill.status().what());
@@ -158,6 +173,7 @@ uint64_t Displace(Runtime& rt, DeviceState& device, uint64_t bytes) {
     }
   });
   if (moved > 0) NoteDisplacement(device);
+  Trace::Add(TraceKind::kGiveWay, device.tier.device(), start, {bytes, moved});
   device.counts.displaced.fetch_add(moved, std::memory_order_relaxed);
   return moved;
 }

@@ -1,5 +1,6 @@
 #include "runtime/managed.h"
 
+#include "base/trace.h"
 #include "runtime/displace.h"
 #include "runtime/intent.h"
 #include "runtime/refusal.h"
@@ -14,6 +15,7 @@ CUresult AllocateManaged(Runtime& rt, DeviceState& device, size_t bytes, CUstrea
   const Captures::Quiet quiet(rt.captures);
   if (!quiet) return CUDA_SUCCESS;
   *served = true;
+  const uint64_t start = Trace::Now();
   *out = 0;  // as the driver leaves it on failure
   ReclaimManaged(rt);
   ManagedRequest request{bytes, ManagedPolicy(intent), nullptr, stream};
@@ -28,6 +30,7 @@ CUresult AllocateManaged(Runtime& rt, DeviceState& device, size_t bytes, CUstrea
   rt.managed.Insert(*block);
   device.counts.Count(bytes, false);
   *out = block->va;
+  Trace::Add(TraceKind::kAllocation, block->device, start, {block->va, block->bytes});
   return CUDA_SUCCESS;
 }
 
@@ -45,6 +48,7 @@ CUresult FreeManaged(Runtime& rt, const ManagedBlock& block, std::optional<CUstr
       return ToCuResult(status);
     }
   }
+  Trace::Add(TraceKind::kFree, block.device, 0, {block.va, block.bytes});
   MoveBack(rt, device);
   return CUDA_SUCCESS;
 }

@@ -164,6 +164,7 @@ Options ReadOptions() {
   if (const char* group = Text(env::kShare)) options.share_group = group;
   if (const char* arbiter = Text(env::kShareArbiter)) options.share_arbiter = arbiter;
   options.report = Flag(env::kReport);
+  if (const char* file = Text(env::kTrace)) options.trace = file;
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
   options.stats_interval = ReadInterval(env::kStatsInterval);
   return options;

@@ -37,6 +37,7 @@ struct Options {
   std::string share_group;    // of the programs that this one shares its GPUs with; "": none
   std::string share_arbiter;  // the program that is their arbiter
   bool report = false;
+  std::string trace;            // "": none
   std::string stats_file;       // "": none
   uint64_t stats_interval = 0;  // milliseconds between lines in stats_file; 0: one line at the end alone
 

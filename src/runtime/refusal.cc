@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fixed_text.h"
 #include "base/log.h"
+#include "base/trace.h"
 
 namespace gpuroom {
 namespace {
@@ -82,6 +83,7 @@ void Tell(const DeviceState& device, Limit limit, const Status& why, uint64_t by
 
 void NoteRefusal(Runtime& rt, const DeviceState& device, RefusedBy by, const Status& why, uint64_t bytes) {
   rt.activity.refusals.Note(why, device.tier.device(), bytes);
+  Trace::Add(TraceKind::kRefusal, device.tier.device(), 0, {bytes});
   if (by == RefusedBy::kManagedCap || !LogEnabled(LogLevel::kWarn)) return;
   const Limit limit = LimitOf(device, by, why, bytes);
   if (MayTell(limit)) Tell(device, limit, why, bytes);

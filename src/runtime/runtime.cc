@@ -11,6 +11,7 @@
 
 #include "base/env.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "runtime/process_end.h"
 #include "runtime/real_dlsym.h"
 #include "runtime/unserved.h"
@@ -33,6 +34,7 @@ void ForgetInChild() {
   if (g_ledger != nullptr) g_ledger->ForgetAfterFork();
   g_ledger = nullptr;
   Gate::ForgetAfterFork();
+  Trace::ForgetAfterFork();
   Runtime* inherited = g_runtime.exchange(nullptr);
   if (inherited != nullptr && inherited->UsedDevices()) g_off.store(true);
   g_create_mutex.unlock();

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/detached_thread.h"
 #include "base/no_memory.h"
+#include "base/trace.h"
 #include "runtime/runtime.h"
 
 namespace gpuroom {
@@ -48,6 +49,7 @@ void Waiter::Serve() {
 }
 
 Standstill::Standstill(Runtime& rt, uint64_t timeout) : closing_(rt.activity), status_(Reach(rt, timeout)) {
+  closing_.reached = status_.ok();
   if (!status_.ok()) rt.activity.not_reached.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -63,7 +65,9 @@ Status Standstill::Reach(Runtime& rt, uint64_t timeout) {
 
 Standstill::Closing::~Closing() {
   if (closed) Gate::Open();
-  if (since != 0) activity.standstills.Add(NowNanoseconds() - since);
+  if (since == 0) return;
+  activity.standstills.Add(NowNanoseconds() - since);
+  Trace::Add(TraceKind::kStandstill, -1, since, {reached ? uint64_t{1} : 0});
 }
 
 }  // namespace gpuroom

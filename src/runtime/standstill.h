@@ -62,6 +62,7 @@ class Standstill {
     Activity& activity;
     uint64_t since = 0;  // clock's nanoseconds; 0: nobody was held up
     bool closed = false;
+    bool reached = false;
   };
 
   Closing closing_;

@@ -6,6 +6,7 @@
 #include "shim/vmm.h"
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "runtime/allocate.h"
 #include "runtime/displace.h"
 #include "runtime/intent.h"
@@ -122,9 +123,10 @@ CUresult GiveBack(Runtime& rt, HandleRecord record) {
   const Status status = Release(device, record);
   if (!status.ok()) {
     rt.handles.Revive(record);
-  } else if (!record.small) {
-    MoveBack(rt, device);
+    return ToCuResult(status);
   }
+  Trace::Add(TraceKind::kFree, record.device, 0, {record.handle, record.bytes});
+  if (!record.small) MoveBack(rt, device);
   return ToCuResult(status);
 }
 
@@ -173,6 +175,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
       rt && out != nullptr && bytes != 0 && WantsDeviceMemory(prop) ? rt->Device(prop->location.id) : nullptr;
   if (device == nullptr) return Real().cuMemCreate(out, bytes, prop, flags);
   AwaitHbm(*rt, *device, bytes);
+  const uint64_t start = Trace::Now();
   HandleRecord record;
   record.bytes = bytes;
   record.device = prop->location.id;
@@ -199,6 +202,8 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.handle = HandleTable::NewHandle();
   *out = record.handle;
   device->counts.Count(bytes, record.spilled());
+  Trace::Add(TraceKind::kAllocation, record.device, start,
+             {record.handle, bytes, record.host_bytes, record.peer_bytes});
   rt->handles.Insert(std::move(record));
   return result;
 }

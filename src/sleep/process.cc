@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "driver/in_context.h"
 #include "runtime/allocate.h"
 #include "sleep/placed_memory.h"
@@ -202,6 +203,8 @@ Status Sleep(Runtime& rt, const SleepRequest& request, SleepAnswer* answer) {
   });
   if (!status.ok()) return status;
   rt.activity.sleeps.Add(NowNanoseconds() - start);
+  Trace::Add(TraceKind::kSleep, -1, start,
+             {answer->counts.kept, answer->counts.on_disk, answer->counts.dropped});
   rt.activity.backed_up.fetch_add(answer->counts.kept + answer->counts.on_disk, std::memory_order_relaxed);
   return status;
 }
@@ -216,6 +219,7 @@ Status Wake(Runtime& rt, const WakeRequest& request, WakeCounts* counts) {
   *counts = last.counts;
   if (!status.ok()) return status;
   rt.activity.wakes.Add(NowNanoseconds() - start);
+  Trace::Add(TraceKind::kWake, -1, start, {counts->restored, counts->on_host, counts->fresh});
   rt.activity.restored.fetch_add(counts->restored - counts->on_host, std::memory_order_relaxed);
   return status;
 }

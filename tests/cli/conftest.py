@@ -45,6 +45,12 @@ class Gpuroom:
     musl = pathlib.Path(f"/lib/ld-musl-{platform.machine()}.so.1")
     preload = ("$ORIGIN" + "/.." * 32 if musl.exists() else "") + str(shim)
 
+    @staticmethod
+    def environment(arguments, env):
+        """A run does not say what it offers, so that standard error is the program's alone, unless `env` says otherwise."""
+        quiet = {"GPUROOM_QUIET": "1"} if arguments[:1] == ("run",) else {}
+        return clean_environment(**{**quiet, **(env or {})})
+
     def __call__(self, *arguments, env=None, **options):
         options.setdefault("timeout", 120)
         options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
@@ -52,7 +58,7 @@ class Gpuroom:
             options.pop("stdin")
         return subprocess.run(
             [str(BINARY), *map(str, arguments)],
-            env=clean_environment(**(env or {})),
+            env=self.environment(arguments, env),
             text=True,
             capture_output=True,
             **options,
@@ -60,7 +66,7 @@ class Gpuroom:
 
     def start(self, *arguments, env=None, **options):
         return subprocess.Popen(
-            [str(BINARY), *map(str, arguments)], env=clean_environment(**(env or {})), text=True, **options
+            [str(BINARY), *map(str, arguments)], env=self.environment(arguments, env), text=True, **options
         )
 
     def refuses(self, status, *words, arguments, **options):

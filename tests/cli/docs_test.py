@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import SOURCE
 
-TOPICS = [[], ["run"], ["env"], ["sleep"], ["wake"], ["ps"], ["top"], ["exporter"], ["demo"], ["doctor"], ["plan"], ["bench"],
+TOPICS = [[], ["run"], ["env"], ["sleep"], ["wake"], ["ps"], ["top"], ["exporter"], ["demo"], ["doctor"], ["plan"], ["trace"], ["bench"],
           ["bench", "tiers"], ["bench", "sleep"]]
 DOCUMENT = (SOURCE / "docs" / "cli.md").read_text()
 
@@ -26,7 +26,7 @@ def test_every_variable_that_run_sets_is_documented(gpuroom, tmp_path):
     rules.write_text('{"rules": [{"hint": "cold"}]}')
     plan = gpuroom.plan(
         "--sim", "1GiB,host=4GiB", "--hbm-limit", "512MiB", "--reserve", "64MiB", "--report",
-        "--stats-file", "/dev/null", "--stats-interval", "10s", "--policy", "balanced", "--expect", "0", "--resident-below", "1GiB", "--peers", "auto",
+        "--stats-file", "/dev/null", "--stats-interval", "10s", "--trace", "/tmp/t", "--policy", "balanced", "--expect", "0", "--resident-below", "1GiB", "--peers", "auto",
         "--rules", rules, "--host-ahead", "1GiB", "--backend", "managed", "--prefetch-below", "1GiB",
         "--oversubscription-ratio", "2", "--allow-oversubscription", "--", "true",
         env={

@@ -374,3 +374,27 @@ def test_installation_that_the_loader_cannot_be_told_of(gpuroom, tmp_path, name)
     done = run_copy(binary, "run", "--", "true")
     assert done.returncode == 126
     assert "install gpuroom elsewhere" in done.stderr
+
+
+def test_a_run_says_in_one_line_what_it_offers(gpuroom):
+    done = gpuroom("run", *SIM, "--hbm-limit", "512MiB", "--host-limit", "1GiB", "--", "echo", "ran", env={"GPUROOM_QUIET": "0"})
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("gpuroom: ")
+    for words in ("512 MiB of each GPU's HBM", "host memory: 1.0 GiB", "--hbm-limit", "--host-limit", "--quiet"):
+        assert words in line
+    done = gpuroom("run", *SIM, "--", "true", env={"GPUROOM_QUIET": "0"})
+    (line,) = done.stderr.splitlines()
+    for words in ("all of each GPU's HBM", "auto: ", "kept for the host", "limited by"):
+        assert words in line
+
+
+def test_a_run_that_is_told_to_be_quiet_says_nothing(gpuroom):
+    for option, variable in (("--quiet", "0"), ("--report", "1")):
+        done = gpuroom("run", *SIM, option, "--", "true", env={"GPUROOM_QUIET": variable})
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_runs_nothing_does_not_say_what_it_offers(gpuroom):
+    for arguments in (("run", *SIM, "--dry-run", "--", "true"), ("env", *SIM)):
+        assert gpuroom(*arguments, env={"GPUROOM_QUIET": "0"}).stderr == ""

@@ -14,7 +14,7 @@ from conftest import SOURCE, preloads
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, top, exporter, demo, doctor, plan, bench and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, top, exporter, demo, doctor, plan, trace, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "gpuroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -255,7 +255,7 @@ def test_general_help(gpuroom, arguments):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "trace", "bench tiers"])
 def test_help_of_a_command(gpuroom, command):
     words = command.split()
     by_option = gpuroom(*words, "--help")
@@ -274,14 +274,14 @@ def test_help_of_bench_lists_what_it_measures(gpuroom, arguments):
     assert "gpuroom bench tiers" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "trace", "bench tiers"])
 def test_help_names_every_option_that_is_accepted(gpuroom, command):
     """An option of the help text is known to the parser: asking for help with it works."""
     text = gpuroom("help", *command.split()).stdout
     options = {word.split("=")[0] for line in text.splitlines() if line.startswith("  --") for word in line.split()[:1]}
     assert options
     for option in options:
-        flags = ("--report", "--dry-run", "--json", "--allow-oversubscription", "--no-control", "--no-plugins", "--verify", "--all", "--lazy", "--problems")
+        flags = ("--report", "--quiet", "--dry-run", "--json", "--allow-oversubscription", "--no-control", "--no-plugins", "--verify", "--all", "--lazy", "--problems")
         flag = [option] if option in flags else [option, "1GiB"]
         done = gpuroom(*command.split(), *flag, "--help")
         assert done.returncode == 0, (option, done.stderr)

@@ -105,7 +105,7 @@ def test_memory_that_is_left_at_the_end_does_no_harm(program):
 
 def test_under_gpuroom_run_it_spills_and_sleeps(cuda):
     # The hooks see its calls like any others': more than the HBM's limit fits, and sleeping gives all of it back.
-    command = [BUILD / "bin" / "gpuroom", "run", "--sim", "1GiB,host=1GiB", "--hbm-limit", "256MiB", "--host-limit",
+    command = [BUILD / "bin" / "gpuroom", "run", "--quiet", "--sim", "1GiB,host=1GiB", "--hbm-limit", "256MiB", "--host-limit",
                "512MiB", "--"]
     done = cuda("""
         pool = Pool()

@@ -26,7 +26,7 @@ def clean_environment(**variables):
         for name, value in os.environ.items()
         if not name.startswith("GPUROOM_") and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH")
     }
-    return {**kept, "PYTHONPATH": str(PACKAGE), "XDG_CACHE_HOME": "/nonexistent", **variables}
+    return {**kept, "PYTHONPATH": str(PACKAGE), "XDG_CACHE_HOME": "/nonexistent", "GPUROOM_QUIET": "1", **variables}
 
 
 class Python:
