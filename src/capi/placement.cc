@@ -33,10 +33,8 @@ int gpuroom_set_hint(uint64_t address, int hint) try {
   ClearError();
   if (!IsHint(hint)) return Answer(Status(Code::kInvalidArgument, "hint must be a gpuroom_hint"));
   if (!rt) return Answer(Status(Code::kUnsupported, kNotHere));
-  const bool found = rt->memory.WithPlaced(address, [hint](Placed& placed, CUdeviceptr) {
-    placed.hint = static_cast<Hint>(hint);
-    placed.wants_device = hint == GPUROOM_HINT_HOT || hint == GPUROOM_HINT_NONE;
-  });
+  const bool found = rt->memory.WithPlaced(
+      address, [hint](Placed& placed, CUdeviceptr) { placed.SetHint(static_cast<Hint>(hint)); });
   return found ? GPUROOM_OK : Answer(Status(Code::kNotFound, kNothingThere));
 } catch (const std::exception& error) {
   return AnswerException(error);

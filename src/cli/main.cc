@@ -31,7 +31,7 @@
 namespace gpuroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",      "env",  "sleep",  "wake", "ps",    "top",
+const std::vector<std::string> kCommands = {"run",      "env",  "sleep",  "wake", "hint",  "ps",  "top",
                                             "exporter", "demo", "doctor", "plan", "bench", "help"};
 
 int Print(std::string_view text) {
@@ -54,6 +54,7 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "env") return Print(kEnvHelp);
   if (topic == "sleep") return Print(kSleepHelp);
   if (topic == "wake") return Print(kWakeHelp);
+  if (topic == "hint") return Print(kHintHelp);
   if (topic == "ps") return Print(kPsHelp);
   if (topic == "top") return Print(kTopHelp);
   if (topic == "exporter") return Print(kExporterHelp);
@@ -65,13 +66,10 @@ int HelpCommand(const std::vector<std::string>& arguments) {
     return Print(what == "tiers" ? kBenchTiersHelp : what == "sleep" ? kBenchSleepHelp : kBenchHelp);
   }
   if (topic == "help") return Print(kGeneralHelp);
-  return Report(
-      {kExitUsage,
-       fmt::format(
-           "there is no help on '{}'{}", topic,
-           DidYouMean(
-               topic, kCommands,
-               "; there is on run, env, sleep, wake, ps, top, exporter, demo, doctor, plan and bench"))});
+  return Report({kExitUsage, fmt::format("there is no help on '{}'{}", topic,
+                                         DidYouMean(topic, kCommands,
+                                                    "; there is on run, env, sleep, wake, hint, ps, top, "
+                                                    "exporter, demo, doctor, plan and bench"))});
 }
 
 int UnknownCommand(const std::string& word) {
@@ -81,18 +79,19 @@ int UnknownCommand(const std::string& word) {
                                "{} ...'",
                                word, word)});
   }
-  return Report(
-      {kExitUsage, fmt::format("'{}' is not a gpuroom command{}", word,
-                               DidYouMean(word, kCommands,
-                                          "; the commands are run, env, sleep, wake, ps, top, exporter, "
-                                          "demo, doctor, plan, bench and help"))});
+  return Report({kExitUsage,
+                 fmt::format("'{}' is not a gpuroom command{}", word,
+                             DidYouMean(word, kCommands,
+                                        "; the commands are run, env, sleep, wake, hint, ps, top, exporter, "
+                                        "demo, doctor, plan, bench and help"))});
 }
 
 int Dispatch(const std::vector<std::string>& words) {
   if (words.empty())
-    return Report({kExitUsage,
-                   "name a command: run, env, sleep, wake, ps, top, exporter, demo, doctor, plan, bench; "
-                   "'gpuroom help' explains them"});
+    return Report(
+        {kExitUsage,
+         "name a command: run, env, sleep, wake, hint, ps, top, exporter, demo, doctor, plan, bench; "
+         "'gpuroom help' explains them"});
   const std::vector<std::string> arguments(words.begin() + 1, words.end());
   const std::string& command = words[0];
   if (command == "help" || command == "--help" || command == "-h") return HelpCommand(arguments);
@@ -104,6 +103,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "env") return EnvCommand(arguments);
   if (command == "sleep") return SleepCommand(arguments);
   if (command == "wake") return WakeCommand(arguments);
+  if (command == "hint") return HintCommand(arguments);
   if (command == "ps") return PsCommand(arguments);
   if (command == "top") return TopCommand(arguments);
   if (command == "exporter") return ExporterCommand(arguments);
