@@ -3,6 +3,7 @@ gpuroom_control_double, which the target of that name builds."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 from typing import Dict
@@ -14,6 +15,12 @@ def start(build: pathlib.Path, environment: Dict[str, str], gpu: int = 0) -> sub
     assert process.stdout is not None
     process.stdout.readline()  # it can be asked now
     return process
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process: what it costs, however busy the machine is."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -4,7 +4,7 @@
   bench/scrape.py [--build DIR] [--processes N] [--scrapes N]
 
 The processes are those of bench/doubles.py; a tenth of them is replaced in the course. Prints one line of JSON, times in
-milliseconds.
+milliseconds: of a scrape as the client sees it, and the exporter's own processor time for one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 import urllib.request
 from typing import Dict, List
 
-from doubles import end, start
+from doubles import cpu_seconds, end, start
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAUSE = 0.025  # seconds; a page serves for 20 ms, and each scrape is to make its own
@@ -58,8 +58,10 @@ def main(arguments: List[str]) -> int:
         assert exporter.stderr is not None
         found = re.search(r"http://\S+", exporter.stderr.readline())
         assert found is not None
+        before = cpu_seconds(exporter.pid)
         replace_one = max(1, 10 * options.scrapes // options.processes)
         result = measure(found.group(), options.scrapes, replace_one, running, options.build, environment)
+        result["exporter_cpu"] = 1000 * (cpu_seconds(exporter.pid) - before) / options.scrapes
         for process in [exporter, *running]:
             end(process)
     print(json.dumps({"processes": options.processes, "scrapes": options.scrapes, "milliseconds": result}))

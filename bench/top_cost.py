@@ -25,16 +25,10 @@ import threading
 import time
 from typing import List
 
-from doubles import end, start
+from doubles import cpu_seconds, end, start
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GPUS = 8
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children(pid: int) -> List[int]:

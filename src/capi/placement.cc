@@ -36,9 +36,7 @@ int gpuroom_set_hint(uint64_t address, int hint) try {
   bool found = false;
   rt->memory.WithPlaced(address, [hint, &found](Placed& placed, CUdeviceptr) {
     found = !placed.shared;
-    if (!found) return;
-    placed.hint = static_cast<Hint>(hint);
-    placed.wants_device = hint == GPUROOM_HINT_HOT || hint == GPUROOM_HINT_NONE;
+    if (found) placed.SetHint(static_cast<Hint>(hint));
   });
   return found ? GPUROOM_OK : Answer(Status(Code::kNotFound, kNothingThere));
 } catch (const std::exception& error) {

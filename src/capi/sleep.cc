@@ -5,28 +5,17 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <memory>
-#include <new>
 
 #include "base/clock.h"
 #include "base/env.h"
 #include "capi/answer.h"
 #include "capi/sized.h"
+#include "capi/tag_list.h"
 #include "runtime/intent.h"
 #include "sleep/process.h"
 
 namespace gpuroom {
 namespace {
-
-Status UnknownTag(const char* tag) {
-  constexpr size_t kMostText = 128;
-  // Made on the first use: what is thread-local takes room in every thread of every process.
-  static thread_local std::unique_ptr<char[]> text;
-  if (text == nullptr) text.reset(new (std::nothrow) char[kMostText]);
-  if (text == nullptr) return Status(Code::kNotFound, "no memory has had one of the tags");
-  std::snprintf(text.get(), kMostText, "no memory has had the tag '%.64s'", tag);
-  return Status(Code::kNotFound, text.get());
-}
 
 bool IsAction(int action) { return action >= GPUROOM_SLEEP_KEEP && action <= GPUROOM_SLEEP_STAY; }
 
@@ -89,18 +78,6 @@ Status Read(const gpuroom_sleep_request* given, size_t bytes, SleepRequest* out)
   return Status();
 }
 
-Status ReadTags(const char* const* tags, size_t count, WakeRequest* out) {
-  if (tags == nullptr && count > 0) return Status(Code::kInvalidArgument, "the list of tags is null");
-  out->everything = count == 0;
-  for (size_t i = 0; i < count; ++i) {
-    if (tags[i] == nullptr) return Status(Code::kInvalidArgument, "a tag is null");
-    TagId tag = kUntagged;
-    if (!FindTag(tags[i], &tag)) return UnknownTag(tags[i]);
-    out->tags.push_back(tag);
-  }
-  return Status();
-}
-
 // Fills the program's report, whose size it knows, and answers.
 int Report(const Status& status, gpuroom_sleep_report report, uint64_t start, gpuroom_sleep_report* out,
            size_t out_bytes) {
@@ -157,7 +134,8 @@ int gpuroom_wake(const char* const* tags, size_t count, int lazy, gpuroom_sleep_
   WakeRequest request;
   WakeCounts counts;
   request.lazy = lazy != 0;
-  Status status = ReadTags(tags, count, &request);
+  request.everything = count == 0;
+  Status status = ReadTagList(tags, count, &request.tags);
   if (status.ok() && !rt) status = Status(Code::kUnsupported, kNotHere);
   if (status.ok()) status = Wake(*rt, request, &counts);
   return Report(status, {counts.ranges, counts.restored, 0, counts.fresh, counts.on_host, 0, 0}, start, out,

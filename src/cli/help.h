@@ -13,6 +13,7 @@ Usage:
   gpuroom env [options]              what run would set, for Ray, Slurm, containers and shells
   gpuroom sleep PID... [options]     give a running program's GPU memory back; addresses stay
   gpuroom wake PID... [options]      take it again, contents and all
+  gpuroom hint HINT PID... [options] say how a running program's memory is used
   gpuroom ps [options]               the programs under gpuroom, and what of them sleeps
   gpuroom top [options]              the same as it changes, and their GPUs
   gpuroom exporter [options]         their figures for Prometheus
@@ -251,6 +252,29 @@ Examples:
   gpuroom wake 1234 --lazy
 )";
 
+inline constexpr std::string_view kHintHelp = R"(gpuroom hint: say how a running program's memory is used
+
+Usage:
+  gpuroom hint HINT PID... [options]
+  gpuroom hint HINT --all [options]
+
+HINT is hot (the last to give way when HBM is short), cold (the first to give way), stream
+(read from front to back) or none. It moves nothing by itself: what gives way next, and
+what comes back to HBM, goes by it. It is for the large allocations that are there now.
+
+Options:
+  --tag TAG   only what has this tag; may be repeated
+  --all       every process of this user
+  --json      print the result as JSON
+  -h, --help  print this text
+
+Exit status: as for 'gpuroom sleep'.
+
+Examples:
+  gpuroom hint cold 1234
+  gpuroom hint hot 1234 --tag kv_cache
+)";
+
 inline constexpr std::string_view kPsHelp =
     R"(gpuroom ps: the programs under gpuroom, and what of them sleeps
 
@@ -280,8 +304,8 @@ Usage:
 Shows on a terminal, for each GPU and each program, what lies in HBM, on other GPUs, on
 the host and asleep; the node's host memory; what gpuroom moves over the links; what gave
 way, standstills and the last refusal; in red, host memory on the wrong NUMA node. Of this
-user's programs; root sees everybody's. 'h' lists the keys: sort, filter, tree, sleep and
-wake. The view needs python3 with Textual: pip install 'gpuroom[top]'.
+user's programs; root sees everybody's. 'h' lists the keys: sort, filter, tree, sleep,
+wake and hint. The view needs python3 with Textual: pip install 'gpuroom[top]'.
 
 Options:
   --interval SECONDS  time between two looks, 1 to 3600 (default: 2)

@@ -34,8 +34,8 @@
 namespace gpuroom {
 namespace {
 
-const std::vector<std::string> kCommands = {"run",  "env",    "sleep", "wake",  "ps",    "top", "exporter",
-                                            "demo", "doctor", "plan",  "trace", "bench", "help"};
+const std::vector<std::string> kCommands = {"run",      "env",  "sleep",  "wake", "hint",  "ps",    "top",
+                                            "exporter", "demo", "doctor", "plan", "trace", "bench", "help"};
 
 // "run, env, ... and help": all of them, or all but the last.
 std::string CommandList(bool with_help) {
@@ -74,6 +74,7 @@ int HelpCommand(const std::vector<std::string>& arguments) {
   if (topic == "env") return Print(kEnvHelp);
   if (topic == "sleep") return Print(kSleepHelp);
   if (topic == "wake") return Print(kWakeHelp);
+  if (topic == "hint") return Print(kHintHelp);
   if (topic == "ps") return Print(kPsHelp);
   if (topic == "top") return Print(kTopHelp);
   if (topic == "exporter") return Print(kExporterHelp);
@@ -118,6 +119,7 @@ int Dispatch(const std::vector<std::string>& words) {
   if (command == "env") return EnvCommand(arguments);
   if (command == "sleep") return SleepCommand(arguments);
   if (command == "wake") return WakeCommand(arguments);
+  if (command == "hint") return HintCommand(arguments);
   if (command == "ps") return PsCommand(arguments);
   if (command == "top") return TopCommand(arguments);
   if (command == "exporter") return ExporterCommand(arguments);

@@ -13,6 +13,7 @@
 #include "base/size.h"
 #include "cli/control_client.h"
 #include "cli/help.h"
+#include "range/names.h"
 
 namespace gpuroom {
 namespace {
@@ -35,6 +36,11 @@ void OnInterrupt(int) {
   WriteAll(STDOUT_FILENO, g_result);
   WriteAll(STDERR_FILENO, g_goodbye);
   _exit(kExitInterrupted);
+}
+
+const char* VerbName(ControlRequest::Verb verb) {
+  if (verb == ControlRequest::Verb::kSleep) return "sleep";
+  return verb == ControlRequest::Verb::kWake ? "wake" : "hint";
 }
 
 // Sets what Ctrl-C does, unless it does nothing.
@@ -75,7 +81,14 @@ std::string WakeSentence(pid_t pid, const gpuroom_sleep_report& report, double s
   return fmt::format("process {} woke in {:.3f} s: {}{}", pid, seconds, parts, later);
 }
 
-Json ToJson(const gpuroom_sleep_report& report) {
+std::string HintSentence(pid_t pid, const gpuroom_sleep_report& report, Hint hint) {
+  const char* name = hint == Hint::kNone ? "without a hint" : HintName(hint);
+  return fmt::format("process {}: {} allocation{} now {}", pid, report.ranges,
+                     report.ranges == 1 ? " is" : "s are", name);
+}
+
+Json ToJson(const ControlRequest& request, const gpuroom_sleep_report& report) {
+  if (request.verb == ControlRequest::Verb::kHint) return {{"ranges", report.ranges}};
   return {{"ranges", report.ranges},
           {"kept_bytes", report.kept},
           {"on_disk_bytes", report.on_disk},
@@ -193,7 +206,7 @@ class Conversation {
     if (count == 0) return "";
     return fmt::format(
         "gpuroom: no longer waiting; the {} goes on in process{} {}, and 'gpuroom ps' shows it\n",
-        sleeps() ? "sleep" : "wake", count == 1 ? "" : "es", pids);
+        VerbName(options_.request.verb), count == 1 ? "" : "es", pids);
   }
 
   // The processes go on with what they were asked for, whether or not somebody waits; others have answered.
@@ -210,15 +223,22 @@ class Conversation {
     sigprocmask(SIG_SETMASK, &before, nullptr);
   }
 
-  bool sleeps() const { return options_.request.verb == ControlRequest::Verb::kSleep; }
+  std::string Sentence(pid_t pid, const gpuroom_sleep_report& report) const {
+    const double seconds = static_cast<double>(report.nanoseconds) / 1e9;
+    switch (options_.request.verb) {
+      case ControlRequest::Verb::kSleep: return SleepSentence(pid, report, seconds);
+      case ControlRequest::Verb::kHint:
+        return HintSentence(pid, report, options_.request.hint.value_or(Hint::kNone));
+      default: return WakeSentence(pid, report, seconds);
+    }
+  }
 
   void Tell(Subject& subject, const gpuroom_sleep_report& report) {
     const pid_t pid = subject.target.pid;
     subject.entry = {{"pid", pid}, {"result", "ok"}};
-    subject.entry.update(ToJson(report));
+    subject.entry.update(ToJson(options_.request, report));
     if (options_.json) return;
-    const double seconds = static_cast<double>(report.nanoseconds) / 1e9;
-    fmt::print("{}\n", sleeps() ? SleepSentence(pid, report, seconds) : WakeSentence(pid, report, seconds));
+    fmt::print("{}\n", Sentence(pid, report));
     std::fflush(stdout);
   }
 
@@ -250,6 +270,12 @@ int SleepCommand(const std::vector<std::string>& arguments) {
   ControlOptions options;
   const Failure failure = ParseSleep(arguments, &options);
   return Converse(options, failure, kSleepHelp);
+}
+
+int HintCommand(const std::vector<std::string>& arguments) {
+  ControlOptions options;
+  const Failure failure = ParseHintCommand(arguments, &options);
+  return Converse(options, failure, kHintHelp);
 }
 
 int WakeCommand(const std::vector<std::string>& arguments) {

@@ -1,5 +1,5 @@
-// `gpuroom sleep` and `gpuroom wake`: ask processes under gpuroom to give their GPU memory
-// back, and to take it again.
+// `gpuroom sleep`, `gpuroom wake` and `gpuroom hint`: ask processes under gpuroom to give their GPU memory
+// back, to take it again, and to treat it otherwise from now on.
 #pragma once
 
 #include <sys/types.h>
@@ -23,8 +23,10 @@ struct ControlOptions {
 // `arguments` follow the command's word.
 Failure ParseSleep(const std::vector<std::string>& arguments, ControlOptions* options);
 Failure ParseWake(const std::vector<std::string>& arguments, ControlOptions* options);
+Failure ParseHintCommand(const std::vector<std::string>& arguments, ControlOptions* options);
 
 int SleepCommand(const std::vector<std::string>& arguments);
 int WakeCommand(const std::vector<std::string>& arguments);
+int HintCommand(const std::vector<std::string>& arguments);
 
 }  // namespace gpuroom

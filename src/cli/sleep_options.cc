@@ -1,4 +1,4 @@
-// The options of sleep and wake.
+// The options of sleep, wake and hint.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "cli/parser.h"
 #include "cli/sleep.h"
+#include "range/names.h"
 #include "sleep/control_line.h"
 
 namespace gpuroom {
@@ -109,6 +110,25 @@ Failure ParseWake(const std::vector<std::string>& arguments, ControlOptions* opt
   const Failure failure = parser.Parse(arguments);
   if (failure.failed() || options->help) return failure;
   return ReadPids("wake", words, options);
+}
+
+Failure ParseHintCommand(const std::vector<std::string>& arguments, ControlOptions* options) {
+  std::vector<std::string> words;
+  Parser parser("hint");
+  parser.Words(&words);
+  parser.List("--tag", &options->request.tags);
+  parser.Flag("--all", &options->all);
+  parser.Flag("--json", &options->json);
+  parser.Flag("-h,--help", &options->help);
+  options->request.verb = ControlRequest::Verb::kHint;
+  const Failure failure = parser.Parse(arguments);
+  if (failure.failed() || options->help) return failure;
+  if (words.empty()) return Usage("name the hint first, as in 'gpuroom hint cold 1234'");
+  options->request.hint = ParseHint(words[0]);
+  if (!options->request.hint)
+    return Usage(fmt::format("'{}' is no hint; take hot, cold, stream or none", words[0]));
+  words.erase(words.begin());
+  return ReadPids("hint " + std::string(HintName(*options->request.hint)), words, options);
 }
 
 }  // namespace gpuroom

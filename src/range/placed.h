@@ -63,6 +63,12 @@ struct Placed {
   // To be called when `chunks` changed.
   void CountTiers();
 
+  // What the program or its user says of it from now on. Moves nothing by itself.
+  void SetHint(Hint said) {
+    hint = said;
+    wants_device = said == Hint::kNone || said == Hint::kHot;
+  }
+
   bool awake() const { return asleep == nullptr; }
   bool spilled() const { return host_bytes + peer_bytes > 0; }
   // Whether the driver's answers would show that it is no single piece of HBM.

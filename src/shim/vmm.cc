@@ -184,8 +184,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.whole = record.shareable != 0;
   record.in_pieces = true;
   const PlanRequest intent = IntentFor(*rt, bytes);
-  record.hint = intent.hint;
-  record.wants_device = intent.hint == Hint::kNone || intent.hint == Hint::kHot;
+  record.SetHint(intent.hint);
   MarkByThread(&record);
   rt->driver.CtxGetCurrent(&record.context);
   Reclaim(*rt, *device);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "range/names.h"
 #include "sleep/control_fields.h"
 #include "sleep/stats_lines.h"
 
@@ -14,7 +15,7 @@ constexpr std::array kActions = {"keep", "disk", "drop", "stay"};
 constexpr std::array kHolds = {"none", "wait", "fail"};
 constexpr std::array kResults = {"ok",     "out_of_memory", "invalid_argument", "not_found", "unsupported",
                                  "failed", "busy"};
-constexpr std::array kVerbs = {"status", "sleep", "wake"};
+constexpr std::array kVerbs = {"status", "sleep", "wake", "hint"};
 
 template <size_t kCount>
 const char* NameIn(const std::array<const char*, kCount>& names, int number) {
@@ -71,11 +72,22 @@ bool ReadWakeField(const std::string& key, const std::string& value, ControlRequ
   return key == "tag";
 }
 
+bool ReadHintField(const std::string& key, const std::string& value, ControlRequest* request) {
+  if (key == "hint") return (request->hint = ParseHint(value)).has_value();
+  request->tags.push_back(value);
+  return key == "tag";
+}
+
 bool ReadField(const std::string& key, const std::string& value, ControlRequest* request) {
   // C strings carry them to the core.
   if (value.find('\0') != std::string::npos) return false;
-  if (request->verb == ControlRequest::Verb::kSleep) return ReadSleepField(key, value, request);
-  return request->verb == ControlRequest::Verb::kWake && ReadWakeField(key, value, request);
+  switch (request->verb) {
+    case ControlRequest::Verb::kStatus: return false;
+    case ControlRequest::Verb::kSleep: return ReadSleepField(key, value, request);
+    case ControlRequest::Verb::kWake: return ReadWakeField(key, value, request);
+    case ControlRequest::Verb::kHint: return ReadHintField(key, value, request);
+  }
+  return false;
 }
 
 constexpr ControlField<gpuroom_sleep_report> kReportFields[] = {
@@ -160,6 +172,10 @@ std::string FormatRequest(const ControlRequest& request) {
     for (const std::string& tag : request.tags) line.Add("tag", tag);
     line.Add("lazy", uint64_t{request.lazy});
   }
+  if (request.verb == ControlRequest::Verb::kHint) {
+    line.Add("hint", std::string_view(HintName(request.hint.value_or(Hint::kNone))));
+    for (const std::string& tag : request.tags) line.Add("tag", tag);
+  }
   return line.Text();
 }
 
@@ -169,13 +185,16 @@ Result<ControlRequest> ParseRequest(std::string_view text) {
   const Status status = CheckVersion(*line);
   if (!status.ok()) return status;
   const int verb = IndexIn(kVerbs, line->Word(2));
-  if (verb < 0) return Status(Code::kInvalidArgument, "an unknown request; status, sleep and wake are known");
+  if (verb < 0)
+    return Status(Code::kInvalidArgument, "an unknown request; status, sleep, wake and hint are known");
   ControlRequest request;
   request.verb = static_cast<ControlRequest::Verb>(verb);
   for (const auto& [key, value] : line->fields()) {
     if (!ReadField(key, value, &request))
       return Status(Code::kInvalidArgument, "a field of the request is unknown, or its value is none");
   }
+  if (request.verb == ControlRequest::Verb::kHint && !request.hint)
+    return Status(Code::kInvalidArgument, "a hint says which: none, hot, cold or stream");
   return request;
 }
 

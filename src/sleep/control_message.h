@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "gpuroom/sleep.h"
+#include "range/plan.h"
 #include "runtime/process_stats.h"
 
 namespace gpuroom {
@@ -27,7 +28,7 @@ int ActionOf(std::string_view name);
 int HoldOf(std::string_view name);
 
 struct ControlRequest {
-  enum class Verb { kStatus, kSleep, kWake };
+  enum class Verb { kStatus, kSleep, kWake, kHint };
 
   Verb verb = Verb::kStatus;
   // Of a sleep: tags with their actions, and the action of what none of them names.
@@ -36,9 +37,10 @@ struct ControlRequest {
   int hold = GPUROOM_HOLD_WAIT;
   bool verify = false;
   std::string directory;  // "": none given
-  // Of a wake: what to wake, in this order; none: everything.
+  // Of a wake, what to wake, in this order; of a hint, what it is about. None: everything.
   std::vector<std::string> tags;
   bool lazy = false;
+  std::optional<Hint> hint;  // of a hint, which has one
 };
 
 // With its newline.

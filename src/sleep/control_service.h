@@ -25,6 +25,9 @@ struct ControlCalls {
   const char* (*last_error)() = nullptr;
   // Makes no driver call, so it may be called at any time. False: there is none. May be null.
   bool (*stats)(ProcessStats*) = nullptr;
+  // Gives all memory with these tags the hint (gpuroom_hint); no tags: all memory. *ranges: how much had it.
+  // May be null.
+  int (*hint)(const char* const* tags, size_t count, int hint, uint64_t* ranges) = nullptr;
 };
 
 // The name of our threads, by which the command tells a process that closed our socket and is about to make
@@ -78,8 +81,10 @@ class ControlService : public std::enable_shared_from_this<ControlService> {
   void Work();
   bool NextJob(Job* job);
   std::string Perform(const ControlRequest& request);
+  int Call(const ControlRequest& request, gpuroom_sleep_report* report);
   int Sleep(const ControlRequest& request, gpuroom_sleep_report* report);
   int Wake(const ControlRequest& request, gpuroom_sleep_report* report);
+  int SetHint(const ControlRequest& request, gpuroom_sleep_report* report);
 
   // The states of all tags into the snapshot; the last error's text where that fails.
   int TakeSnapshot() GPUROOM_REQUIRES(core_);

@@ -12,6 +12,20 @@ namespace {
 
 constexpr uint64_t kSendPatience = 5000000000;  // nanoseconds
 constexpr char kEnding[] = "the process is ending";
+constexpr char kNoHints[] = "hints from outside are not for this process";
+
+// As `process doing=...` tells it; a hint is done at once.
+const char* DoingName(ControlRequest::Verb verb) {
+  if (verb == ControlRequest::Verb::kSleep) return "sleep";
+  return verb == ControlRequest::Verb::kWake ? "wake" : "nothing";
+}
+
+// Valid as long as the request.
+std::vector<const char*> TagsOf(const ControlRequest& request) {
+  std::vector<const char*> tags;
+  for (const std::string& tag : request.tags) tags.push_back(tag.c_str());
+  return tags;
+}
 
 // The client may be gone: then nobody wants to know.
 void SendAll(const OwnDescriptor& socket, std::string_view text) {
@@ -44,7 +58,6 @@ bool ControlService::NextJob(Job* job) {
 }
 
 std::string ControlService::Perform(const ControlRequest& request) {
-  const bool sleep = request.verb == ControlRequest::Verb::kSleep;
   ControlReply reply;
   gpuroom_sleep_report report{};
   {
@@ -58,10 +71,11 @@ std::string ControlService::Perform(const ControlRequest& request) {
     (void)TakeSnapshot();  // for those who ask meanwhile
     {
       MutexLock lock(mutex_);
-      doing_ = sleep ? "sleep" : "wake";
+      doing_ = DoingName(request.verb);
     }
-    reply.result = sleep ? Sleep(request, &report) : Wake(request, &report);
-    if (reply.result != GPUROOM_OK) reply.text = calls_.last_error();
+    reply.result = Call(request, &report);
+    if (reply.result == GPUROOM_UNSUPPORTED && calls_.hint == nullptr) reply.text = kNoHints;
+    if (reply.result != GPUROOM_OK && reply.text.empty()) reply.text = calls_.last_error();
     // What failed as the process ended failed for that.
     reply.ending = reply.result != GPUROOM_OK && stopping_.load();
     MutexLock lock(mutex_);
@@ -69,6 +83,14 @@ std::string ControlService::Perform(const ControlRequest& request) {
   }
   if (reply.result == GPUROOM_OK) reply.report = report;
   return FormatReply(reply);
+}
+
+int ControlService::Call(const ControlRequest& request, gpuroom_sleep_report* report) {
+  switch (request.verb) {
+    case ControlRequest::Verb::kSleep: return Sleep(request, report);
+    case ControlRequest::Verb::kHint: return SetHint(request, report);
+    default: return Wake(request, report);
+  }
 }
 
 int ControlService::Sleep(const ControlRequest& request, gpuroom_sleep_report* report) {
@@ -85,10 +107,16 @@ int ControlService::Sleep(const ControlRequest& request, gpuroom_sleep_report* r
 }
 
 int ControlService::Wake(const ControlRequest& request, gpuroom_sleep_report* report) {
-  std::vector<const char*> tags;
-  for (const std::string& tag : request.tags) tags.push_back(tag.c_str());
+  const std::vector<const char*> tags = TagsOf(request);
   return calls_.wake(tags.empty() ? nullptr : tags.data(), tags.size(), request.lazy ? 1 : 0, report,
                      sizeof *report);
+}
+
+int ControlService::SetHint(const ControlRequest& request, gpuroom_sleep_report* report) {
+  if (calls_.hint == nullptr) return GPUROOM_UNSUPPORTED;
+  const std::vector<const char*> tags = TagsOf(request);
+  const int hint = static_cast<int>(request.hint.value_or(Hint::kNone));
+  return calls_.hint(tags.empty() ? nullptr : tags.data(), tags.size(), hint, &report->ranges);
 }
 
 int ControlService::TakeSnapshot() {

@@ -119,6 +119,16 @@ int States(gpuroom_tag_state* out, size_t capacity, size_t* count, size_t) {
   return GPUROOM_OK;
 }
 
+// Of the memory with one of the tags, or of all.
+int SetHint(const char* const* tags, size_t count, int hint, uint64_t* ranges) {
+  for (size_t i = 0; i < count; ++i) {
+    if (!Known(tags[i])) return Refuse(GPUROOM_NOT_FOUND, "no memory has ever had this tag");
+  }
+  *ranges = count == 0 ? g_groups.size() : count;
+  std::fprintf(stderr, "hint %d\n", hint);
+  return GPUROOM_OK;
+}
+
 int g_gpu = 0;
 
 bool Stats(gpuroom::ProcessStats* out) {
@@ -175,7 +185,7 @@ int main(int argc, char** argv) {
   if (argc > 1) g_gpu = std::atoi(argv[1]);
   // The handler that was registered first runs last.
   std::atexit(StayAtExit);
-  gpuroom::StartControl({Sleep, Wake, States, Error, Stats});
+  gpuroom::StartControl({Sleep, Wake, States, Error, Stats, SetHint});
   std::printf("%d\n", static_cast<int>(getpid()));
   std::fflush(stdout);
   char line[64];

@@ -445,3 +445,20 @@ def test_run_offers_control_unless_told_otherwise(gpuroom):
     plan = gpuroom.plan(*SIM, "--no-control", "--", "true", env={"GPUROOM_CONTROL": "1"})
     assert "GPUROOM_CONTROL" not in plan["environment"]
     assert "GPUROOM_CONTROL" in plan["environment_removed"]
+
+
+def test_hint(control, double):
+    done = control("hint", "cold", double.pid)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"process {double.pid}: 3 allocations are now cold\n", "")
+    done = control("hint", "none", double.pid, "--tag", "weights")
+    assert done.stdout == f"process {double.pid}: 1 allocation is now without a hint\n"
+    done = control("hint", "hot", "--all", "--json", "--tag", "weights", "--tag", "")
+    assert json.loads(done.stdout) == {"processes": [{"pid": double.pid, "result": "ok", "ranges": 2}]}
+
+
+def test_a_hint_that_cannot_be_given(gpuroom, control, double):
+    gpuroom.refuses(2, "no memory has ever had this tag", arguments=["hint", "hot", double.pid, "--tag", "x"], env=control.env)
+    gpuroom.refuses(2, "'warm' is no hint", "hot, cold, stream or none", arguments=["hint", "warm", double.pid])
+    gpuroom.refuses(2, "name the hint first", arguments=["hint"])
+    gpuroom.refuses(2, "'gpuroom hint hot 1234'", arguments=["hint", "hot"])
+    gpuroom.refuses(4, "no process 1048577", arguments=["hint", "hot", "1048577"], env=control.env)

@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import SOURCE
 
-TOPICS = [[], ["run"], ["env"], ["sleep"], ["wake"], ["ps"], ["top"], ["exporter"], ["demo"], ["doctor"], ["plan"], ["trace"], ["bench"],
+TOPICS = [[], ["run"], ["env"], ["sleep"], ["wake"], ["hint"], ["ps"], ["top"], ["exporter"], ["demo"], ["doctor"], ["plan"], ["trace"], ["bench"],
           ["bench", "tiers"], ["bench", "sleep"]]
 DOCUMENT = (SOURCE / "docs" / "cli.md").read_text()
 

@@ -107,6 +107,16 @@ def test_sleeps_and_wakes(process):
     assert count(awake["standstills"]) == 2 and awake["standstills_in_vain"] == 0
 
 
+def test_a_hint_reaches_the_memory_that_is_there(process):
+    pid = process.process.pid
+    for megabytes in (1, 64, 64):  # the first is the driver's own
+        assert process.tell(f"alloc {megabytes}") == "0"
+    assert process.command("hint", "cold", pid) == f"process {pid}: 2 allocations are now cold\n"
+    process.sleep()
+    assert process.command("hint", "hot", pid, "--tag", "") == f"process {pid}: 2 allocations are now hot\n"
+    process.gpuroom.refuses(2, "has had the tag 'x'", arguments=["hint", "hot", pid, "--tag", "x"], env=process.env)
+
+
 def test_what_gives_way(process):
     for _ in range(3):
         assert process.tell("alloc 80") == "0"

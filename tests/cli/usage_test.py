@@ -14,7 +14,7 @@ from conftest import SOURCE, preloads
         (["rum"], ["'rum'", "did you mean 'run'"]),
         (["slep"], ["did you mean 'sleep'"]),
         (["docter"], ["did you mean 'doctor'"]),
-        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, ps, top, exporter, demo, doctor, plan, trace, bench and help"]),
+        (["xyzzy"], ["'xyzzy'", "run, env, sleep, wake, hint, ps, top, exporter, demo, doctor, plan, trace, bench and help"]),
         (["--hbm-limit", "6GiB"], ["'--hbm-limit'", "gpuroom run --hbm-limit"]),
         (["help", "dem"], ["'dem'", "did you mean 'demo'"]),
         (["run", "--hbm-limt", "6GiB", "--", "true"], ["'--hbm-limt'", "did you mean '--hbm-limit'"]),
@@ -95,7 +95,7 @@ def test_negative_size_as_a_word_of_its_own(gpuroom):
     gpuroom.refuses(2, "--hbm-limit '-5GiB' is negative", arguments=["run", "--hbm-limit", "-5GiB", "--", "true"])
 
 
-COMMANDS = ["run", "env", "sleep", "wake", "ps", "top", "exporter", "demo", "doctor", "bench tiers", "bench sleep"]
+COMMANDS = ["run", "env", "sleep", "wake", "hint", "ps", "top", "exporter", "demo", "doctor", "bench tiers", "bench sleep"]
 
 
 def options_with_a_value(gpuroom, command):
@@ -108,10 +108,10 @@ def options_with_a_value(gpuroom, command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_option_takes_an_empty_value(gpuroom, command):
     """A script's empty variable must not pass for an option that was not given."""
-    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"], "plan": ["m"]}.get(command, [])
+    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"], "hint": ["hot", "1"], "plan": ["m"]}.get(command, [])
     # An empty tag is a value: it names memory that has none.
     names = [name for name in options_with_a_value(gpuroom, command) if name not in ("--tag", "--drop-tag")]
-    assert names or command in ("ps", "wake")
+    assert names or command in ("ps", "wake", "hint")
     for name in names:
         for words in ([name, ""], [name + "="], [name, "", "--json"], [name, "1GiB", name, ""], [name, "", name, "1GiB"]):
             gpuroom.refuses(2, f"{name} needs a value", arguments=[*command.split(), *words, *tail])
@@ -120,7 +120,7 @@ def test_no_option_takes_an_empty_value(gpuroom, command):
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["GPUROOM_HBM_LIMIT", "GPUROOM_CONTROL_DIR"])
 def test_no_variable_of_ours_may_be_empty(gpuroom, command, name):
-    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"], "plan": ["m"]}.get(command, [])
+    tail = {"run": ["--", "true"], "sleep": ["1"], "wake": ["1"], "hint": ["hot", "1"], "plan": ["m"]}.get(command, [])
     gpuroom.refuses(2, f"{name} is empty", f"unset {name}", arguments=[*command.split(), *tail], env={name: ""})
 
 
@@ -255,7 +255,7 @@ def test_general_help(gpuroom, arguments):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "trace", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "hint", "ps", "demo", "doctor", "trace", "bench tiers"])
 def test_help_of_a_command(gpuroom, command):
     words = command.split()
     by_option = gpuroom(*words, "--help")
@@ -274,7 +274,7 @@ def test_help_of_bench_lists_what_it_measures(gpuroom, arguments):
     assert "gpuroom bench tiers" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "ps", "demo", "doctor", "trace", "bench tiers"])
+@pytest.mark.parametrize("command", ["run", "env", "sleep", "wake", "hint", "ps", "demo", "doctor", "trace", "bench tiers"])
 def test_help_names_every_option_that_is_accepted(gpuroom, command):
     """An option of the help text is known to the parser: asking for help with it works."""
     text = gpuroom("help", *command.split()).stdout

@@ -10,7 +10,7 @@ import pytest
 from conftest import BUILD, SOURCE, clean_environment, files_below, passes, run
 
 pytestmark = pytest.mark.skipif(BUILD is None, reason="needs a build: run it through ctest")
-PAGES = ["gpuroom", *(f"gpuroom-{name}" for name in ("run", "env", "sleep", "wake", "ps", "top", "exporter", "demo", "doctor", "plan", "trace", "bench",
+PAGES = ["gpuroom", *(f"gpuroom-{name}" for name in ("run", "env", "sleep", "wake", "hint", "ps", "top", "exporter", "demo", "doctor", "plan", "trace", "bench",
                                                      "bench-tiers", "bench-sleep"))]
 # Where Python's headers are, as everywhere after `make deps`.
 FILES = {

@@ -152,6 +152,18 @@ def test_nothing_is_done_without_a_confirmation():
     assert press(state, snapshot, "y") is None
 
 
+def test_a_hint_says_which():
+    state, snapshot = State(), three()
+    assert press(state, snapshot, "i") is None
+    assert screen(snapshot, state)[-1].startswith("the memory of process 2 is: h hot, c cold")
+    assert press(state, snapshot, "c") == Request("hint", 2, "cold")
+    for key, hint in _state.HINTS.items():
+        request = press(state, snapshot, "i", key)
+        assert request.words() == ["hint", hint, "2"]
+    for key in ("y", "enter", "i", "q"):
+        assert press(state, snapshot, "i", key) is None and not state.quit
+
+
 def test_the_process_that_is_asked_about_stays_the_one_that_was_under_the_cursor():
     """A look that comes between the question and its answer may sort it elsewhere."""
     state, snapshot = State(), three()

@@ -108,6 +108,8 @@ def test_keys_as_a_terminal_sends_them(terminal, node):
     one.until("asleep")
     one.keys("w", "y")
     one.until("woke")
+    one.keys("i", "c")
+    one.until("3 allocations are now cold")
     one.keys("q")
     one.until("it has ended with 0")
 

@@ -94,9 +94,11 @@ def test_a_process_is_put_to_sleep_once_that_is_confirmed(tmp_path):
         await until(pilot, lambda: "process 7 gave 1.0 GiB" in shown(app))
         await pilot.press("w", "y")
         await until(pilot, lambda: len(command.calls()) == 2)
+        await pilot.press("i", "c")
+        await until(pilot, lambda: len(command.calls()) == 3)
 
     drive(command, steps)
-    assert command.calls() == ["sleep 7", "wake 7"]
+    assert command.calls() == ["sleep 7", "wake 7", "hint cold 7"]
 
 
 def test_leaving_waits_for_no_sleep(tmp_path):

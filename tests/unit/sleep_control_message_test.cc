@@ -103,16 +103,44 @@ TEST(ControlMessageTest, AWakeIsReadBackInItsOrder) {
   EXPECT_TRUE(back->lazy);
 }
 
+TEST(ControlMessageTest, AHintIsReadBack) {
+  ControlRequest request;
+  request.verb = ControlRequest::Verb::kHint;
+  request.tags = {"weights", ""};
+  request.hint = Hint::kStream;
+  EXPECT_EQ(FormatRequest(request), "gpuroom 1 hint hint=stream tag=weights tag=\n");
+  const Result<ControlRequest> back = ParseRequest(WithoutNewline(FormatRequest(request)));
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(back->verb, request.verb);
+  EXPECT_EQ(back->tags, request.tags);
+  EXPECT_EQ(back->hint, Hint::kStream);
+}
+
 TEST(ControlMessageTest, BadRequestsAreRefused) {
   EXPECT_EQ(CodeOfRequest("gpuroom 1 status"), Code::kOk);
   EXPECT_EQ(CodeOfRequest("gpuroom 1 sleep"), Code::kOk);
   EXPECT_EQ(CodeOfRequest("gpuroom 2 sleep"), Code::kUnsupported);
   EXPECT_EQ(CodeOfRequest("gpuroom x status"), Code::kUnsupported);
-  for (const char* line : {"", "GET / HTTP/1.1", "gpuroom 1", "gpuroom 1 destroy", "gpuroom 1 status a=1",
-                           "gpuroom 1 sleep do=keep", "gpuroom 1 sleep do=eat:x", "gpuroom 1 sleep rest=",
-                           "gpuroom 1 sleep hold=perhaps", "gpuroom 1 sleep verify=2",
-                           "gpuroom 1 sleep tag=x", "gpuroom 1 sleep directory=%00",
-                           "gpuroom 1 wake lazy=yes", "gpuroom 1 wake do=keep:x", "gpuroom 1 wake tag=%0"})
+  for (const char* line : {"",
+                           "GET / HTTP/1.1",
+                           "gpuroom 1",
+                           "gpuroom 1 destroy",
+                           "gpuroom 1 status a=1",
+                           "gpuroom 1 sleep do=keep",
+                           "gpuroom 1 sleep do=eat:x",
+                           "gpuroom 1 sleep rest=",
+                           "gpuroom 1 sleep hold=perhaps",
+                           "gpuroom 1 sleep verify=2",
+                           "gpuroom 1 sleep tag=x",
+                           "gpuroom 1 sleep directory=%00",
+                           "gpuroom 1 hint",
+                           "gpuroom 1 hint tag=x",
+                           "gpuroom 1 hint hint=warm",
+                           "gpuroom 1 hint hint=hot lazy=1",
+                           "gpuroom 1 wake hint=hot",
+                           "gpuroom 1 wake lazy=yes",
+                           "gpuroom 1 wake do=keep:x",
+                           "gpuroom 1 wake tag=%0"})
     EXPECT_EQ(CodeOfRequest(line), Code::kInvalidArgument) << line;
 }
 

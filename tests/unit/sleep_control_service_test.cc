@@ -72,7 +72,12 @@ int FakeStates(gpuroom_tag_state* out, size_t capacity, size_t* count, size_t) {
 
 const char* FakeError() { return "no room; drop some"; }
 
-constexpr ControlCalls kCalls = {FakeSleep, FakeWake, FakeStates, FakeError};
+int FakeHint(const char* const* tags, size_t count, int hint, uint64_t* ranges) {
+  *ranges = count == 1 && std::string(tags[0]) == "kv cache" && hint == GPUROOM_HINT_COLD ? 7 : 0;
+  return GPUROOM_OK;
+}
+
+constexpr ControlCalls kCalls = {FakeSleep, FakeWake, FakeStates, FakeError, nullptr, FakeHint};
 constexpr int kLong = 60000;  // milliseconds, until a test gives up
 
 int Connect(const std::string& path) {
@@ -188,6 +193,13 @@ TEST_F(ControlServiceTest, FailuresComeWithTheirSentence) {
   const Result<ControlReply> wake = ParseReply(Ask("gpuroom 1 wake tag=a tag=b lazy=1\n"));
   EXPECT_EQ(wake->report->kept, 2u);
   EXPECT_EQ(wake->report->dropped, 1u);
+}
+
+TEST_F(ControlServiceTest, AHintReachesTheCoreAsItWasAsked) {
+  const Result<ControlReply> reply = ParseReply(Ask("gpuroom 1 hint hint=cold tag=kv%20cache\n"));
+  ASSERT_TRUE(reply.ok());
+  EXPECT_EQ(reply->result, GPUROOM_OK);
+  EXPECT_EQ(reply->report->ranges, 7u);
 }
 
 TEST_F(ControlServiceTest, BadRequestsGetAnAnswerAndTheNextIsServed) {

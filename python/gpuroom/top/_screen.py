@@ -14,6 +14,11 @@ Line = List[Span]
 # A bar tells its parts apart without colours, too.
 BAR = (("hbm", "#"), ("peer", "+"), ("host", "="), ("asleep", "z"))
 FREE = "."
+QUESTIONS = {
+    "sleep": "put process {} to sleep? y does it, any other key does not",
+    "wake": "wake process {}? y does it, any other key does not",
+    "hint": "the memory of process {} is: h hot, c cold, s stream, n none of these; other keys leave it",
+}
 WIDE = 120  # columns from which there is room for all figures
 
 HELP = """\
@@ -27,6 +32,7 @@ speed as 'gpuroom bench tiers' measured it. What kernels read of host memory is 
   /     show only what has these words; enter ends, escape shows all again
   t     by GPU, with the tags of each process
   z w   put the process under the cursor to sleep, wake it; asks first
+  i     say how its memory is used: hot (gives way last), cold (gives way first), stream, none; asks which
   h ?   this page                                       q   quit
 
 Red: host memory that lies on another NUMA node than the one next to the GPU.
@@ -218,15 +224,14 @@ def _notes(snapshot: Snapshot, most: int) -> List[Line]:
 
 def _footer(state: State) -> Line:
     if state.asked is not None:
-        verb = "put process {} to sleep" if state.asked.verb == "sleep" else "wake process {}"
-        return [(verb.format(state.asked.pid) + "? y does it, any other key does not", "prompt")]
+        return [(QUESTIONS[state.asked.verb].format(state.asked.pid), "prompt")]
     if state.typing:
         return [(f"/{printable(state.filter)}_", "prompt")]
     if state.message:
         return [(printable(state.message), "prompt")]
     text = f"h help  q quit  s sort: {state.sort}{' reversed' if state.reverse else ''}  / filter"
     text += f": {printable(state.filter)}" if state.filter else ""
-    return [(text + "  t tree  z sleep  w wake", "dim")]
+    return [(text + "  t tree  z sleep  w wake  i hint", "dim")]
 
 
 def printable(text: str) -> str:

@@ -19,16 +19,27 @@ SORTS: Dict[str, Callable[[Process], Tuple[object, ...]]] = {
     "pid": lambda process: (process.pid,),
     "command": lambda process: (process.command,),
 }
-ACTIONS = {"z": "sleep", "w": "wake"}
+ACTIONS = {"z": "sleep", "w": "wake", "i": "hint"}
+HINTS = {"h": "hot", "c": "cold", "s": "stream", "n": "none"}
 LONGEST_FILTER = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """`gpuroom sleep PID` or `gpuroom wake PID`, confirmed."""
+    """`gpuroom sleep PID`, `gpuroom wake PID` or `gpuroom hint HINT PID`."""
 
     verb: str
     pid: int
+    hint: str = ""
+
+    def words(self) -> List[str]:
+        return [word for word in (self.verb, self.hint, str(self.pid)) if word]
+
+    def answered(self, key: str) -> Optional["Request"]:
+        """What is to be done where `key` answers the question; None: nothing."""
+        if self.verb == "hint":
+            return dataclasses.replace(self, hint=HINTS[key]) if key in HINTS else None
+        return self if key == "y" else None
 
 
 @dataclasses.dataclass
@@ -66,10 +77,11 @@ class State:
         if self.typing:
             self._type(key)
         elif self.asked is not None:
-            request, self.asked = self.asked, None
-            if key == "y":
-                return request
-            self.message = f"process {request.pid} was left alone"
+            asked, self.asked = self.asked, None
+            request = asked.answered(key)
+            if request is None:
+                self.message = f"process {asked.pid} was left alone"
+            return request
         elif self.help:
             self.help = False
         else:
@@ -117,7 +129,7 @@ class State:
 
     def _ask(self, verb: str, shown: List[Process]) -> None:
         if not shown:
-            self.message = "there is no process to " + verb
+            self.message = f"there is no process to {verb}"
             return
         self.pid = shown[self.cursor(shown)].pid
         self.asked = Request(verb, self.pid)

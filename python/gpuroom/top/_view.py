@@ -1,5 +1,5 @@
 """The view of `gpuroom top` on a terminal, by Textual: lines of `_screen`, keys of `_state`, and two kinds of child processes:
-the one that looks (`gpuroom top --json`), and those that do what was confirmed (`gpuroom sleep`, `gpuroom wake`)."""
+the one that looks (`gpuroom top --json`), and those that do what was confirmed (`gpuroom sleep`, `wake` and `hint`)."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ class Top(App[None]):
         if self.state.quit:
             self.exit()
         if request is not None:
-            self.state.message = f"gpuroom {request.verb} {request.pid} ..."
-            child = self._start(request.verb, str(request.pid))
+            self.state.message = f"gpuroom {' '.join(request.words())} ..."
+            child = self._start(*request.words())
             self.run_worker(lambda: self._await(child, request), thread=True)
         self.view.draw()
 
