@@ -35,8 +35,10 @@ inline constexpr char kControlDir[] = "GPUROOM_CONTROL_DIR";  // folder of the c
 inline constexpr char kHostKeep[] = "GPUROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse
 inline constexpr char kLedger[] = "GPUROOM_LEDGER";           // path of the node ledger, for tests
 inline constexpr char kSleepDir[] = "GPUROOM_SLEEP_DIR";      // where sleeping to disk writes its files
-inline constexpr char kSim[] = "GPUROOM_SIM";                 // profile of the simulated driver
-inline constexpr char kSimSeed[] = "GPUROOM_SIM_SEED";        // order of late stream work
-inline constexpr char kSimFail[] = "GPUROOM_SIM_FAIL";        // which driver calls fail
+// "1": host memory that holds the contents of what sleeps is told as free.
+inline constexpr char kKeptIsFree[] = "GPUROOM_KEPT_IS_FREE";
+inline constexpr char kSim[] = "GPUROOM_SIM";           // profile of the simulated driver
+inline constexpr char kSimSeed[] = "GPUROOM_SIM_SEED";  // order of late stream work
+inline constexpr char kSimFail[] = "GPUROOM_SIM_FAIL";  // which driver calls fail
 
 }  // namespace gpuroom::env

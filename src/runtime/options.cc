@@ -132,6 +132,7 @@ Options ReadOptions() {
   options.link_speeds = ReadLinkSpeeds();
   options.backend = ReadBackend();
   options.managed = ReadManaged();
+  options.kept_is_free = Flag(env::kKeptIsFree);
   options.report = Flag(env::kReport);
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
   return options;

@@ -30,7 +30,8 @@ struct Options {
   Rules rules;
   Backend backend = Backend::kTiers;  // of what no rule says otherwise
   ManagedOptions managed;
-  LinkSpeeds link_speeds;  // as measured; all 0: not measured, estimate them
+  LinkSpeeds link_speeds;     // as measured; all 0: not measured, estimate them
+  bool kept_is_free = false;  // host memory that holds the contents of what sleeps is told as free
   bool report = false;
   std::string stats_file;  // "": none
 };

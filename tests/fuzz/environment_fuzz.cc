@@ -25,7 +25,8 @@ constexpr const char* kNames[] = {gpuroom::env::kHbmLimit,
                                   gpuroom::env::kPrefetchBelow,
                                   gpuroom::env::kOversubscriptionRatio,
                                   gpuroom::env::kAllowOversubscription,
-                                  gpuroom::env::kHostKeep};
+                                  gpuroom::env::kHostKeep,
+                                  gpuroom::env::kKeptIsFree};
 
 }  // namespace
 
