@@ -41,7 +41,8 @@ void tms_set_enable_cpu_backup(bool enable);
 bool tms_get_enable_cpu_backup(void);
 void tms_set_enable_disk_backup(bool enable);
 bool tms_get_enable_disk_backup(void);
-/* Where files go; at first TMS_DISK_BACKUP_DIR. The whole process's. */
+/* Where files go; at first TMS_DISK_BACKUP_DIR. The whole process's. They can be seen there while memory is
+ * paused; without either, GPUROOM_SLEEP_DIR has files without names. */
 void tms_set_disk_backup_dir(const char* directory);
 
 /* "pinned" (at first, unless TMS_INIT_CPU_BACKUP_BACKEND says "mmap") or "mmap"; others are refused with a

@@ -38,9 +38,11 @@ inline constexpr char kControl[] = "GPUROOM_CONTROL";  // "1": other processes m
 inline constexpr char kControlDir[] = "GPUROOM_CONTROL_DIR";  // folder of the control sockets
 inline constexpr char kShare[] = "GPUROOM_SHARE";  // group of programs that take turns on their GPUs
 inline constexpr char kShareArbiter[] = "GPUROOM_SHARE_ARBITER";  // path of the program that is their arbiter
-inline constexpr char kHostKeep[] = "GPUROOM_HOST_KEEP";      // bytes of released host chunks kept for reuse
-inline constexpr char kLedger[] = "GPUROOM_LEDGER";           // path of the node ledger, for tests
-inline constexpr char kSleepDir[] = "GPUROOM_SLEEP_DIR";      // where sleeping to disk writes its files
+inline constexpr char kHostKeep[] = "GPUROOM_HOST_KEEP";  // bytes of released host chunks kept for reuse
+inline constexpr char kLedger[] = "GPUROOM_LEDGER";       // path of the node ledger, for tests
+inline constexpr char kSleepDir[] = "GPUROOM_SLEEP_DIR";  // where sleeping to disk writes its files
+// "1": host memory that holds the contents of what sleeps is told as free.
+inline constexpr char kKeptIsFree[] = "GPUROOM_KEPT_IS_FREE";
 inline constexpr char kSim[] = "GPUROOM_SIM";                 // profile of the simulated driver
 inline constexpr char kSimSeed[] = "GPUROOM_SIM_SEED";        // order of late stream work
 inline constexpr char kSimMachine[] = "GPUROOM_SIM_MACHINE";  // file by which processes share its memory

@@ -30,6 +30,7 @@ int SetHint(const char* const* names, size_t count, int hint, uint64_t* ranges) 
   if (!status.ok()) return Answer(status);
   rt->memory.WithAll([&](const std::vector<Placed*>& all) {
     for (Placed* placed : all) {
+      if (placed->shared) continue;  // by small allocations that have no hint of their own
       if (!tags.empty() && std::find(tags.begin(), tags.end(), placed->tag) == tags.end()) continue;
       placed->SetHint(static_cast<Hint>(hint));
       ++*ranges;

@@ -10,6 +10,7 @@
 #include "base/env.h"
 #include "capi/answer.h"
 #include "capi/sized.h"
+#include "capi/sleep_request.h"
 #include "capi/tag_list.h"
 #include "runtime/intent.h"
 #include "sleep/process.h"
@@ -100,6 +101,25 @@ gpuroom_tag_state Exported(const TagState& state) {
 }
 
 }  // namespace
+
+int SleepAsAsked(const gpuroom_sleep_request* request, size_t request_bytes, BackupFiles files,
+                 gpuroom_sleep_report* out, size_t out_bytes) {
+  const uint64_t start = NowNanoseconds();
+  ClearError();
+  const Entry rt(true);
+  SleepRequest read;
+  SleepAnswer answer;
+  Status status = Read(request, request_bytes, &read);
+  read.settings.visible_files = files == BackupFiles::kVisible;
+  if (status.ok() && !rt) status = Status(Code::kUnsupported, kNotHere);
+  if (status.ok()) status = Sleep(*rt, read, &answer);
+  const SleepCounts& counts = answer.counts;
+  return Report(
+      status,
+      {counts.ranges, counts.kept, counts.on_disk, counts.dropped, counts.released, answer.left_awake, 0},
+      start, out, out_bytes);
+}
+
 }  // namespace gpuroom
 
 using namespace gpuroom;
@@ -109,19 +129,7 @@ extern "C" {
 
 int gpuroom_sleep(const gpuroom_sleep_request* request, size_t request_bytes, gpuroom_sleep_report* out,
                   size_t out_bytes) try {
-  const uint64_t start = NowNanoseconds();
-  ClearError();
-  const Entry rt(true);
-  SleepRequest read;
-  SleepAnswer answer;
-  Status status = Read(request, request_bytes, &read);
-  if (status.ok() && !rt) status = Status(Code::kUnsupported, kNotHere);
-  if (status.ok()) status = Sleep(*rt, read, &answer);
-  const SleepCounts& counts = answer.counts;
-  return Report(
-      status,
-      {counts.ranges, counts.kept, counts.on_disk, counts.dropped, counts.released, answer.left_awake, 0},
-      start, out, out_bytes);
+  return SleepAsAsked(request, request_bytes, BackupFiles::kUnnamed, out, out_bytes);
 } catch (const std::exception& error) {
   return AnswerException(error);
 }

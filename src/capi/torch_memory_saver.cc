@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "capi/answer.h"
 #include "capi/regions.h"
+#include "capi/sleep_request.h"
 #include "gpuroom/torch_allocator.h"
 #include "runtime/intent.h"
 #include "sleep/read_backup.h"
@@ -227,7 +228,9 @@ int tms_pause(const char* tag) try {
   request.tags = actions.data();
   request.tag_count = actions.size();
   request.directory = directory.empty() ? nullptr : directory.c_str();
-  const int result = Told("pausing", tag, gpuroom_sleep(&request, sizeof request, nullptr, 0));
+  // Programs that name a folder look for files in it, as torch_memory_saver makes them.
+  const BackupFiles files = directory.empty() ? BackupFiles::kUnnamed : BackupFiles::kVisible;
+  const int result = Told("pausing", tag, SleepAsAsked(&request, sizeof request, files, nullptr, 0));
   if (result == 0 && Retained()) RefreshCopies();
   return result;
 } catch (const std::exception& error) {

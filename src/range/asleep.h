@@ -30,6 +30,9 @@ class Asleep {
   Asleep& operator=(const Asleep&) = delete;
 
   virtual AsleepBytes Bytes() const = 0;
+  // Bytes of contents that backups in host memory hold: what the sleep took of the host. Contents that lay on
+  // the host before, and stay in their own chunks, are not among them.
+  virtual uint64_t BackupBytes() const = 0;
 };
 
 }  // namespace gpuroom

@@ -42,6 +42,7 @@ struct IndexFigures {
   bool away = false;          // Placed::away(), of memory that the program mapped itself
   bool outside = false;       // belongs in HBM and has bytes elsewhere, whether or not it can be moved
   uint64_t asleep_bytes = 0;  // all of it, if it is asleep
+  uint64_t backup_bytes = 0;  // of its contents in host memory, if it is asleep
 };
 
 // Both. A copy of the Placed is in no index.

@@ -43,6 +43,7 @@ IndexFigures FiguresOf(const Placed& placed) {
   now.away = placed.in_pieces && placed.away();
   now.outside = placed.wants_device && placed.spilled();
   now.asleep_bytes = now.asleep ? BytesOf(placed) : 0;
+  now.backup_bytes = now.asleep ? placed.asleep->BackupBytes() : 0;
   return now;
 }
 
@@ -159,6 +160,7 @@ void PlacedIndex::Count(Placed* placed, const IndexFigures& after) {
     if (was != is) figure.fetch_add(is - was, std::memory_order_relaxed);
   };
   count(asleep_bytes_, before.asleep_bytes, after.asleep_bytes);
+  count(backup_bytes_, before.backup_bytes, after.backup_bytes);
   count(outside_, before.outside, after.outside);
   count(totals_.asleep, before.asleep, after.asleep);
   count(totals_.away, before.away, after.away);

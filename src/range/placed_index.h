@@ -60,6 +60,8 @@ class PlacedIndex {
   }
   // Without the lock: bytes that are asleep.
   uint64_t asleep_bytes() const { return asleep_bytes_.load(std::memory_order_relaxed); }
+  // Without the lock: bytes of host memory that hold the contents of what is asleep.
+  uint64_t backup_bytes() const { return backup_bytes_.load(std::memory_order_relaxed); }
   // Without the lock: false means that nothing which belongs in HBM has bytes outside it.
   bool may_have_returners() const { return outside_.load(std::memory_order_relaxed) != 0; }
 
@@ -112,6 +114,7 @@ class PlacedIndex {
   size_t unsettled_ = 0;
   uint64_t giving_bytes_ = 0;
   std::atomic<uint64_t> asleep_bytes_{0};
+  std::atomic<uint64_t> backup_bytes_{0};
   std::atomic<size_t> outside_{0};  // how many have IndexFigures::outside
 };
 

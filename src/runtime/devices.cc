@@ -92,6 +92,11 @@ uint64_t DeviceState::VisibleFree(uint64_t driver_free) const {
   return free + source.PeerFree() + host.Free();
 }
 
+uint64_t Runtime::ToldFree(const DeviceState& device, uint64_t driver_free) {
+  const uint64_t kept = options.kept_is_free ? memory.IndexOf(device.tier.device()).backup_bytes() : 0;
+  return device.VisibleFree(driver_free) + kept;
+}
+
 void Runtime::ConnectPeers(DeviceState& fresh) {
   MutexLock lock(mutex_);
   if (fresh.tier.used()) return;

@@ -163,6 +163,7 @@ Options ReadOptions() {
   options.managed = ReadManaged();
   if (const char* group = Text(env::kShare)) options.share_group = group;
   if (const char* arbiter = Text(env::kShareArbiter)) options.share_arbiter = arbiter;
+  options.kept_is_free = Flag(env::kKeptIsFree);
   options.report = Flag(env::kReport);
   if (const char* file = Text(env::kTrace)) options.trace = file;
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;

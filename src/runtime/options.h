@@ -36,6 +36,7 @@ struct Options {
   LinkSpeeds link_speeds;     // as measured; all 0: not measured, estimate them
   std::string share_group;    // of the programs that this one shares its GPUs with; "": none
   std::string share_arbiter;  // the program that is their arbiter
+  bool kept_is_free = false;  // host memory that holds the contents of what sleeps is told as free
   bool report = false;
   std::string trace;            // "": none
   std::string stats_file;       // "": none

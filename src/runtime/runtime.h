@@ -142,6 +142,8 @@ class Runtime {
   // To be called when memory has left the tables: where the last goes that slept, the hold on submissions
   // ends.
   void EndHoldIfAwake();
+  // Bytes that the program is told are free on a device, of which the driver says `driver_free`.
+  uint64_t ToldFree(const DeviceState& device, uint64_t driver_free);
   // Host bytes that no process on this node has claimed.
   uint64_t HostUnclaimed() { return share_.Unclaimed(); }
   // Host bytes that are a GPU's own part, if the process sees `gpus` GPUs; 0: GPUs share what there is.

@@ -152,7 +152,7 @@ Sizes BeforeCuda(Runtime& rt, NvmlDevice device, Sizes real) {
 Sizes Enlarge(Runtime& rt, NvmlDevice device, Sizes real) {
   const DeviceState* state = FindDevice(rt, device);
   if (state == nullptr) return BeforeCuda(rt, device, real);
-  return {state->VisibleTotal(real.total), state->VisibleFree(real.free)};
+  return {state->VisibleTotal(real.total), rt.ToldFree(*state, real.free)};
 }
 
 }  // namespace

@@ -82,7 +82,7 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
   DeviceState* device = rt && result == CUDA_SUCCESS ? rt->CurrentDevice() : nullptr;
   if (device == nullptr) return result;
   ReclaimRetired(*rt);
-  if (free != nullptr) *free = device->VisibleFree(*free);  // either may be null (docs/driver-notes.md)
+  if (free != nullptr) *free = rt->ToldFree(*device, *free);  // either may be null (docs/driver-notes.md)
   if (total != nullptr) *total = device->VisibleTotal(*total);
   return result;
 }

@@ -5,7 +5,8 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
+#include <string>
+#include <utility>
 
 #include "base/log.h"
 #include "base/undo.h"
@@ -16,31 +17,48 @@ namespace {
 
 constexpr int kFlags = O_RDWR | O_CLOEXEC;
 
-// Where the file system has no files without names: one that loses its name at once.
-int OpenAndUnlink(const char* directory) {
-  static std::atomic<unsigned> next{0};
-  char path[4096];
-  const int length = std::snprintf(path, sizeof path, "%s/gpuroom-sleep-%d-%u", directory,
-                                   static_cast<int>(getpid()), next.fetch_add(1));
-  if (length < 0 || static_cast<size_t>(length) >= sizeof path) {
-    errno = ENAMETOOLONG;
-    return -1;
-  }
-  const int fd = System().open(path, kFlags | O_CREAT | O_EXCL, 0600);
-  if (fd < 0) return -1;
-  if (System().unlink(path) == 0 || System().unlink(path) == 0) return fd;
-  const int error = errno;
-  System().close(fd);
-  errno = error;
-  return -1;
+struct OpenedFile {
+  int fd = -1;
+  std::string path;  // empty: it has no name
+};
+
+bool Unlink(const std::string& path) {
+  return System().unlink(path.c_str()) == 0 || System().unlink(path.c_str()) == 0;
 }
 
-int OpenIn(const char* directory) {
-  int fd = System().open(directory, kFlags | O_TMPFILE, 0600);
-  if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) fd = OpenAndUnlink(directory);
+// A file with a name that no other has: a process of the same number may have left some.
+OpenedFile OpenNamed(const char* directory) {
+  static std::atomic<unsigned> next{0};
+  OpenedFile file;
+  do {
+    file.path = std::string(directory) + "/gpuroom-sleep-" + std::to_string(getpid()) + "-" +
+                std::to_string(next.fetch_add(1));
+    file.fd = System().open(file.path.c_str(), kFlags | O_CREAT | O_EXCL, 0600);
+  } while (file.fd < 0 && errno == EEXIST);
+  return file;
+}
+
+// Where the file system has no files without names: one that loses its name at once.
+OpenedFile OpenAndUnlink(const char* directory) {
+  const OpenedFile file = OpenNamed(directory);
+  if (file.fd < 0 || Unlink(file.path)) return {file.fd, ""};
+  const int error = errno;
+  System().close(file.fd);
+  errno = error;
+  return {};
+}
+
+OpenedFile OpenUnnamed(const char* directory) {
+  const int fd = System().open(directory, kFlags | O_TMPFILE, 0600);
+  if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) return OpenAndUnlink(directory);
+  return {fd, ""};
+}
+
+OpenedFile OpenIn(const char* directory, FileName name) {
+  OpenedFile file = name == FileName::kVisible ? OpenNamed(directory) : OpenUnnamed(directory);
   // Past the page cache, which the program may need for itself. What cannot do that goes through it.
-  if (fd >= 0) System().set_flags(fd, O_DIRECT);
-  return fd;
+  if (file.fd >= 0) System().set_flags(file.fd, O_DIRECT);
+  return file;
 }
 
 bool IsFull(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
@@ -52,11 +70,12 @@ Status Full(int error) {
 
 }  // namespace
 
-Result<std::shared_ptr<BackupFile>> BackupFile::Create(const char* directory, uint64_t bytes) {
+Result<std::shared_ptr<BackupFile>> BackupFile::Create(const char* directory, uint64_t bytes, FileName name) {
   if (directory == nullptr) {
     return Status(Code::kInvalidArgument, "a sleep to disk needs a directory for its backups; name one");
   }
-  const int fd = OpenIn(directory);
+  const OpenedFile opened = OpenIn(directory, name);
+  const int fd = opened.fd;
   if (fd < 0 && IsFull(errno)) return Full(errno);
   if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EIO)) {
     return Status(Code::kSystem, "opening a file for backups", errno);
@@ -66,8 +85,11 @@ Result<std::shared_ptr<BackupFile>> BackupFile::Create(const char* directory, ui
                   "the directory for backups cannot be used; name an existing one that can be written to",
                   errno);
   }
-  Undo close([&] { System().close(fd); });
-  auto file = std::make_shared<BackupFile>(fd);
+  Undo close([&] {
+    if (!opened.path.empty()) Unlink(opened.path);
+    System().close(fd);
+  });
+  auto file = std::make_shared<BackupFile>(fd, opened.path);
   close.Dismiss();
   int result = 0;
   do {
@@ -79,7 +101,12 @@ Result<std::shared_ptr<BackupFile>> BackupFile::Create(const char* directory, ui
   return IsFull(errno) ? Full(errno) : Status(Code::kSystem, "taking room on the disk for backups", errno);
 }
 
+BackupFile::BackupFile(int fd, std::string path) : fd_(fd), path_(std::move(path)), owner_(getpid()) {}
+
 BackupFile::~BackupFile() {
+  if (!path_.empty() && owner_ == getpid() && !Unlink(path_) && errno != ENOENT)
+    Log(LogLevel::kWarn, "the backup file %s could not be removed (errno %d); remove it", path_.c_str(),
+        errno);
   if (System().close(fd_) != 0) Log(LogLevel::kWarn, "closing a backup file failed (errno %d)", errno);
 }
 

@@ -1,20 +1,27 @@
-// BackupFile: a file without a name that holds backups: it is gone when its last
-// descriptor is, by kill -9 too. Written and read past the page cache where the file
+// BackupFile: a file that holds backups. Without a name it is gone when its last
+// descriptor is, by kill -9 too; with one it can be seen in its directory, and a process
+// that is killed leaves it there. Written and read past the page cache where the file
 // system can do that. Write and Read: any thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
+#include <string>
 
 #include "base/status.h"
 
 namespace gpuroom {
 
+enum class FileName { kNone, kVisible };
+
 class BackupFile {
  public:
   // Room for `bytes` in it is taken at once where the file system can do that.
   // kInvalidArgument: the directory cannot be used. kOutOfMemory: the disk has no room.
-  static Result<std::shared_ptr<BackupFile>> Create(const char* directory, uint64_t bytes);
-  explicit BackupFile(int fd) : fd_(fd) {}
+  static Result<std::shared_ptr<BackupFile>> Create(const char* directory, uint64_t bytes, FileName name);
+  // Removes the file's name with itself, if `path` is not empty. A child of fork leaves it.
+  BackupFile(int fd, std::string path);
   ~BackupFile();
   BackupFile(const BackupFile&) = delete;
   BackupFile& operator=(const BackupFile&) = delete;
@@ -29,6 +36,8 @@ class BackupFile {
   bool LeaveDirect() const;
 
   const int fd_;
+  const std::string path_;  // empty: it has no name
+  const pid_t owner_;
 };
 
 // A part of a file that is dropped with this.

@@ -29,6 +29,7 @@ struct DeviceSleep {
 
 struct SleepSettings {
   const char* directory = nullptr;  // for kDisk: an existing directory
+  bool visible_files = false;       // the files there have names while they hold backups
   bool verify = false;              // a wake compares checksums of the contents with those of the sleep
 };
 

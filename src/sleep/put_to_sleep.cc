@@ -103,7 +103,8 @@ Status DeviceFallingAsleep::PlanDisk() {
   uint64_t sum = 0;
   for (const Item& item : items_) sum += item.memory->Bytes().on_disk;
   if (sum == 0) return Status();
-  const Result<std::shared_ptr<BackupFile>> file = BackupFile::Create(settings_.directory, sum);
+  const FileName name = settings_.visible_files ? FileName::kVisible : FileName::kNone;
+  const Result<std::shared_ptr<BackupFile>> file = BackupFile::Create(settings_.directory, sum, name);
   if (!file.ok()) return file.status();
   uint64_t offset = 0;
   for (const Item& item : items_) {

@@ -17,6 +17,12 @@ AsleepBytes SleepingMemory::Bytes() const {
   return {};
 }
 
+uint64_t SleepingMemory::BackupBytes() const {
+  uint64_t sum = 0;
+  for (const Backup& backup : backups) sum += file == nullptr ? backup.bytes : 0;
+  return sum;
+}
+
 void SleepingMemory::Drop() {
   for (const Original& original : originals) {
     if (original.kept)

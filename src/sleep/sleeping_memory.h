@@ -43,6 +43,7 @@ class SleepingMemory : public Asleep {
   ~SleepingMemory() override { Drop(); }
 
   AsleepBytes Bytes() const override;
+  uint64_t BackupBytes() const override;
   // Gives the backups back, and the chunks that are kept.
   void Drop();
   // The same, when somebody else has the chunks that are kept.

@@ -266,6 +266,29 @@ TEST_F(DiskRegionTest, ARegionsBackupGoesToDisk) {
   Release(kept);
 }
 
+TEST_F(DiskRegionTest, TheFilesAreVisibleWhileMemoryIsPaused) {
+  const CUdeviceptr p = MakeIn("a", false, true, 1, 10 * kMiB);
+  const CUdeviceptr freed = MakeIn("b", false, true, 2);
+  ASSERT_EQ(Library().tms_pause("a"), 0);
+  ASSERT_EQ(Library().tms_pause("b"), 0);
+  uint64_t bytes = 0;
+  size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    EXPECT_TRUE(entry.is_regular_file()) << entry.path();
+    EXPECT_EQ(entry.status().permissions() & std::filesystem::perms::all,
+              std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    bytes += entry.file_size();
+    ++files;
+  }
+  EXPECT_EQ(files, 2U);
+  EXPECT_GE(bytes, 10 * kMiB + kBytes);
+  Release(freed);  // its backup goes with it
+  ASSERT_EQ(Library().tms_resume("a"), 0);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_));
+  EXPECT_EQ(CountBad(p, 10 * kMiB, 1), 0u);
+  Release(p);
+}
+
 TEST_F(DiskRegionTest, AFolderThatIsNotThereIsAnErrorAndNothingSleeps) {
   const CUdeviceptr p = MakeIn("a", false, true, 1);
   Library().tms_set_disk_backup_dir("/no/such/folder");

@@ -28,7 +28,8 @@ constexpr const char* kNames[] = {gpuroom::env::kHbmLimit,
                                   gpuroom::env::kAllowOversubscription,
                                   gpuroom::env::kHostKeep,
                                   gpuroom::env::kStatsInterval,
-                                  gpuroom::env::kHostPart};
+                                  gpuroom::env::kHostPart,
+                                  gpuroom::env::kKeptIsFree};
 
 }  // namespace
 

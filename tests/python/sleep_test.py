@@ -64,6 +64,32 @@ assert (free(), gpuroom.stats().device_free) == (before, hbm)
 """)
 
 
+def test_what_sleeps_with_its_contents_is_told_as_free_where_that_is_asked_for(python):
+    python.under_gpuroom(PROGRAM + """
+def free():
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+    assert total.value == (256 + 512) * MIB
+    return free.value
+with gpuroom.region("kept"):
+    kept = allocate(64 * MIB)
+with gpuroom.region("spilled"):
+    spilled = allocate(300 * MIB)
+placed = gpuroom.describe(spilled)
+assert placed.host_bytes > 0 and placed.device_bytes > 0
+before = free()
+gpuroom.sleep("kept")
+assert free() == before + 64 * MIB  # as after a drop
+gpuroom.sleep("spilled")
+assert free() == before + 64 * MIB + placed.device_bytes  # what lay on the host lies there still
+gpuroom.wake("kept")
+assert free() == before + placed.device_bytes
+gpuroom.sleep("kept", action="drop")
+gpuroom.wake()
+assert free() == before
+""", env={"GPUROOM_KEPT_IS_FREE": "1"})
+
+
 def test_tags_sleep_and_wake_by_name(passes):
     passes("""
 with gpuroom.region("weights"):

@@ -53,6 +53,8 @@ assert gpuroom.sleep_states()["weights"].kept == 32 * MIB
 saver.pause()
 states = gpuroom.sleep_states()
 assert states["kv_cache"].dropped == 16 * MIB and states["optimizer (disk)"].on_disk == 8 * MIB, states
+(backup,) = os.listdir(FOLDER + "/backups")  # visible, as the original's
+assert os.path.getsize(FOLDER + "/backups/" + backup) >= 8 * MIB
 saver.resume("kv_cache")
 saver.resume()
 assert holds(weights, 1, 32 * MIB) and holds(state, 3, 8 * MIB)

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "sleep/backup_file.h"
 #include "sleep_fixture.h"
 
 namespace gpuroom {
@@ -147,6 +149,54 @@ TEST_F(SleepFailureTest, FileSystemsThatCanDoLess) {
   EXPECT_TRUE(std::filesystem::is_empty(directory_));  // nothing that a killed process would leave
   ASSERT_TRUE(Wake().ok());
   ExpectAllRight();
+}
+
+size_t FilesIn(const std::string& directory) {
+  const std::filesystem::directory_iterator files(directory);
+  return static_cast<size_t>(std::distance(begin(files), end(files)));
+}
+
+TEST_F(SleepFailureTest, FilesThatAreVisibleGoWithTheWake) {
+  MakeTwo();
+  settings_.visible_files = true;
+  // What a process of the same number left is neither used nor removed.
+  static std::atomic<int> opened;
+  opened = 0;
+  System().open = [](const char* path, int flags, mode_t mode) {
+    EXPECT_EQ(flags & O_EXCL, O_EXCL);
+    EXPECT_EQ(mode, 0600U);
+    errno = EEXIST;
+    return ++opened % 3 == 1 ? -1 : open(path, flags, mode);
+  };
+  ASSERT_TRUE(Sleep(SleepAction::kDisk).ok());
+  EXPECT_EQ(FilesIn(directory_), 2U);  // one a device
+  ASSERT_TRUE(Wake().ok());
+  EXPECT_EQ(FilesIn(directory_), 0U);
+  ExpectAllRight();
+  // A sleep that fails leaves none.
+  System().write = [](int, const void*, size_t, off_t) {
+    errno = ENOSPC;
+    return ssize_t{-1};
+  };
+  EXPECT_EQ(Sleep(SleepAction::kDisk).code(), Code::kOutOfMemory);
+  EXPECT_EQ(FilesIn(directory_), 0U);
+  ExpectAllRight();
+}
+
+TEST_F(SleepFailureTest, AChildLeavesTheFilesOfItsParent) {
+  auto file = BackupFile::Create(directory_.c_str(), 4096, FileName::kVisible);
+  ASSERT_TRUE(file.ok());
+  const pid_t child = fork();
+  if (child == 0) {
+    file->reset();
+    _exit(0);
+  }
+  int ended = -1;
+  ASSERT_EQ(waitpid(child, &ended, 0), child);
+  EXPECT_EQ(ended, 0);
+  EXPECT_EQ(FilesIn(directory_), 1U);
+  file->reset();
+  EXPECT_EQ(FilesIn(directory_), 0U);
 }
 
 TEST_F(SleepFailureTest, DirectAccessThatRefusesTheMemory) {

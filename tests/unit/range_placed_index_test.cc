@@ -13,6 +13,7 @@ class Backup : public Asleep {
  public:
   explicit Backup(uint64_t bytes) : bytes_(bytes) {}
   AsleepBytes Bytes() const override { return {bytes_, 0, 0}; }
+  uint64_t BackupBytes() const override { return bytes_ / 2; }
 
  private:
   const uint64_t bytes_;
@@ -81,6 +82,7 @@ TEST_F(PlacedIndexTest, CountsWhatSleeps) {
   placed.CountTiers();
   index_.Update(&placed);
   EXPECT_EQ(index_.asleep_bytes(), kDataBytes);
+  EXPECT_EQ(index_.backup_bytes(), kDataBytes / 2);
   EXPECT_EQ(totals_.asleep.load(), 1u);
   EXPECT_EQ(index_.giving_bytes(), 0u);
   index_.Remove(&placed);

@@ -95,6 +95,7 @@ TEST_F(HandleTableTest, SeveralDeviceChunksAreAway) {
 class Nothing : public Asleep {
  public:
   AsleepBytes Bytes() const override { return {}; }
+  uint64_t BackupBytes() const override { return 0; }
 };
 
 TEST_F(HandleTableTest, TellsWhatSleepsInASpan) {

@@ -80,6 +80,6 @@ def host_memory(count: int, device: Any) -> Any:
 def as_cpu(memory: Any) -> Any:
     """The same addresses as a tensor on the CPU, as which vLLM's copies want what is not in HBM; for its address alone. It keeps
     `memory`."""
-    array = (ctypes.c_int8 * int(memory.numel())).from_address(memory.data_ptr())
+    array: Any = (ctypes.c_int8 * int(memory.numel())).from_address(memory.data_ptr())
     array.memory = memory
     return torch.frombuffer(array, dtype=torch.int8)

@@ -417,4 +417,5 @@ def _gib(count: int) -> str:
 
 
 def mib(count: int) -> str:
+    """In MiB, with the unit."""
     return f"{_account.mib(count)} MiB"
