@@ -166,11 +166,14 @@ pictures: build/docs/venv/installed ## draw docs/pictures anew, from what build/
 	/usr/bin/python3 scripts/plot_tiers.py docs/measurements/2026-11-21-bench-tiers.json docs/pictures/tiers.svg
 
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
-nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers, a million simulated swaps and 64-bit Arm's tests, build and try all packages, the clusters' and the containers' checks; an hour and a half
+nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## build the documents, run the fuzzers, a million simulated swaps and 64-bit Arm's tests, count instructions beside many allocations, build and try all packages, the clusters' and the containers' checks; an hour and a half
 	@scripts/deps.sh build test nightly
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_arbiter_tests
 	GPUROOM_TEST_SHARE_SWAPS=125000 build/dev/bin/gpuroom_arbiter_tests --gtest_filter='*ShareLoad*'
+	$(CMAKE) --preset gpu
+	$(BUILD) --preset gpu -j $(JOBS) --target bench_scaling gpuroom_library gpuroom_sim_cuda
+	bench/scaling_instructions.sh
 	tests/packages/run.sh
 	$(MAKE) --no-print-directory clusters-check containers-check
 
