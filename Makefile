@@ -184,11 +184,14 @@ pictures: build/docs/venv/installed ## draw docs/pictures anew, from what build/
 	/usr/bin/python3 scripts/plot_tiers.py docs/measurements/2026-11-21-bench-tiers.json docs/pictures/tiers.svg
 
 # The checks of clusters and containers come last: they need the network for more than packages of the distribution.
-nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## run all that is too slow for CI: documents, fuzzers, simulated swaps, Arm, packages, README's install lines, metrics, top, clusters, containers; two hours
+nightly: docs fuzz test-arm64 wheel wheel-arm64 deb deb-arm64 sdist ## run all that is too slow for CI: documents, fuzzers, simulated swaps, instruction counts, Arm, packages, README's install lines, metrics, top, clusters, containers; two hours
 	@scripts/deps.sh build test nightly
 	$(CMAKE) --preset dev
 	$(BUILD) --preset dev -j $(JOBS) --target gpuroom_arbiter_tests
 	GPUROOM_TEST_SHARE_SWAPS=125000 build/dev/bin/gpuroom_arbiter_tests --gtest_filter='*ShareLoad*'
+	$(CMAKE) --preset gpu
+	$(BUILD) --preset gpu -j $(JOBS) --target bench_scaling gpuroom_library gpuroom_sim_cuda
+	bench/scaling_instructions.sh
 	tests/packages/run.sh
 	scripts/check_install.sh
 	$(MAKE) --no-print-directory metrics-check top-check clusters-check containers-check

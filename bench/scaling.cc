@@ -4,13 +4,14 @@
 // no GPU.
 //
 //   bench_scaling [--kind=small|range|handle] [--live=N]      times, for all kinds and numbers that are not
-//   named bench_scaling --kind=KIND --live=N --call=CALL --calls=K  those calls and no report: for callgrind
+//   named bench_scaling --kind=KIND --live=N --call=CALL [--calls=K] [--asleep=1]  instructions of one such
+//   call
 //
 // `small`: cuMemAlloc of 4 KiB, the driver's own. `range`: cuMemAlloc of 2 MiB; with
 // GPUROOM_RANGE_THRESHOLD=2097152 they are ranges. `handle`: cuMemCreate of 2 MiB, mapped side by side, as
 // PyTorch's expandable segments do. Whether some of it is spilled is the environment's matter: with
 // GPUROOM_HBM_LIMIT below what the live ones take, the last of them lie on the host
-// (bench/scaling_instructions.sh sets it so).
+// (bench/scaling_instructions.sh sets it so). With --asleep=1 the live ones sleep meanwhile.
 #include <dlfcn.h>
 #include <unistd.h>
 
@@ -18,13 +19,8 @@
 #include <functional>
 
 #include "driver_program.h"
-
-#if __has_include(<valgrind/callgrind.h>)
-#include <valgrind/callgrind.h>
-#else  // then --call counts nothing
-#define CALLGRIND_START_INSTRUMENTATION
-#define CALLGRIND_STOP_INSTRUMENTATION
-#endif
+#include "gpuroom/sleep.h"
+#include "instructions.h"
 
 namespace gpuroom::bench {
 namespace {
@@ -32,7 +28,7 @@ namespace {
 constexpr uint64_t kSmallBytes = 4096;
 constexpr uint64_t kLargeBytes = uint64_t{2} << 20;
 // How many ranges a graph capture frees before it ends.
-constexpr uint64_t kFreesPerCapture = 16;
+constexpr uint64_t kFreesPerCapture = 4;
 
 [[noreturn]] void Stop(const std::string& sentence) {
   std::fprintf(stderr, "%s\n", sentence.c_str());
@@ -54,13 +50,20 @@ struct Interface {
   decltype(&gpuroom_describe) describe = nullptr;
   decltype(&gpuroom_set_hint) set_hint = nullptr;
   decltype(&gpuroom_get_stats) get_stats = nullptr;
+  decltype(&gpuroom_set_thread_hint) set_thread_hint = nullptr;
+  decltype(&gpuroom_sleep) sleep = nullptr;
 };
 
 Interface FindInterface() {
   Interface found;
-  found.describe = reinterpret_cast<decltype(found.describe)>(dlsym(RTLD_DEFAULT, "gpuroom_describe"));
-  found.set_hint = reinterpret_cast<decltype(found.set_hint)>(dlsym(RTLD_DEFAULT, "gpuroom_set_hint"));
-  found.get_stats = reinterpret_cast<decltype(found.get_stats)>(dlsym(RTLD_DEFAULT, "gpuroom_get_stats"));
+  const auto find = [](auto* function, const char* name) {
+    *function = reinterpret_cast<std::remove_reference_t<decltype(*function)>>(dlsym(RTLD_DEFAULT, name));
+  };
+  find(&found.describe, "gpuroom_describe");
+  find(&found.set_hint, "gpuroom_set_hint");
+  find(&found.get_stats, "gpuroom_get_stats");
+  find(&found.set_thread_hint, "gpuroom_set_thread_hint");
+  find(&found.sleep, "gpuroom_sleep");
   return found;
 }
 
@@ -226,25 +229,50 @@ void MeasureAll(const Program& program, const std::string& kind, uint64_t number
   report->Figure(where + "free_all_ns", (NowSeconds() - start) * 1e9 / static_cast<double>(number));
 }
 
+// Puts all of it to sleep that Fill makes, its contents dropped.
+void FillAsleep(Population* live, uint64_t number) {
+  const Interface gpuroom = FindInterface();
+  if (gpuroom.sleep == nullptr) Stop("--asleep needs gpuroom");
+  gpuroom.set_thread_hint(GPUROOM_HINT_NONE, "asleep");
+  live->Fill(number, 1);
+  gpuroom.set_thread_hint(GPUROOM_HINT_NONE, nullptr);
+  const gpuroom_tag_action drop = {"asleep", GPUROOM_SLEEP_DROP};
+  const gpuroom_sleep_request request = {&drop, 1, nullptr, GPUROOM_HOLD_NONE, 0};
+  if (gpuroom.sleep(&request, sizeof request, nullptr, 0) != GPUROOM_OK) Stop("gpuroom_sleep failed");
+}
+
+int CountCall(const Options& options, const std::string& call) {
+  const uint64_t count = options.Number("calls", 4);
+  uint64_t instructions = 0;
+  const auto piece = [&](const std::function<void()>& mark) {
+    const Program program(Lookup::kDlsym, static_cast<int>(options.Number("device", 0)));
+    Population live(program, options.Text("kind", ""));
+    if (options.Number("asleep", 0) != 0) {
+      FillAsleep(&live, options.Number("live", 0));
+    } else {
+      live.Fill(options.Number("live", 0), 1);
+    }
+    Calls calls(program, live);
+    calls.Run(call, 32);  // what happens once
+    mark();
+    calls.Run(call, count);
+    mark();
+  };
+  if (!CountInstructions(piece, &instructions)) Stop("the instructions could not be counted");
+  std::printf("%lu\n", instructions / count);
+  return 0;
+}
+
 }  // namespace
 }  // namespace gpuroom::bench
 
 int main(int argc, char** argv) {
   using namespace gpuroom::bench;
-  const Options options(argc, argv, {"kind", "live", "call", "calls", "device"});
+  const Options options(argc, argv, {"kind", "live", "call", "calls", "asleep", "device"});
   const std::string kind = options.Text("kind", "");
   const uint64_t number = options.Number("live", 0);
+  if (const std::string call = options.Text("call", ""); !call.empty()) return CountCall(options, call);
   const Program program(Lookup::kDlsym, static_cast<int>(options.Number("device", 0)));
-  if (const std::string call = options.Text("call", ""); !call.empty()) {
-    Population live(program, kind);
-    live.Fill(number, 1);
-    Calls calls(program, live);
-    calls.Run(call, 32);  // what happens once
-    CALLGRIND_START_INSTRUMENTATION;
-    calls.Run(call, options.Number("calls", 64));
-    CALLGRIND_STOP_INSTRUMENTATION;
-    std::_Exit(0);
-  }
   Report report("scaling");
   for (const char* each : {"small", "range", "handle"}) {
     if (!kind.empty() && kind != each) continue;
