@@ -76,6 +76,7 @@ Failure ParseCount(const char* name, const std::string& text, int most, int* out
 struct RunTexts {
   std::string hbm, host, reserve;
   TierTexts tiers;
+  ShareTexts share;
   bool no_control = false;
   bool no_plugins = false;
 };
@@ -86,6 +87,7 @@ void AddRunOptions(Parser* parser, RunTexts* texts, RunOptions* options) {
   parser->Value("--host-limit", &texts->host);
   parser->Value("--reserve", &texts->reserve);
   AddTierOptions(parser, &texts->tiers);
+  AddShareOptions(parser, &texts->share);
   parser->Flag("--no-control", &texts->no_control);
   parser->Flag("--no-plugins", &texts->no_plugins);
   parser->Flag("--report", &options->report);
@@ -99,8 +101,10 @@ Failure ResolveRunOptions(const RunTexts& texts, RunOptions* options) {
   options->control = !texts.no_control;
   options->plugins = !texts.no_plugins;
   InheritSim(&options->sim);
-  const Failure failure = ResolveLimits(texts.hbm, texts.host, texts.reserve, options);
-  return failure.failed() ? failure : ResolveTierOptions(texts.tiers, &options->tiers);
+  Failure failure = ResolveLimits(texts.hbm, texts.host, texts.reserve, options);
+  if (failure.failed()) return failure;
+  failure = ResolveTierOptions(texts.tiers, &options->tiers);
+  return failure.failed() ? failure : ResolveShareOptions(texts.share, &options->share);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "cli/doctor.h"
 #include "cli/exit_codes.h"
+#include "cli/share_options.h"
 #include "cli/tier_options.h"
 
 namespace gpuroom {
@@ -20,6 +21,7 @@ struct RunOptions {
   bool host_limit_inherited = false;   // host_limit is an outer run's, which checked it
   std::optional<uint64_t> reserve;
   TierOptions tiers;
+  ShareOptions share;
   bool control = true;
   bool plugins = true;
   bool report = false;

@@ -138,6 +138,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   plan->limits.hbm = options.hbm_limit;
   plan->limits.reserve = options.reserve;
   plan->limits.control = options.control;
+  plan->limits.share = options.share;
   plan->limits.plugins = options.plugins;
   plan->limits.report = options.report;
   plan->limits.sim = options.sim;

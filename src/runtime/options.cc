@@ -132,7 +132,7 @@ Options ReadOptions() {
   options.link_speeds = ReadLinkSpeeds();
   options.backend = ReadBackend();
   options.managed = ReadManaged();
-  if (const char* group = Text(env::kShare)) options.share_group = group;
+  if (const char* group = Text(env::kShareGroup)) options.share_group = group;
   if (const char* arbiter = Text(env::kShareArbiter)) options.share_arbiter = arbiter;
   options.report = Flag(env::kReport);
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
