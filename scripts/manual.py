@@ -24,6 +24,7 @@ KINDS = {"FILE": FILES, "DIR": FOLDERS}
 CHOICES = {
     "FORMAT": ["sh", "json", "docker", "k8s", "ray", "slurm"],
     "POLICY": ["gpu_first", "balanced", "cpu_first"],
+    "PRIORITY": ["batch", "normal", "interactive"],
     "PROFILE": ["h200", "gh200", "gh200-egm", "gb200", "gb10", "rtx4090", "8xh200"],
 }
 

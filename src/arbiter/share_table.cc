@@ -73,6 +73,16 @@ void ShareTable::Ask(uint64_t member, const std::vector<uint64_t>& bytes, uint64
   CompleteIfAllIsIn(asking, now);
 }
 
+uint64_t ShareTable::TakeFree(uint64_t member, size_t gpu, uint64_t bytes) {
+  const auto found = members_.find(member);
+  const auto waits = [](const auto& entry) { return entry.second.waiting; };
+  if (found == members_.end() || std::any_of(members_.begin(), members_.end(), waits)) return 0;
+  const uint64_t granted = std::min(bytes, FreeRoom().free[gpu]);
+  found->second.on[gpu].awake += granted;
+  found->second.on[gpu].arriving += granted;
+  return granted;
+}
+
 void ShareTable::Withdraw(uint64_t member, uint64_t now) {
   const auto found = members_.find(member);
   if (found == members_.end() || !found->second.waiting) return;

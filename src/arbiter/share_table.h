@@ -80,6 +80,9 @@ class ShareTable {
   // The member cannot go on without `bytes` more on each GPU (one number for each): its launches wait until
   // all of them are in. Replaces its request of before. Makes it busy.
   void Ask(uint64_t member, const std::vector<uint64_t>& bytes, uint64_t now);
+  // What the member may take at once of `bytes` that it can do without: what is free while nobody waits. It
+  // reports MovedIn.
+  uint64_t TakeFree(uint64_t member, size_t gpu, uint64_t bytes);
   // Gives the request up. What was granted already stays granted.
   void Withdraw(uint64_t member, uint64_t now);
 

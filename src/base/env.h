@@ -36,8 +36,13 @@ inline constexpr char kQuiet[] = "GPUROOM_QUIET";      // "1": gpuroom run does 
 inline constexpr char kLog[] = "GPUROOM_LOG";          // off, error, warn, info or debug
 inline constexpr char kControl[] = "GPUROOM_CONTROL";  // "1": other processes may ask for sleep and wake
 inline constexpr char kControlDir[] = "GPUROOM_CONTROL_DIR";  // folder of the control sockets
-inline constexpr char kShare[] = "GPUROOM_SHARE";  // group of programs that take turns on their GPUs
+inline constexpr char kShareGroup[] =
+    "GPUROOM_SHARE_GROUP";  // group of programs that take turns on their GPUs
 inline constexpr char kShareArbiter[] = "GPUROOM_SHARE_ARBITER";  // path of the program that is their arbiter
+inline constexpr char kSharePriority[] = "GPUROOM_SHARE_PRIORITY";  // batch, normal or interactive
+inline constexpr char kShareReserve[] = "GPUROOM_SHARE_RESERVE";    // HBM bytes that others leave to it
+inline constexpr char kShareQuantum[] = "GPUROOM_SHARE_QUANTUM";    // of a turn, at least, such as "2s"
+inline constexpr char kIdleAfter[] = "GPUROOM_IDLE_AFTER";          // without launches, such as "100ms"
 inline constexpr char kHostKeep[] = "GPUROOM_HOST_KEEP";  // bytes of released host chunks kept for reuse
 inline constexpr char kLedger[] = "GPUROOM_LEDGER";       // path of the node ledger, for tests
 inline constexpr char kSleepDir[] = "GPUROOM_SLEEP_DIR";  // where sleeping to disk writes its files

@@ -26,11 +26,15 @@ Result<uint64_t> ParseInterval(std::string_view text) {
   for (const TimeUnit& unit : kTimeUnits) {
     if (text != unit.name) continue;
     if (error != std::errc() || count > kLongestInterval / unit.milliseconds) return too_long;
-    if (count * unit.milliseconds < kShortestInterval)
-      return Status(Code::kInvalidArgument, "too short; 10ms is the least");
     return count * unit.milliseconds;
   }
   return malformed;
+}
+
+Result<uint64_t> ParsePeriod(std::string_view text) {
+  Result<uint64_t> period = ParseInterval(text);
+  if (!period.ok() || *period >= kShortestPeriod) return period;
+  return Status(Code::kInvalidArgument, "too short; 10ms is the least");
 }
 
 }  // namespace gpuroom

@@ -163,6 +163,7 @@ std::map<std::string, std::string> RunVariables(const Limits& limits, const Inst
   if (limits.host) variables[env::kHostLimit] = std::to_string(*limits.host);
   if (limits.reserve) variables[env::kReserve] = std::to_string(*limits.reserve);
   AddTierVariables(limits.tiers, &variables);
+  AddShareVariables(limits.share, installation, &variables);
   AddPythonPath(limits, installation, &variables);
   if (limits.control) variables[env::kControl] = "1";
   if (limits.report) variables[env::kReport] = "1";

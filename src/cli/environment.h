@@ -11,6 +11,7 @@
 
 #include "base/limit.h"
 #include "cli/installation.h"
+#include "cli/share_options.h"
 #include "cli/tier_options.h"
 
 namespace gpuroom {
@@ -22,6 +23,7 @@ struct Limits {
   std::optional<uint64_t> host;
   std::optional<uint64_t> reserve;
   TierOptions tiers;
+  ShareOptions share;
   bool control = false;  // may others ask CMD to sleep?
   bool plugins = true;   // do Python programs find the plug-ins?
   bool report = false;

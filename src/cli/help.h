@@ -98,6 +98,17 @@ Options:
                           with managed memory: more than the GPU has free also
                           without a hardware-coherent link to the host, where that
                           can hang the card
+  --share                 take turns on the GPUs' memory with the other programs that
+                          run with --share, as if each had it alone (docs/share.md)
+  --share-group NAME      the same with the programs of this group alone
+  --share-priority PRIORITY
+                          whose memory gives way: batch, normal (default), interactive;
+                          one with a higher priority does not wait for others' turns
+  --share-reserve SIZE    HBM on each GPU that others leave to CMD (default: 0)
+  --share-quantum T       a turn: for so long others of its priority do not take what CMD
+                          has (default: six times what it takes to move it)
+  --idle-after T          without a launch for so long, CMD counts as idle, and others
+                          take its memory at once (default: 100ms)
   --no-control            'gpuroom sleep' and 'wake' do not reach these processes
   --no-plugins            Python programs do not find gpuroom's plug-ins (for vLLM)
   --report                print to standard error, as each process exits, what lay
@@ -119,12 +130,15 @@ Options:
   -h, --help              print this text
 
 SIZE is a number with a unit, such as 6GiB, 512MiB or 1.5T; units are powers of
-1024. What is not given here is taken from the environment, so that a run inside
-another keeps the outer one's: GPUROOM_HBM_LIMIT, GPUROOM_HOST_LIMIT,
-GPUROOM_HOST_PART, GPUROOM_RESERVE, GPUROOM_POLICY, GPUROOM_EXPECT,
-GPUROOM_RESIDENT_BELOW, GPUROOM_PEERS, GPUROOM_RULES (the rules, not a file), GPUROOM_HOST_AHEAD,
-GPUROOM_BACKEND, GPUROOM_PREFETCH_BELOW, GPUROOM_OVERSUBSCRIPTION_RATIO,
-GPUROOM_ALLOW_OVERSUBSCRIPTION, GPUROOM_STATS_FILE, GPUROOM_STATS_INTERVAL.
+1024. T is a whole number with ms, s, m or h. What is not given here is taken from
+the environment, so that a run inside another keeps the outer one's:
+GPUROOM_HBM_LIMIT, GPUROOM_HOST_LIMIT, GPUROOM_HOST_PART, GPUROOM_RESERVE,
+GPUROOM_POLICY, GPUROOM_EXPECT, GPUROOM_RESIDENT_BELOW, GPUROOM_PEERS,
+GPUROOM_RULES (the rules, not a file), GPUROOM_HOST_AHEAD, GPUROOM_BACKEND,
+GPUROOM_PREFETCH_BELOW, GPUROOM_OVERSUBSCRIPTION_RATIO,
+GPUROOM_ALLOW_OVERSUBSCRIPTION, GPUROOM_SHARE_GROUP, GPUROOM_SHARE_PRIORITY,
+GPUROOM_SHARE_RESERVE, GPUROOM_SHARE_QUANTUM, GPUROOM_IDLE_AFTER,
+GPUROOM_STATS_FILE, GPUROOM_STATS_INTERVAL.
 
 The options of PyTorch's UVM patches are taken out of PYTORCH_CUDA_ALLOC_CONF and
 PYTORCH_ALLOC_CONF, and CMD gets the rest of these as it is: use_uvm:True means
@@ -144,6 +158,7 @@ Examples:
   gpuroom run --policy balanced --resident-below 256MiB -- python generate.py
   gpuroom run --expect 30GiB -- python generate.py
   gpuroom run --backend managed --policy cpu_first -- python generate.py
+  gpuroom run --share -- python serve.py
   gpuroom run --host-limit 64GiB --stats-file stats.jsonl -- ./simulate --steps 100
   gpuroom run --dry-run --json -- python train.py
   gpuroom run --sim 1GiB,host=4GiB -- ./my-driver-api-test

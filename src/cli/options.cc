@@ -66,7 +66,7 @@ Failure ResolveLimits(const std::string& hbm, const std::string& host, const std
 // How often a line is written to the stats file, which may be an outer run's.
 Failure ResolveStatsInterval(const Setting& interval, RunOptions* options) {
   if (interval.text.empty()) return {};
-  const Result<uint64_t> milliseconds = ParseInterval(interval.text);
+  const Result<uint64_t> milliseconds = ParsePeriod(interval.text);
   if (!milliseconds.ok())
     return Usage(fmt::format("{} '{}' is {}", interval.source, interval.text, milliseconds.status().what()));
   if (Choose("--stats-file", options->stats_file, env::kStatsFile).text.empty())
@@ -95,6 +95,7 @@ Failure ParseCount(const char* name, const std::string& text, int most, int* out
 struct RunTexts {
   std::string hbm, host, reserve, stats_interval;
   TierTexts tiers;
+  ShareTexts share;
   bool no_control = false;
   bool no_plugins = false;
 };
@@ -105,6 +106,7 @@ void AddRunOptions(Parser* parser, RunTexts* texts, RunOptions* options) {
   parser->Value("--host-limit", &texts->host);
   parser->Value("--reserve", &texts->reserve);
   AddTierOptions(parser, &texts->tiers);
+  AddShareOptions(parser, &texts->share);
   parser->Flag("--no-control", &texts->no_control);
   parser->Flag("--no-plugins", &texts->no_plugins);
   parser->Flag("--report", &options->report);
@@ -124,7 +126,9 @@ Failure ResolveRunOptions(const RunTexts& texts, RunOptions* options) {
       ResolveStatsInterval(Choose("--stats-interval", texts.stats_interval, env::kStatsInterval), options);
   if (failure.failed()) return failure;
   failure = ResolveLimits(texts.hbm, texts.host, texts.reserve, options);
-  return failure.failed() ? failure : ResolveTierOptions(texts.tiers, &options->tiers);
+  if (failure.failed()) return failure;
+  failure = ResolveTierOptions(texts.tiers, &options->tiers);
+  return failure.failed() ? failure : ResolveShareOptions(texts.share, &options->share);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/limit.h"
 #include "cli/doctor.h"
 #include "cli/exit_codes.h"
+#include "cli/share_options.h"
 #include "cli/tier_options.h"
 
 namespace gpuroom {
@@ -21,12 +22,13 @@ struct RunOptions {
   bool host_limit_inherited = false;   // host_limit is an outer run's, which checked it
   std::optional<uint64_t> reserve;
   TierOptions tiers;
+  ShareOptions share;
   bool control = true;
   bool plugins = true;
   bool report = false;
   std::string stats_file;
   std::string trace;           // events go to files of this name
-  std::string stats_interval;  // as ParseInterval reads it; empty: none
+  std::string stats_interval;  // as ParsePeriod reads it; empty: none
   bool quiet = false;
   bool dry_run = false;
   bool json = false;

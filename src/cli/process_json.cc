@@ -23,6 +23,7 @@ Json ProcessJson(const ProcessRow& row) {
     out["error"] = row.failure.text;
     return out;
   }
+  if (*ShareStateOf(row) != '\0') out["share"] = ShareStateOf(row);
   out["version"] = row.reply.version;
   out["fresh"] = row.reply.fresh;
   out.update(Bytes(row.sum));

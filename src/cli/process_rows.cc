@@ -1,6 +1,7 @@
 #include "cli/process_rows.h"
 
 #include <algorithm>
+#include <array>
 
 #include "cli/control_client.h"
 
@@ -29,10 +30,18 @@ const char* StateOf(const gpuroom_tag_state& sum) {
   return sum.awake == 0 ? "asleep" : "partly asleep";
 }
 
+const char* ShareStateOf(const ProcessRow& row) {
+  constexpr std::array kNames = {"", "idle", "runs", "waits for HBM", "moved out"};
+  const uint64_t state = row.reply.stats ? row.reply.stats->share : 0;
+  return state < kNames.size() ? kNames[state] : "";
+}
+
 std::string StateOf(const ProcessRow& row) {
   if (row.failure.failed()) return "no answer";
   if (row.reply.doing == "sleep") return "falling asleep";
-  return row.reply.doing == "wake" ? "waking" : StateOf(row.sum);
+  if (row.reply.doing == "wake") return "waking";
+  const char* share = ShareStateOf(row);
+  return *share != '\0' ? share : StateOf(row.sum);
 }
 
 std::vector<ProcessRow> AskRows() {

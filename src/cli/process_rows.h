@@ -26,7 +26,9 @@ std::vector<ProcessRow> AskRows();
 
 // "awake", "asleep" or "partly asleep".
 const char* StateOf(const gpuroom_tag_state& sum);
-// The same, or what is in progress, or "no answer".
+// What a program that shares its GPUs does now, "" of one that does not.
+const char* ShareStateOf(const ProcessRow& row);
+// One of the two, or what is in progress, or "no answer".
 std::string StateOf(const ProcessRow& row);
 
 }  // namespace gpuroom

@@ -154,6 +154,7 @@ Failure MakeRunPlan(const RunOptions& options, RunPlan* plan) {
   plan->limits.hbm = options.hbm_limit;
   plan->limits.reserve = options.reserve;
   plan->limits.control = options.control;
+  plan->limits.share = options.share;
   plan->limits.plugins = options.plugins;
   plan->limits.report = options.report;
   plan->limits.stats_interval = options.stats_interval;
@@ -200,7 +201,9 @@ std::string DescribeHost(const RunPlan& plan) {
 }
 
 void SayWhatIsOffered(const RunPlan& plan) {
-  const std::string hbm = plan.limits.hbm ? FormatSize(*plan.limits.hbm) : "all";
+  const std::string hbm = !plan.limits.hbm                ? "all"
+                          : plan.limits.hbm->percent != 0 ? FormatLimit(*plan.limits.hbm)
+                                                          : FormatSize(plan.limits.hbm->bytes);
   fmt::print(
       stderr,
       "gpuroom: offers {} of each GPU's HBM, and host memory: {}; --hbm-limit and --host-limit change that, "

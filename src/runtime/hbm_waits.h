@@ -13,8 +13,21 @@
 
 namespace gpuroom {
 
+// What a program that shares its GPUs does now.
+enum class ShareState : uint8_t {
+  kNone,   // it does not share
+  kIdle,   // it has launched nothing for a while
+  kRuns,   // it has
+  kWaits,  // a launch or an allocation of it waits for HBM
+  kOut,    // memory of it was moved out for others, and nothing waits for that
+};
+
 class HbmWaits {
  public:
+  // As whoever speaks with the arbiter says.
+  ShareState state() const { return state_.load(std::memory_order_relaxed); }
+  void SetState(ShareState state) { state_.store(state, std::memory_order_relaxed); }
+
   // Whether HBM is granted. Off until TurnOn, and for good after TurnOff, which lets all go on.
   bool on() const { return on_.load(std::memory_order_acquire); }
   void TurnOn() { on_.store(true, std::memory_order_release); }
@@ -47,6 +60,7 @@ class HbmWaits {
   };
 
   std::atomic<bool> on_{false};
+  std::atomic<ShareState> state_{ShareState::kNone};
   std::atomic<void (*)()> listener_{nullptr};
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -54,10 +54,10 @@ Limit ReadLimit(const char* name) {
   return Limit();
 }
 
-uint64_t ReadInterval(const char* name) {
+uint64_t ReadPeriod(const char* name) {
   const char* text = Text(name);
   if (text == nullptr) return 0;
-  const Result<uint64_t> interval = ParseInterval(text);
+  const Result<uint64_t> interval = ParsePeriod(text);
   if (interval.ok()) return *interval;
   Ignore(name, text, interval.status().what());
   return 0;
@@ -161,13 +161,13 @@ Options ReadOptions() {
   options.link_speeds = ReadLinkSpeeds();
   options.backend = ReadBackend();
   options.managed = ReadManaged();
-  if (const char* group = Text(env::kShare)) options.share_group = group;
+  if (const char* group = Text(env::kShareGroup)) options.share_group = group;
   if (const char* arbiter = Text(env::kShareArbiter)) options.share_arbiter = arbiter;
   options.kept_is_free = Flag(env::kKeptIsFree);
   options.report = Flag(env::kReport);
   if (const char* file = Text(env::kTrace)) options.trace = file;
   if (const char* file = Text(env::kStatsFile)) options.stats_file = file;
-  options.stats_interval = ReadInterval(env::kStatsInterval);
+  options.stats_interval = ReadPeriod(env::kStatsInterval);
   return options;
 }
 

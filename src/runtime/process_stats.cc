@@ -40,6 +40,7 @@ ProcessStats ReadProcessStats(Runtime& rt) {
   for (int i = 0; i < Runtime::kMaxDevices; ++i) {
     if (const DeviceState* device = rt.ExistingDevice(i)) stats.gpus.push_back(StatsOf(*device));
   }
+  stats.share = static_cast<uint64_t>(rt.hbm_waits.state());
   const Activity& activity = rt.activity;
   stats.standstills = activity.standstills.Read();
   stats.standstills_in_vain = activity.not_reached.load();

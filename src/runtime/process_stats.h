@@ -48,6 +48,7 @@ struct ProcessStats {
   TimeCounts wakes;
   uint64_t backed_up = 0;       // bytes
   uint64_t restored = 0;        // bytes
+  uint64_t share = 0;           // ShareState
   uint64_t host_unclaimed = 0;  // bytes of the node's host budget that no process has claimed
   Refusals::Counts refusals{};
   // The last refusal; "": there was none.

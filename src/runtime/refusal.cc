@@ -12,8 +12,8 @@ namespace {
 
 constexpr uint64_t kBetweenLines = 1'000'000'000;  // nanoseconds
 
-enum class Limit { kAllTogether, kNoHost, kNoneGiven, kHostLimit, kMachine, kHbm, kMargin, kFailure };
-constexpr size_t kLimits = static_cast<size_t>(Limit::kFailure) + 1;
+enum class LimitKind { kAllTogether, kNoHost, kNoneGiven, kHostLimit, kMachine, kHbm, kMargin, kFailure };
+constexpr size_t kLimits = static_cast<size_t>(LimitKind::kFailure) + 1;
 
 // Of this process: a child by fork that goes on with a runtime of its own has a parent that was refused
 // nothing.
@@ -24,38 +24,38 @@ uint64_t HbmLimit(const DeviceState& device) {
   return device.tier.budget().limited() ? device.tier.budget().limit() : device.hbm;
 }
 
-Limit LimitOf(const DeviceState& device, RefusedBy by, const Status& why, uint64_t bytes) {
-  if (why.code() != Code::kOutOfMemory) return Limit::kFailure;
-  if (by == RefusedBy::kMargin) return Limit::kMargin;
-  if (by == RefusedBy::kHbm) return Limit::kHbm;
+LimitKind LimitOf(const DeviceState& device, RefusedBy by, const Status& why, uint64_t bytes) {
+  if (why.code() != Code::kOutOfMemory) return LimitKind::kFailure;
+  if (by == RefusedBy::kMargin) return LimitKind::kMargin;
+  if (by == RefusedBy::kHbm) return LimitKind::kHbm;
   const uint64_t free = device.source.DeviceFree() + device.source.PeerFree() + device.host.Free();
-  if (bytes <= free) return Limit::kMachine;
-  if (device.host.limit() == 0) return Limit::kNoHost;
-  if (device.host_limit == 0) return Limit::kNoneGiven;
+  if (bytes <= free) return LimitKind::kMachine;
+  if (device.host.limit() == 0) return LimitKind::kNoHost;
+  if (device.host_limit == 0) return LimitKind::kNoneGiven;
   const bool ever = bytes <= HbmLimit(device) + device.source.PeerLimit() + device.host_limit;
-  return ever ? Limit::kHostLimit : Limit::kAllTogether;
+  return ever ? LimitKind::kHostLimit : LimitKind::kAllTogether;
 }
 
 // Which limit that is, and what to change.
-const char* Sentence(Limit limit) {
+const char* Sentence(LimitKind limit) {
   switch (limit) {
-    case Limit::kAllTogether: return "that is more than all of it; raise --host-limit, or ask for less";
-    case Limit::kNoHost: return "no host memory may be used; raise --host-limit";
-    case Limit::kNoneGiven: return "the driver gives no host memory here; 'gpuroom doctor' looks into it";
-    case Limit::kHostLimit:
+    case LimitKind::kAllTogether: return "that is more than all of it; raise --host-limit, or ask for less";
+    case LimitKind::kNoHost: return "no host memory may be used; raise --host-limit";
+    case LimitKind::kNoneGiven: return "the driver gives no host memory here; 'gpuroom doctor' looks into it";
+    case LimitKind::kHostLimit:
       return "the node's processes may use no more host memory; raise --host-limit, or end another of them";
-    case Limit::kMachine:
+    case LimitKind::kMachine:
       return "the limits have room and the machine has not; free host memory, or lower --host-limit to what "
              "there is";
-    case Limit::kHbm: return "this kind of memory has to lie in HBM; keep more of it free with --reserve";
-    case Limit::kMargin: return "the program itself wants more left free (set_memory_margin_bytes)";
-    case Limit::kFailure: break;
+    case LimitKind::kHbm: return "this kind of memory has to lie in HBM; keep more of it free with --reserve";
+    case LimitKind::kMargin: return "the program itself wants more left free (set_memory_margin_bytes)";
+    case LimitKind::kFailure: break;
   }
   return "a call failed; 'gpuroom doctor' checks this machine";
 }
 
 // One thread gets the turn of each limit, if a second has passed since the last line.
-bool MayTell(Limit limit) {
+bool MayTell(LimitKind limit) {
   std::atomic<bool>& told = g_told[static_cast<size_t>(limit)];
   if (told.load(std::memory_order_relaxed)) return false;
   const uint64_t now = NowNanoseconds();
@@ -68,7 +68,7 @@ void AddTier(FixedText* text, const char* name, uint64_t free, uint64_t limit) {
   text->Append("%s %s free of %s", name, FormatSize(free).c_str(), FormatSize(limit).c_str());
 }
 
-void Tell(const DeviceState& device, Limit limit, const Status& why, uint64_t bytes) {
+void Tell(const DeviceState& device, LimitKind limit, const Status& why, uint64_t bytes) {
   char place[200];
   FixedText tiers(place, sizeof place);
   AddTier(&tiers, "HBM has", device.source.DeviceFree(), HbmLimit(device));
@@ -85,7 +85,7 @@ void NoteRefusal(Runtime& rt, const DeviceState& device, RefusedBy by, const Sta
   rt.activity.refusals.Note(why, device.tier.device(), bytes);
   Trace::Add(TraceKind::kRefusal, device.tier.device(), 0, {bytes});
   if (by == RefusedBy::kManagedCap || !LogEnabled(LogLevel::kWarn)) return;
-  const Limit limit = LimitOf(device, by, why, bytes);
+  const LimitKind limit = LimitOf(device, by, why, bytes);
   if (MayTell(limit)) Tell(device, limit, why, bytes);
 }
 

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,15 +20,6 @@
 
 namespace gpuroom {
 namespace {
-
-// As long as the descriptor is open. kBusy: another process has it.
-Result<OwnDescriptor> Lock(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (fd < 0) return Status(Code::kSystem, "open of the group's lock", errno);
-  Result<OwnDescriptor> lock = OwnDescriptor::Take(fd);
-  if (!lock.ok() || flock(fd, LOCK_EX | LOCK_NB) == 0) return lock;
-  return Status(Code::kBusy, "the group has an arbiter already", errno);
-}
 
 // A terminal's signals, and what whoever started us has open, are not ours: who reads a pipe waits until all
 // that could write to it have closed it.
@@ -82,13 +72,13 @@ Status RunArbiter(const std::string& group) {
   LeaveStarter();
   const Result<SharePlace> place = FindSharePlace(group);
   if (!place.ok()) return place.status();
-  const Result<OwnDescriptor> lock = Lock(place->lock);
+  Result<ShareLock> lock = ShareLock::Take(place->lock);
   if (!lock.ok()) return lock.status();
   Result<ShareGrants> grants = ShareGrants::Open(place->grants);
   if (!grants.ok()) return grants.status();
   Result<ShareListener> listener = ShareListener::At(place->socket);
   if (!listener.ok()) return listener.status();
-  ShareArbiter(std::move(*listener), std::move(*grants)).Run();
+  ShareArbiter(std::move(*lock), std::move(*listener), std::move(*grants)).Run();
   return Status();
 }
 

@@ -51,8 +51,8 @@ bool IsStopped(uint64_t pid) {
 
 }  // namespace
 
-ShareArbiter::ShareArbiter(ShareListener listener, ShareGrants grants)
-    : listener_(std::move(listener)), grants_(std::move(grants)) {
+ShareArbiter::ShareArbiter(ShareLock lock, ShareListener listener, ShareGrants grants)
+    : lock_(std::move(lock)), listener_(std::move(listener)), grants_(std::move(grants)) {
   RememberGrants();
 }
 
@@ -77,6 +77,7 @@ void ShareArbiter::RememberGrants() {
 void ShareArbiter::Run() {
   for (;;) {
     WaitForEvents();
+    if (!lock_.HasName()) return;
     AcceptAll();
     KeepName();
     for (auto& [id, member] : members_) Read(id, member);
@@ -148,9 +149,10 @@ void ShareArbiter::Read(uint64_t id, Member& member) {
     const Result<ShareMessage> message = ParseShareMessage(*packet);
     const Status heard = message.ok() ? Hear(id, member, *message) : message.status();
     if (heard.ok()) continue;
-    ShareMessage note;
-    note.text = heard.what();
-    Send(member, note);
+    ShareMessage reject;
+    reject.verb = ShareMessage::Verb::kReject;
+    reject.text = heard.what();
+    Send(member, reject);
     Flush(id, member);
     // What comes behind is not heard; unread, it would keep the member from reading why.
     shutdown(member.socket.fd(), SHUT_RD);
@@ -233,8 +235,8 @@ Status ShareArbiter::Hear(uint64_t id, Member& member, const ShareMessage& messa
     AddGpu(id, member, message);
     return Status();
   }
-  const bool of_gpu =
-      message.verb == Verb::kState || message.verb == Verb::kNeed || message.verb == Verb::kMovedIn;
+  const bool of_gpu = message.verb == Verb::kState || message.verb == Verb::kNeed ||
+                      message.verb == Verb::kWish || message.verb == Verb::kMovedIn;
   if (of_gpu && message.gpu >= member.gpus.size())
     return Status(Code::kInvalidArgument, "a GPU that was not named before");
   const size_t gpu = of_gpu ? member.gpus[message.gpu] : 0;
@@ -243,6 +245,7 @@ Status ShareArbiter::Hear(uint64_t id, Member& member, const ShareMessage& messa
     case Verb::kNeed: member.needs[message.gpu] = message.bytes; break;
     case Verb::kAsk: Ask(id, member); break;
     case Verb::kWithdraw: table_.Withdraw(id, now); break;
+    case Verb::kWish: Wish(id, member, message); break;
     case Verb::kBusy: table_.SetBusy(id, true, now); break;
     case Verb::kIdle: table_.SetBusy(id, false, now); break;
     case Verb::kMovedOut: MovedOut(id, member, message); break;
@@ -258,9 +261,16 @@ Status ShareArbiter::Join(uint64_t id, Member& member, const ShareMessage& messa
     return Status(Code::kUnsupported,
                   "the programs that share GPUs run under different versions of gpuroom; use one for all");
   const uint64_t highest = static_cast<uint64_t>(SharePriority::kInteractive);
-  const ShareTerms terms = {static_cast<SharePriority>(std::min(message.priority, highest)), message.reserve,
-                            message.quantum, message.idle_after};
-  const Status joined = table_.Join(id, terms, NowNanoseconds());
+  ShareTerms terms = {static_cast<SharePriority>(std::min(message.priority, highest)), message.reserve,
+                      message.quantum, message.idle_after};
+  Status joined = table_.Join(id, terms, NowNanoseconds());
+  if (joined.code() == Code::kOutOfMemory) {
+    ShareMessage note;
+    note.text = std::string(joined.what()) + "; this one has none";
+    Send(member, note);
+    terms.reserve = 0;
+    joined = table_.Join(id, terms, NowNanoseconds());
+  }
   member.joined = joined.ok();
   return joined;
 }
@@ -293,6 +303,18 @@ void ShareArbiter::Ask(uint64_t id, Member& member) {
   std::vector<uint64_t> needs(uuids_.size());
   for (size_t i = 0; i < member.gpus.size(); ++i) needs[member.gpus[i]] += std::exchange(member.needs[i], 0);
   table_.Ask(id, needs, NowNanoseconds());
+}
+
+void ShareArbiter::Wish(uint64_t id, Member& member, const ShareMessage& message) {
+  const size_t gpu = member.gpus[message.gpu];
+  ShareMessage grant;
+  grant.verb = ShareMessage::Verb::kIn;
+  grant.gpu = message.gpu;
+  grant.bytes = table_.TakeFree(id, gpu, message.bytes);
+  if (grant.bytes == 0) return;
+  member.granted[message.gpu] += grant.bytes;
+  NoteGrants();
+  Send(member, grant);
 }
 
 void ShareArbiter::State(uint64_t id, const Member& member, const ShareMessage& message) {

@@ -22,9 +22,9 @@ namespace gpuroom {
 class ShareArbiter {
  public:
   // Counts what `grants` says that living processes have, until they join.
-  ShareArbiter(ShareListener listener, ShareGrants grants);
+  ShareArbiter(ShareLock lock, ShareListener listener, ShareGrants grants);
 
-  // Serves until there have been no members for a while.
+  // Serves until there have been no members for a while, or another process may be the arbiter.
   void Run();
 
  private:
@@ -68,6 +68,7 @@ class ShareArbiter {
   void AddGpu(uint64_t id, Member& member, const ShareMessage& message);
   void ReplaceSilent(const LedgerOwner& owner, size_t gpu);
   void Ask(uint64_t id, Member& member);
+  void Wish(uint64_t id, Member& member, const ShareMessage& message);
   void State(uint64_t id, const Member& member, const ShareMessage& message);
   void MovedOut(uint64_t id, Member& member, const ShareMessage& message);
 
@@ -75,6 +76,7 @@ class ShareArbiter {
   void NoteGrants();
   size_t GpuOf(const std::string& uuid);
 
+  const ShareLock lock_;
   ShareListener listener_;
   ShareGrants grants_;
   ShareTable table_{{}};

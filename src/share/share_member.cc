@@ -1,7 +1,7 @@
 #include "share/share_member.h"
 
 #include <poll.h>
-#include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +15,7 @@
 #include "driver/uuid.h"
 #include "share/run_arbiter.h"
 #include "share/share_place.h"
+#include "share/share_terms.h"
 #include "sleep/process.h"
 
 namespace gpuroom {
@@ -29,11 +30,13 @@ constexpr uint64_t kSlice = 512 * kMiB;
 constexpr uint64_t kPatience = 5000 * kMillisecond;
 // Until what could not move is tried again, and a lost arbiter is looked for.
 constexpr uint64_t kRetry = 100 * kMillisecond;
-// Without launches for so long, a program gives its memory to others at once.
-constexpr uint64_t kIdleAfter = 100 * kMillisecond;
 // How often it is looked whether anything was launched.
 constexpr uint64_t kTick = 50 * kMillisecond;
-// Of it, so much stays: the next allocation finds it.
+// Wakes that fail so long for want of memory that was granted go on in host memory.
+constexpr uint64_t kFailing = 1000 * kMillisecond;
+// How often what lies there for want of HBM wishes for some.
+constexpr uint64_t kReturn = 2000 * kMillisecond;
+// Of what is granted and not used, so much stays: the next allocation finds it.
 constexpr uint64_t kSlack = 256 * kMiB;
 // For an arbiter to answer at the beginning; without one the program runs as if it had the GPU alone.
 constexpr uint64_t kStartPatience = 10000 * kMillisecond;
@@ -66,6 +69,7 @@ void Alone(Runtime& rt) {
   for (int i = 0; i < Runtime::kMaxDevices; ++i) {
     if (DeviceState* device = rt.ExistingDevice(i)) device->tier.SetGrant(Budget::kUnlimited);
   }
+  rt.hbm_waits.SetState(ShareState::kNone);
   rt.hbm_waits.TurnOff();
 }
 
@@ -82,10 +86,22 @@ Status ShareMember::Start() {
   return StartDetached("gpuroom-share", [this] { Run(); });
 }
 
+// The program may have closed the descriptor, and the number may be that of another file of its own.
 void ShareMember::Poke() {
-  const uint64_t one = 1;
-  const int event = event_.load();
-  if (event >= 0) (void)!write(event, &one, sizeof one);
+  MutexLock lock(poking_);
+  if (poke_.Intact()) (void)!send(poke_.fd(), "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void ShareMember::KeepPoke() {
+  MutexLock lock(poking_);
+  int ends[2];
+  if (poke_.Intact() && poked_.Intact()) return;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) return;
+  Result<OwnDescriptor> poke = OwnDescriptor::Take(ends[0]);
+  Result<OwnDescriptor> poked = OwnDescriptor::Take(ends[1]);
+  if (!poke.ok() || !poked.ok()) return;
+  poke_ = std::move(*poke);
+  poked_ = std::move(*poked);
 }
 
 void ShareMember::NoteLaunch() {
@@ -104,13 +120,19 @@ void ShareMember::Stop(int milliseconds) {
 
 void ShareMember::Run() {
   while (!stopping_.load()) {
+    KeepPoke();
     const bool connected = Connect();
     {
       MutexLock core(core_);
       if (stopping_.load()) return;
       const Entry rt;
       if (!rt) return;
-      if (!connected && !connected_before_) return Alone(*rt);
+      if ((!connected && !connected_before_) || rejected_) {
+        Alone(*rt);
+        refused_ = true;
+        if (Gate::hold() == Hold::kAsk) WakeNow(*rt);
+        return;
+      }
       const Status status = OrNoMemory([&] {
         Introduce(*rt);
         HearAll(*rt);
@@ -120,6 +142,8 @@ void ShareMember::Run() {
         GiveBackUnused(*rt);
         AskForMissing(*rt);
         TellWhetherBusy();
+        WishForReturns(*rt);
+        TellState(*rt);
         return Status();
       });
       if (!status.ok()) Log(LogLevel::kWarn, "sharing GPUs: %s", status.what());
@@ -130,11 +154,6 @@ void ShareMember::Run() {
 
 // False: nobody answers, and nobody could be started.
 bool ShareMember::Connect() {
-  if (!own_event_.Intact()) {
-    Result<OwnDescriptor> event = OwnDescriptor::Take(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (event.ok()) own_event_ = std::move(*event);
-    event_.store(own_event_.fd());
-  }
   if (socket_.Intact()) return true;
   Lose();
   Status why;
@@ -165,7 +184,11 @@ bool ShareMember::Connect() {
   ShareMessage join;
   join.verb = Verb::kJoin;
   join.version = kShareVersion;
-  join.idle_after = kIdleAfter;
+  const ShareTerms terms = ReadShareTerms();
+  join.priority = static_cast<uint64_t>(terms.priority);
+  join.reserve = terms.reserve;
+  join.quantum = terms.quantum;
+  join.idle_after = terms.idle_after;
   Say(join);
   return true;
 }
@@ -207,6 +230,10 @@ void ShareMember::HearAll(Runtime& rt) {
 }
 
 void ShareMember::Hear(Runtime& rt, const ShareMessage& message) {
+  if (message.verb == Verb::kReject) {
+    Log(LogLevel::kWarn, "this program does not share its GPUs: %s", message.text.c_str());
+    rejected_ = true;
+  }
   if (message.verb == Verb::kNote) Log(LogLevel::kWarn, "sharing GPUs: %s", message.text.c_str());
   if (message.verb == Verb::kRefuse) {
     bool allocations = false;
@@ -215,7 +242,7 @@ void ShareMember::Hear(Runtime& rt, const ShareMessage& message) {
       allocations = allocations || rt.hbm_waits.Wanted(gpu.device->tier) > 0;
     }
     // Without them it may be possible.
-    refused_ = !allocations;
+    refused_ = !allocations && launch_waits_.load();
     rt.hbm_waits.Refuse();
   }
   if (message.gpu >= gpus_.size()) return;
@@ -227,6 +254,7 @@ void ShareMember::Hear(Runtime& rt, const ShareMessage& message) {
     gpu.received += message.bytes;
     SetCounted(gpu, gpu.counted + message.bytes);
     rt.hbm_waits.LookAgain();
+    if (Gate::hold() == Hold::kNone) rt.returner.Start(rt);
   }
 }
 
@@ -278,19 +306,31 @@ void ShareMember::MoveOut(Runtime& rt, const Order& order) {
   if (!status.ok()) Log(LogLevel::kInfo, "memory does not move out: %s", status.what());
 }
 
-// All that fits of what sleeps, where a launch waits for it.
+// All that fits of what sleeps, or all of it wherever there is room.
+void ShareMember::WakeNow(Runtime& rt) {
+  const uint64_t now = NowNanoseconds();
+  const bool anywhere =
+      std::exchange(refused_, false) || (fails_since_ != 0 && now - fails_since_ >= kFailing);
+  WakeRequest request;
+  request.everything = true;
+  request.what_fits = !anywhere;
+  request.lazy = request.anywhere = anywhere;
+  WakeCounts counts;
+  const Status status = Wake(rt, request, &counts);
+  if (status.ok()) {
+    fails_since_ = wake_after_ = 0;
+    if (anywhere) return_after_ = now + kReturn;
+    return;
+  }
+  if (fails_since_ == 0) fails_since_ = now;
+  wake_after_ = now + kRetry;
+  if (anywhere) Log(LogLevel::kWarn, "launches wait: what sleeps has no room to wake: %s", status.what());
+}
+
+// Where a launch waits for what sleeps.
 void ShareMember::MoveIn(Runtime& rt) {
   if (launch_waits_.load() && Gate::hold() != Hold::kAsk) launch_waits_.store(false);
-  if (launch_waits_.load()) {
-    WakeRequest request;
-    request.everything = true;
-    request.what_fits = !refused_;
-    request.lazy = refused_;
-    WakeCounts counts;
-    const Status status = Wake(rt, request, &counts);
-    if (!status.ok()) Log(LogLevel::kInfo, "memory does not move in: %s", status.what());
-  }
-  refused_ = false;
+  if (launch_waits_.load() && NowNanoseconds() >= wake_after_) WakeNow(rt);
   for (size_t i = 0; i < gpus_.size(); ++i) {
     if (gpus_[i].arrived == 0) continue;
     ShareMessage message;
@@ -339,20 +379,46 @@ void ShareMember::TellWhetherBusy() {
   Say(message);
 }
 
-// Bytes beyond the grant that all who wait need together.
-uint64_t ShareMember::Missing(Runtime& rt, const Gpu& gpu, uint64_t asleep) const {
+// For `gpuroom ps`.
+void ShareMember::TellState(Runtime& rt) {
+  const auto waits = [&](const Gpu& gpu) { return rt.hbm_waits.Wanted(gpu.device->tier) > 0; };
+  ShareState state = busy_ ? ShareState::kRuns : ShareState::kIdle;
+  if (Gate::hold() == Hold::kAsk) state = ShareState::kOut;
+  if (launch_waits_.load() || std::any_of(gpus_.begin(), gpus_.end(), waits)) state = ShareState::kWaits;
+  rt.hbm_waits.SetState(state);
+}
+
+// What lies in host memory for want of HBM takes what nobody waits for.
+void ShareMember::WishForReturns(Runtime& rt) {
+  const uint64_t now = NowNanoseconds();
+  if (now < return_after_ || !busy_) return;
+  return_after_ = now + kReturn;
+  for (const HbmUse& use : HbmUses(rt)) {
+    for (size_t i = 0; i < gpus_.size() && use.outside > 0; ++i) {
+      if (gpus_[i].device->tier.device() != use.device || gpus_[i].asked != 0) continue;
+      ShareMessage message;
+      message.verb = Verb::kWish;
+      message.gpu = i;
+      message.bytes = Missing(rt, gpus_[i], use.outside);
+      if (message.bytes != 0) Say(message);
+    }
+  }
+}
+
+// Bytes beyond the grant that allocations which wait and `more` bytes need together.
+uint64_t ShareMember::Missing(Runtime& rt, const Gpu& gpu, uint64_t more) const {
   const DeviceTier& tier = gpu.device->tier;
   const uint64_t wanted = rt.hbm_waits.Wanted(tier);
-  if (wanted + asleep == 0) return 0;
-  const uint64_t keep = asleep > 0 ? tier.ReserveLeft() : 0;
+  if (wanted + more == 0) return 0;
+  const uint64_t keep = more > 0 ? tier.ReserveLeft() : 0;
   const uint64_t limit = tier.budget().limit();
   const uint64_t unit = std::clamp(RoundUp(limit / kAskParts, kGranularity), kGranularity, kMostAskUnit);
-  const uint64_t target = std::min(RoundUp(tier.budget().used() + wanted + asleep + keep, unit), limit);
+  const uint64_t target = std::min(RoundUp(tier.budget().used() + wanted + more + keep, unit), limit);
   return target - std::min(target, gpu.counted);
 }
 
 void ShareMember::AskForMissing(Runtime& rt) {
-  const bool wakes = launch_waits_.load();
+  const bool wakes = launch_waits_.load() && NowNanoseconds() >= wake_after_;
   const std::vector<HbmUse> uses = wakes ? HbmUses(rt) : std::vector<HbmUse>();
   bool changed = false;
   bool any = false;
@@ -392,6 +458,7 @@ void ShareMember::SayState(Runtime& rt, size_t number) {
 }
 
 void ShareMember::Say(const ShareMessage& message) {
+  if (!socket_.Intact()) return;
   // A full socket belongs to an arbiter that is stopped, or is about to end.
   const std::string packet = FormatShareMessage(message);
   Status sent = SendPacket(socket_, packet);
@@ -406,10 +473,11 @@ void ShareMember::WaitForEvents() {
   const bool stuck =
       std::any_of(gpus_.begin(), gpus_.end(), [](const Gpu& gpu) { return gpu.stuck_until != 0; });
   const uint64_t patience = stuck || !socket_.Intact() ? kRetry : kTick;
-  pollfd polls[] = {{own_event_.fd(), POLLIN, 0}, {socket_.fd(), POLLIN, 0}};
+  pollfd polls[] = {{poked_.fd(), POLLIN, 0}, {socket_.fd(), POLLIN, 0}};
   poll(polls, 2, static_cast<int>(patience / kMillisecond));
-  uint64_t count = 0;
-  if (own_event_.Intact()) (void)!read(own_event_.fd(), &count, sizeof count);
+  char pokes[256];
+  while (poked_.Intact() && recv(poked_.fd(), pokes, sizeof pokes, MSG_DONTWAIT) == sizeof pokes) {
+  }
 }
 
 void StartSharing() {

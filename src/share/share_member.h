@@ -51,6 +51,7 @@ class ShareMember {
   };
 
   void Run();
+  void KeepPoke();
   bool Connect();
   void Introduce(Runtime& rt);
   void AskForMissing(Runtime& rt);
@@ -59,11 +60,14 @@ class ShareMember {
   void RetryStuck(Runtime& rt);
   void GiveBackUnused(Runtime& rt);
   void TellWhetherBusy();
+  void WakeNow(Runtime& rt);
+  void WishForReturns(Runtime& rt);
+  void TellState(Runtime& rt);
   static void Settle(Gpu& gpu, uint64_t target);
   void HearAll(Runtime& rt);
   void Hear(Runtime& rt, const ShareMessage& message);
   void WaitForEvents();
-  uint64_t Missing(Runtime& rt, const Gpu& gpu, uint64_t asleep) const;
+  uint64_t Missing(Runtime& rt, const Gpu& gpu, uint64_t more) const;
   static void SetCounted(Gpu& gpu, uint64_t grant);
   void Say(const ShareMessage& message);
   void SayState(Runtime& rt, size_t number);
@@ -73,21 +77,27 @@ class ShareMember {
   const std::string arbiter_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> launch_waits_{false};
-  std::atomic<int> event_{-1};  // readable when there is something new
 
   Mutex core_;  // held while the core is called
+  Mutex poking_;
+  OwnDescriptor poke_ GPUROOM_GUARDED_BY(poking_);
   // The thread's alone.
   OwnDescriptor socket_;
-  OwnDescriptor own_event_;
+  OwnDescriptor poked_;    // readable when there is something new: the other end of poke_
   std::vector<Gpu> gpus_;  // in the order that the arbiter was told of them
   std::deque<Order> orders_;
   bool connected_before_ = false;
+  bool rejected_ = false;
   bool busy_ = false;     // as the arbiter was told
   uint64_t watched_ = 0;  // clock's nanoseconds
-  bool refused_ = false;  // what a wake takes can never be had
+  // What a wake takes can never be had, or the driver has not given what was granted: it wakes elsewhere.
+  bool refused_ = false;
+  uint64_t fails_since_ = 0;   // of wakes; clock's nanoseconds; 0: the last one was well
+  uint64_t wake_after_ = 0;    // the next try
+  uint64_t return_after_ = 0;  // when to wish for room for what lies outside HBM
 };
 
-// Where GPUROOM_SHARE names a group, and once in a process. From within a hook, at each first use of a
+// Where GPUROOM_SHARE_GROUP names a group, and once in a process. From within a hook, at each first use of a
 // device.
 void StartSharing();
 

@@ -10,8 +10,11 @@ namespace gpuroom {
 namespace {
 
 // By Verb.
-constexpr std::array kVerbs = {"join", "gpu",       "state",    "need", "ask", "withdraw", "busy",
-                               "idle", "moved-out", "moved-in", "out",  "in",  "refuse",   "note"};
+constexpr std::array kVerbs = {"join", "gpu",       "state",    "need", "ask", "withdraw", "wish", "busy",
+                               "idle", "moved-out", "moved-in", "out",  "in",  "refuse",   "note", "reject"};
+
+// Sums of as many as there may be members do not overflow.
+constexpr uint64_t kMostNumber = uint64_t{1} << 48;
 
 constexpr ControlField<ShareMessage> kFields[] = {{"version", &ShareMessage::version},
                                                   {"priority", &ShareMessage::priority},
@@ -50,6 +53,11 @@ Result<ShareMessage> ParseShareMessage(std::string_view packet) {
   ShareMessage message;
   message.verb = static_cast<ShareMessage::Verb>(verb - kVerbs.begin());
   ReadFields(*line, kFields, &message);
+  for (const ControlField<ShareMessage>& field : kFields) {
+    // What was received in all is compared, and not added up.
+    if (field.member != &ShareMessage::received && message.*field.member > kMostNumber)
+      return Status(Code::kInvalidArgument, "a number that nothing has");
+  }
   message.uuid = line->Value("uuid");
   message.text = line->Value("text");
   return message;

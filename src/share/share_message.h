@@ -24,6 +24,7 @@ struct ShareMessage {
     kNeed,      // of the next kAsk: `bytes` on `gpu`
     kAsk,       // it cannot go on without what it named
     kWithdraw,  // it can
+    kWish,      // it would use `bytes` more on `gpu` if nobody waits for them
     kBusy,      // it has work
     kIdle,      // it has none
     kMovedOut,  // of order `id`, `asked` bytes are done: `bytes` are out, the rest is not going to be
@@ -33,6 +34,7 @@ struct ShareMessage {
     kIn,      // take `bytes` more on `gpu`
     kRefuse,  // what was asked for can never be had
     kNote,    // `text` is for the log
+    kReject,  // it is no member, for the reason `text`
   };
 
   Verb verb = Verb::kNote;

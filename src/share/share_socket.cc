@@ -1,5 +1,7 @@
 #include "share/share_socket.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,6 +34,27 @@ std::optional<ucred> PeerOf(const OwnDescriptor& socket) {
 }
 
 }  // namespace
+
+Result<ShareLock> ShareLock::Take(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd < 0) return SystemStatus("open of the group's lock");
+  Result<OwnDescriptor> file = OwnDescriptor::Take(fd);
+  if (!file.ok()) return file.status();
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    return Status(Code::kBusy, "the group has an arbiter already", errno);
+  ShareLock lock;
+  lock.file_ = std::move(*file);
+  lock.path_ = path;
+  // It may have been taken away in between.
+  return lock.HasName() ? Result<ShareLock>(std::move(lock)) : Take(path);
+}
+
+bool ShareLock::HasName() const {
+  struct stat own {};
+  struct stat named {};
+  return fstat(file_.fd(), &own) == 0 && lstat(path_.c_str(), &named) == 0 && own.st_dev == named.st_dev &&
+         own.st_ino == named.st_ino;
+}
 
 Result<ShareListener> ShareListener::At(const std::string& path) {
   sockaddr_un address;

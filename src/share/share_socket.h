@@ -10,6 +10,19 @@
 
 namespace gpuroom {
 
+// A file that one process at a time has locked, as long as it lives.
+class ShareLock {
+ public:
+  // kBusy: another process has it.
+  static Result<ShareLock> Take(const std::string& path);
+  // Whether the name still leads to it: else another process may have locked what has the name now.
+  bool HasName() const;
+
+ private:
+  OwnDescriptor file_;
+  std::string path_;
+};
+
 // A socket that listens under a name.
 class ShareListener {
  public:

@@ -58,6 +58,8 @@ struct DeviceWake {
   CUcontext context = nullptr;
   ChunkSource* source = nullptr;
   std::vector<Placed*> placed;  // asleep
+  // Where the device has no room, host memory takes its place, and Placed::wants_device is set.
+  bool anywhere = false;
 };
 
 struct WakeCounts {

@@ -136,7 +136,11 @@ Status WakeAmong(Runtime& rt, const std::vector<Placed*>& all, const WakeRequest
   if (request.what_fits) KeepWhatFits(rt, &sleepers);
   if (sleepers.empty()) return Status();
   Shares<DeviceWake> shares(rt);
-  for (Placed* placed : sleepers) shares.Of(placed->device).placed.push_back(placed);
+  for (Placed* placed : sleepers) {
+    DeviceWake& share = shares.Of(placed->device);
+    share.placed.push_back(placed);
+    share.anywhere = request.anywhere;
+  }
   Status status = shares.Prepare();
   if (status.ok()) status = WakeUp(rt.driver, request.lazy, shares.shares(), &out->counts);
   if (status.code() == Code::kOutOfMemory) out->missing = MissingFor(rt, shares, *shares.shares());
@@ -159,6 +163,20 @@ Status TryWake(Runtime& rt, const WakeRequest& request, WakeTry* out) {
     if (Gate::hold() != Hold::kNone && !AnyAsleep(all)) Gate::SetHold(Hold::kNone);
   });
   return status;
+}
+
+// Where programs share GPUs: waits until this one has been granted what the wake takes. A request for what
+// there is room for does not wait.
+void AwaitGrants(Runtime& rt, const WakeRequest& request) {
+  if (!rt.hbm_waits.on() || request.what_fits || request.anywhere) return;
+  std::map<CUdevice, uint64_t> needs;
+  WithAllPlaced(rt, [&](const std::vector<Placed*>& all) {
+    for (const Placed* placed : Sleepers(all, request)) needs[placed->device] += HbmToWake(*placed);
+  });
+  for (const auto& [device, bytes] : needs) {
+    const DeviceTier& tier = rt.ExistingDevice(device)->tier;
+    rt.hbm_waits.Await(tier, bytes, tier.ReserveLeft());
+  }
 }
 
 bool MakeRoom(Runtime& rt, const std::vector<Missing>& missing) {
@@ -211,6 +229,7 @@ Status Sleep(Runtime& rt, const SleepRequest& request, SleepAnswer* answer) {
 
 Status Wake(Runtime& rt, const WakeRequest& request, WakeCounts* counts) {
   const uint64_t start = NowNanoseconds();
+  AwaitGrants(rt, request);
   WakeTry last;
   Status status = TryWake(rt, request, &last);
   if (status.code() == Code::kOutOfMemory && DrainRetired(rt)) status = TryWake(rt, request, &last);
@@ -234,6 +253,7 @@ std::vector<HbmUse> HbmUses(Runtime& rt) {
         use.asleep += HbmToWake(*placed);
       } else if (Sleepable(*placed)) {
         use.movable += BytesIn(Tier::kDevice, placed->chunks);
+        use.outside += placed->wants_device ? placed->host_bytes : 0;
       }
     }
   });

@@ -51,6 +51,7 @@ struct WakeRequest {
   bool everything = false;  // whatever the tag, the oldest first
   bool lazy = false;
   bool what_fits = false;  // no more than HBM has room for now; the rest stays asleep
+  bool anywhere = false;   // what HBM has no room for wakes in host memory
 };
 
 // As gpuroom_wake, and as WakeUp. Where the hooks stand in front, large data that is awake gives way to
@@ -62,6 +63,7 @@ struct HbmUse {
   CUdevice device = 0;
   uint64_t movable = 0;  // what could be put to sleep
   uint64_t asleep = 0;   // what a wake of all that sleeps takes
+  uint64_t outside = 0;  // what belongs in it and lies in host memory
 };
 
 // Of every device that has either.

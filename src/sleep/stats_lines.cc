@@ -8,6 +8,7 @@ namespace {
 constexpr ControlField<ProcessStats> kProcessFields[] = {
     {"backed_up", &ProcessStats::backed_up},
     {"restored", &ProcessStats::restored},
+    {"share", &ProcessStats::share},
     {"host_unclaimed", &ProcessStats::host_unclaimed},
     {"standstills_in_vain", &ProcessStats::standstills_in_vain}};
 

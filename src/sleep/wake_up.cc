@@ -98,10 +98,21 @@ Status DeviceWakingUp::Fill(Item* item) {
   return CopyFromChunks(*item);
 }
 
+Result<Chunk> DeviceWakingUp::Create(const Chunk& wanted) const {
+  Result<Chunk> made = device_.source->CreateChunk(wanted.tier, wanted.place, wanted.bytes);
+  const bool no_room = made.status().code() == Code::kOutOfMemory && wanted.tier == Tier::kDevice;
+  if (!no_room || !device_.anywhere) return made;
+  for (const TierState& state : device_.source->States()) {
+    if (state.tier == Tier::kHost) made = device_.source->CreateChunk(Tier::kHost, state.place, wanted.bytes);
+  }
+  return made;
+}
+
 Status DeviceWakingUp::CreateAndMap(Item* item, WakeSegment* segment) {
   for (Chunk& chunk : segment->chunks) {
-    const Result<Chunk> made = device_.source->CreateChunk(chunk.tier, chunk.place, chunk.bytes);
+    const Result<Chunk> made = Create(chunk);
     if (!made.ok()) return made.status();
+    if (made->tier != chunk.tier) item->elsewhere = true;
     chunk = *made;
   }
   return Map(item, *segment);
@@ -199,6 +210,7 @@ void DeviceWakingUp::CommitItem(const Item& item, WakeCounts* counts) {
     counts->on_host += memory.backups[i].bytes;
     placed.wants_device = true;
   }
+  if (item.elsewhere) placed.wants_device = true;
   for (const WakeSegment& segment : item.plan.segments) {
     placed.chunks.insert(placed.chunks.end(), segment.chunks.begin(), segment.chunks.end());
   }

@@ -55,12 +55,15 @@ class DeviceWakingUp {
     CUdeviceptr va = 0;  // where the device writes it: a window, or scratch
     std::shared_ptr<Scratch> scratch = nullptr;
     std::vector<MappedSpan> mapped = {};
+    bool elsewhere = false;  // some of it came to lie in host memory, for want of HBM
   };
 
   uint64_t BytesToCopy() const;
   static void Reserve(Item* item);
   Status FindAddress(Item* item);
   Status Fill(Item* item);
+  // A chunk as this one was, or where `anywhere` allows that, in host memory.
+  Result<Chunk> Create(const Chunk& wanted) const;
   Status CreateAndMap(Item* item, WakeSegment* segment);
   Status Map(Item* item, const WakeSegment& segment);
   Status MapAt(Item* item, const WakeSegment& segment, const Window& window);

@@ -72,7 +72,9 @@ uint64_t DeviceTier::ReserveLeft() const {
 }
 
 uint64_t DeviceTier::FreeForChunks() {
-  const uint64_t free = std::min(budget_.free(), account_ != nullptr ? account_->Free() : UINT64_MAX);
+  // What was granted to this process, the others have given up.
+  const bool counted = account_ != nullptr && !granted();
+  const uint64_t free = std::min(budget_.free(), counted ? account_->Free() : UINT64_MAX);
   const uint64_t keep = ReserveLeft();
   return free > keep ? free - keep : 0;
 }

@@ -54,6 +54,20 @@ TEST(ShareTable, AGpuMayComeLater) {
   EXPECT_EQ(orders[1].gpu, 1u);
 }
 
+TEST(ShareTable, WhatNobodyWaitsForMayBeTaken) {
+  ShareTable table({Gpu(100)});
+  ASSERT_TRUE(table.Join(1, Terms(), 0).ok());
+  ASSERT_TRUE(table.Join(2, Terms(), 0).ok());
+  table.Report(1, 0, 60 * kGiB, 0);
+  EXPECT_EQ(table.TakeFree(2, 0, 30 * kGiB), 30 * kGiB);
+  EXPECT_EQ(table.TakeFree(2, 0, 30 * kGiB), 10 * kGiB);
+  EXPECT_EQ(table.awake(2, 0), 40 * kGiB);
+  table.MovedIn(2, 0, 40 * kGiB, 1);
+  table.Freed(1, 0, 60 * kGiB);
+  table.Ask(1, {70 * kGiB}, 2);
+  EXPECT_EQ(table.TakeFree(2, 0, kGiB), 0u) << "another waits";
+}
+
 TEST(ShareTable, MovesTheShortfallAndBothWaysAtOnce) {
   ShareTable table({Gpu(100)});
   ASSERT_TRUE(table.Join(1, Terms(), 0).ok());

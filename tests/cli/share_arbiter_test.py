@@ -19,7 +19,10 @@ waiting = b""
 while True:
     ready, _, _ = select.select([0] + [own] * (own is not None), [], [])
     if own in ready:
-        packet = own.recv(4096)
+        try:
+            packet = own.recv(4096)
+        except OSError:  # it was killed with something unread
+            packet = b""
         os.write(1, packet or b"gone\\n")
         own = own if packet else None
     if 0 in ready:
@@ -219,16 +222,31 @@ def test_other_versions_and_what_is_no_message_are_told_so(place):
     place.arbiter()
     member = place.member()
     member.say("nonsense")
-    assert "unknown" in member.hear("note")["text"]
+    assert "unknown" in member.hear("reject")["text"]
     member.hear("gone")
     other = place.member(version=2)
-    assert "versions" in other.hear("note")["text"]
+    assert "versions" in other.hear("reject")["text"]
     other.hear("gone")
 
 
 def test_its_name_is_checked(gpuroom):
     gpuroom.refuses(2, "group", arguments=["arbiter", "a/b"])
     gpuroom.refuses(2, "group", arguments=["arbiter"])
+
+
+def test_one_whose_lock_was_cleaned_up_makes_way_for_another(place):
+    first = place.arbiter()
+    member = place.member()
+    member.ask(60 * MIB)
+    member.gets(60 * MIB)
+    shutil.rmtree(place.folder)
+    assert first.wait(LONG) == 0
+    member.hear("gone")
+    second = place.arbiter()
+    member.join(awake=60 * MIB)
+    member.ask(40 * MIB)
+    member.gets(40 * MIB)
+    assert second.poll() is None
 
 
 def test_it_can_be_found_again_when_its_name_was_cleaned_up(place):

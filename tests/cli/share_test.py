@@ -8,11 +8,10 @@ import socket
 import struct
 
 import pytest
-from sleep_server_test import MIB, Clients, Server
+from conftest import SIM
+from sleep_server_test import MIB, Clients, Server, until
 
 HBM = 120 * MIB  # for servers of 96 MiB: two need 1.6 times as much
-
-
 TURNS = int(os.environ.get("GPUROOM_TEST_SHARE_TURNS", 8))
 
 
@@ -29,8 +28,7 @@ def start(gpuroom, folder):
     servers = []
 
     def begin(*options, **more):
-        share = {"GPUROOM_SHARE": "default", "GPUROOM_SHARE_ARBITER": str(gpuroom.binary)}
-        servers.append(Server(gpuroom, folder, *options, hbm=f"{HBM >> 20}MiB", **share, **more))
+        servers.append(Server(gpuroom, folder, "--share", *options, hbm=f"{HBM >> 20}MiB", **more))
         return servers[-1]
 
     yield begin
@@ -108,3 +106,61 @@ def test_a_stopped_server_keeps_nobody_waiting_for_ever(start):
     second.process.send_signal(signal.SIGCONT)
     assert check(second) == ["0"] * 4
     assert check(first) == ["0"] * 4
+
+
+def test_what_the_user_put_to_sleep_wakes_by_his_word_alone(start):
+    first, second = start(), start()
+    first.ask("sleep")
+    for _ in range(2):
+        assert check(second) == ["0"] * 4
+        assert first.state()["kept_bytes"] == 96 * MIB
+    assert first.ask("wake")["kept_bytes"] == 96 * MIB
+    assert check(first) == ["0"] * 4
+    assert check(second) == ["0"] * 4
+
+
+def test_who_is_interactive_does_not_wait_for_a_turn(start):
+    batch = start("--share-priority", "batch", "--share-quantum", "1h")
+    clients = Clients(batch, count=1)
+    clients.more()
+    interactive = start("--share-priority", "interactive")
+    assert check(interactive) == ["0"] * 4
+    clients.end()
+    assert not clients.wrong
+
+
+def test_ps_says_who_runs_and_whose_memory_is_out(gpuroom, start):
+    first, second = start(), start()
+    assert check(first) == ["0"] * 4
+    assert check(second) == ["0"] * 4
+    until(lambda: second.state()["share"] == "idle")
+    assert first.state()["share"] == "moved out"
+    assert "moved out" in gpuroom("ps", env=first.env).stdout
+
+
+def test_options_become_variables(gpuroom):
+    options = ["--share-priority", "batch", "--share-reserve", "4MiB", "--share-quantum", "2s", "--idle-after", "250ms"]
+    found = gpuroom.plan(*SIM, "--share", *options, "--", "true")["environment"]
+    assert found["GPUROOM_SHARE_GROUP"] == "default"
+    assert found["GPUROOM_SHARE_ARBITER"] == str(gpuroom.binary)
+    assert found["GPUROOM_SHARE_PRIORITY"] == "batch"
+    assert found["GPUROOM_SHARE_RESERVE"] == str(4 * MIB)
+    assert found["GPUROOM_SHARE_QUANTUM"] == "2s"
+    assert found["GPUROOM_IDLE_AFTER"] == "250ms"
+    named = gpuroom.plan(*SIM, "--share-group", "night", "--", "true", env={"GPUROOM_IDLE_AFTER": "70ms"})["environment"]
+    assert (named["GPUROOM_SHARE_GROUP"], named["GPUROOM_IDLE_AFTER"]) == ("night", "70ms")
+    assert not any("SHARE" in name for name in gpuroom.plan(*SIM, "--", "true")["environment"])
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--share", "--share-priority", "high"], ["--share-priority", "batch, normal or interactive"]),
+        (["--share-quantum", "2s"], ["--share-quantum", "goes with --share"]),
+        (["--share", "--idle-after", "soon"], ["--idle-after", "not a span of time"]),
+        (["--share", "--share-quantum", "25000m"], ["--share-quantum", "too long"]),
+        (["--share-group", "a/b"], ["--share-group", "letters"]),
+    ],
+)
+def test_mistakes_are_told(gpuroom, options, words):
+    gpuroom.refuses(2, *words, arguments=["run", *options, "--", "true"])

@@ -281,7 +281,7 @@ def test_help_names_every_option_that_is_accepted(gpuroom, command):
     options = {word.split("=")[0] for line in text.splitlines() if line.startswith("  --") for word in line.split()[:1]}
     assert options
     for option in options:
-        flags = ("--report", "--quiet", "--dry-run", "--json", "--allow-oversubscription", "--no-control", "--no-plugins", "--verify", "--all", "--lazy", "--problems")
+        flags = ("--report", "--quiet", "--dry-run", "--json", "--allow-oversubscription", "--no-control", "--no-plugins", "--verify", "--all", "--lazy", "--problems", "--share")
         flag = [option] if option in flags else [option, "1GiB"]
         done = gpuroom(*command.split(), *flag, "--help")
         assert done.returncode == 0, (option, done.stderr)

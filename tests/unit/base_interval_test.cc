@@ -21,10 +21,16 @@ TEST(IntervalTest, RefusesAnythingElseInWords) {
     ASSERT_FALSE(interval.ok()) << text;
     EXPECT_NE(std::string(interval.status().what()).find("not a span of time"), std::string::npos) << text;
   }
-  for (const char* text : {"0s", "9ms", "0h"})
-    EXPECT_NE(std::string(ParseInterval(text).status().what()).find("too short"), std::string::npos) << text;
   for (const char* text : {"25h", "86401s", "18446744073709551615h", "99999999999999999999999s"})
     EXPECT_NE(std::string(ParseInterval(text).status().what()).find("too long"), std::string::npos) << text;
+}
+
+TEST(IntervalTest, APeriodIsTenMillisecondsAtLeast) {
+  for (const char* text : {"0s", "9ms", "0h"}) {
+    EXPECT_TRUE(ParseInterval(text).ok()) << text;
+    EXPECT_NE(std::string(ParsePeriod(text).status().what()).find("too short"), std::string::npos) << text;
+  }
+  EXPECT_EQ(*ParsePeriod("10ms"), kShortestPeriod);
 }
 
 }  // namespace
