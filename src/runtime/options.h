@@ -37,11 +37,15 @@ struct Options {
   bool report = false;
   std::string stats_file;  // "": none
 
-  // Of a device of which `hbm` bytes may be used (Budget::kUnlimited: all that it has): the bytes that are
-  // kept for small allocations.
-  uint64_t ReserveOf(uint64_t hbm) const;
+  // Of a device that has `total` bytes of HBM: the bytes that are kept for small allocations.
+  uint64_t ReserveOf(uint64_t total) const;
   // Requests of fewer bytes are PlanRequest::resident; never below range_threshold.
-  uint64_t ResidentBelow(uint64_t hbm) const;
+  uint64_t ResidentBelow(uint64_t total) const;
+
+ private:
+  // What the defaults of these two go by: the limit that was asked for, even if it is all that the device
+  // has.
+  uint64_t AskedOf(uint64_t total) const;
 };
 
 // Values that do not parse are ignored with a line in the log.

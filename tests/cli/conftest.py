@@ -1,11 +1,13 @@
 """Shared by the tests of the command line: the built command, run in a clean environment."""
 
+import atexit
 import json
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -19,6 +21,8 @@ SIM = ("--sim", "1GiB,host=4GiB")
 
 
 # For a test that puts the library into a program of this machine, which one built with a sanitizer cannot enter.
+LEDGER = pathlib.Path(tempfile.gettempdir()) / f"gpuroom-cli-{os.getpid()}.ledger"
+atexit.register(lambda: LEDGER.unlink(missing_ok=True))
 preloads = pytest.mark.skipif("GPUROOM_SANITIZED" in os.environ, reason="the library has a sanitizer, the program none")
 
 
@@ -32,6 +36,13 @@ def clean_environment(**variables):
     kept["XDG_CACHE_HOME"] = "/nonexistent"  # what was measured on this machine decides no test
     kept.update(variables)
     return kept
+
+
+def environment_of(arguments, variables):
+    """Of a command. Tests that run at the same time have simulated machines of their own, whose GPUs have the same names,
+    so they count in ledgers of their own. `env` would pass the ledger on."""
+    ledger = {} if "env" in arguments else {"GPUROOM_LEDGER": str(LEDGER)}
+    return clean_environment(**{**ledger, **(variables or {})})
 
 
 class Gpuroom:
@@ -51,7 +62,7 @@ class Gpuroom:
             options.pop("stdin")
         return subprocess.run(
             [str(BINARY), *map(str, arguments)],
-            env=clean_environment(**(env or {})),
+            env=environment_of(arguments, env),
             text=True,
             capture_output=True,
             **options,
@@ -59,7 +70,7 @@ class Gpuroom:
 
     def start(self, *arguments, env=None, **options):
         return subprocess.Popen(
-            [str(BINARY), *map(str, arguments)], env=clean_environment(**(env or {})), text=True, **options
+            [str(BINARY), *map(str, arguments)], env=environment_of(arguments, env), text=True, **options
         )
 
     def refuses(self, status, *words, arguments, **options):
