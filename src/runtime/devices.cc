@@ -74,7 +74,7 @@ DeviceState::DeviceState(const Driver& driver, DeviceTier& own_tier, HostTier& h
       managed(driver, tier, host, options.managed, MachineOf(driver, tier, host)),
       host_limit(host_tier.chunk_limit()),
       hbm(MemoryOf(driver, tier)),
-      resident_below(options.ResidentBelow(tier.budget().limit())),
+      resident_below(options.ResidentBelow(RealTotal(driver, own_tier.device()))),
       backend(options.backend) {
   driver.DeviceGetUuid(&uuid, own_tier.device());
 }
@@ -157,8 +157,9 @@ DeviceTier* Runtime::TierOf(CUdevice device) {
   }
   std::unique_ptr<DeviceTier>& tier = tiers_[device];
   if (tier == nullptr) {
-    const uint64_t limit = HbmLimit(driver, device, options);
-    tier = std::make_unique<DeviceTier>(driver, device, limit, options.ReserveOf(limit), share_.ledger);
+    const uint64_t reserve = options.ReserveOf(RealTotal(driver, device));
+    tier = std::make_unique<DeviceTier>(driver, device, HbmLimit(driver, device, options), reserve,
+                                        share_.ledger);
     if (hbm_waits.on()) tier->SetGrant(0);
   }
   return tier.get();

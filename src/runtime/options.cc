@@ -171,11 +171,17 @@ Options ReadOptions() {
   return options;
 }
 
-uint64_t Options::ReserveOf(uint64_t hbm) const { return reserve.value_or(std::min(kMostReserve, hbm / 32)); }
+uint64_t Options::AskedOf(uint64_t total) const {
+  return hbm_limit.limited() ? hbm_limit.Of(total) : Budget::kUnlimited;
+}
 
-uint64_t Options::ResidentBelow(uint64_t hbm) const {
+uint64_t Options::ReserveOf(uint64_t total) const {
+  return reserve.value_or(std::min(kMostReserve, AskedOf(total) / 32));
+}
+
+uint64_t Options::ResidentBelow(uint64_t total) const {
   const uint64_t most = expect > 0 ? kSpreadResidentBelow : kMostResidentBelow;
-  return std::max(resident_below.value_or(std::min(most, hbm / 16)), range_threshold);
+  return std::max(resident_below.value_or(std::min(most, AskedOf(total) / 16)), range_threshold);
 }
 
 }  // namespace gpuroom

@@ -42,11 +42,15 @@ struct Options {
   std::string stats_file;       // "": none
   uint64_t stats_interval = 0;  // milliseconds between lines in stats_file; 0: one line at the end alone
 
-  // Of a device of which `hbm` bytes may be used (Budget::kUnlimited: all that it has): the bytes that are
-  // kept for small allocations.
-  uint64_t ReserveOf(uint64_t hbm) const;
+  // Of a device that has `total` bytes of HBM: the bytes that are kept for small allocations.
+  uint64_t ReserveOf(uint64_t total) const;
   // Requests of fewer bytes are PlanRequest::resident; never below range_threshold.
-  uint64_t ResidentBelow(uint64_t hbm) const;
+  uint64_t ResidentBelow(uint64_t total) const;
+
+ private:
+  // What the defaults of these two go by: the limit that was asked for, even if it is all that the device
+  // has.
+  uint64_t AskedOf(uint64_t total) const;
 };
 
 // Values that do not parse are ignored with a line in the log.

@@ -125,7 +125,7 @@ Sizes PeersOf(const Runtime& rt, NvmlDevice device) {
     if (UuidOf(peer) == own || !Reaches(device, peer)) continue;
     const uint64_t total = TotalOf(peer);
     const uint64_t limit = rt.options.hbm_limit.Of(total);
-    const uint64_t reserve = rt.options.ReserveOf(limit);
+    const uint64_t reserve = rt.options.ReserveOf(total);
     const uint64_t lent = LoanLimit(loan, total, limit);
     sum.total += lent;
     sum.free += std::min(lent, limit > reserve ? limit - reserve : 0);

@@ -1,5 +1,6 @@
 """Shared by the tests of the command line: the built command, run in a clean environment."""
 
+import atexit
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -20,6 +22,8 @@ SIM = ("--sim", "1GiB,host=4GiB")
 
 
 # For a test that puts the library into a program of this machine, which one built with a sanitizer cannot enter.
+LEDGER = pathlib.Path(tempfile.gettempdir()) / f"gpuroom-cli-{os.getpid()}.ledger"
+atexit.register(lambda: LEDGER.unlink(missing_ok=True))
 preloads = pytest.mark.skipif("GPUROOM_SANITIZED" in os.environ, reason="the library has a sanitizer, the program none")
 
 
@@ -35,6 +39,15 @@ def clean_environment(**variables):
     return kept
 
 
+def environment_of(arguments, variables):
+    """Of a command. Tests that run at the same time have simulated machines of their own, whose GPUs have the same names,
+    so they count in ledgers of their own. `env` would pass the ledger on. A run does not say what it offers, so that standard
+    error is the program's alone, unless `variables` say otherwise."""
+    ledger = {} if "env" in arguments else {"GPUROOM_LEDGER": str(LEDGER)}
+    quiet = {"GPUROOM_QUIET": "1"} if arguments[:1] == ("run",) else {}
+    return clean_environment(**{**ledger, **quiet, **(variables or {})})
+
+
 class Gpuroom:
     """The command. Called with its arguments; keyword `env` adds variables."""
 
@@ -45,12 +58,6 @@ class Gpuroom:
     musl = pathlib.Path(f"/lib/ld-musl-{platform.machine()}.so.1")
     preload = ("$ORIGIN" + "/.." * 32 if musl.exists() else "") + str(shim)
 
-    @staticmethod
-    def environment(arguments, env):
-        """A run does not say what it offers, so that standard error is the program's alone, unless `env` says otherwise."""
-        quiet = {"GPUROOM_QUIET": "1"} if arguments[:1] == ("run",) else {}
-        return clean_environment(**{**quiet, **(env or {})})
-
     def __call__(self, *arguments, env=None, **options):
         options.setdefault("timeout", 120)
         options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
@@ -58,7 +65,7 @@ class Gpuroom:
             options.pop("stdin")
         return subprocess.run(
             [str(BINARY), *map(str, arguments)],
-            env=self.environment(arguments, env),
+            env=environment_of(arguments, env),
             text=True,
             capture_output=True,
             **options,
@@ -66,7 +73,7 @@ class Gpuroom:
 
     def start(self, *arguments, env=None, **options):
         return subprocess.Popen(
-            [str(BINARY), *map(str, arguments)], env=self.environment(arguments, env), text=True, **options
+            [str(BINARY), *map(str, arguments)], env=environment_of(arguments, env), text=True, **options
         )
 
     def refuses(self, status, *words, arguments, **options):

@@ -41,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (std::string& entry : entries) putenv(entry.data());
   const gpuroom::Options options = gpuroom::ReadOptions();
   gpuroom::fuzz::Require(options.range_threshold > 0, "the threshold is not zero");
-  gpuroom::fuzz::Require(options.ResidentBelow(options.hbm_limit.Of(kGpuBytes)) >= options.range_threshold,
+  gpuroom::fuzz::Require(options.ResidentBelow(kGpuBytes) >= options.range_threshold,
                          "small data stays in HBM");
   for (const char* name : kNames) unsetenv(name);
   return 0;

@@ -45,14 +45,14 @@ TEST_F(ShimOptions, NothingSetMeansNothingToDo) {
   const Options options = ReadOptions();
   EXPECT_EQ(options.hbm_limit, Limit());
   EXPECT_EQ(options.host_limit, 0u);
-  EXPECT_EQ(options.ReserveOf(Budget::kUnlimited), 512 * kMiB);
+  EXPECT_EQ(options.ReserveOf(8 * kGiB), 512 * kMiB);
   EXPECT_EQ(options.range_threshold, 16 * kMiB);
   EXPECT_EQ(options.host_keep, 0u);
   EXPECT_FALSE(options.report);
   EXPECT_EQ(options.stats_file, "");
   EXPECT_EQ(options.stats_interval, 0u);
   EXPECT_EQ(options.policy, Policy::kGpuFirst);
-  EXPECT_EQ(options.ResidentBelow(Budget::kUnlimited), 2 * kGiB);
+  EXPECT_EQ(options.ResidentBelow(8 * kGiB), 2 * kGiB);
   EXPECT_EQ(options.peers.kind, PeerChoice::Kind::kNone);
   EXPECT_TRUE(options.rules.rules().empty());
   EXPECT_EQ(options.link_speeds.device, 0u);
@@ -75,7 +75,7 @@ TEST_F(ShimOptions, ReadsWhatTheCommandSets) {
   const Options options = ReadOptions();
   EXPECT_EQ(options.hbm_limit, (Limit{6 * kGiB, 0}));
   EXPECT_EQ(options.host_limit, 8 * kGiB);
-  EXPECT_EQ(options.ReserveOf(6 * kGiB), kMiB);
+  EXPECT_EQ(options.ReserveOf(8 * kGiB), kMiB);
   EXPECT_EQ(options.range_threshold, 4 * kMiB);
   EXPECT_EQ(options.host_keep, 0u);
   EXPECT_TRUE(options.report);
@@ -87,7 +87,9 @@ TEST_F(ShimOptions, DefaultsFollowTheLimits) {
   Set(env::kHbmLimit, "1073741824");
   Set(env::kHostLimit, "2147483648");
   const Options options = ReadOptions();
-  EXPECT_EQ(options.ReserveOf(kGiB), 32 * kMiB);
+  EXPECT_EQ(options.ReserveOf(8 * kGiB), 32 * kMiB);
+  EXPECT_EQ(options.ReserveOf(kGiB), 32 * kMiB);  // all that there is
+  EXPECT_EQ(options.ReserveOf(512 * kMiB), 16 * kMiB);
   EXPECT_EQ(options.host_keep, 512 * kMiB);
 }
 
@@ -122,7 +124,7 @@ TEST_F(ShimOptions, ReadsWhatSteersPlans) {
   Set(env::kHostAhead, "4294967296");
   const Options options = ReadOptions();
   EXPECT_EQ(options.policy, Policy::kBalanced);
-  EXPECT_EQ(options.ResidentBelow(Budget::kUnlimited), kGiB);
+  EXPECT_EQ(options.ResidentBelow(8 * kGiB), kGiB);
   EXPECT_EQ(FormatPeerChoice(options.peers), "1:21474836480,2");
   EXPECT_EQ(options.rules.Text(), "min=1073741824,hint=cold;tag=kv_cache,policy=cpu_first");
   EXPECT_EQ(options.link_speeds.device, 4'560'000'000'000u);
@@ -144,11 +146,17 @@ TEST_F(ShimOptions, ReadsWhatConcernsManagedMemory) {
 }
 
 TEST_F(ShimOptions, WhatIsResidentFollowsTheLimitAndTheThreshold) {
-  EXPECT_EQ(ReadOptions().ResidentBelow(8 * kGiB), 512 * kMiB);
-  EXPECT_EQ(ReadOptions().ResidentBelow(128 * kGiB), 2 * kGiB);
-  EXPECT_EQ(ReadOptions().ResidentBelow(64 * kMiB), 16 * kMiB);  // 1/16 is 4 MiB
+  constexpr uint64_t kTotal = 128 * kGiB;
+  Set(env::kHbmLimit, "8589934592");
+  EXPECT_EQ(ReadOptions().ResidentBelow(kTotal), 512 * kMiB);
+  Set(env::kHbmLimit, "50%");
+  EXPECT_EQ(ReadOptions().ResidentBelow(16 * kGiB), 512 * kMiB);
+  Set(env::kHbmLimit, "137438953472");
+  EXPECT_EQ(ReadOptions().ResidentBelow(kTotal), 2 * kGiB);
+  Set(env::kHbmLimit, "67108864");  // 1/16 is 4 MiB
+  EXPECT_EQ(ReadOptions().ResidentBelow(kTotal), 16 * kMiB);
   Set(env::kResidentBelow, "0");
-  EXPECT_EQ(ReadOptions().ResidentBelow(64 * kMiB), 16 * kMiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(kTotal), 16 * kMiB);
 }
 
 TEST_F(ShimOptions, AHbmLimitMayBeAPartOfTheGpu) {
@@ -174,13 +182,13 @@ TEST_F(ShimOptions, WhatIsForeseenIsSpreadUnlessAPolicySaysOtherwise) {
   Set(env::kExpect, "32212254720");
   EXPECT_EQ(ReadOptions().expect, 30 * kGiB);
   EXPECT_EQ(ReadOptions().policy, Policy::kBalanced);
-  EXPECT_EQ(ReadOptions().ResidentBelow(Budget::kUnlimited), 64 * kMiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(8 * kGiB), 64 * kMiB);
   Set(env::kPolicy, "gpu_first");
   EXPECT_EQ(ReadOptions().policy, Policy::kGpuFirst);
   Set(env::kExpect, "0");
   unsetenv(env::kPolicy);
   EXPECT_EQ(ReadOptions().policy, Policy::kGpuFirst);
-  EXPECT_EQ(ReadOptions().ResidentBelow(Budget::kUnlimited), 2 * kGiB);
+  EXPECT_EQ(ReadOptions().ResidentBelow(8 * kGiB), 2 * kGiB);
 }
 
 TEST_F(ShimOptions, WhatSteersPlansIsIgnoredWithALineWhereItDoesNotParse) {
