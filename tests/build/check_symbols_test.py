@@ -77,7 +77,7 @@ def test_a_library_may_need_what_is_named(library, tmp_path, write):
 
 
 BESIDE = "".join(f"int {name}(void) {{ return 0; }}\n" for name in
-                 ("dlsym", "dlopen", "dlmopen", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "gpuroom_describe"))
+                 ("dlsym", "dlopen", "dlmopen", "_exit", "_Exit", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2", "gpuroom_describe"))
 
 
 def test_takes_the_list_of_hooks(library, write, tmp_path):
