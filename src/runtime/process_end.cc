@@ -32,7 +32,7 @@ void WatchQuickExit() {
   (void)registered;
 }
 
-void LeaveAtOnce(int status) {
+void LeaveAtOnce(int status) noexcept {
   Runtime* runtime = Runtime::Existing();
   if (runtime != nullptr) WriteLastReport(*runtime, ProcessEnd::kAtOnce);
   for (;;) syscall(SYS_exit_group, status);

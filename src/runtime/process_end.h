@@ -11,6 +11,6 @@ void WatchQuickExit();
 
 // What _exit does, after the report. May be called in a signal's handler, and in a child by fork or vfork,
 // which has nothing to report: nothing is written to memory there.
-[[noreturn]] void LeaveAtOnce(int status);
+[[noreturn]] void LeaveAtOnce(int status) noexcept;
 
 }  // namespace gpuroom

@@ -44,7 +44,7 @@ class Product:
 
     @staticmethod
     def options(uid: int | None, env: dict[str, str] | None = None) -> dict:
-        clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent"}
+        clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent", "GPUROOM_QUIET": "1"}
         options: dict = {"env": {**clean, **(env or {})}, "text": True, "cwd": "/"}
         return options if uid is None else {**options, "user": uid, "group": uid, "extra_groups": []}
 

@@ -46,7 +46,7 @@ def test_the_installed_command_runs(prefix):
 
 
 def test_the_installed_command_finds_its_own_libraries(prefix):
-    output = passes(prefix / "bin/gpuroom", "run", "--sim", "1GiB,host=1GiB", "--host-limit", "64MiB", "--", "/bin/sh",
+    output = passes(prefix / "bin/gpuroom", "run", "--quiet", "--sim", "1GiB,host=1GiB", "--host-limit", "64MiB", "--", "/bin/sh",
                     "-c", 'echo "$LD_PRELOAD $LD_LIBRARY_PATH"')  # fmt: skip
     preload, search = output.split()
     assert pathlib.Path(preload) == prefix / "lib/gpuroom/libgpuroom.so"
