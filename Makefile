@@ -177,9 +177,11 @@ docs: build/docs/venv/installed ## build the documents' site in build/docs/site;
 
 GPUROOM_BIN ?= build/dev/bin/gpuroom
 picture := $(docs_python) scripts/terminal_picture.py
-pictures: build/docs/venv/installed ## draw docs/pictures anew, from what build/dev's command prints and from measurements
+pictures: build/docs/venv/installed build/top/venv/installed ## draw docs/pictures anew, from what build/dev's command prints and from measurements
 	$(picture) docs/pictures/doctor.svg --lines 32 -- $(GPUROOM_BIN) doctor --sim gh200
 	$(picture) docs/pictures/plan.svg --columns 120 -- $(GPUROOM_BIN) plan tests/model/configs/qwen3-235b-a22b --machine gh200
+	$(BUILD) build/dev -j $(JOBS) --target gpuroom_control_double
+	build/top/venv/bin/python scripts/top_picture.py docs/pictures/top.svg
 	$(picture) docs/pictures/bench.svg --lines 24 -- $(GPUROOM_BIN) bench tiers --sim 1GiB,host=2GiB --rounds 1
 	/usr/bin/python3 scripts/plot_tiers.py docs/measurements/2026-11-21-bench-tiers.json docs/pictures/tiers.svg
 

@@ -77,7 +77,8 @@ int PrintLooks(const TopOptions& options) {
 int BecomeView(const TopOptions& options) {
   if (isatty(STDIN_FILENO) == 0 || isatty(STDOUT_FILENO) == 0)
     return Report(Usage("top needs a terminal; take --once to print what it shows, or --json"));
-  const std::string python = FindPythonWith("textual");
+  // A module that the Textual of Debian 12, which is too old, does not have.
+  const std::string python = FindPythonWith("textual.strip");
   if (python.empty())
     return Report(
         {kExitFailed,

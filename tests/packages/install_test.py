@@ -33,7 +33,8 @@ def test_installs_the_parts_and_nothing_else(prefix):
     files = files_below(prefix)
     many = ("include/gpuroom/", "lib/gpuroom/plugins/", "lib/gpuroom/python/gpuroom/")
     assert {name for name in files if not name.startswith(many)} == FILES
-    assert {"lib/gpuroom/plugins/gpuroom_run.py", "lib/gpuroom/python/gpuroom/vllm/__init__.py"} <= set(files)
+    assert {"lib/gpuroom/plugins/gpuroom_run.py", "lib/gpuroom/python/gpuroom/vllm/__init__.py",
+            "lib/gpuroom/python/gpuroom/top/_view.py"} <= set(files)
     assert "include/gpuroom/gpuroom.h" in files
 
 
