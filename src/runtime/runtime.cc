@@ -52,7 +52,7 @@ Runtime::Runtime(const Driver& bound, const Options& read)
     : driver(bound),
       options(read),
       in_front(StandsInFront()),
-      imports(driver, memory),
+      imports(driver, captures, memory),
       retired(driver),
       captures(driver),
       contexts(driver),

@@ -6,6 +6,7 @@
 #include "shim/vmm.h"
 
 #include "base/log.h"
+#include "driver/scrap.h"
 #include "runtime/allocate.h"
 #include "runtime/displace.h"
 #include "runtime/intent.h"
@@ -131,16 +132,18 @@ CUresult GiveBack(Runtime& rt, HandleRecord record) {
 
 void GiveBackLater(Runtime& rt, HandleRecord record) {
   rt.EndHoldIfAwake();
-  if (!Release(*rt.ExistingDevice(record.device), record).ok()) rt.handles.Bury(record);
+  auto step = [&device = *rt.ExistingDevice(record.device), record = std::move(record)]() mutable {
+    return Release(device, record).ok();
+  };
+  if (!step()) KeepScrap(std::move(step));
 }
 
 namespace {
 
 // Memory that other requests have left to be given back.
-void Reclaim(Runtime& rt, DeviceState& device) {
+void Reclaim(Runtime& rt) {
   ReclaimRetired(rt);
-  device.builder.RetryScrapped();
-  for (HandleRecord& record : rt.handles.TakeBuried()) GiveBackLater(rt, std::move(record));
+  RetryScrap();
 }
 
 CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CUmemAllocationProp* prop,
@@ -183,7 +186,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.wants_device = intent.hint == Hint::kNone || intent.hint == Hint::kHot;
   MarkByThread(&record);
   rt->driver.CtxGetCurrent(&record.context);
-  Reclaim(*rt, *device);
+  Reclaim(*rt);
   CUresult result = Create(*rt, *device, record, prop, flags);
   if (result == CUDA_ERROR_OUT_OF_MEMORY && DrainRetired(*rt)) {
     result = Create(*rt, *device, record, prop, flags);
