@@ -1,6 +1,8 @@
-#include "sleep/scrap.h"
+#include "driver/scrap.h"
 
+#include <atomic>
 #include <list>
+#include <mutex>
 
 #include "base/log.h"
 #include "base/mutex.h"
@@ -9,6 +11,8 @@ namespace gpuroom {
 namespace {
 
 struct Scrap {
+  std::atomic<size_t> count{0};  // of steps, read without the lock
+  std::mutex retrying;           // held while steps are tried
   Mutex mutex;
   std::list<std::function<bool()>> steps GPUROOM_GUARDED_BY(mutex);
 };
@@ -21,9 +25,10 @@ Scrap& All() {
 }  // namespace
 
 void KeepScrap(std::function<bool()> step) {
-  Log(LogLevel::kInfo, "a driver call failed while memory was given back; trying again later");
+  Log(LogLevel::kInfo, "memory could not be given back now; trying again later");
   MutexLock lock(All().mutex);
   All().steps.push_back(std::move(step));
+  ++All().count;
 }
 
 void LogLostScrap() {
@@ -31,20 +36,19 @@ void LogLostScrap() {
 }
 
 void RetryScrap() {
+  if (ScrapCount() == 0) return;
+  const std::lock_guard alone(All().retrying);
   std::list<std::function<bool()>> steps;
   {
     MutexLock lock(All().mutex);
     steps.swap(All().steps);
   }
   // Unlocked: a step may leave scrap of its own.
-  std::erase_if(steps, [](const std::function<bool()>& step) { return step(); });
+  All().count -= std::erase_if(steps, [](const std::function<bool()>& step) { return step(); });
   MutexLock lock(All().mutex);
   All().steps.splice(All().steps.end(), steps);
 }
 
-size_t ScrapCount() {
-  MutexLock lock(All().mutex);
-  return All().steps.size();
-}
+size_t ScrapCount() { return All().count.load(std::memory_order_acquire); }
 
 }  // namespace gpuroom

@@ -1,5 +1,5 @@
-// Scrap: what could not be given back yet. Nothing that a sleep holds is lost for a
-// driver call that fails: it is tried again with every later sleep and wake. Any thread.
+// Scrap: what could not be given back yet, all of this process in one list. Nothing is lost for a driver call
+// that fails: it is tried again with every later range, handle, move, sleep and wake. Any thread.
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,10 @@
 
 namespace gpuroom {
 
-// Tries `step` again from RetryScrap on.
+// Tries `step` again from RetryScrap on, until it says that it is done. It may keep scrap of its own.
 void KeepScrap(std::function<bool()> step);
 void LogLostScrap();
+// Cheap where there is none. Waits for another thread that is at it.
 void RetryScrap();
 size_t ScrapCount();
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
-#include "base/log.h"
 #include "base/undo.h"
+#include "driver/scrap.h"
 
 namespace gpuroom {
 namespace {
@@ -42,7 +42,7 @@ Result<std::unique_ptr<Range>> RangeBuilder::BuildFrom(const RangeRequest& reque
 
 template <typename CreateChunks>
 Result<std::unique_ptr<Range>> RangeBuilder::Make(const RangeRequest& request, CreateChunks create) {
-  RetryScrapped();
+  RetryScrap();
   if (request.bytes > UINT64_MAX - kGranularity) return Status(Code::kOutOfMemory, "larger than any memory");
   auto range = std::make_unique<Range>();
   range->bytes = RoundUp(request.bytes, kGranularity);
@@ -106,20 +106,8 @@ bool RangeBuilder::GiveBack(Range& range) {
 }
 
 void RangeBuilder::Discard(std::unique_ptr<Range> range) {
-  if (GiveBack(*range)) return;
-  Log(LogLevel::kInfo, "a driver call failed while %llu bytes were given back; trying again later",
-      static_cast<unsigned long long>(range->bytes));
-  MutexLock lock(scrap_mutex_);
-  scrap_.push_back(std::move(range));
-  any_scrap_.store(true, std::memory_order_release);
-}
-
-void RangeBuilder::RetryScrapped() {
-  if (!any_scrap_.load(std::memory_order_acquire)) return;
-  MutexLock lock(scrap_mutex_);
-  const auto gone = [this](const std::unique_ptr<Range>& range) { return GiveBack(*range); };
-  scrap_.erase(std::remove_if(scrap_.begin(), scrap_.end(), gone), scrap_.end());
-  any_scrap_.store(!scrap_.empty(), std::memory_order_release);
+  if (!GiveBack(*range))
+    KeepScrap([this, kept = std::shared_ptr<Range>(std::move(range))] { return GiveBack(*kept); });
 }
 
 Status RangeBuilder::AllowPeer(CUdevice peer, const std::vector<Range*>& existing) {

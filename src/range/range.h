@@ -9,7 +9,6 @@
 // One thread works on a Range at a time; builders may be shared by threads.
 #pragma once
 
-#include <atomic>
 #include <memory>
 
 #include "base/mutex.h"
@@ -64,8 +63,7 @@ class RangeBuilder {
   // Takes away the addresses. No work on the GPU may use them any more: the caller
   // has waited. On failure the range is whole and usable as before.
   Status Unmap(Range& range);
-  // Gives chunks and addresses of an unmapped range back; what fails is kept and
-  // tried again by every later Build.
+  // Gives chunks and addresses of an unmapped range back; what fails is scrap (driver/scrap.h).
   void Discard(std::unique_ptr<Range> range);
 
   // Lets `peer` access this device's ranges, those in `existing` and later ones. On
@@ -79,9 +77,6 @@ class RangeBuilder {
   // The devices that may access this device's ranges, a bit each.
   uint64_t Accessors();
 
-  // Tries again what Discard could not give back.
-  void RetryScrapped();
-
  private:
   template <typename CreateChunks>
   Result<std::unique_ptr<Range>> Make(const RangeRequest& request, CreateChunks create);
@@ -94,9 +89,6 @@ class RangeBuilder {
   const CUdevice device_;
   Mutex access_mutex_;
   uint64_t accessors_ GPUROOM_GUARDED_BY(access_mutex_);  // bit per CUdevice
-  std::atomic<bool> any_scrap_{false};                    // read without the lock: is there any?
-  Mutex scrap_mutex_;
-  std::vector<std::unique_ptr<Range>> scrap_ GPUROOM_GUARDED_BY(scrap_mutex_);
 };
 
 }  // namespace gpuroom

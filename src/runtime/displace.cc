@@ -9,6 +9,7 @@
 #include "base/trace.h"
 #include "driver/device_context.h"
 #include "driver/in_context.h"
+#include "driver/scrap.h"
 #include "runtime/intent.h"
 #include "runtime/pick.h"
 
@@ -125,7 +126,7 @@ void TraceMove(const DeviceState& device, uint64_t start, const std::vector<Part
 
 Status MoveParts(Runtime& rt, DeviceState& device, std::vector<Part>* parts) {
   if (parts->empty()) return Status();
-  device.builder.RetryScrapped();  // it may hold what is missing
+  RetryScrap();  // it may hold what is missing
   const DeviceContext context(rt.driver, device.tier.device());
   if (!context.status().ok()) {
     for (Part& part : *parts) part.status = context.status();

@@ -105,19 +105,6 @@ void HandleTable::Revive(const HandleRecord& record) {
   Insert(std::move(revived));
 }
 
-void HandleTable::Bury(const HandleRecord& record) {
-  const std::unique_lock lock(map_.mutex());
-  buried_.push_back(record);
-  buried_count_.store(buried_.size(), std::memory_order_release);
-}
-
-std::vector<HandleRecord> HandleTable::TakeBuried() {
-  if (buried_count_.load(std::memory_order_acquire) == 0) return {};
-  const std::unique_lock lock(map_.mutex());
-  buried_count_.store(0, std::memory_order_release);
-  return std::exchange(buried_, {});
-}
-
 void HandleTable::AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle) {
   const std::unique_lock lock(map_.mutex());
   const auto found = records_.find(handle);

@@ -10,7 +10,6 @@
 
 #include <cuda.h>
 
-#include <atomic>
 #include <unordered_map>
 #include <vector>
 
@@ -55,9 +54,6 @@ class HandleTable {
   Released Release(Handle handle, HandleRecord* out);
   // Puts a dead record back whose memory could not be given back.
   void Revive(const HandleRecord& record);
-  // Keeps a dead record that the program no longer knows; TakeBuried hands all out.
-  void Bury(const HandleRecord& record);
-  std::vector<HandleRecord> TakeBuried();
 
   void AddMapping(CUdeviceptr va, uint64_t bytes, Handle handle);
   // What the program allowed on the mappings in [va, va + bytes).
@@ -103,9 +99,7 @@ class HandleTable {
   void ForMappingsIn(CUdeviceptr va, uint64_t bytes, Use use);
 
   AddressMap& map_;
-  Records records_;                   // under the map's lock
-  std::vector<HandleRecord> buried_;  // under the map's lock
-  std::atomic<size_t> buried_count_{0};
+  Records records_;  // under the map's lock
 };
 
 }  // namespace gpuroom

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "driver/scrap.h"
 #include "driver/synchronize.h"
 #include "tier/slow_memory.h"
 
@@ -129,21 +130,10 @@ bool ImportTable::GiveBack(Import& import) {
 }
 
 void ImportTable::Discard(Import import) {
-  if (!GiveBack(import)) Postpone(std::move(import));
-}
-
-void ImportTable::Postpone(Import import) {
-  const std::lock_guard lock(scrap_mutex_);
-  scrap_.push_back(std::move(import));
-}
-
-void ImportTable::Retry() {
-  std::vector<Import> scrap;
-  {
-    const std::lock_guard lock(scrap_mutex_);
-    scrap.swap(scrap_);
-  }
-  for (Import& import : scrap) Discard(std::move(import));
+  if (!captures_.Any() && GiveBack(import)) return;
+  KeepScrap([this, kept = std::make_shared<Import>(std::move(import))] {
+    return !captures_.Any() && GiveBack(*kept);
+  });
 }
 
 }  // namespace gpuroom

@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "range/range_table.h"
+#include "runtime/captures.h"
 #include "runtime/ipc_socket.h"
 
 namespace gpuroom {
@@ -27,8 +28,8 @@ struct Import {
 
 class ImportTable {
  public:
-  ImportTable(const Driver& driver, AddressMap& map)
-      : driver_(driver), ranges_(map, AddressMap::Kind::kImport) {}
+  ImportTable(const Driver& driver, const Captures& captures, AddressMap& map)
+      : driver_(driver), captures_(captures), ranges_(map, AddressMap::Kind::kImport) {}
 
   // The address of the handle in `context`, opened once more; 0 where it is not
   // open: then the caller opens it and ends with Publish or GiveUp, and others who
@@ -53,12 +54,9 @@ class ImportTable {
 
   // Waits for the GPU and takes the addresses away. On failure all is as before.
   Status Unmap(Import& import);
-  // Gives all of it back, the socket last. What fails is kept for Retry.
+  // Gives all of it back, the socket last. What fails, and all of it during a capture, when nothing may wait
+  // for the GPU, is scrap (driver/scrap.h).
   void Discard(Import import);
-  // Keeps it for Retry: during a capture nothing may wait for the GPU.
-  void Postpone(Import import);
-  // Tries again. The caller has seen that no capture is in progress.
-  void Retry();
 
  private:
   struct Opened {
@@ -77,12 +75,11 @@ class ImportTable {
   bool GiveBack(Import& import);
 
   const Driver& driver_;
+  const Captures& captures_;
   RangeTable ranges_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::list<Opened> opened_;  // under mutex_
-  std::mutex scrap_mutex_;
-  std::vector<Import> scrap_;  // under scrap_mutex_
 };
 
 }  // namespace gpuroom

@@ -56,7 +56,7 @@ Runtime::Runtime(const Driver& bound, const Options& read)
       options(read),
       pid(getpid()),
       in_front(StandsInFront()),
-      imports(driver, memory),
+      imports(driver, captures, memory),
       retired(driver),
       captures(driver),
       contexts(driver),

@@ -2,6 +2,7 @@
 // both run under gpuroom the handle is ours and the chunks travel as descriptors
 // (ipc_wire.h). Handles of the driver's own memory pass through.
 #include "base/log.h"
+#include "driver/scrap.h"
 #include "runtime/ipc_client.h"
 #include "runtime/ipc_server.h"
 #include "shim/asleep.h"
@@ -16,11 +17,6 @@ namespace {
 Runtime* RuntimeWithoutEntry() {
   const Entry entry;
   return entry ? &*entry : nullptr;
-}
-
-// Gives back what could not be given back before.
-void RetryClosed(Runtime& rt) {
-  if (!rt.captures.Any()) rt.imports.Retry();
 }
 
 Result<CUipcMemHandle> Export(Runtime& rt, const RangeInfo& range) {
@@ -120,12 +116,8 @@ CUresult Close(Runtime& rt, Import import) {
     }
   }
   rt.imports.Finish(va);
-  if (capturing) {
-    rt.imports.Postpone(std::move(import));
-  } else {
-    rt.imports.Discard(std::move(import));
-    rt.imports.Retry();
-  }
+  RetryScrap();
+  rt.imports.Discard(std::move(import));
   return CUDA_SUCCESS;
 }
 
@@ -141,7 +133,7 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   const bool ours = rt && rt->FindRange(address, &range, &imported) && !imported;
   if (!ours) return Real().cuIpcGetMemHandle(handle, address);
   if (range.asleep) return RefuseAsleep("cuIpcGetMemHandle");
-  RetryClosed(*rt);
+  RetryScrap();
   return GetHandle(*rt, range, handle);
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/trace.h"
+#include "driver/scrap.h"
 #include "runtime/allocate.h"
 #include "runtime/displace.h"
 #include "runtime/intent.h"
@@ -134,16 +135,18 @@ CUresult GiveBack(Runtime& rt, HandleRecord record) {
 
 void GiveBackLater(Runtime& rt, HandleRecord record) {
   rt.EndHoldIfAwake();
-  if (!Release(*rt.ExistingDevice(record.device), record).ok()) rt.handles.Bury(record);
+  auto step = [&device = *rt.ExistingDevice(record.device), record = std::move(record)]() mutable {
+    return Release(device, record).ok();
+  };
+  if (!step()) KeepScrap(std::move(step));
 }
 
 namespace {
 
 // Memory that other requests have left to be given back.
-void Reclaim(Runtime& rt, DeviceState& device) {
+void Reclaim(Runtime& rt) {
   ReclaimRetired(rt);
-  device.builder.RetryScrapped();
-  for (HandleRecord& record : rt.handles.TakeBuried()) GiveBackLater(rt, std::move(record));
+  RetryScrap();
 }
 
 CUresult Create(Runtime& rt, DeviceState& device, HandleRecord& record, const CUmemAllocationProp* prop,
@@ -187,7 +190,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes, const CUme
   record.SetHint(intent.hint);
   MarkByThread(&record);
   rt->driver.CtxGetCurrent(&record.context);
-  Reclaim(*rt, *device);
+  Reclaim(*rt);
   CUresult result = Create(*rt, *device, record, prop, flags);
   if (result == CUDA_ERROR_OUT_OF_MEMORY && DrainRetired(*rt)) {
     result = Create(*rt, *device, record, prop, flags);

@@ -1,6 +1,6 @@
 #include "sleep/backup_chunk.h"
 
-#include "sleep/scrap.h"
+#include "driver/scrap.h"
 
 namespace gpuroom {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/undo.h"
-#include "sleep/scrap.h"
+#include "driver/scrap.h"
 
 namespace gpuroom {
 

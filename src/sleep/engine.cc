@@ -2,9 +2,9 @@
 
 #include <memory>
 
+#include "driver/scrap.h"
 #include "range/mover.h"
 #include "sleep/put_to_sleep.h"
-#include "sleep/scrap.h"
 #include "sleep/wake_up.h"
 
 namespace gpuroom {

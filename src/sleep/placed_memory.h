@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "driver/device_context.h"
+#include "driver/scrap.h"
 #include "runtime/displace.h"
 
 namespace gpuroom {
@@ -35,8 +36,8 @@ class Shares {
 
   // Finds each device's context; the shares are ready then.
   Status Prepare() {
+    RetryScrap();  // it may hold what is missing
     for (size_t i = 0; i < devices_.size(); ++i) {
-      devices_[i]->builder.RetryScrapped();  // it may hold what is missing
       contexts_.push_back(std::make_unique<DeviceContext>(rt_.driver, devices_[i]->tier.device()));
       if (!contexts_.back()->status().ok()) return contexts_.back()->status();
       shares_[i].context = contexts_.back()->get();

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "driver/in_context.h"
+#include "driver/scrap.h"
 #include "range/mover.h"
 #include "runtime/gate.h"
 #include "sleep/ring.h"
-#include "sleep/scrap.h"
 
 namespace gpuroom {
 namespace {

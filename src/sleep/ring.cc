@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "driver/insist.h"
-#include "sleep/scrap.h"
+#include "driver/scrap.h"
 
 namespace gpuroom {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "driver/scrap.h"
 #include "sleep/checksum.h"
-#include "sleep/scrap.h"
 
 namespace gpuroom {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "driver/in_context.h"
+#include "driver/scrap.h"
 #include "sleep/ring.h"
-#include "sleep/scrap.h"
 
 namespace gpuroom {
 namespace {

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "driver/scrap.h"
 #include "gpuroom_sim.h"
 #include "sleep/engine.h"
-#include "sleep/scrap.h"
 #include "sleep/sleeping_memory.h"
 #include "sleep/system_calls.h"
 
