@@ -16,13 +16,18 @@ namespace {
 constexpr uint64_t kMillisecond = 1000000;  // nanoseconds
 // How long an arbiter without members stays: programs that follow each other keep theirs.
 constexpr uint64_t kLinger = 1000 * kMillisecond;
+// For the members of an arbiter that was killed to join this one.
+constexpr uint64_t kRecovery = 2000 * kMillisecond;
 // How often it is looked whether the socket still has its name.
 constexpr uint64_t kNamePatience = 1000 * kMillisecond;
 // For a move that a member was told to make. One whose process is stopped is given up sooner.
 constexpr uint64_t kOrderPatience = 60000 * kMillisecond;
 constexpr uint64_t kStoppedPatience = 1000 * kMillisecond;
-// Of a link whose speed a member does not know, in bytes per second.
-constexpr uint64_t kSlowestLink = uint64_t{1} << 30;
+// Of a link whose speed is not known yet, in bytes per second, and at least.
+constexpr uint64_t kUnknownLink = uint64_t{1} << 30;
+constexpr uint64_t kSlowestLink = uint64_t{16} << 20;
+// Smaller moves say little of the link's speed, in bytes.
+constexpr uint64_t kTellingMove = uint64_t{16} << 20;
 constexpr size_t kMostGpus = 64;
 
 // A descriptor that is readable once the process has ended. None: Linux before 5.3, or another container's.
@@ -52,7 +57,10 @@ bool IsStopped(uint64_t pid) {
 }  // namespace
 
 ShareArbiter::ShareArbiter(ShareLock lock, ShareListener listener, ShareGrants grants)
-    : lock_(std::move(lock)), listener_(std::move(listener)), grants_(std::move(grants)) {
+    : lock_(std::move(lock)),
+      listener_(std::move(listener)),
+      grants_(std::move(grants)),
+      started_(NowNanoseconds()) {
   RememberGrants();
 }
 
@@ -101,6 +109,7 @@ int ShareArbiter::Patience() const {
   const uint64_t now = NowNanoseconds();
   uint64_t wait = kNamePatience;
   if (const auto next = table_.NextLook(now)) wait = std::min(wait, *next - now);
+  if (Recovers()) wait = std::min(wait, kRecovery / 10);
   const auto moves = [](const auto& entry) { return !entry.second.orders.empty(); };
   if (std::any_of(members_.begin(), members_.end(), moves)) wait = std::min(wait, kStoppedPatience);
   return static_cast<int>(wait / kMillisecond + 1);
@@ -280,7 +289,8 @@ void ShareArbiter::AddGpu(uint64_t id, Member& member, const ShareMessage& messa
   // Of limits that differ the smallest holds.
   ShareGpu& known = gpus_[gpu];
   if (known.limit == 0 || message.limit < known.limit) known.limit = message.limit;
-  known.bytes_per_second = std::max(known.bytes_per_second, message.link);
+  // Moves that were made say more.
+  if (known.bytes_per_second == kUnknownLink) known.bytes_per_second = std::max(message.link, kUnknownLink);
   table_.ChangeGpu(gpu, known);
   member.gpus.push_back(gpu);
   member.needs.push_back(0);
@@ -330,7 +340,20 @@ void ShareArbiter::MovedOut(uint64_t id, Member& member, const ShareMessage& mes
   table_.MovedOut(id, order->second.gpu, asked, message.bytes);
   member.told = false;
   order->second.bytes -= asked;
-  if (order->second.bytes == 0) member.orders.erase(order);
+  order->second.moved += message.bytes;
+  if (order->second.bytes != 0) return;
+  NoteSpeed(order->second);
+  member.orders.erase(order);
+}
+
+// A turn is a multiple of what a move takes: of the moves that were, not of what the link could do.
+void ShareArbiter::NoteSpeed(const Order& order) {
+  const double seconds = static_cast<double>(NowNanoseconds() - order.since) / 1e9;
+  if (order.moved < kTellingMove || seconds <= 0) return;
+  ShareGpu& gpu = gpus_[order.gpu];
+  const auto speed = static_cast<uint64_t>(static_cast<double>(order.moved) / seconds);
+  gpu.bytes_per_second = std::max(gpu.bytes_per_second / 4 * 3 + speed / 4, kSlowestLink);
+  table_.ChangeGpu(order.gpu, gpu);
 }
 
 // By its UUID; one that is new has no limit yet that anybody could use.
@@ -338,11 +361,19 @@ size_t ShareArbiter::GpuOf(const std::string& uuid) {
   const auto found = std::find(uuids_.begin(), uuids_.end(), uuid);
   if (found != uuids_.end()) return static_cast<size_t>(found - uuids_.begin());
   uuids_.push_back(uuid);
-  gpus_.push_back({0, kSlowestLink});
+  gpus_.push_back({0, kUnknownLink});
   return table_.AddGpu(gpus_.back());
 }
 
+// Members of an arbiter that was killed come back within moments. Until they do, nobody is told that what
+// they have could never be had.
+bool ShareArbiter::Recovers() const {
+  const auto silent = [](const auto& entry) { return entry.second.socket.fd() < 0; };
+  return NowNanoseconds() - started_ < kRecovery && std::any_of(members_.begin(), members_.end(), silent);
+}
+
 void ShareArbiter::Decide() {
+  if (Recovers()) return NoteGrants();
   const std::vector<ShareOrder> orders = table_.Decide(NowNanoseconds());
   NoteGrants();  // before anybody hears of them
   for (const ShareOrder& order : orders) {
@@ -354,7 +385,7 @@ void ShareArbiter::Decide() {
     if (order.kind == ShareOrder::Kind::kOut) {
       message.verb = ShareMessage::Verb::kOut;
       message.id = next_order_++;
-      member.orders[message.id] = {order.gpu, order.bytes, NowNanoseconds()};
+      member.orders[message.id] = {order.gpu, order.bytes, 0, NowNanoseconds()};
     } else {
       const bool in = order.kind == ShareOrder::Kind::kIn;
       message.verb = in ? ShareMessage::Verb::kIn : ShareMessage::Verb::kRefuse;

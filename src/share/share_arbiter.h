@@ -30,8 +30,9 @@ class ShareArbiter {
  private:
   // A part of the HBM that a member was told to move out.
   struct Order {
-    size_t gpu = 0;  // of the table
-    uint64_t bytes = 0;
+    size_t gpu = 0;      // of the table
+    uint64_t bytes = 0;  // that are not out yet
+    uint64_t moved = 0;
     uint64_t since = 0;  // clock's nanoseconds
   };
   struct Member {
@@ -71,7 +72,9 @@ class ShareArbiter {
   void Wish(uint64_t id, Member& member, const ShareMessage& message);
   void State(uint64_t id, const Member& member, const ShareMessage& message);
   void MovedOut(uint64_t id, Member& member, const ShareMessage& message);
+  void NoteSpeed(const Order& order);
 
+  bool Recovers() const;
   void Decide();
   void NoteGrants();
   size_t GpuOf(const std::string& uuid);
@@ -83,6 +86,7 @@ class ShareArbiter {
   std::vector<std::string> uuids_;  // of the table's GPUs
   std::vector<ShareGpu> gpus_;      // the same
   Members members_;
+  const uint64_t started_;  // clock's nanoseconds
   uint64_t next_member_ = 1;
   uint64_t next_order_ = 1;
   uint64_t empty_since_ = 0;  // clock's nanoseconds; 0: there are members

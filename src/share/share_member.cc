@@ -243,6 +243,7 @@ void ShareMember::Hear(Runtime& rt, const ShareMessage& message) {
     }
     // Without them it may be possible.
     refused_ = !allocations && launch_waits_.load();
+    asks_to_return_ = false;
     rt.hbm_waits.Refuse();
   }
   if (message.gpu >= gpus_.size()) return;
@@ -388,12 +389,16 @@ void ShareMember::TellState(Runtime& rt) {
   rt.hbm_waits.SetState(state);
 }
 
-// What lies in host memory for want of HBM takes what nobody waits for.
+// What lies in host memory for want of HBM takes what nobody waits for. Where it is most of what the program
+// has, that would never come to an end beside busy programs: it asks for its turn, and runs on meanwhile.
 void ShareMember::WishForReturns(Runtime& rt) {
   const uint64_t now = NowNanoseconds();
-  if (now < return_after_ || !busy_) return;
+  if (now < return_after_) return;
   return_after_ = now + kReturn;
+  asks_to_return_ = false;
+  if (!busy_) return;
   for (const HbmUse& use : HbmUses(rt)) {
+    asks_to_return_ = asks_to_return_ || use.outside > use.movable;
     for (size_t i = 0; i < gpus_.size() && use.outside > 0; ++i) {
       if (gpus_[i].device->tier.device() != use.device || gpus_[i].asked != 0) continue;
       ShareMessage message;
@@ -417,15 +422,27 @@ uint64_t ShareMember::Missing(Runtime& rt, const Gpu& gpu, uint64_t more) const 
   return target - std::min(target, gpu.counted);
 }
 
-void ShareMember::AskForMissing(Runtime& rt) {
+// By GPU, the bytes that launches wait for, and those that are asked back although launches go on without.
+std::vector<uint64_t> ShareMember::Away(Runtime& rt) {
+  std::vector<uint64_t> away(gpus_.size());
   const bool wakes = launch_waits_.load() && NowNanoseconds() >= wake_after_;
-  const std::vector<HbmUse> uses = wakes ? HbmUses(rt) : std::vector<HbmUse>();
+  if (!wakes && !asks_to_return_) return away;
+  for (const HbmUse& use : HbmUses(rt)) {
+    for (size_t i = 0; i < gpus_.size(); ++i) {
+      if (gpus_[i].device->tier.device() != use.device) continue;
+      away[i] = (wakes ? use.asleep : 0) + (asks_to_return_ ? use.outside : 0);
+    }
+  }
+  return away;
+}
+
+void ShareMember::AskForMissing(Runtime& rt) {
+  const std::vector<uint64_t> away = Away(rt);
   bool changed = false;
   bool any = false;
-  for (Gpu& gpu : gpus_) {
-    uint64_t asleep = 0;
-    for (const HbmUse& use : uses) asleep += use.device == gpu.device->tier.device() ? use.asleep : 0;
-    const uint64_t missing = Missing(rt, gpu, asleep);
+  for (size_t i = 0; i < gpus_.size(); ++i) {
+    Gpu& gpu = gpus_[i];
+    const uint64_t missing = Missing(rt, gpu, away[i]);
     changed = changed || missing != gpu.asked;
     any = any || missing != 0;
     gpu.asked = missing;

@@ -55,6 +55,7 @@ class ShareMember {
   bool Connect();
   void Introduce(Runtime& rt);
   void AskForMissing(Runtime& rt);
+  std::vector<uint64_t> Away(Runtime& rt);
   void MoveOut(Runtime& rt, const Order& order);
   void MoveIn(Runtime& rt);
   void RetryStuck(Runtime& rt);
@@ -92,9 +93,10 @@ class ShareMember {
   uint64_t watched_ = 0;  // clock's nanoseconds
   // What a wake takes can never be had, or the driver has not given what was granted: it wakes elsewhere.
   bool refused_ = false;
-  uint64_t fails_since_ = 0;   // of wakes; clock's nanoseconds; 0: the last one was well
-  uint64_t wake_after_ = 0;    // the next try
-  uint64_t return_after_ = 0;  // when to wish for room for what lies outside HBM
+  uint64_t fails_since_ = 0;     // of wakes; clock's nanoseconds; 0: the last one was well
+  uint64_t wake_after_ = 0;      // the next try
+  bool asks_to_return_ = false;  // most of what belongs in HBM lies outside
+  uint64_t return_after_ = 0;    // when to wish for room for what lies outside HBM
 };
 
 // Where GPUROOM_SHARE_GROUP names a group, and once in a process. From within a hook, at each first use of a
