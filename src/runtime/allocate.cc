@@ -40,8 +40,7 @@ void LookAhead(const Runtime& rt, const DeviceState& device, PlanRequest& plan) 
 Result<std::unique_ptr<Range>> BuildRange(Runtime& rt, DeviceState& device, size_t bytes) {
   RangeRequest request;
   request.bytes = bytes;
-  request.plan = IntentFor(rt, bytes);
-  request.plan.resident = bytes < device.resident_below;
+  request.plan = IntentFor(rt, device, bytes);
   // A free waits for this context's work.
   const CUresult result = rt.driver.CtxGetCurrent(&request.context);
   if (result != CUDA_SUCCESS) return DriverStatus(result, "cuCtxGetCurrent");
@@ -79,10 +78,10 @@ bool LeavesTooLittle(const Runtime& rt, const DeviceState& device, size_t bytes)
 
 // Whether a request that HBM has no room for shares a range with others: it is small, and nothing but where
 // it lies is to be known of it. What sleeps takes no new blocks.
-bool Shares(const Runtime& rt, uint64_t bytes) {
+bool Shares(const Runtime& rt, const DeviceState& device, uint64_t bytes) {
   if (bytes > SmallBlocks::kMost || IsLarge(rt, bytes)) return false;
   const ThreadIntent& thread = IntentOfThread();
-  const PlanRequest intent = IntentFor(rt, bytes);
+  const PlanRequest intent = IntentFor(rt, device, bytes);
   return thread.tag_id == kUntagged && !thread.dispensable && intent.hint == Hint::kNone && intent.resident &&
          rt.memory.totals().asleep.load(std::memory_order_relaxed) == 0;
 }
@@ -123,7 +122,7 @@ CUresult AllocateApart(Runtime& rt, DeviceState& device, size_t bytes, CUstream 
   bool served = false;
   const CUresult result = AllocateManaged(rt, device, bytes, stream, out, &served);
   if (served) return result;
-  if (Shares(rt, bytes) && AllocateBlock(rt, device, bytes, out) == CUDA_SUCCESS) return CUDA_SUCCESS;
+  if (Shares(rt, device, bytes) && AllocateBlock(rt, device, bytes, out) == CUDA_SUCCESS) return CUDA_SUCCESS;
   return AllocateRange(rt, device, bytes, out);
 }
 

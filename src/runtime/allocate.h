@@ -45,7 +45,7 @@ bool DrainRetired(Runtime& rt);
 inline void AwaitHbm(Runtime& rt, const DeviceState& device, uint64_t bytes) {
   if (!rt.hbm_waits.on()) return;
   const bool large = IsLarge(rt, bytes);
-  if (large && !WantsDevice(IntentFor(rt, bytes))) return;
+  if (large && !WantsDevice(IntentFor(rt, device, bytes))) return;
   // More than the limit cannot be granted: the rest is spilled.
   const uint64_t most = std::min<uint64_t>(bytes, device.tier.budget().limit());
   rt.hbm_waits.Await(device.tier, RoundUp(most, kGranularity), large ? device.tier.ReserveLeft() : 0);

@@ -38,6 +38,12 @@ PlanRequest IntentFor(const Runtime& rt, uint64_t bytes) {
   return request;
 }
 
+PlanRequest IntentFor(const Runtime& rt, const DeviceState& device, uint64_t bytes) {
+  PlanRequest request = IntentFor(rt, bytes);
+  request.resident = bytes < device.resident_below;
+  return request;
+}
+
 bool WantsDevice(const PlanRequest& request) {
   if (request.hint != Hint::kNone) return request.hint == Hint::kHot;
   return request.resident || request.policy == Policy::kGpuFirst;

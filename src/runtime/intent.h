@@ -28,6 +28,8 @@ void MarkByThread(Placed* placed);
 // The plan request for `bytes` of the calling thread; `resident` and `displaceable`, which a device decides,
 // are left as they are.
 PlanRequest IntentFor(const Runtime& rt, uint64_t bytes);
+// The same on a device, with `resident`.
+PlanRequest IntentFor(const Runtime& rt, const DeviceState& device, uint64_t bytes);
 
 // Whether a request of the calling thread for `bytes` is served apart from the driver's own allocator: from
 // the range threshold on, and with a tag from kGranularity on, since tagged memory is to sleep. Managed

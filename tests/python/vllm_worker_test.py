@@ -265,7 +265,7 @@ def test_what_leaves_hbm_lies_on_the_host_and_counts_there(python, vllm):
         except RuntimeError as error:
             assert "out of memory" in str(error)
         assert gpuroom.describe(empty(32 << 20, "uint8", 0)).hint == "none"  # what comes after is as ever
-        """)
+        """, env={"GPUROOM_LOG": "error"})  # the refusal is warned of
 
 
 def test_what_stays_after_the_first_step_is_no_activation(python, vllm):

@@ -11,6 +11,7 @@ USUAL_INTERVAL = 2  # seconds
 
 
 def main(arguments: List[str]) -> int:
+    """Runs the view with the arguments of the command; the exit status."""
     command = arguments[0] if arguments else _library.command()
     if command is None:
         print("gpuroom: this package has no command and there is none in PATH; install the wheel", file=sys.stderr)

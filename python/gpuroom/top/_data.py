@@ -45,6 +45,8 @@ class Traffic:
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
+    """What one tag of a process has."""
+
     name: str
     state: str
     tiers: Tiers
@@ -52,6 +54,8 @@ class Tag:
 
 @dataclasses.dataclass(frozen=True)
 class Process:
+    """One program under gpuroom, as it says itself."""
+
     pid: int
     user: str
     command: str
@@ -73,6 +77,8 @@ class Process:
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
+    """One GPU: what the programs on it have, and what it has in all."""
+
     name: str
     hbm_total: int
     tiers: Tiers
@@ -83,6 +89,8 @@ class Gpu:
 
 @dataclasses.dataclass(frozen=True)
 class Host:
+    """The node's host memory, as far as programs may have it."""
+
     limit: int = 0
     used: int = 0
     unclaimed: int = 0
@@ -90,6 +98,8 @@ class Host:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
+    """All that is seen at one moment."""
+
     seconds: float = 0
     gpus: Tuple[Gpu, ...] = ()
     host: Host = Host()

@@ -40,6 +40,8 @@ Any key goes back."""
 
 
 class Column(NamedTuple):
+    """One column of the table of programs."""
+
     title: str
     width: int
     wide: bool  # only where there is room
@@ -240,6 +242,7 @@ def printable(text: str) -> str:
 
 
 def columns_of(char: str) -> int:
+    """How many columns of a terminal a character takes."""
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1

@@ -44,6 +44,8 @@ class Request:
 
 @dataclasses.dataclass
 class State:
+    """What the keys have chosen."""
+
     sort: str = "hbm"
     reverse: bool = False
     filter: str = ""

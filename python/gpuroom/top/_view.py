@@ -67,6 +67,8 @@ class Lines(Widget):
 
 
 class Top(App[None]):
+    """The program on the terminal."""
+
     CSS = "Screen { background: ansi_default; }"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = [Binding("ctrl+c", "quit", priority=True, show=False)]
@@ -143,6 +145,7 @@ class Top(App[None]):
 
 
 def run(command: str, interval: int) -> int:
+    """Shows what `command` prints, again every `interval` seconds, until the user leaves; the exit status."""
     app = Top(command, interval)
     app.run(mouse=False)
     if app.failure:
