@@ -65,27 +65,49 @@ def has(test: Dict[str, Any], name: str) -> bool:
     return any(line.startswith("  ") for line in done.stdout.splitlines())
 
 
-def matching(tests: List[Dict[str, Any]], name: str, folder: pathlib.Path) -> Iterator[Tuple[Dict[str, Any], List[str]]]:
-    """Each test of ctest's that runs what is called `name`, and the command that runs nothing else."""
+Match = Tuple[Dict[str, Any], List[str]]  # a test of ctest's, and the command that runs what was asked for
+
+
+def matching(tests: List[Dict[str, Any]], name: str, folder: pathlib.Path) -> Iterator[Match]:
+    """Each test of ctest's that runs what is called `name`, and the command that runs nothing else: of the first kind of name
+    under which there is one, so that no more programs are built than have to be."""
     tests = [test for test in tests if test.get("command")]
-    found = False
+    for kind in (named_by_ctest, named_by_python, named_by_filter, named_by_program):
+        found = False
+        for match in kind(tests, name, folder):
+            found = True
+            yield match
+        if found:
+            return
+
+
+def named_by_ctest(tests: List[Dict[str, Any]], name: str, folder: pathlib.Path) -> Iterator[Match]:
     for test in [test for test in tests if test["name"] == name]:
-        found = True
         build(folder, target(test, folder) or "gpuroom_product")
         yield test, test["command"]
-    for test in [] if found else [test for test in tests if test["command"][-1].endswith(".py")]:
+
+
+def named_by_python(tests: List[Dict[str, Any]], name: str, folder: pathlib.Path) -> Iterator[Match]:
+    for test in [test for test in tests if test["command"][-1].endswith(".py")]:
         if f"def {name}(" in pathlib.Path(test["command"][-1]).read_text():
-            found = True
             build(folder, "gpuroom_product")
             yield test, [*test["command"], "-k", name]
-    matched: List[str] = []
-    for how in (Chosen.BY_NAME, Chosen.AMONG_ALL):  # so that no more programs are built than have to be
-        for test in [] if found or matched and how is Chosen.AMONG_ALL or "." not in name else [test for test in tests if chosen(test["command"], name) is how]:
-            if "test" in target(test, folder):
-                build(folder, target(test, folder))
-                if has(test, name):
-                    matched.append(test["name"])
-                    yield test, [*(word for word in test["command"] if not word.startswith(FILTER)), FILTER + name]
+
+
+def named_by_filter(tests: List[Dict[str, Any]], name: str, folder: pathlib.Path) -> Iterator[Match]:
+    yield from of_googletest(tests, name, folder, Chosen.BY_NAME)
+
+
+def named_by_program(tests: List[Dict[str, Any]], name: str, folder: pathlib.Path) -> Iterator[Match]:
+    yield from of_googletest(tests, name, folder, Chosen.AMONG_ALL)
+
+
+def of_googletest(tests: List[Dict[str, Any]], name: str, folder: pathlib.Path, how: Chosen) -> Iterator[Match]:
+    for test in [test for test in tests if "." in name and chosen(test["command"], name) is how]:
+        if "test" in target(test, folder):
+            build(folder, target(test, folder))
+            if has(test, name):
+                yield test, [*(word for word in test["command"] if not word.startswith(FILTER)), FILTER + name]
 
 
 def target(test: Dict[str, Any], folder: pathlib.Path) -> str:
