@@ -52,8 +52,8 @@ target_include_directories(gpuroom_xxhash SYSTEM INTERFACE ${header_links})
 
 add_library(gpuroom_cli_libraries INTERFACE)
 target_include_directories(gpuroom_cli_libraries SYSTEM INTERFACE ${header_links})
-# Header-only, fmt takes 5 s in every file that prints; what is installed is better
-# off without its shared library, and compiles such files together (unity.cmake).
+# fmt: the distribution's shared library; or compiled once, by cmake/fmt.cc, which knows fmt 9 and 10; or else its headers
+# alone, which takes 6 s more in every file that prints. What is installed does without the shared library.
 option(GPUROOM_SHARED_FMT "Use the distribution's libfmt.so where it serves the target" OFF)
 if(GPUROOM_SHARED_FMT AND NOT CMAKE_CROSSCOMPILING)
   find_library(GPUROOM_FMT_LIBRARY fmt)
@@ -63,6 +63,13 @@ add_library(gpuroom_program_runtime INTERFACE)
 if(GPUROOM_FMT_LIBRARY)
   target_link_libraries(gpuroom_cli_libraries INTERFACE ${GPUROOM_FMT_LIBRARY})
 else()
-  target_compile_definitions(gpuroom_cli_libraries INTERFACE FMT_HEADER_ONLY)
   target_link_libraries(gpuroom_program_runtime INTERFACE gpuroom_own_runtime)
+  file(STRINGS ${header_links}/fmt/core.h fmt_version_line REGEX "define FMT_VERSION ")
+  if(fmt_version_line MATCHES "FMT_VERSION (9|10)[0-9][0-9][0-9][0-9]$")
+    add_library(gpuroom_fmt STATIC ${CMAKE_SOURCE_DIR}/cmake/fmt.cc)
+    target_include_directories(gpuroom_fmt SYSTEM PRIVATE ${header_links})
+    target_link_libraries(gpuroom_cli_libraries INTERFACE gpuroom_fmt)
+  else()
+    target_compile_definitions(gpuroom_cli_libraries INTERFACE FMT_HEADER_ONLY)
+  endif()
 endif()

@@ -10,7 +10,6 @@ function(gpuroom_alone folder)
   endif()
 endfunction()
 
-gpuroom_alone(src/cli sleep.cc sleep_report.cc)
 gpuroom_alone(sim module_api.cc pool_api.cc proc_address.cc)
 if(GPUROOM_TESTS)
   gpuroom_alone(tests/unit plan_property_test.cc range_rules_test.cc runtime_ipc_socket_test.cc tier_device_test.cc

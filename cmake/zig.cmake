@@ -12,7 +12,9 @@ set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR ${GPUROOM_ARCH})
 set(gpuroom_target ${GPUROOM_ARCH}-linux-gnu.2.28)
 set(CMAKE_C_COMPILER ${GPUROOM_ZIG} cc -target ${gpuroom_target})
-set(CMAKE_CXX_COMPILER ${GPUROOM_ZIG} c++ -target ${gpuroom_target})
+# With -O2, which CMake's own flags follow: Zig compiles its C++ library at the first use, some 80 s of processor time,
+# and once more for programs that are not optimized, as those by which CMake gets to know a compiler.
+set(CMAKE_CXX_COMPILER ${GPUROOM_ZIG} c++ -target ${gpuroom_target} -O2)
 set(CMAKE_ASM_COMPILER ${GPUROOM_ZIG} cc -target ${gpuroom_target})
 # GNU's ar indexes objects of every architecture well enough for archives that only Zig's linker reads.
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
