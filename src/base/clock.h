@@ -6,10 +6,12 @@
 
 namespace gpuroom {
 
+inline constexpr uint64_t kMillisecond = 1'000'000;
+
 inline uint64_t ReadClock(clockid_t clock) {
   timespec now{};
   clock_gettime(clock, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+  return static_cast<uint64_t>(now.tv_sec) * 1000 * kMillisecond + static_cast<uint64_t>(now.tv_nsec);
 }
 
 inline uint64_t NowNanoseconds() { return ReadClock(CLOCK_MONOTONIC); }

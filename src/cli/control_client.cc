@@ -15,7 +15,6 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMillisecond = 1000000;  // in nanoseconds
 constexpr uint64_t kNotice = 1000 * kMillisecond;
 // How often a process that takes its time is asked whether it lives, and how long it has for that answer.
 constexpr uint64_t kPulse = 5000 * kMillisecond;

@@ -13,7 +13,6 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMillisecond = 1'000'000;  // in nanoseconds
 // For a client's whole request, and then for taking the answer.
 constexpr uint64_t kPatience = 10'000 * kMillisecond;
 // How long accepting rests when no descriptor is free.

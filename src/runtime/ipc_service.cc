@@ -15,7 +15,6 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMillisecond = 1000000;
 // How long accepting rests when no descriptor is free.
 constexpr uint64_t kAcceptPause = 100 * kMillisecond;
 // Clients that have not shown a valid handle, and how many are taken before those that are there are heard.

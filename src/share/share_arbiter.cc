@@ -13,7 +13,6 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMillisecond = 1000000;  // nanoseconds
 // How long an arbiter without members stays: programs that follow each other keep theirs.
 constexpr uint64_t kLinger = 1000 * kMillisecond;
 // For the members of an arbiter that was killed to join this one.

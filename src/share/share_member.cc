@@ -23,7 +23,6 @@ namespace {
 
 using Verb = ShareMessage::Verb;
 
-constexpr uint64_t kMillisecond = 1000000;  // nanoseconds
 // Memory moves out in parts of this size, so that what goes the other way need not wait for the last of it.
 constexpr uint64_t kSlice = 512 * kMiB;
 // For work in flight on the GPU before memory moves out.

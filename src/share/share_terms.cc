@@ -1,5 +1,6 @@
 #include "share/share_terms.h"
 
+#include "base/clock.h"
 #include "base/env.h"
 #include "base/interval.h"
 #include "base/log.h"
@@ -8,16 +9,15 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kPerMillisecond = 1000000;  // nanoseconds
 // Without launches for so long, a program gives its memory to others at once.
-constexpr uint64_t kIdleAfter = 100 * kPerMillisecond;
+constexpr uint64_t kIdleAfter = 100 * kMillisecond;
 
 // Nanoseconds.
 uint64_t ReadInterval(const char* name, uint64_t fallback) {
   const char* text = env::Find(name);
   if (text == nullptr) return fallback;
   const Result<uint64_t> value = ParseInterval(text);
-  if (value.ok()) return *value * kPerMillisecond;
+  if (value.ok()) return *value * kMillisecond;
   Log(LogLevel::kWarn, "%s is '%.64s', which is %s; it is ignored", name, text, value.status().what());
   return fallback;
 }

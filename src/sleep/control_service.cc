@@ -15,7 +15,6 @@
 namespace gpuroom {
 namespace {
 
-constexpr uint64_t kMillisecond = 1000000;
 // For a client's whole request, and then for taking the answer.
 constexpr uint64_t kPatience = 5000 * kMillisecond;
 // How long accepting rests when no descriptor is free.
