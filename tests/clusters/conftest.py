@@ -131,7 +131,7 @@ class Node:
 
 
 def get_what_they_are_told(workers: list[Worker], part: int) -> None:
-    """Each is told of HBM and its own part of the host memory, and gets nine tenths of that, as engines ask for it."""
+    """Each is told of HBM and its own part of the host memory, and gets nine tenths of that, as engines ask for."""
     assert [worker.number("told") for worker in workers] == [HBM + part] * len(workers)
     free = workers[0].number("free")
     for worker in workers[1:]:
