@@ -22,7 +22,7 @@ class Contexts {
   void Add(CUcontext context);
   void Remove(CUcontext context);
   // How many have been removed.
-  uint64_t ended() const { return ended_.load(std::memory_order_acquire); }
+  uint32_t ended() const { return ended_.load(std::memory_order_acquire); }
   // Waits for all work in all of them, each once. Breaks captures: what `given_up` answers before each
   // ends it, with kBusy.
   Status Synchronize(const std::function<bool()>& given_up);
@@ -32,7 +32,7 @@ class Contexts {
   Status SynchronizePrimaries(const std::vector<CUcontext>& done, const std::function<bool()>& given_up);
 
   const Driver& driver_;
-  std::atomic<uint64_t> ended_{0};
+  std::atomic<uint32_t> ended_{0};
   Mutex mutex_;
   std::vector<CUcontext> contexts_ GPUROOM_GUARDED_BY(mutex_);
 };

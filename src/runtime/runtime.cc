@@ -173,18 +173,26 @@ void Runtime::ForgetWork(CUcontext context) {
 
 __attribute__((weak)) void NoticeFirstUse() {}
 
+// With several GPUs the device is asked for each time: contexts end of which we do not hear, such as green
+// ones, and their handles may then be those of contexts on another GPU.
+bool Runtime::HasSeveralDevices() {
+  int count = device_count_.load(std::memory_order_relaxed);
+  if (count == 0 && driver.DeviceGetCount(&count) == CUDA_SUCCESS) device_count_.store(count);
+  return count != 1;
+}
+
 // A thread asks the driver for its context each time, and for that one's device when it is another one, or
 // when any context has ended, whose handle may be another's now.
 DeviceState* Runtime::CurrentDevice(CUcontext* context) {
   struct Known {
     CUcontext context;
     CUdevice device;
-    uint64_t ended;
+    uint32_t ended;
   };
   __attribute__((tls_model("initial-exec"))) static thread_local Known t_known = {};
   Known now{nullptr, t_known.device, contexts.ended()};
   if (driver.CtxGetCurrent(&now.context) != CUDA_SUCCESS || now.context == nullptr) return nullptr;
-  if (now.context != t_known.context || now.ended != t_known.ended || !in_front) {
+  if (now.context != t_known.context || now.ended != t_known.ended || !in_front || HasSeveralDevices()) {
     if (driver.CtxGetDevice(&now.device) != CUDA_SUCCESS) return nullptr;
     contexts.Add(now.context);
     t_known = now;

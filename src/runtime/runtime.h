@@ -189,6 +189,7 @@ class Runtime {
   void AddPeers(DeviceState& device) GPUROOM_REQUIRES(mutex_);
   void AddPeer(DeviceState& device, const PeerLoan& loan, bool while_idle) GPUROOM_REQUIRES(mutex_);
   DeviceState* MakeDevice(CUdevice device);
+  bool HasSeveralDevices();
   // Host memory ahead for a device that is used for the first time.
   void StartAhead(DeviceState& device) GPUROOM_REQUIRES(mutex_);
   // Lets a device that is used for the first time and those used before reach each
@@ -207,6 +208,7 @@ class Runtime {
   std::array<std::unique_ptr<DeviceTier>, kMaxDevices> tiers_ GPUROOM_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<PeerTier>> loans_ GPUROOM_GUARDED_BY(mutex_);
   std::array<std::atomic<DeviceState*>, kMaxDevices> devices_{};
+  std::atomic<int> device_count_{0};  // 0: not asked yet
 };
 
 // Called, in a hook, whenever a device of this process is used for the first time. Does nothing where
