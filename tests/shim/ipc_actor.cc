@@ -10,6 +10,8 @@
 #include <map>
 #include <sstream>
 
+#include "gpuroom/gpuroom.h"
+
 namespace gpuroom::shim_test {
 namespace {
 
