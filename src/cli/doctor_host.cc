@@ -335,7 +335,7 @@ Fact GpuPoolFact(const GpuPool& pool, bool integrated, bool estimated) {
 }  // namespace
 
 void AddPool(const HostModel& model, const HostBudget& budget, DoctorReport* report) {
-  Pool pool{
+  OfferedPool pool{
       budget.bytes, budget.available, budget.reserve, budget.limited_by, budget.egm, budget.estimated, {}};
   report->Add(HostPoolFact(budget));
   for (size_t i = 0; i < model.gpus.size(); ++i) {

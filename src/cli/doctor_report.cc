@@ -19,7 +19,7 @@ OrderedJson FactJson(const Fact& fact) {
   return json;
 }
 
-OrderedJson PoolJson(const Pool& pool) {
+OrderedJson PoolJson(const OfferedPool& pool) {
   OrderedJson gpus = OrderedJson::array();
   for (const GpuPool& gpu : pool.gpus) {
     gpus.push_back({{"ordinal", gpu.ordinal},

@@ -34,7 +34,7 @@ struct GpuPool {
 };
 
 // What `gpuroom run` would offer.
-struct Pool {
+struct OfferedPool {
   uint64_t host_bytes = 0;
   uint64_t host_available = 0;
   uint64_t host_reserve = 0;
@@ -47,17 +47,17 @@ struct Pool {
 class DoctorReport {
  public:
   void Add(Fact fact) { facts_.push_back(std::move(fact)); }
-  void SetPool(Pool pool) { pool_ = std::move(pool); }
+  void SetPool(OfferedPool pool) { pool_ = std::move(pool); }
   int Count(FactStatus status) const;
   const std::vector<Fact>& facts() const { return facts_; }
-  const Pool& pool() const { return pool_; }
+  const OfferedPool& pool() const { return pool_; }
 
   std::string Summary() const;  // "9 ok, 1 warnings, 0 failures"
   std::string Json() const;
 
  private:
   std::vector<Fact> facts_;
-  Pool pool_;
+  OfferedPool pool_;
 };
 
 }  // namespace gpuroom
