@@ -17,7 +17,8 @@ Result<SharePlace> FindSharePlace(const std::string& group) {
   Status first;
   for (const std::string& folder : ControlDirectories()) {
     const Status made = MakeControlDirectory(folder);
-    const std::string base = folder + "/share-" + group;
+    std::string base = folder;
+    base.append("/share-").append(group);
     if (made.ok()) return SharePlace{base + ".socket", base + ".lock", base + ".grants"};
     if (first.ok()) first = made;
   }

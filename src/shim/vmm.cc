@@ -135,9 +135,8 @@ CUresult GiveBack(Runtime& rt, HandleRecord record) {
 
 void GiveBackLater(Runtime& rt, HandleRecord record) {
   rt.EndHoldIfAwake();
-  auto step = [&device = *rt.ExistingDevice(record.device), record = std::move(record)]() mutable {
-    return Release(device, record).ok();
-  };
+  DeviceState& device = *rt.ExistingDevice(record.device);
+  auto step = [&device, record = std::move(record)]() mutable { return Release(device, record).ok(); };
   if (!step()) KeepScrap(std::move(step));
 }
 

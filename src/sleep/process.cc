@@ -258,6 +258,7 @@ std::vector<HbmUse> HbmUses(Runtime& rt) {
     }
   });
   std::vector<HbmUse> list;
+  list.reserve(uses.size());
   for (const auto& [device, use] : uses) list.push_back(use);
   return list;
 }
