@@ -338,7 +338,7 @@ def fish(pages: List[Page]) -> str:
 
 
 def main() -> int:
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
         sys.exit("manual: usage: scripts/manual.py OUTPUT [VERSION]")
     output, version = pathlib.Path(sys.argv[1]), (sys.argv[2:] or [""])[0]
     pages = read_pages((ROOT / "src/cli/help.h").read_text())
