@@ -82,8 +82,8 @@ void NoteDisplacement(DeviceState& device) {
   state.not_before = now + state.wait;
 }
 
-// Every try holds the program up.
-void NoteRefusal(MoveBackState& state) {
+// No standstill was to be had. Each try holds the program up, so the next waits twice as long.
+void WaitForAnother(MoveBackState& state) {
   state.refused = std::clamp(2 * state.refused.load(), kFirstWait, kLongestWait);
   state.not_before = NowNanoseconds() + state.refused;
 }
@@ -100,7 +100,7 @@ void MoveBackNow(Runtime& rt, DeviceState& device) {
   };
   if (!AnyReturns(rt, ordinal, room())) return;
   const Standstill standstill(rt, kShortPatience);
-  if (!standstill.status().ok()) return NoteRefusal(device.move_back);
+  if (!standstill.status().ok()) return WaitForAnother(device.move_back);
   rt.memory.WithIndex(ordinal, [&](PlacedIndex& index) {
     std::vector<Part> parts = PickReturns(index, room());
     const Status status = MoveParts(rt, device, &parts);

@@ -2,38 +2,21 @@
 memory in HBM, and every answer is right."""
 
 import os
-import shutil
 import signal
 import socket
 import struct
 
 import pytest
 from conftest import SIM
-from sleep_server_test import MIB, Clients, Server, until
+from sleep_server_test import MIB, Clients, servers, until
 
 HBM = 120 * MIB  # for servers of 96 MiB: two need 1.6 times as much
 TURNS = int(os.environ.get("GPUROOM_TEST_SHARE_TURNS", 8))
 
 
 @pytest.fixture
-def folder():
-    path = f"/tmp/gpuroom-shared-{os.getpid()}"
-    shutil.rmtree(path, ignore_errors=True)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
 def start(gpuroom, folder):
-    servers = []
-
-    def begin(*options, **more):
-        servers.append(Server(gpuroom, folder, "--share", *options, hbm=f"{HBM >> 20}MiB", **more))
-        return servers[-1]
-
-    yield begin
-    for server in servers:
-        server.kill()
+    yield from servers(gpuroom, folder, "--share", hbm=f"{HBM >> 20}MiB")
 
 
 def check(server):

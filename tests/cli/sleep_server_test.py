@@ -3,7 +3,6 @@ clients go on asking: every answer is right and none is an error."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -65,25 +64,22 @@ class Server:
         self.process.communicate(timeout=LONG)
 
 
-@pytest.fixture
-def folder():
-    path = f"/tmp/gpuroom-server-{os.getpid()}"
-    shutil.rmtree(path, ignore_errors=True)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+def servers(gpuroom, folder, *given, **settings):
+    """For a fixture: what begins a server that has these options as well, and kills it when the test ends."""
+    begun = []
+
+    def begin(*options, **more):
+        begun.append(Server(gpuroom, folder, *given, *options, **settings, **more))
+        return begun[-1]
+
+    yield begin
+    for server in begun:
+        server.kill()
 
 
 @pytest.fixture
 def start(gpuroom, folder):
-    servers = []
-
-    def begin(*options, **more):
-        servers.append(Server(gpuroom, folder, *options, **more))
-        return servers[-1]
-
-    yield begin
-    for server in servers:
-        server.kill()
+    yield from servers(gpuroom, folder)
 
 
 class Clients:
